@@ -1,0 +1,124 @@
+//! What `explain` writes beside the maps: the contents of `explanation.json`.
+//!
+//! The structures here are the schema; `docs/explanation.md` describes it in
+//! words and a test holds the two together.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Identifies the file's format; `version` counts incompatible changes.
+pub const FORMAT: &str = "sonograd-explanation";
+pub const VERSION: u32 = 1;
+
+/// One explained utterance.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Always [`FORMAT`].
+    pub format: String,
+    /// Always [`VERSION`].
+    pub version: u32,
+    /// Version of the program that wrote the file.
+    pub sonograd: String,
+    pub audio: Audio,
+    /// The explained text, without special tokens.
+    pub text: String,
+    pub model: Model,
+    pub device: Device,
+    /// Arithmetic of the executor: `f32` or `f64`.
+    pub precision: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The explained tokens, in order; the first axis of every map.
+    pub tokens: Vec<Token>,
+    /// The tokens grouped into words; special tokens belong to none.
+    pub words: Vec<Word>,
+    /// The tensors in `maps.safetensors`.
+    pub maps: Vec<MapInfo>,
+    /// Counters and times, with `--profile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Value>,
+}
+
+/// The explained sound.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Audio {
+    /// File name without its folder.
+    pub file: String,
+    /// Length of the sound in seconds.
+    pub seconds: f64,
+    /// Sample rate the model hears, in Hz.
+    pub sample_rate: u32,
+}
+
+/// The model and the sizes of its maps.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Model {
+    /// Name of the model's folder, or of the embedded model.
+    pub name: String,
+    /// The architecture as `config.json` names it.
+    pub architecture: String,
+    pub decoder_layers: usize,
+    pub decoder_heads: usize,
+    /// T: input frames.
+    pub frames: usize,
+    /// F: mel bins.
+    pub mel_bins: usize,
+    /// T': encoder frames.
+    pub encoder_frames: usize,
+    /// Seconds from one input frame to the next.
+    pub frame_seconds: f64,
+    /// Seconds from one encoder frame to the next.
+    pub encoder_frame_seconds: f64,
+}
+
+/// Where it was computed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Device {
+    pub name: String,
+    /// `native` or `gpu`.
+    pub executor: String,
+}
+
+/// One explained token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Token {
+    /// Position among the explained tokens: the row in the maps.
+    pub index: usize,
+    /// Position in the decoder's output, counted from the start of the text.
+    pub position: usize,
+    pub id: u32,
+    pub text: String,
+    /// Natural logarithm of the probability the model gave the token.
+    pub log_probability: f64,
+    /// End of sentence, language tags and the like.
+    pub special: bool,
+    /// Time at which the averaged cross-attention peaks, in seconds.
+    pub peak_seconds: f64,
+}
+
+/// One word and its tokens.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Word {
+    pub text: String,
+    /// Indices into [`Explanation::tokens`].
+    pub tokens: Vec<usize>,
+    /// From the averaged cross-attention.
+    pub start_seconds: f64,
+    pub end_seconds: f64,
+}
+
+/// One tensor of `maps.safetensors`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MapInfo {
+    /// The tensor's name: `attention`, `<method>.input`, `<method>.encoder`.
+    pub name: String,
+    pub method: String,
+    /// `input`, `encoder` or `decoder`.
+    pub site: String,
+    /// `attention` (L, H, I, T'), input (I, T, F), encoder (I, T').
+    pub shape: Vec<usize>,
+    /// How the model dimension was reduced: `none`, `l2`, `sum` or `max`.
+    pub reduction: String,
+    /// Everything else that shaped the map: steps, noise, baseline, gaps.
+    pub options: Map<String, Value>,
+}

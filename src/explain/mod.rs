@@ -1,0 +1,3 @@
+//! From an utterance and a model to maps.
+
+pub mod explanation;

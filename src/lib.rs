@@ -3,7 +3,9 @@
 //! The modules in the order in which an utterance passes through them; none
 //! knows of those below it.
 
+pub mod engine;
 pub mod error;
+pub mod ops;
 
 pub mod explain;
 

@@ -1,0 +1,64 @@
+//! A kernel launch as plain data: what an operator asks of the GPU.
+//!
+//! Fields are named after the shader's own variables; the executor looks the
+//! names up in the reflected shader, and a test that needs no GPU does so for
+//! every operator.
+
+use crate::engine::tensor::TensorId;
+
+/// One dispatch of a compute shader.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Stem of the file in `shaders/`.
+    pub shader: &'static str,
+    /// Entry point.
+    pub entry: &'static str,
+    /// Values of the shader's `override` constants.
+    pub overrides: Vec<(&'static str, f64)>,
+    /// Members of the shader's uniform `Params`, all of them.
+    pub params: Vec<(&'static str, Param)>,
+    /// Storage variables of the entry point, all of them.
+    pub bindings: Vec<(&'static str, Binding)>,
+    /// How often it runs: elements or workgroups along x, y and z.
+    pub extent: Extent,
+}
+
+/// A member of `Params`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Param {
+    U32(u32),
+    F32(f32),
+}
+
+impl From<usize> for Param {
+    fn from(value: usize) -> Self {
+        Self::U32(u32::try_from(value).expect("sizes are checked when recording"))
+    }
+}
+
+impl From<f32> for Param {
+    fn from(value: f32) -> Self {
+        Self::F32(value)
+    }
+}
+
+/// What a storage variable is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    Tensor(TensorId),
+    /// The runtime scalars, indexed by [`Scalar`](crate::engine::tensor::Scalar).
+    Scalars,
+    /// An operand this launch does not have; the shader does not touch it.
+    Absent,
+}
+
+/// How many invocations or workgroups a launch wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// At least this many invocations of a one-dimensional entry point. More
+    /// workgroups than one dimension allows continue along y; the shader
+    /// numbers them x + y · num_workgroups.x.
+    Invocations(usize),
+    /// Exactly this many workgroups.
+    Workgroups([usize; 3]),
+}

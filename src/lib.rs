@@ -7,6 +7,8 @@ pub mod engine;
 pub mod error;
 pub mod ops;
 
+pub mod model;
+
 pub mod explain;
 
 pub use error::{Error, Result};

@@ -136,6 +136,6 @@ operators! {
 }
 
 pub use activation::Activation;
-pub use attention::{Mask, Relative};
+pub use attention::{AttentionSpec, Mask, Relative};
 pub use matmul::Layout;
 pub use reduce::{Contrast, Reduction};

@@ -5,6 +5,8 @@
 
 pub mod error;
 
+pub mod audio;
+
 pub mod explain;
 
 pub use error::{Error, Result};

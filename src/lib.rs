@@ -6,6 +6,7 @@
 pub mod error;
 
 pub mod audio;
+pub mod features;
 
 pub mod explain;
 

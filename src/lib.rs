@@ -7,6 +7,7 @@ pub mod error;
 
 pub mod audio;
 pub mod features;
+pub mod tokenizer;
 
 pub mod explain;
 

@@ -1,3 +1,4 @@
 //! From an utterance and a model to maps.
 
 pub mod explanation;
+pub mod philox;

@@ -2,3 +2,4 @@
 
 pub mod explanation;
 pub mod philox;
+pub mod slic;

@@ -65,7 +65,7 @@ impl Tokenizer {
     /// none.
     pub fn decode(&self, ids: &[u32]) -> String {
         self.inner.decode(ids, true).unwrap_or_else(|_| {
-            // No decoder that speech models use can fail.
+            // Should a decoder fail, the pieces as they stand still tell.
             ids.iter().map(|&id| self.token_text(id)).collect()
         })
     }

@@ -82,8 +82,7 @@ impl FrontEnd {
             return Err(fail("expected a JSON object with settings".into()));
         }
         match json.get("feature_extractor_type").map(Value::as_str) {
-            // The papers' FBK models have no such file at all; one without a
-            // type is read as theirs.
+            // A file without a type is read as a filter bank's.
             None | Some(Some("Speech2TextFeatureExtractor")) => {
                 let config = FbankConfig::from_json(json).map_err(fail)?;
                 Ok(Self::Fbank(

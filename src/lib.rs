@@ -9,6 +9,10 @@ pub mod ops;
 
 pub mod model;
 
+pub mod audio;
+pub mod features;
+pub mod tokenizer;
+
 pub mod explain;
 
 pub use error::{Error, Result};

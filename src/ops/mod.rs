@@ -118,6 +118,7 @@ operators! {
     activation::{ActivationReverse};
     add::{Add};
     attention::{Attention, AttentionReverse};
+    baseline::{Baseline};
     blend::{Blend};
     cache::{CacheAppend, CachedAttention};
     candidates::{Candidates};
@@ -131,11 +132,14 @@ operators! {
     reduce::{Reduce};
     scatter::{ScatterRows};
     sum_batch::{SumBatch};
+    token_log_prob::{TokenLogProb};
     token_seed::{TokenSeed};
     unfold::{Unfold, UnfoldReverse};
 }
 
 pub use activation::Activation;
 pub use attention::{AttentionSpec, Mask, Relative};
+pub use baseline::BaselineKind;
+pub use candidates::NO_TOKEN;
 pub use matmul::Layout;
 pub use reduce::{Contrast, Reduction};

@@ -5,6 +5,7 @@
 
 pub mod error;
 
+pub mod engine;
 pub mod explain;
 
 pub use error::{Error, Result};

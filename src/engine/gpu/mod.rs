@@ -1,0 +1,3 @@
+//! The GPU executor: adapters and devices.
+
+pub mod adapter;

@@ -8,4 +8,6 @@ pub mod error;
 pub mod engine;
 pub mod explain;
 
+pub mod cli;
+
 pub use error::{Error, Result};

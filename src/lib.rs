@@ -6,5 +6,6 @@
 pub mod error;
 
 pub mod explain;
+pub mod report;
 
 pub use error::{Error, Result};

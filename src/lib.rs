@@ -15,6 +15,7 @@ pub mod tokenizer;
 
 pub mod engine;
 pub mod explain;
+pub mod report;
 
 pub mod cli;
 

@@ -4,6 +4,7 @@
 //! names up in the reflected shader, and a test that needs no GPU does so for
 //! every operator.
 
+use super::shaders::Param;
 use crate::engine::tensor::TensorId;
 
 /// One dispatch of a compute shader.
@@ -21,25 +22,6 @@ pub struct Launch {
     pub bindings: Vec<(&'static str, Binding)>,
     /// How often it runs: elements or workgroups along x, y and z.
     pub extent: Extent,
-}
-
-/// A member of `Params`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Param {
-    U32(u32),
-    F32(f32),
-}
-
-impl From<usize> for Param {
-    fn from(value: usize) -> Self {
-        Self::U32(u32::try_from(value).expect("sizes are checked when recording"))
-    }
-}
-
-impl From<f32> for Param {
-    fn from(value: f32) -> Self {
-        Self::F32(value)
-    }
 }
 
 /// What a storage variable is bound to.

@@ -13,6 +13,9 @@ pub mod audio;
 pub mod features;
 pub mod tokenizer;
 
+pub mod engine;
 pub mod explain;
+
+pub mod cli;
 
 pub use error::{Error, Result};

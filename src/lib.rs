@@ -13,7 +13,6 @@ pub mod audio;
 pub mod features;
 pub mod tokenizer;
 
-pub mod engine;
 pub mod explain;
 
 pub mod cli;

@@ -3,17 +3,21 @@
 //! The modules in the order in which an utterance passes through them; none
 //! knows of those below it.
 
-pub mod engine;
 pub mod error;
-pub mod ops;
-
-pub mod model;
 
 pub mod audio;
 pub mod features;
 pub mod tokenizer;
 
+pub mod engine;
+pub mod ops;
+
+pub mod model;
+
 pub mod explain;
+
+pub mod report;
+pub mod validate;
 
 pub mod cli;
 

@@ -51,8 +51,9 @@ pub trait Executor {
     /// If it needs more memory than there is or a size the device lacks.
     fn prepare(&mut self, recording: Recording) -> Result<PlanId>;
 
-    /// Bytes the plan's own tensors take.
-    fn plan_bytes(&self, plan: PlanId) -> usize;
+    /// Bytes the tensors of a plan for this recording would take, without
+    /// making it.
+    fn estimate(&self, recording: &Recording) -> usize;
 
     /// Runs one stage of a plan.
     ///

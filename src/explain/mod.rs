@@ -1,5 +1,5 @@
 //! From an utterance and a model to maps.
 
 pub mod explanation;
-pub mod philox;
+pub mod passes;
 pub mod slic;

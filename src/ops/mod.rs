@@ -138,6 +138,7 @@ operators! {
     activation::{ActivationReverse};
     add::{Add};
     attention::{Attention, AttentionReverse};
+    baseline::{Baseline};
     blend::{Blend};
     cache::{CacheAppend, CachedAttention};
     candidates::{Candidates};
@@ -151,11 +152,14 @@ operators! {
     reduce::{Reduce};
     scatter::{ScatterRows};
     sum_batch::{SumBatch};
+    token_log_prob::{TokenLogProb};
     token_seed::{TokenSeed};
     unfold::{Unfold, UnfoldReverse};
 }
 
 pub use activation::Activation;
 pub use attention::{AttentionSpec, Mask, Relative};
+pub use baseline::BaselineKind;
+pub use candidates::NO_TOKEN;
 pub use matmul::Layout;
 pub use reduce::{Contrast, Reduction};

@@ -4,10 +4,8 @@
 //! names up in the reflected shader, and a test that needs no GPU does so for
 //! every operator.
 
+use super::shaders::{MAX_WORKGROUPS_PER_DIMENSION, Param};
 use crate::engine::tensor::TensorId;
-
-/// Workgroups that every device runs along one dimension.
-const MOST_WORKGROUPS: usize = 65_535;
 
 /// One dispatch of a compute shader.
 #[derive(Clone, Debug)]
@@ -24,31 +22,6 @@ pub struct Launch {
     pub bindings: Vec<(&'static str, Binding)>,
     /// How often it runs: elements or workgroups along x, y and z.
     pub extent: Extent,
-}
-
-/// A member of `Params`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Param {
-    U32(u32),
-    F32(f32),
-}
-
-impl From<usize> for Param {
-    fn from(value: usize) -> Self {
-        Self::U32(u32::try_from(value).expect("sizes are checked when recording"))
-    }
-}
-
-impl From<u32> for Param {
-    fn from(value: u32) -> Self {
-        Self::U32(value)
-    }
-}
-
-impl From<f32> for Param {
-    fn from(value: f32) -> Self {
-        Self::F32(value)
-    }
 }
 
 /// What a storage variable is bound to.
@@ -88,7 +61,7 @@ impl Extent {
     /// One workgroup for each of `count` rows, numbered as invocations are;
     /// the shader leaves out those past the last row.
     pub fn rows(count: usize) -> Self {
-        let along_y = count.div_ceil(MOST_WORKGROUPS).max(1);
+        let along_y = count.div_ceil(MAX_WORKGROUPS_PER_DIMENSION as usize).max(1);
         Self::Workgroups([count.div_ceil(along_y), along_y, 1])
     }
 }

@@ -151,6 +151,24 @@ pub enum Param {
     F32(f32),
 }
 
+impl From<usize> for Param {
+    fn from(value: usize) -> Self {
+        Self::U32(u32::try_from(value).expect("sizes are checked when recording"))
+    }
+}
+
+impl From<u32> for Param {
+    fn from(value: u32) -> Self {
+        Self::U32(value)
+    }
+}
+
+impl From<f32> for Param {
+    fn from(value: f32) -> Self {
+        Self::F32(value)
+    }
+}
+
 impl Param {
     fn scalar(self) -> ScalarType {
         match self {

@@ -128,13 +128,23 @@ fn wrong_upload(len: usize) -> Error {
     ))
 }
 
-impl<T: Real> Plan<T> {
-    fn new(recording: Recording) -> Self {
-        let schedule = Schedule::new(&recording);
-        let regions_of = |list: &[usize]| regions(&recording, list);
+/// What a plan needs, before any of it is allocated.
+struct Layout {
+    places: Vec<Place>,
+    /// Elements of every shared block.
+    blocks: Vec<usize>,
+    once: Vec<Region>,
+    stages: Vec<Vec<Region>>,
+    bytes: usize,
+}
+
+impl Layout {
+    fn new<T>(recording: &Recording) -> Self {
+        let schedule = Schedule::new(recording);
+        let regions_of = |list: &[usize]| regions(recording, list);
         let mut once = regions_of(&schedule.once);
         let mut stages: Vec<Vec<Region>> = schedule.stages.iter().map(|s| regions_of(s)).collect();
-        let (places, sizes, locals, constants) = place(&recording, &schedule, &stages);
+        let (places, blocks, locals) = place(recording, &schedule, &stages);
         for region in once.iter_mut().chain(stages.iter_mut().flatten()) {
             let outputs = region.operators.iter();
             let outputs = outputs.flat_map(|&index| recording.operators()[index].outputs());
@@ -149,19 +159,44 @@ impl<T: Real> Plan<T> {
             region.outs.dedup();
         }
         let threads = rayon::current_num_threads();
-        let bytes = (sizes.iter().sum::<usize>()
+        let constants = recording.tensors().iter().map(|info| match &info.source {
+            Source::Constant(values) => values.len(),
+            _ => 0,
+        });
+        let elements = blocks.iter().sum::<usize>()
             + locals.iter().sum::<usize>() * threads
-            + constants.iter().map(Vec::len).sum::<usize>())
-            * size_of::<T>();
+            + constants.sum::<usize>();
+        Self {
+            places,
+            blocks,
+            once,
+            stages,
+            bytes: elements * size_of::<T>(),
+        }
+    }
+}
+
+impl<T: Real> Plan<T> {
+    fn new(recording: Recording) -> Self {
+        let layout = Layout::new::<T>(&recording);
+        let constants = recording
+            .tensors()
+            .iter()
+            .filter_map(|info| match &info.source {
+                Source::Constant(values) => Some(values.iter().map(|&x| T::from_f32(x)).collect()),
+                _ => None,
+            });
+        let constants = constants.collect();
+        let blocks = layout.blocks.into_iter();
         Self {
             recording,
-            places,
+            places: layout.places,
             constants,
-            blocks: sizes.into_iter().map(|n| vec![T::default(); n]).collect(),
-            once,
-            stages: stages.into_iter().map(Arc::from).collect(),
+            blocks: blocks.map(|n| vec![T::default(); n]).collect(),
+            once: layout.once,
+            stages: layout.stages.into_iter().map(Arc::from).collect(),
             arenas: Mutex::default(),
-            bytes,
+            bytes: layout.bytes,
         }
     }
 }
@@ -197,14 +232,13 @@ fn regions(recording: &Recording, list: &[usize]) -> Vec<Region> {
     regions
 }
 
-/// Gives every tensor its place; returns the places, the sizes of the shared
-/// blocks and of a worker's blocks, and the constants' values.
-#[allow(clippy::type_complexity)]
-fn place<T: Real>(
+/// Gives every tensor its place; returns the places and the sizes of the
+/// shared blocks and of a worker's blocks.
+fn place(
     recording: &Recording,
     schedule: &Schedule,
     stages: &[Vec<Region>],
-) -> (Vec<Place>, Vec<usize>, Vec<usize>, Vec<Vec<T>>) {
+) -> (Vec<Place>, Vec<usize>, Vec<usize>) {
     // Position in a stage's operator list -> region, numbered over all stages.
     let mut region_at: Vec<Vec<usize>> = Vec::new();
     let mut flat: Vec<&Region> = Vec::new();
@@ -218,7 +252,7 @@ fn place<T: Real>(
     }
 
     let mut places = vec![Place::Nowhere; recording.tensors().len()];
-    let mut constants = Vec::new();
+    let mut constants = 0;
     let weight_count = recording.weights().iter().count();
     let (mut shared, mut shared_of) = (Vec::new(), Vec::new());
     let mut always = Vec::new();
@@ -226,9 +260,9 @@ fn place<T: Real>(
     for (tensor, info) in recording.tensors().iter().enumerate() {
         match (&info.source, schedule.lifetimes[tensor]) {
             (Source::Weight(id), _) => places[tensor] = Place::Fixed(id.0 as usize),
-            (Source::Constant(values), _) => {
-                places[tensor] = Place::Fixed(weight_count + constants.len());
-                constants.push(values.iter().map(|&x| T::from_f32(x)).collect());
+            (Source::Constant(_), _) => {
+                places[tensor] = Place::Fixed(weight_count + constants);
+                constants += 1;
             }
             (Source::Persistent(id), _) => places[tensor] = Place::Persistent(id.0 as usize),
             (Source::Computed, None) => {}
@@ -277,7 +311,7 @@ fn place<T: Real>(
             local_sizes[block] = local_sizes[block].max(size);
         }
     }
-    (places, sizes, local_sizes, constants)
+    (places, sizes, local_sizes)
 }
 
 /// One chunk of a region: its lead rows and its parts of the region's outputs.
@@ -353,10 +387,11 @@ impl<T: Real> Plan<T> {
             })
             .collect();
         for (id, values) in moved {
+            let shape = self.recording.shape(*id);
             if region.whole {
-                tasks[0].outs.push((*id, 0, Some(values)));
+                let own = &mut values[..shape.len()];
+                tasks[0].outs.push((*id, 0, Some(own)));
             } else {
-                let shape = self.recording.shape(*id);
                 let parts = values[..shape.len()].chunks_mut(region.chunk * shape.inner());
                 for (task, part) in tasks.iter_mut().zip(parts) {
                     task.outs.push((*id, task.leads.start, Some(part)));
@@ -487,8 +522,8 @@ impl<T: Real> Executor for NativeExecutor<T> {
         Ok(PlanId(index as u32))
     }
 
-    fn plan_bytes(&self, plan: PlanId) -> usize {
-        self.plans[plan.0 as usize].as_ref().map_or(0, |p| p.bytes)
+    fn estimate(&self, recording: &Recording) -> usize {
+        Layout::new::<T>(recording).bytes
     }
 
     fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {

@@ -1,0 +1,610 @@
+//! Recordings over one utterance: the forward pass under forced decoding and
+//! the reverse passes of the gradient family.
+
+use crate::engine::executor::{Executor, PlanId};
+use crate::engine::recording::Recording;
+use crate::engine::reverse::{Seed, reverse};
+use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
+use crate::features::Features;
+use crate::model::Model;
+use crate::model::decoder::Decoded;
+use crate::ops::{
+    Accumulate, AddNoise, Baseline, BaselineKind, Blend, Contrast, Reduce, Reduction, Spread,
+    TokenLogProb,
+};
+use crate::{Error, Result};
+
+/// Persistent inputs of one utterance, and its sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Utterance {
+    /// (1, T, F)
+    features: PersistentId,
+    /// (1, I, 1): the decoder's input
+    ids: PersistentId,
+    /// (1, K, 1): decoder positions of the explained tokens
+    positions: PersistentId,
+    /// (1, K, 1): their ids
+    labels: PersistentId,
+    /// T
+    pub frames: usize,
+    /// F
+    pub mel_bins: usize,
+    /// T'
+    pub encoder_frames: usize,
+    /// I
+    pub inputs: usize,
+    /// K
+    pub explained: usize,
+}
+
+/// Where the explained thing is varied or differentiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// The features (T, F).
+    Input,
+    /// The encoder's output (T', D).
+    Encoder,
+}
+
+impl Site {
+    /// The site's name in files and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Encoder => "encoder",
+        }
+    }
+}
+
+impl Utterance {
+    /// Uploads features, the decoder's input, and positions and ids of the
+    /// tokens to be explained.
+    ///
+    /// # Errors
+    /// If the model cannot take them.
+    pub fn upload(
+        executor: &mut dyn Executor,
+        model: &Model,
+        features: &Features,
+        ids: &[u32],
+        positions: &[u32],
+        labels: &[u32],
+    ) -> Result<Self> {
+        check_features(model, features)?;
+        let decoder = &model.decoder.config;
+        if ids.len() > decoder.max_tokens {
+            return Err(Error::Input(format!(
+                "{} tokens are more than the model's {}",
+                ids.len(),
+                decoder.max_tokens
+            )));
+        }
+        let all = ids.iter().chain(labels);
+        if let Some(id) = all
+            .into_iter()
+            .find(|id| **id as usize >= decoder.vocabulary)
+        {
+            return Err(Error::Input(format!(
+                "token id {id} is not in the model's vocabulary of {}",
+                decoder.vocabulary
+            )));
+        }
+        if positions
+            .iter()
+            .any(|&position| position as usize >= ids.len())
+            || positions.len() != labels.len()
+            || labels.is_empty()
+        {
+            return Err(Error::Input(format!(
+                "{} tokens at {} positions of {} cannot be explained",
+                labels.len(),
+                positions.len(),
+                ids.len()
+            )));
+        }
+        let shape = Shape::new(1, features.frames, features.bins);
+        let own = executor.allocate(Kind::Real, shape)?;
+        executor.upload(own, &features.data)?;
+        let mut indices = |values: &[u32]| -> Result<PersistentId> {
+            let id = executor.allocate(Kind::Index, Shape::new(1, values.len(), 1))?;
+            executor.upload_indices(id, values)?;
+            Ok(id)
+        };
+        Ok(Self {
+            features: own,
+            ids: indices(ids)?,
+            positions: indices(positions)?,
+            labels: indices(labels)?,
+            frames: features.frames,
+            mel_bins: features.bins,
+            encoder_frames: model.encoder.encoder_frames(features.frames),
+            inputs: ids.len(),
+            explained: labels.len(),
+        })
+    }
+
+    /// Gives the inputs' memory back.
+    pub fn free(self, executor: &mut dyn Executor) {
+        for id in [self.features, self.ids, self.positions, self.labels] {
+            executor.free(id);
+        }
+    }
+
+    fn features(&self, recording: &mut Recording) -> TensorId {
+        let shape = Shape::new(1, self.frames, self.mel_bins);
+        recording.persistent(self.features, Kind::Real, shape)
+    }
+
+    fn indices(&self, recording: &mut Recording, id: PersistentId, count: usize) -> TensorId {
+        recording.persistent(id, Kind::Index, Shape::new(1, count, 1))
+    }
+
+    fn seed(&self, recording: &mut Recording, logits: TensorId, count: usize) -> Seed {
+        Seed {
+            logits,
+            positions: self.indices(recording, self.positions, self.explained),
+            labels: self.indices(recording, self.labels, self.explained),
+            count,
+        }
+    }
+
+    fn decode(
+        &self,
+        model: &Model,
+        recording: &mut Recording,
+        encoder_output: TensorId,
+    ) -> Result<Decoded> {
+        let memories = model.decoder.record_memories(recording, encoder_output)?;
+        let ids = self.indices(recording, self.ids, self.inputs);
+        model.decoder.record(recording, ids, &memories)
+    }
+
+    fn record_log_probs(
+        &self,
+        executor: &mut dyn Executor,
+        recording: &mut Recording,
+        logits: TensorId,
+    ) -> Result<PersistentId> {
+        let shape = Shape::new(1, self.explained, 1);
+        let y = recording.computed(shape);
+        let seed = self.seed(recording, logits, 1);
+        recording.push(TokenLogProb {
+            logits,
+            positions: seed.positions,
+            labels: seed.labels,
+            y,
+        });
+        kept(executor, recording, y)
+    }
+}
+
+/// Refuses features that the model cannot take.
+///
+/// # Errors
+/// If they have other mel bins, are too long or too short.
+pub fn check_features(model: &Model, features: &Features) -> Result<()> {
+    let encoder = &model.encoder;
+    if features.bins != encoder.mel_bins() {
+        return Err(Error::Input(format!(
+            "features have {} mel bins where the model takes {}",
+            features.bins,
+            encoder.mel_bins()
+        )));
+    }
+    if features.frames > encoder.max_frames() {
+        return Err(Error::Input(format!(
+            "{} frames ({:.1} s) are more than the model's {} ({:.1} s); split the recording",
+            features.frames,
+            features.frames as f64 / 100.0,
+            encoder.max_frames(),
+            encoder.max_frames() as f64 / 100.0
+        )));
+    }
+    if features.frames == 0 {
+        return Err(Error::Input("there are no feature frames".into()));
+    }
+    Ok(())
+}
+
+/// Lets a tensor live in new persistent storage.
+fn kept(
+    executor: &mut dyn Executor,
+    recording: &mut Recording,
+    tensor: TensorId,
+) -> Result<PersistentId> {
+    let id = executor.allocate(Kind::Real, recording.shape(tensor))?;
+    recording.keep(tensor, id);
+    Ok(id)
+}
+
+/// Results of the forward pass, all persistent.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// (1, T', D)
+    pub encoder_output: PersistentId,
+    /// By layer: (1, H·I, T')
+    pub cross_attention: Vec<PersistentId>,
+    /// (1, I, V)
+    pub logits: PersistentId,
+    /// (1, K, 1): natural logarithm of every explained token's probability
+    pub log_probs: PersistentId,
+}
+
+/// One gradient map that a pass is to make.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MapSpec {
+    pub site: Site,
+    /// Whether the gradient is multiplied by its input.
+    pub times_input: bool,
+    pub reduction: Reduction,
+}
+
+/// A map on the device: (K, rows, cols).
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceMap {
+    pub id: PersistentId,
+    pub shape: Shape,
+}
+
+/// Result of [`forward_and_gradients`].
+pub struct ForwardPass {
+    pub forward: Forward,
+    /// In the order of the specs.
+    pub maps: Vec<DeviceMap>,
+}
+
+/// Runs the forward pass, and for all explained tokens the reverse pass, and
+/// makes the maps `specs` of its gradients.
+///
+/// # Errors
+/// If something does not fit the model or the device fails.
+pub fn forward_and_gradients(
+    executor: &mut dyn Executor,
+    model: &Model,
+    utterance: &Utterance,
+    specs: &[MapSpec],
+    memory: usize,
+) -> Result<ForwardPass> {
+    let mut forward = None;
+    let mut maps = Vec::new();
+    let build = |executor: &mut dyn Executor,
+                 forward: &mut Option<Forward>,
+                 maps: &mut Vec<DeviceMap>,
+                 count: usize|
+     -> Result<Recording> {
+        let mut recording = Recording::new(model.weights.clone());
+        let recording_ref = &mut recording;
+        let features = utterance.features(recording_ref);
+        let encoder_output = model.encoder.record(recording_ref, features)?;
+        let decoded = utterance.decode(model, recording_ref, encoder_output)?;
+        let own = match forward.take() {
+            None => Forward {
+                encoder_output: kept(executor, recording_ref, encoder_output)?,
+                cross_attention: decoded
+                    .cross_attention
+                    .iter()
+                    .map(|&tensor| kept(executor, recording_ref, tensor))
+                    .collect::<Result<_>>()?,
+                logits: kept(executor, recording_ref, decoded.logits)?,
+                log_probs: utterance.record_log_probs(executor, recording_ref, decoded.logits)?,
+            },
+            Some(own) => {
+                recording_ref.keep(encoder_output, own.encoder_output);
+                for (&tensor, &id) in decoded.cross_attention.iter().zip(&own.cross_attention) {
+                    recording_ref.keep(tensor, id);
+                }
+                recording_ref.keep(decoded.logits, own.logits);
+                own
+            }
+        };
+        *forward = Some(own);
+        if specs.is_empty() {
+            return Ok(recording);
+        }
+        recording_ref.next_stage();
+        let seed = utterance.seed(recording_ref, decoded.logits, count);
+        let wants_input = specs.iter().any(|spec| spec.site == Site::Input);
+        let mut sources = vec![encoder_output];
+        if wants_input {
+            sources.push(features);
+        }
+        let gradients = reverse(recording_ref, seed, &sources)?;
+        for (index, spec) in specs.iter().enumerate() {
+            let (x, gradient) = match spec.site {
+                Site::Encoder => (encoder_output, gradients[0]),
+                Site::Input => (features, gradients[1]),
+            };
+            let contrast = spec.times_input.then(|| {
+                let shape = recording_ref.shape(x);
+                let zeros = vec![0.0; shape.len()];
+                let baseline = recording_ref.constant(shape, zeros);
+                Contrast { x, baseline }
+            });
+            if maps.len() == index {
+                maps.push(new_map(
+                    executor,
+                    recording_ref,
+                    utterance,
+                    x,
+                    spec.reduction,
+                )?);
+            }
+            let map = maps[index];
+            let map = recording_ref.persistent(map.id, Kind::Real, map.shape);
+            recording_ref.push(Reduce {
+                gradient,
+                contrast,
+                reduction: spec.reduction,
+                map,
+            });
+        }
+        Ok(recording)
+    };
+    let tokens = utterance.explained;
+    let mut count = tokens;
+    let mut recording = build(executor, &mut forward, &mut maps, count)?;
+    if !specs.is_empty() && tokens > 1 {
+        let one = build(executor, &mut forward, &mut maps, 1)?;
+        count = fitting(
+            memory,
+            tokens,
+            executor.estimate(&one),
+            executor.estimate(&recording),
+        );
+        if count < tokens {
+            recording = build(executor, &mut forward, &mut maps, count)?;
+        }
+    }
+    let plan = executor.prepare(recording)?;
+    let done = run_tokens(executor, plan, !specs.is_empty(), tokens, count);
+    executor.release(plan);
+    done?;
+    Ok(ForwardPass {
+        forward: forward.expect("build has set it"),
+        maps,
+    })
+}
+
+fn run_tokens(
+    executor: &mut dyn Executor,
+    plan: PlanId,
+    gradients: bool,
+    tokens: usize,
+    count: usize,
+) -> Result<()> {
+    executor.run(plan, 0, Scalars::default())?;
+    if gradients {
+        for first in (0..tokens).step_by(count) {
+            let mut scalars = Scalars::default();
+            scalars[Scalar::FirstToken as usize] = first as u32;
+            executor.run(plan, 1, scalars)?;
+        }
+    }
+    Ok(())
+}
+
+/// The largest count from 1 to `most` whose memory fits the budget, taking it
+/// to be linear between the estimates for 1 and for `most`; equal shares.
+fn fitting(budget: usize, most: usize, for_one: usize, for_most: usize) -> usize {
+    if for_most <= budget || most <= 1 {
+        return most;
+    }
+    let slope = ((for_most - for_one.min(for_most)) / (most - 1)).max(1);
+    let count = (1 + budget.saturating_sub(for_one) / slope).clamp(1, most);
+    most.div_ceil(most.div_ceil(count))
+}
+
+fn new_map(
+    executor: &mut dyn Executor,
+    recording: &Recording,
+    utterance: &Utterance,
+    x: TensorId,
+    reduction: Reduction,
+) -> Result<DeviceMap> {
+    let mut shape = recording.shape(x).with_lead(utterance.explained);
+    if reduction != Reduction::None {
+        shape.cols = 1;
+    }
+    let id = executor.allocate(Kind::Real, shape)?;
+    Ok(DeviceMap { id, shape })
+}
+
+/// What a gradient is averaged over.
+#[derive(Clone, Debug)]
+pub enum Variants {
+    /// Points between a baseline and the input, with quadrature weights.
+    Path {
+        baseline: BaselineKind,
+        fractions: Vec<f32>,
+        weights: Vec<f32>,
+    },
+    /// Noisy copies; `level` is the standard deviation as a share of the
+    /// input's range.
+    Noise {
+        level: f32,
+        samples: usize,
+        seed: u64,
+    },
+}
+
+impl Variants {
+    fn count(&self) -> usize {
+        match self {
+            Self::Path { fractions, .. } => fractions.len(),
+            Self::Noise { samples, .. } => *samples,
+        }
+    }
+}
+
+/// Result of [`averaged_gradients`].
+pub struct AveragedPass {
+    pub map: DeviceMap,
+    /// (1, K, 1): log-probabilities at the baseline, for a path.
+    pub baseline_log_probs: Option<PersistentId>,
+}
+
+/// Averages gradients over variants of the features or of the encoder's
+/// output and makes a map of them; along a path they are multiplied by the
+/// way from the baseline to the input, which gives integrated gradients.
+///
+/// # Errors
+/// If something does not fit the model or the device fails.
+pub fn averaged_gradients(
+    executor: &mut dyn Executor,
+    model: &Model,
+    utterance: &Utterance,
+    encoder_output: PersistentId,
+    site: Site,
+    variants: &Variants,
+    reduction: Reduction,
+    memory: usize,
+) -> Result<AveragedPass> {
+    let width = model.decoder.config.width;
+    let shape = match site {
+        Site::Input => Shape::new(1, utterance.frames, utterance.mel_bins),
+        Site::Encoder => Shape::new(1, utterance.encoder_frames, width),
+    };
+    let source = match site {
+        Site::Input => utterance.features,
+        Site::Encoder => encoder_output,
+    };
+    let all = variants.count();
+    let tokens = utterance.explained;
+    let weights = match variants {
+        Variants::Path { weights, .. } => weights.clone(),
+        Variants::Noise { samples, .. } => vec![1.0 / *samples as f32; *samples],
+    };
+    let mut map_shape = shape.with_lead(tokens);
+    if reduction != Reduction::None {
+        map_shape.cols = 1;
+    }
+    let map = DeviceMap {
+        id: executor.allocate(Kind::Real, map_shape)?,
+        shape: map_shape,
+    };
+
+    // Baseline and noise level are computed once, in a plan of their own.
+    let mut preparation = Recording::new(model.weights.clone());
+    let x = preparation.persistent(source, Kind::Real, shape);
+    let mut baseline_log_probs = None;
+    let aside = match variants {
+        Variants::Path { baseline, .. } => {
+            let y = preparation.computed(shape);
+            let kind = *baseline;
+            preparation.push(Baseline { x, kind, y });
+            let aside = kept(executor, &mut preparation, y)?;
+            let output = match site {
+                Site::Input => model.encoder.record(&mut preparation, y)?,
+                Site::Encoder => y,
+            };
+            let decoded = utterance.decode(model, &mut preparation, output)?;
+            let log_probs =
+                utterance.record_log_probs(executor, &mut preparation, decoded.logits)?;
+            baseline_log_probs = Some(log_probs);
+            aside
+        }
+        Variants::Noise { level, .. } => {
+            let y = preparation.computed(Shape::new(1, 1, 1));
+            let fraction = *level;
+            preparation.push(Spread { x, fraction, y });
+            kept(executor, &mut preparation, y)?
+        }
+    };
+    let plan = executor.prepare(preparation)?;
+    let done = executor.run(plan, 0, Scalars::default());
+    executor.release(plan);
+    done?;
+
+    let build = |sum: PersistentId, batch: usize, count: usize| -> Result<Recording> {
+        let mut recording = Recording::new(model.weights.clone());
+        let x = recording.persistent(source, Kind::Real, shape);
+        let list = Shape::new(1, all, 1);
+        let y = recording.computed(shape.with_lead(batch));
+        let contrast = match variants {
+            Variants::Path { fractions, .. } => {
+                let baseline = recording.persistent(aside, Kind::Real, shape);
+                let fractions = recording.constant(list, fractions.clone());
+                recording.push(Blend {
+                    x,
+                    baseline,
+                    fractions,
+                    y,
+                });
+                Some(Contrast { x, baseline })
+            }
+            Variants::Noise { seed, .. } => {
+                let spread = recording.persistent(aside, Kind::Real, Shape::new(1, 1, 1));
+                recording.push(AddNoise {
+                    x,
+                    spread,
+                    seed: *seed,
+                    stream: site as u32,
+                    y,
+                });
+                None
+            }
+        };
+        let output = match site {
+            Site::Input => model.encoder.record(&mut recording, y)?,
+            Site::Encoder => y,
+        };
+        let decoded = utterance.decode(model, &mut recording, output)?;
+        let seed = utterance.seed(&mut recording, decoded.logits, count);
+        let gradient = reverse(&mut recording, seed, &[y])?[0];
+        let weights = recording.constant(list, weights.clone());
+        let sum = recording.persistent(sum, Kind::Real, shape.with_lead(count));
+        recording.push(Accumulate {
+            x: gradient,
+            batch,
+            weights,
+            sum,
+        });
+        recording.next_stage();
+        let map = recording.persistent(map.id, Kind::Real, map.shape);
+        recording.push(Reduce {
+            gradient: sum,
+            contrast,
+            reduction,
+            map,
+        });
+        Ok(recording)
+    };
+
+    // Tokens first: they share a variant's forward pass. Then as many
+    // variants as fit beside them.
+    let nowhere = PersistentId(u32::MAX);
+    let estimate = |executor: &dyn Executor, batch: usize, count: usize| -> Result<usize> {
+        Ok(executor.estimate(&build(nowhere, batch, count)?))
+    };
+    let most = estimate(executor, 1, tokens)?;
+    let count = fitting(memory, tokens, estimate(executor, 1, 1)?, most);
+    let batch = fitting(
+        memory,
+        all,
+        estimate(executor, 1, count)?,
+        estimate(executor, all, count)?,
+    );
+    let sum = executor.allocate(Kind::Real, shape.with_lead(count))?;
+    let plan = executor.prepare(build(sum, batch, count)?)?;
+    let mut run = || -> Result<()> {
+        for first_token in (0..tokens).step_by(count) {
+            let mut scalars = Scalars::default();
+            scalars[Scalar::FirstToken as usize] = first_token as u32;
+            for first_variant in (0..all).step_by(batch) {
+                scalars[Scalar::FirstVariant as usize] = first_variant as u32;
+                executor.run(plan, 0, scalars)?;
+            }
+            executor.run(plan, 1, scalars)?;
+        }
+        Ok(())
+    };
+    let done = run();
+    executor.release(plan);
+    executor.free(sum);
+    executor.free(aside);
+    done?;
+    Ok(AveragedPass {
+        map,
+        baseline_log_probs,
+    })
+}

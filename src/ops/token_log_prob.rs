@@ -1,0 +1,48 @@
+//! Log-probability of each explained token.
+
+use super::Operate;
+use super::log_softmax::log_sum_exp;
+use crate::engine::native::context::Context;
+use crate::engine::native::real::Real;
+use crate::engine::tensor::TensorId;
+
+/// y[b, k] = log softmax(logits[b, positions[k]])[labels[k]]
+#[derive(Clone, Debug)]
+pub struct TokenLogProb {
+    /// (B, I, V)
+    pub logits: TensorId,
+    /// (1, K, 1) indices below I
+    pub positions: TensorId,
+    /// (1, K, 1) indices below V
+    pub labels: TensorId,
+    /// (B, K, 1), natural logarithms
+    pub y: TensorId,
+}
+
+impl Operate for TokenLogProb {
+    const NAME: &'static str = "token_log_prob";
+
+    fn inputs(&self) -> Vec<TensorId> {
+        vec![self.logits, self.positions, self.labels]
+    }
+
+    fn outputs(&self) -> Vec<TensorId> {
+        vec![self.y]
+    }
+
+    fn native<T: Real>(&self, context: &mut Context<T>) {
+        let mut y = context.take(self.y);
+        let logits = context.read(self.logits);
+        let cols = logits.shape.cols;
+        let positions = context.read_indices(self.positions);
+        let labels = context.read_indices(self.labels);
+        let mut scratch = vec![T::default(); cols];
+        for (y, n) in y.chunks_mut(labels.len()).zip(context.leads.clone()) {
+            for ((y, &position), &label) in y.iter_mut().zip(positions).zip(labels) {
+                let row = &logits.at(n)[position as usize * cols..(position as usize + 1) * cols];
+                *y = row[label as usize] - log_sum_exp(row, &mut scratch);
+            }
+        }
+        context.give(self.y, y);
+    }
+}

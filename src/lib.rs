@@ -17,6 +17,7 @@ pub mod model;
 pub mod explain;
 
 pub mod report;
+pub mod validate;
 
 pub mod cli;
 

@@ -2,8 +2,10 @@
 //! them; only their reverse stands alone.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// An element-wise function.
@@ -16,6 +18,18 @@ pub enum Activation {
     Silu,
     /// x · Φ(x), with the exact normal distribution function.
     Gelu,
+}
+
+impl Activation {
+    /// The value of the shaders' `ACTIVATION`.
+    pub fn number(self) -> f64 {
+        match self {
+            Self::None => 0.0,
+            Self::Relu => 1.0,
+            Self::Silu => 2.0,
+            Self::Gelu => 3.0,
+        }
+    }
 }
 
 /// dx = scale · dy · activation'(pre)
@@ -56,5 +70,25 @@ impl Operate for ActivationReverse {
             });
         }
         context.give(self.dx, dx);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let count = recording.shape(self.dx).len();
+        vec![Launch {
+            shader: "activation",
+            entry: "reverse",
+            overrides: vec![("ACTIVATION", self.activation.number())],
+            params: vec![
+                ("count", count.into()),
+                ("count_pre", recording.shape(self.pre).len().into()),
+                ("scale", self.scale.into()),
+            ],
+            bindings: vec![
+                ("dy", self.dy.into()),
+                ("pre", self.pre.into()),
+                ("dx", self.dx.into()),
+            ],
+            extent: Extent::Invocations(count),
+        }]
     }
 }

@@ -387,10 +387,11 @@ impl<T: Real> Plan<T> {
             })
             .collect();
         for (id, values) in moved {
+            let shape = self.recording.shape(*id);
             if region.whole {
-                tasks[0].outs.push((*id, 0, Some(values)));
+                let own = &mut values[..shape.len()];
+                tasks[0].outs.push((*id, 0, Some(own)));
             } else {
-                let shape = self.recording.shape(*id);
                 let parts = values[..shape.len()].chunks_mut(region.chunk * shape.inner());
                 for (task, part) in tasks.iter_mut().zip(parts) {
                     task.outs.push((*id, task.leads.start, Some(part)));

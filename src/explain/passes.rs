@@ -70,7 +70,7 @@ impl Utterance {
         positions: &[u32],
         labels: &[u32],
     ) -> Result<Self> {
-        check_features(model, features)?;
+        model.check_features(features)?;
         let decoder = &model.decoder.config;
         if ids.len() > decoder.max_tokens {
             return Err(Error::Input(format!(
@@ -176,34 +176,6 @@ impl Utterance {
         });
         kept(executor, recording, y)
     }
-}
-
-/// Refuses features that the model cannot take.
-///
-/// # Errors
-/// If they have other mel bins, are too long or too short.
-pub fn check_features(model: &Model, features: &Features) -> Result<()> {
-    let encoder = &model.encoder;
-    if features.bins != encoder.mel_bins() {
-        return Err(Error::Input(format!(
-            "features have {} mel bins where the model takes {}",
-            features.bins,
-            encoder.mel_bins()
-        )));
-    }
-    if features.frames > encoder.max_frames() {
-        return Err(Error::Input(format!(
-            "{} frames ({:.1} s) are more than the model's {} ({:.1} s); split the recording",
-            features.frames,
-            features.frames as f64 / 100.0,
-            encoder.max_frames(),
-            encoder.max_frames() as f64 / 100.0
-        )));
-    }
-    if features.frames == 0 {
-        return Err(Error::Input("there are no feature frames".into()));
-    }
-    Ok(())
 }
 
 /// Lets a tensor live in new persistent storage.

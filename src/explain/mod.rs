@@ -16,6 +16,7 @@ use self::passes::{MapSpec, Site, Utterance, Variants, averaged_gradients, forwa
 use crate::audio::SAMPLE_RATE;
 use crate::engine::executor::Executor;
 use crate::engine::profile::ReadPurpose;
+use crate::engine::tensor::PersistentId;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::model::Model;
 use crate::ops::{BaselineKind, Reduction};
@@ -151,8 +152,8 @@ struct Pending {
     site: Site,
     map: passes::DeviceMap,
     options: Map<String, Value>,
-    /// Index among the reads of its log-probabilities at the baseline.
-    baseline: Option<crate::engine::tensor::PersistentId>,
+    /// Log-probabilities at the baseline, for integrated gradients.
+    baseline: Option<PersistentId>,
 }
 
 /// Explains the tokens of one utterance.
@@ -398,12 +399,7 @@ fn pairs(options: &ExplainOptions) -> impl Iterator<Item = (Method, Site)> {
 }
 
 fn free(executor: &mut dyn Executor, forward: &passes::Forward, pending: &[Pending]) {
-    for id in [forward.encoder_output, forward.logits, forward.log_probs] {
-        executor.free(id);
-    }
-    for &id in &forward.cross_attention {
-        executor.free(id);
-    }
+    forward.free(executor);
     for pending in pending {
         executor.free(pending.map.id);
         if let Some(id) = pending.baseline {

@@ -258,6 +258,10 @@ pub fn validate(
     )?;
     let not_yet = NOT_YET.iter().map(|name| (*name).to_owned());
     validation.absent.extend(not_yet);
+    pass.forward.free(executor);
+    for map in &pass.maps {
+        executor.free(map.id);
+    }
     utterance.free(executor);
     Ok(validation)
 }

@@ -21,6 +21,16 @@ pub enum ModelFiles {
 }
 
 impl ModelFiles {
+    /// The model that is part of the program.
+    ///
+    /// # Errors
+    /// If this build has none.
+    pub fn default_model() -> Result<Self> {
+        Err(Error::Input(
+            "this build has no model of its own; give --model DIR".into(),
+        ))
+    }
+
     /// A folder, which has to exist.
     ///
     /// # Errors

@@ -12,8 +12,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read> pre: array<f32>; // pre: (B, R, C)
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>; // dx: (K·B, R, C)
 
-// 0 none, 1 ReLU, 2 SiLU, 3 GELU
 override ACTIVATION: u32;
+
+// Values of ACTIVATION.
+const NO_ACTIVATION: u32 = 0u;
+const RELU: u32 = 1u;
+const SILU: u32 = 2u;
+const GELU: u32 = 3u;
 
 const WORKGROUP: u32 = 64u;
 
@@ -23,34 +28,35 @@ fn sigmoid(x: f32) -> f32 {
     return select(1.0, small, x < 0.0) / (1.0 + small);
 }
 
-// The normal distribution function and its density at x. The tail is
-// exp(-x²/2) times a polynomial in 1 / (1 + 0.3·|x|), fitted to an absolute
-// error of 2e-8 (a relative one of 2e-6 down to six standard deviations).
-fn normal(x: f32) -> vec2<f32> {
-    let bell = exp(-min(0.5 * x * x, 80.0));
-    let t = 1.0 / (1.0 + 0.3 * abs(x));
-    var p = 0.0342133716;
-    p = p * t - 0.149862006;
-    p = p * t + 0.191212386;
-    p = p * t - 0.0371220745;
-    p = p * t + 0.118239492;
-    p = p * t + 0.103554294;
-    p = p * t + 0.120086648;
-    p = p * t + 0.119677901;
-    let tail = p * t * bell;
-    return vec2(select(1.0 - tail, tail, x < 0.0), 0.39894228 * bell);
+// 1 - erf(t) for t >= 0, to a few units of rounding: a polynomial in
+// s = 1 / (1 + 3/8 t), fitted to exp(t^2) (1 - erf(t)) / s within 1.3e-8.
+fn erfc(t: f32) -> f32 {
+    let s = 1.0 / (1.0 + 0.375 * t);
+    var p = 0.0615458824;
+    p = p * s - 0.28736195;
+    p = p * s + 0.432457507;
+    p = p * s - 0.229473427;
+    p = p * s + 0.27376163;
+    p = p * s + 0.121490955;
+    p = p * s + 0.205316678;
+    p = p * s + 0.210649252;
+    p = p * s + 0.211613491;
+    return p * s * exp(-t * t);
 }
 
 fn slope(x: f32) -> f32 {
-    if ACTIVATION == 1u {
+    if ACTIVATION == RELU {
         return select(0.0, 1.0, x > 0.0);
     }
-    if ACTIVATION == 2u {
+    if ACTIVATION == SILU {
         return sigmoid(x) * (1.0 + x * sigmoid(-x));
     }
-    if ACTIVATION == 3u {
-        let phi = normal(x);
-        return phi.x + x * phi.y;
+    if ACTIVATION == GELU {
+        // The normal distribution function and x times its density; their
+        // factors are the square root of 1/2 and that of 1/(2 pi).
+        let tail = 0.5 * erfc(min(abs(x) * 0.70710678, 10.0));
+        let density = 0.39894228 * exp(-min(0.5 * x * x, 80.0));
+        return select(1.0 - tail, tail, x < 0.0) + x * density;
     }
     return 1.0;
 }

@@ -20,50 +20,51 @@ struct Params {
 @group(0) @binding(6) var<storage, read> dz: array<f32>; // dz: (N, T, C)
 @group(0) @binding(7) var<storage, read_write> dx: array<f32>; // dx: (N, T, C)
 
-// 0 none, 1 ReLU, 2 SiLU, 3 GELU
 override ACTIVATION: u32 = 0u;
-// Whether y and pre are wanted
-override HAS_Y: bool = true;
-override HAS_PRE: bool = true;
+// Results that are wanted
+override WRITE_Y: bool = true;
+override WRITE_PRE: bool = true;
+
+// Values of ACTIVATION.
+const NO_ACTIVATION: u32 = 0u;
+const RELU: u32 = 1u;
+const SILU: u32 = 2u;
+const GELU: u32 = 3u;
 
 const WORKGROUP: u32 = 64u;
 const FRAMES: u32 = 4u;
 
-// 1 / (1 + exp(-x)), without overflow
-fn sigmoid(x: f32) -> f32 {
-    let small = exp(-min(abs(x), 80.0));
-    return select(1.0, small, x < 0.0) / (1.0 + small);
+// 1 - erf(t) for t >= 0, to a few units of rounding: a polynomial in
+// s = 1 / (1 + 3/8 t), fitted to exp(t^2) (1 - erf(t)) / s within 1.3e-8.
+fn erfc(t: f32) -> f32 {
+    let s = 1.0 / (1.0 + 0.375 * t);
+    var p = 0.0615458824;
+    p = p * s - 0.28736195;
+    p = p * s + 0.432457507;
+    p = p * s - 0.229473427;
+    p = p * s + 0.27376163;
+    p = p * s + 0.121490955;
+    p = p * s + 0.205316678;
+    p = p * s + 0.210649252;
+    p = p * s + 0.211613491;
+    return p * s * exp(-t * t);
 }
 
-// The normal distribution function and its density at x. The tail is
-// exp(-x²/2) times a polynomial in 1 / (1 + 0.3·|x|), fitted to an absolute
-// error of 2e-8 (a relative one of 2e-6 down to six standard deviations).
-fn normal(x: f32) -> vec2<f32> {
-    let bell = exp(-min(0.5 * x * x, 80.0));
-    let t = 1.0 / (1.0 + 0.3 * abs(x));
-    var p = 0.0342133716;
-    p = p * t - 0.149862006;
-    p = p * t + 0.191212386;
-    p = p * t - 0.0371220745;
-    p = p * t + 0.118239492;
-    p = p * t + 0.103554294;
-    p = p * t + 0.120086648;
-    p = p * t + 0.119677901;
-    let tail = p * t * bell;
-    return vec2(select(1.0 - tail, tail, x < 0.0), 0.39894228 * bell);
-}
-
-fn activate(x: f32) -> f32 {
-    if ACTIVATION == 1u {
-        return max(x, 0.0);
+fn activate(value: f32) -> f32 {
+    if ACTIVATION == RELU {
+        // Written so that NaN stays NaN.
+        return select(value, 0.0, value < 0.0);
     }
-    if ACTIVATION == 2u {
-        return x * sigmoid(x);
+    if ACTIVATION == SILU {
+        // Beyond -80 the result is as good as 0, and exp must not overflow.
+        return value / (1.0 + exp(min(-value, 80.0)));
     }
-    if ACTIVATION == 3u {
-        return x * normal(x).x;
+    if ACTIVATION == GELU {
+        // 0.70710678: the square root of 1/2. Beyond t = 10 erfc is 0.
+        let tail = 0.5 * erfc(min(abs(value) * 0.70710678, 10.0));
+        return value * select(1.0 - tail, tail, value < 0.0);
     }
-    return x;
+    return value;
 }
 
 // An invocation's first element, and how many of its frames there are.
@@ -111,10 +112,10 @@ fn forward(
     }
     for (var i = 0u; i < own.count; i++) {
         let at = own.begin + (own.frame + i) * params.cols + own.channel;
-        if HAS_Y {
+        if WRITE_Y {
             y[at] = activate(sums[i]);
         }
-        if HAS_PRE {
+        if WRITE_PRE {
             pre[at] = sums[i];
         }
     }

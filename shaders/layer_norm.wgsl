@@ -27,7 +27,7 @@ const WORKGROUP: u32 = 64u;
 
 var<workgroup> lanes: array<vec3<f32>, WORKGROUP>;
 
-fn workgroup_sum(lane: u32, value: vec3<f32>) -> vec3<f32> {
+fn workgroup_sums(lane: u32, value: vec3<f32>) -> vec3<f32> {
     workgroupBarrier();
     lanes[lane] = value;
     for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
@@ -45,7 +45,7 @@ fn mean_of_row(lane: u32, begin: u32) -> f32 {
     for (var c = lane; c < params.cols; c += WORKGROUP) {
         sum += x[begin + c];
     }
-    return workgroup_sum(lane, vec3(sum, 0.0, 0.0)).x / f32(params.cols);
+    return workgroup_sums(lane, vec3(sum, 0.0, 0.0)).x / f32(params.cols);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -65,7 +65,7 @@ fn forward(
         let centred = x[begin + c] - mean;
         squares += centred * centred;
     }
-    let variance = workgroup_sum(lane, vec3(squares, 0.0, 0.0)).x / f32(params.cols);
+    let variance = workgroup_sums(lane, vec3(squares, 0.0, 0.0)).x / f32(params.cols);
     let s = 1.0 / sqrt(variance + params.eps);
     for (var c = lane; c < params.cols; c += WORKGROUP) {
         y[begin + c] = (x[begin + c] - mean) * s * weight[c] + bias[c];
@@ -93,7 +93,7 @@ fn reverse(
         let g = dy[begin + c] * weight[c];
         own += vec3(centred * centred, g, g * centred);
     }
-    let sums = workgroup_sum(lane, own);
+    let sums = workgroup_sums(lane, own);
     let s = 1.0 / sqrt(sums.x / count + params.eps);
     let g_mean = sums.y / count;
     let slope = sums.z * s * s / count;

@@ -19,8 +19,12 @@ struct Params {
 
 // Whether gradients are multiplied by x - baseline
 override HAS_CONTRAST: bool;
-// 1 Euclidean norm, 2 signed sum, 3 largest absolute value
 override REDUCTION: u32 = 0u;
+
+// Values of REDUCTION: Euclidean norm, signed sum, largest absolute value.
+const L2: u32 = 0u;
+const SUM: u32 = 1u;
+const MAX: u32 = 2u;
 
 const WORKGROUP: u32 = 64u;
 const FIRST_TOKEN: u32 = 1u;
@@ -51,9 +55,9 @@ fn forward(
     var own = 0.0;
     for (var c = lane; c < params.cols; c += WORKGROUP) {
         let value = product(row * params.cols + c);
-        if REDUCTION == 1u {
+        if REDUCTION == L2 {
             own += value * value;
-        } else if REDUCTION == 2u {
+        } else if REDUCTION == SUM {
             own += value;
         } else {
             own = max(own, abs(value));
@@ -63,7 +67,7 @@ fn forward(
     for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
         workgroupBarrier();
         if lane < reach {
-            if REDUCTION == 3u {
+            if REDUCTION == MAX {
                 lanes[lane] = max(lanes[lane], lanes[lane + reach]);
             } else {
                 lanes[lane] += lanes[lane + reach];
@@ -72,7 +76,7 @@ fn forward(
     }
     if lane == 0u {
         var result = lanes[0];
-        if REDUCTION == 1u {
+        if REDUCTION == L2 {
             result = sqrt(result);
         }
         map[token * params.rows + row % params.rows] = result;

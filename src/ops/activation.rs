@@ -3,6 +3,7 @@
 
 use super::Operate;
 use crate::engine::gpu::launch::{Extent, Launch};
+use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -21,14 +22,15 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The value of the shaders' `ACTIVATION`.
-    pub fn number(self) -> f64 {
-        match self {
-            Self::None => 0.0,
-            Self::Relu => 1.0,
-            Self::Silu => 2.0,
-            Self::Gelu => 3.0,
-        }
+    /// The value of a shader's `ACTIVATION`, by the shader's own constants.
+    pub fn number_in(self, shader: &Shader) -> f64 {
+        let name = match self {
+            Self::None => "NO_ACTIVATION",
+            Self::Relu => "RELU",
+            Self::Silu => "SILU",
+            Self::Gelu => "GELU",
+        };
+        shader.constant(name).into()
     }
 }
 
@@ -77,7 +79,10 @@ impl Operate for ActivationReverse {
         vec![Launch {
             shader: "activation",
             entry: "reverse",
-            overrides: vec![("ACTIVATION", self.activation.number())],
+            overrides: vec![(
+                "ACTIVATION",
+                self.activation.number_in(Shader::load("activation")),
+            )],
             params: vec![
                 ("count", count.into()),
                 ("count_pre", recording.shape(self.pre).len().into()),

@@ -75,7 +75,7 @@ impl Recording {
 
 /// An invocation of either kernel makes several frames of one channel.
 fn invocations(shape: Shape) -> Extent {
-    let frames = Shader::load("depthwise").constant("FRAMES") as usize;
+    let frames = Shader::load(Depthwise::NAME).constant("FRAMES") as usize;
     Extent::Invocations(shape.lead * shape.rows.div_ceil(frames) * shape.cols)
 }
 
@@ -143,14 +143,17 @@ impl Operate for Depthwise {
 
     fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
         let (shape, kernel) = (recording.shape(self.y), recording.shape(self.weight).rows);
-        let wanted = |id: TensorId| Some(id).filter(|&id| live(id));
+        let wanted = |id: TensorId| live(id).then_some(id);
         vec![Launch {
             shader: "depthwise",
             entry: "forward",
             overrides: vec![
-                ("ACTIVATION", self.activation.number()),
-                ("HAS_Y", f64::from(live(self.y))),
-                ("HAS_PRE", f64::from(live(self.pre))),
+                (
+                    "ACTIVATION",
+                    self.activation.number_in(Shader::load(Self::NAME)),
+                ),
+                ("WRITE_Y", f64::from(live(self.y))),
+                ("WRITE_PRE", f64::from(live(self.pre))),
             ],
             params: vec![
                 ("lead", shape.lead.into()),

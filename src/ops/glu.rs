@@ -38,7 +38,7 @@ impl Recording {
     /// If the number of columns is odd.
     pub fn glu(&mut self, x: TensorId, scale: f32) -> Result<TensorId> {
         let mut shape = self.shape(x);
-        if shape.cols % 2 != 0 {
+        if !shape.cols.is_multiple_of(2) {
             return Err(Error::shape(
                 Glu::NAME,
                 format!("{shape} has an odd number of columns"),

@@ -71,6 +71,9 @@ macro_rules! operators {
         })*)*
 
         impl Operator {
+            /// The names of all operators.
+            pub const NAMES: &[&str] = &[$($(<$name as Operate>::NAME),*),*];
+
             pub fn name(&self) -> &'static str {
                 match self {
                     $($(Self::$name(_) => <$name as Operate>::NAME,)*)*

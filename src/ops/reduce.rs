@@ -2,6 +2,7 @@
 
 use super::Operate;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
+use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
 use crate::engine::recording::Recording;
@@ -104,13 +105,14 @@ impl Operate for Reduce {
         let (shape, map) = (recording.shape(self.gradient), recording.shape(self.map));
         let operand = |of: fn(Contrast) -> TensorId| self.contrast.map(of).into();
         let mut overrides = vec![("HAS_CONTRAST", f64::from(self.contrast.is_some()))];
-        let number = match self.reduction {
+        let name = match self.reduction {
             Reduction::None => None,
-            Reduction::L2 => Some(1.0),
-            Reduction::Sum => Some(2.0),
-            Reduction::Max => Some(3.0),
+            Reduction::L2 => Some("L2"),
+            Reduction::Sum => Some("SUM"),
+            Reduction::Max => Some("MAX"),
         };
-        overrides.extend(number.map(|number| ("REDUCTION", number)));
+        let number = name.map(|name| Shader::load(Self::NAME).constant(name));
+        overrides.extend(number.map(|number| ("REDUCTION", number.into())));
         let (entry, extent) = match number {
             None => ("keep", Extent::Invocations(shape.len())),
             Some(_) => ("forward", Extent::rows(shape.lead * shape.rows)),

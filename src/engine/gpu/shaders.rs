@@ -26,6 +26,7 @@ pub const SOURCES: &[(&str, &str)] = embedded![
     "activation",
     "add",
     "add_noise",
+    "baseline",
     "blend",
     "cache_append",
     "cached_attention",
@@ -39,6 +40,7 @@ pub const SOURCES: &[(&str, &str)] = embedded![
     "scatter_rows",
     "spread",
     "sum_batch",
+    "token_log_prob",
     "token_seed",
     "unfold",
 ];

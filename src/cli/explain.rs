@@ -216,14 +216,18 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     let language = args.language.as_deref();
     let beams = args.beam.map(usize::from);
     let generation = GenerationOptions::new(&loaded.model, &tokenizer, language, beams)?;
+    // A text that cannot be explained is refused before a device is started.
+    let given = args.text.as_ref();
+    let given = given.map(|text| given_tokens(&loaded, &tokenizer, text));
+    let given = given.transpose()?;
     let mut executor = args
         .model
         .executor(&loaded.model.weights, args.precision, args.profile)?;
     stages.end("device");
 
     let mut prompt = generation.prompt.clone();
-    let tokens = match &args.text {
-        Some(text) => given_tokens(&loaded, &tokenizer, text)?,
+    let tokens = match given {
+        Some(tokens) => tokens,
         None => {
             let generated = generate(executor.as_mut(), &loaded.model, &features, &generation)?;
             if generated.truncated {
@@ -268,6 +272,9 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
 
 /// Tokens of a given text and the end of sentence.
 fn given_tokens(loaded: &LoadedModel, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    if text.trim().is_empty() {
+        return Err(Error::Input(format!("--text {text:?} has no tokens")));
+    }
     let mut tokens = tokenizer.encode(text)?;
     tokens.push(loaded.model.tokens.end);
     Ok(tokens)

@@ -1,8 +1,10 @@
 //! Sum over the batch, for the reverse of an operand that was broadcast.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// y[k] = sum over b of x[k·batch + b]
@@ -41,5 +43,21 @@ impl Operate for SumBatch {
             }
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let y = recording.shape(self.y);
+        vec![Launch {
+            shader: "sum_batch",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", y.len().into()),
+                ("inner", y.inner().into()),
+                ("batch", self.batch.into()),
+            ],
+            bindings: vec![("x", self.x.into()), ("y", self.y.into())],
+            extent: Extent::Invocations(y.len()),
+        }]
     }
 }

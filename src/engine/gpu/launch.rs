@@ -4,7 +4,7 @@
 //! names up in the reflected shader, and a test that needs no GPU does so for
 //! every operator.
 
-use super::shaders::Param;
+use super::shaders::{MAX_WORKGROUPS_PER_DIMENSION, Param};
 use crate::engine::tensor::TensorId;
 
 /// One dispatch of a compute shader.
@@ -34,6 +34,18 @@ pub enum Binding {
     Absent,
 }
 
+impl From<TensorId> for Binding {
+    fn from(tensor: TensorId) -> Self {
+        Self::Tensor(tensor)
+    }
+}
+
+impl From<Option<TensorId>> for Binding {
+    fn from(tensor: Option<TensorId>) -> Self {
+        tensor.map_or(Self::Absent, Self::Tensor)
+    }
+}
+
 /// How many invocations or workgroups a launch wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
@@ -43,4 +55,13 @@ pub enum Extent {
     Invocations(usize),
     /// Exactly this many workgroups.
     Workgroups([usize; 3]),
+}
+
+impl Extent {
+    /// One workgroup for each of `count` rows, numbered as invocations are;
+    /// the shader leaves out those past the last row.
+    pub fn rows(count: usize) -> Self {
+        let along_y = count.div_ceil(MAX_WORKGROUPS_PER_DIMENSION as usize).max(1);
+        Self::Workgroups([count.div_ceil(along_y), along_y, 1])
+    }
 }

@@ -6,10 +6,12 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::progress;
 use super::{LoadedModel, ModelArgs, Outcome, Precision, print};
 use crate::engine::executor::Executor;
 use crate::explain::explanation::Explanation;
 use crate::explain::passes::Site;
+use crate::explain::spes::{Progress, SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Explained, Method, Subject, explain, output};
 use crate::generate::{GenerationOptions, generate};
 use crate::ops::BaselineKind;
@@ -52,7 +54,7 @@ pub(super) struct ExplainArgs {
         default_values_t = [MethodName::Attention, MethodName::Gradient]
     )]
     method: Vec<MethodName>,
-    /// Where gradients are taken
+    /// Where gradients are taken and masks put; tokens are for spes only
     #[arg(
         long,
         value_enum,
@@ -72,6 +74,27 @@ pub(super) struct ExplainArgs {
     /// SmoothGrad's noise as a share of the input's range
     #[arg(long, value_name = "X", default_value_t = 0.1, value_parser = share)]
     noise: f32,
+    /// SPES: score exactly this many masks (19998 is the published number)
+    #[arg(long, value_name = "N", conflicts_with = "reliability",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    masks: Option<u32>,
+    /// SPES: stop when the map pooled to encoder frames is this reliable, after 20000 masks at
+    /// the latest
+    #[arg(long, value_name = "R", default_value_t = 0.9, value_parser = fraction)]
+    reliability: f64,
+    /// SPES: share of segments that a mask hides [default: 0.5, at tokens 0.4]
+    #[arg(long, value_name = "P", value_parser = fraction)]
+    mask_probability: Option<f64>,
+    /// SPES: superpixels for 500 frames, one segmentation each
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_values_t = [2000, 2500, 3000],
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    segments: Vec<u32>,
+    /// SPES: standard deviation of the smoothing before segmentation, in pixels
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    sigma: f64,
+    /// SPES: masks scored at once [default: by memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: Option<u32>,
     /// What stands for no sound
     #[arg(long, value_enum, default_value_t)]
     baseline: BaselineName,
@@ -104,12 +127,14 @@ enum MethodName {
     IntegratedGradients,
     #[value(name = "smoothgrad")]
     SmoothGrad,
+    Spes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SiteName {
     Input,
     Encoder,
+    Tokens,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -121,6 +146,14 @@ enum BaselineName {
     Mean,
     /// Every column's minimum over time
     Min,
+}
+
+/// A number strictly between 0 and 1.
+fn fraction(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x < 1.0 => Ok(x),
+        _ => Err("a number between 0 and 1 is wanted".into()),
+    }
 }
 
 /// A positive share.
@@ -141,6 +174,7 @@ impl ExplainArgs {
                 MethodName::InputXGradient => Method::InputXGradient,
                 MethodName::IntegratedGradients => Method::IntegratedGradients,
                 MethodName::SmoothGrad => Method::SmoothGrad,
+                MethodName::Spes => Method::Spes,
             };
             if !methods.contains(&method) {
                 methods.push(method);
@@ -151,6 +185,7 @@ impl ExplainArgs {
             let site = match site {
                 SiteName::Input => Site::Input,
                 SiteName::Encoder => Site::Encoder,
+                SiteName::Tokens => Site::Tokens,
             };
             if !sites.contains(&site) {
                 sites.push(site);
@@ -170,6 +205,17 @@ impl ExplainArgs {
             memory: (self.memory as usize) << 20,
             seed: self.seed,
             tokens: self.tokens.clone(),
+            spes: SpesOptions {
+                stop: match self.masks {
+                    Some(masks) => Stop::Masks(masks as usize),
+                    None => Stop::Reliability(self.reliability),
+                },
+                probability: self.mask_probability,
+                segments: self.segments.iter().map(|&n| n as usize).collect(),
+                sigma: self.sigma,
+                batch: self.batch.map(|batch| batch as usize),
+                ..SpesOptions::default()
+            },
         }
     }
 
@@ -216,14 +262,18 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     let language = args.language.as_deref();
     let beams = args.beam.map(usize::from);
     let generation = GenerationOptions::new(&loaded.model, &tokenizer, language, beams)?;
+    // A text that cannot be explained is refused before a device is started.
+    let given = args.text.as_ref();
+    let given = given.map(|text| given_tokens(&loaded, &tokenizer, text));
+    let given = given.transpose()?;
     let mut executor = args
         .model
         .executor(&loaded.model.weights, args.precision, args.profile)?;
     stages.end("device");
 
     let mut prompt = generation.prompt.clone();
-    let tokens = match &args.text {
-        Some(text) => given_tokens(&loaded, &tokenizer, text)?,
+    let tokens = match given {
+        Some(tokens) => tokens,
         None => {
             let generated = generate(executor.as_mut(), &loaded.model, &features, &generation)?;
             if generated.truncated {
@@ -244,12 +294,20 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
         prompt: &prompt,
         tokens: &tokens,
     };
+    // Only masks can be cut short: whoever computes none keeps Ctrl-C as it is.
+    let mut progress: Box<dyn FnMut(Progress) -> bool> = if args.method.contains(&MethodName::Spes)
+    {
+        Box::new(progress::reporter())
+    } else {
+        Box::new(|_| true)
+    };
     let mut explained = explain(
         executor.as_mut(),
         &loaded.model,
         &tokenizer,
         &subject,
         &args.options(),
+        progress.as_mut(),
     )?;
     stages.end("explain");
     if args.profile {
@@ -268,6 +326,9 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
 
 /// Tokens of a given text and the end of sentence.
 fn given_tokens(loaded: &LoadedModel, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    if text.trim().is_empty() {
+        return Err(Error::Input(format!("--text {text:?} has no tokens")));
+    }
     let mut tokens = tokenizer.encode(text)?;
     tokens.push(loaded.model.tokens.end);
     Ok(tokens)

@@ -4,6 +4,7 @@
 
 pub mod devices;
 mod explain;
+mod progress;
 mod transcribe;
 mod validate;
 

@@ -44,7 +44,7 @@ pub struct Relative {
 /// output = softmax(scale · scores(query, key)) · value, head by head
 #[derive(Clone, Debug)]
 pub struct Attention {
-    /// (N, Tq, D) columns
+    /// (N or fewer, Tq, D) columns
     pub query: Columns,
     /// (N or fewer, Tk, D) columns
     pub key: Columns,
@@ -107,7 +107,11 @@ impl Recording {
                 return problem(format!("{} columns are not in {shape}", spec.width));
             }
         }
-        if (key.lead, key.rows) != (value.lead, value.rows) || query.lead % key.lead != 0 {
+        let lead = query.lead.max(key.lead);
+        if (key.lead, key.rows) != (value.lead, value.rows)
+            || lead % query.lead != 0
+            || lead % key.lead != 0
+        {
             return problem(format!("queries {query}, keys {key} and values {value}"));
         }
         if spec.mask == Mask::Causal && query.rows != key.rows {
@@ -124,10 +128,10 @@ impl Recording {
                 key.rows
             ));
         }
-        let output = self.computed(Shape::new(query.lead, query.rows, spec.width));
+        let output = self.computed(Shape::new(lead, query.rows, spec.width));
         let rows = spec.heads * query.rows;
-        let statistics = self.computed(Shape::new(query.lead, rows, 2));
-        let probabilities = self.computed(Shape::new(query.lead, rows, key.rows));
+        let statistics = self.computed(Shape::new(lead, rows, 2));
+        let probabilities = self.computed(Shape::new(lead, rows, key.rows));
         self.push(Attention {
             query: spec.query,
             key: spec.key,
@@ -497,7 +501,7 @@ impl Operate for AttentionReverse {
         let operands = Operands::new(forward, context);
         let statistics = context.read(forward.statistics);
         let doutput = context.read(self.doutput);
-        let batch = context.shape(forward.query.tensor).lead;
+        let batch = context.shape(forward.output).lead;
         let leads = context.leads.clone();
         let parallel = context.parallel;
         let one = T::from_f32(1.0);

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use sonograd::engine::executor::Executor;
+use sonograd::engine::executor::{Executor, PlanId};
 use sonograd::engine::gpu::adapter::{Device, open_for_tests};
 use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
 use sonograd::engine::profile::ReadPurpose;
-use sonograd::engine::recording::Recording;
+use sonograd::engine::recording::{Recording, Source};
 use sonograd::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::ops::Operator;
@@ -147,6 +147,7 @@ pub fn evened(got: &[f32], want: &[f64], scales: &[f64]) -> (Vec<f32>, Vec<f64>)
     )
 }
 
+#[derive(Clone)]
 enum Values {
     Real(Vec<f32>),
     Index(Vec<u32>),
@@ -154,6 +155,7 @@ enum Values {
 
 /// A recording whose inputs are persistent tensors with known values, to be
 /// run on new executors.
+#[derive(Clone)]
 pub struct Case {
     pub recording: Recording,
     persistent: Vec<(Shape, Values)>,
@@ -237,8 +239,16 @@ impl Case {
         }
     }
 
+    /// The number of an input.
+    pub fn input_of(&self, tensor: TensorId) -> usize {
+        match self.recording.info(tensor).source {
+            Source::Persistent(id) => id.0 as usize,
+            _ => panic!("tensor {} is no input", tensor.0),
+        }
+    }
+
     /// Uploads the inputs and runs the recording once for each of `runs`.
-    pub fn run(&self, executor: &mut dyn Executor, runs: &[Scalars]) {
+    pub fn run(&self, executor: &mut dyn Executor, runs: &[Scalars]) -> PlanId {
         for (index, (shape, values)) in self.persistent.iter().enumerate() {
             let kind = match values {
                 Values::Real(_) => Kind::Real,
@@ -259,6 +269,7 @@ impl Case {
         for scalars in runs {
             executor.run(plan, 0, *scalars).unwrap();
         }
+        plan
     }
 
     /// Numbers of the results among the persistent tensors.

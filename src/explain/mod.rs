@@ -5,6 +5,7 @@ pub mod output;
 pub mod passes;
 pub mod quadrature;
 pub mod slic;
+pub mod spes;
 pub mod timing;
 
 use serde_json::{Map, Value, json};
@@ -63,7 +64,7 @@ impl Method {
     fn reduction(self, site: Site) -> Reduction {
         match site {
             Site::Input => Reduction::None,
-            Site::Encoder => self.encoder_reduction(),
+            _ => self.encoder_reduction(),
         }
     }
 }

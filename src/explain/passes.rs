@@ -18,11 +18,11 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug)]
 pub struct Utterance {
     /// (1, T, F)
-    features: PersistentId,
+    pub(super) features: PersistentId,
     /// (1, I, 1): the decoder's input
-    ids: PersistentId,
+    pub(super) ids: PersistentId,
     /// (1, K, 1): decoder positions of the explained tokens
-    positions: PersistentId,
+    pub(super) positions: PersistentId,
     /// (1, K, 1): their ids
     labels: PersistentId,
     /// T
@@ -44,6 +44,8 @@ pub enum Site {
     Input,
     /// The encoder's output (T', D).
     Encoder,
+    /// The decoder's input tokens (I): occlusion only.
+    Tokens,
 }
 
 impl Site {
@@ -52,6 +54,7 @@ impl Site {
         match self {
             Self::Input => "input",
             Self::Encoder => "encoder",
+            Self::Tokens => "tokens",
         }
     }
 }
@@ -135,15 +138,21 @@ impl Utterance {
         match site {
             Site::Input => Shape::new(1, self.frames, self.mel_bins),
             Site::Encoder => Shape::new(1, self.encoder_frames, model.decoder.config.width),
+            Site::Tokens => Shape::new(1, self.inputs, model.decoder.config.width),
         }
     }
 
-    fn features(&self, recording: &mut Recording) -> TensorId {
+    pub(super) fn features(&self, recording: &mut Recording) -> TensorId {
         let shape = Shape::new(1, self.frames, self.mel_bins);
         recording.persistent(self.features, Kind::Real, shape)
     }
 
-    fn indices(&self, recording: &mut Recording, id: PersistentId, count: usize) -> TensorId {
+    pub(super) fn indices(
+        &self,
+        recording: &mut Recording,
+        id: PersistentId,
+        count: usize,
+    ) -> TensorId {
         recording.persistent(id, Kind::Index, Shape::new(1, count, 1))
     }
 
@@ -164,7 +173,8 @@ impl Utterance {
     ) -> Result<Decoded> {
         let memories = model.decoder.record_memories(recording, encoder_output)?;
         let ids = self.indices(recording, self.ids, self.inputs);
-        model.decoder.record(recording, ids, &memories)
+        let input = model.decoder.record_input(recording, ids)?;
+        model.decoder.record(recording, input, &memories)
     }
 
     fn record_log_probs(&self, recording: &mut Recording, logits: TensorId, to: PersistentId) {
@@ -179,6 +189,10 @@ impl Utterance {
         });
         recording.keep(y, to);
     }
+}
+
+fn no_token_gradients() -> Error {
+    Error::Input("gradients are taken at input and encoder; tokens are for spes".into())
 }
 
 /// Lets a tensor live in new persistent storage.
@@ -316,6 +330,7 @@ pub fn forward_and_gradients(
             let (x, gradient) = match spec.site {
                 Site::Encoder => (encoder_output, gradients[0]),
                 Site::Input => (features, gradients[1]),
+                Site::Tokens => return Err(no_token_gradients()),
             };
             let contrast = spec.times_input.then(|| {
                 let shape = recording.shape(x);
@@ -362,7 +377,7 @@ fn run_tokens(
 
 /// The largest count from 1 to `most` whose memory fits the budget, taking it
 /// to be linear between the estimates for 1 and for `most`; equal shares.
-fn fitting(budget: usize, most: usize, for_one: usize, for_most: usize) -> usize {
+pub(super) fn fitting(budget: usize, most: usize, for_one: usize, for_most: usize) -> usize {
     if for_most <= budget || most <= 1 {
         return most;
     }
@@ -425,6 +440,7 @@ pub fn averaged_gradients(
     let source = match site {
         Site::Input => utterance.features,
         Site::Encoder => encoder_output,
+        Site::Tokens => return Err(no_token_gradients()),
     };
     let all = variants.count();
     let tokens = utterance.explained;
@@ -446,7 +462,7 @@ pub fn averaged_gradients(
             let aside = kept(executor, &mut preparation, y)?;
             let output = match site {
                 Site::Input => model.encoder.record(&mut preparation, y)?,
-                Site::Encoder => y,
+                _ => y,
             };
             let decoded = utterance.decode(model, &mut preparation, output)?;
             let log_probs = executor.allocate(Kind::Real, Shape::new(1, utterance.explained, 1))?;
@@ -497,7 +513,7 @@ pub fn averaged_gradients(
         };
         let output = match site {
             Site::Input => model.encoder.record(&mut recording, y)?,
-            Site::Encoder => y,
+            _ => y,
         };
         let decoded = utterance.decode(model, &mut recording, output)?;
         let seed = utterance.seed(&mut recording, decoded.logits, count);

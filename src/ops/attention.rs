@@ -349,6 +349,12 @@ impl Operate for Attention {
         let dquery = walk
             .needs(self.query.tensor)
             .then(|| cotangent(walk, self.query));
+        if walk.needs(self.key.tensor) != walk.needs(self.value.tensor) {
+            return Err(Error::shape(
+                Self::NAME,
+                "either keys or values alone depend on the explained sound",
+            ));
+        }
         let dkey_value = walk
             .needs(self.key.tensor)
             .then(|| (cotangent(walk, self.key), cotangent(walk, self.value)));
@@ -524,6 +530,9 @@ impl Operate for AttentionReverse {
                 let mut write = |to: Columns, a: Matrix<T>, b: Matrix<T>, add: bool, scale: T| {
                     let result = ids.iter().position(|&id| id == to.tensor);
                     let result = result.expect("every part has its tensor");
+                    if !results[result].1.is_live() {
+                        return;
+                    }
                     let shape = shapes[result];
                     let begin = (n - leads.start) * shape.inner();
                     let own = &mut results[result].1[begin..begin + shape.inner()];

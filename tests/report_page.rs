@@ -477,7 +477,6 @@ fn awkward_explanations_have_a_page() {
 }
 
 #[test]
-#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn the_page_of_a_short_utterance_stays_small() {
     let sample = Sample::new(&["word"; 25], 326, 80, 82)
         .with("features", &[326, 80], |i| (i as f32).sin())

@@ -1,7 +1,8 @@
 """FBK's conformer encoder-decoder (`ConformerEncoderDecoderForConditionalGeneration`) in PyTorch.
 
 The attribute names are the tensor names of a model folder, so `state_dict()` is what ships.
-There are no padding masks: a batch holds utterances of one length.
+There are no padding masks: a batch holds utterances of one length. Dropout acts on the residual
+branches only, where it is cheap.
 """
 
 import math
@@ -71,15 +72,18 @@ class HalfFeedForward(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
-        hidden = self.dropout(F.silu(self.first_linear(self.layernorm(x))))
-        return self.dropout(self.second_linear(hidden))
+        return self.dropout(self.second_linear(F.silu(self.first_linear(self.layernorm(x)))))
+
+
+def outer_angles(positions, exponents):
+    """positions / 10000^exponents, in float64: narrow types cannot hold large angles."""
+    return positions.double()[:, None] * torch.exp(-math.log(10000.0) * exponents.double())
 
 
 def interleaved_sinusoids(length, width, like):
     """Rows for positions 0..length-1: sine in the even columns, cosine in the odd ones."""
-    position = torch.arange(length, dtype=like.dtype, device=like.device)[:, None]
-    rate = torch.exp(torch.arange(0, width, 2, dtype=like.dtype, device=like.device) * (-math.log(10000.0) / width))
-    return torch.stack([torch.sin(position * rate), torch.cos(position * rate)], dim=-1).flatten(1)
+    angles = outer_angles(torch.arange(length), torch.arange(0, width, 2).double() / width)
+    return torch.stack([torch.sin(angles), torch.cos(angles)], dim=-1).flatten(1).to(like)
 
 
 def relative_shift(scores):
@@ -94,7 +98,7 @@ def relative_shift(scores):
 
 
 class RelativeAttention(nn.Module):
-    def __init__(self, config, dropout):
+    def __init__(self, config):
         super().__init__()
         width, self.heads = config.d_model, config.encoder_attention_heads
         self.query_proj = nn.Linear(width, width)
@@ -106,7 +110,6 @@ class RelativeAttention(nn.Module):
         self.v_bias = nn.Parameter(torch.empty(self.heads, width // self.heads))
         nn.init.xavier_uniform_(self.u_bias)
         nn.init.xavier_uniform_(self.v_bias)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
         batch, length, width = x.shape
@@ -120,7 +123,7 @@ class RelativeAttention(nn.Module):
         position_scores = relative_shift((query + self.v_bias[:, None]) @ position.transpose(2, 3))
         # The published models divide by sqrt(D), not by sqrt(D / heads).
         weights = torch.softmax((content_scores + position_scores) / math.sqrt(width), dim=-1)
-        context = (self.dropout(weights) @ value).transpose(1, 2).reshape(batch, length, width)
+        context = (weights @ value).transpose(1, 2).reshape(batch, length, width)
         return self.out_proj(context)
 
 
@@ -128,7 +131,7 @@ class NormalisedRelativeAttention(nn.Module):
     def __init__(self, config, dropout):
         super().__init__()
         self.layer_norm = nn.LayerNorm(config.d_model)
-        self.attention = RelativeAttention(config, dropout)
+        self.attention = RelativeAttention(config)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x):
@@ -188,14 +191,13 @@ class Encoder(nn.Module):
 
 
 class DecoderAttention(nn.Module):
-    def __init__(self, config, dropout):
+    def __init__(self, config):
         super().__init__()
         width, self.heads = config.d_model, config.decoder_attention_heads
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x, memory, causal):
         """The output and the weights (batch, heads, queries, keys)."""
@@ -209,7 +211,7 @@ class DecoderAttention(nn.Module):
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
             scores = scores.masked_fill(later, -math.inf)
         weights = torch.softmax(scores, dim=-1)
-        context = (self.dropout(weights) @ value).transpose(1, 2).reshape(x.shape)
+        context = (weights @ value).transpose(1, 2).reshape(x.shape)
         return self.out_proj(context), weights
 
 
@@ -217,9 +219,9 @@ class DecoderLayer(nn.Module):
     def __init__(self, config, dropout):
         super().__init__()
         width = config.d_model
-        self.self_attn = DecoderAttention(config, dropout)
+        self.self_attn = DecoderAttention(config)
         self.self_attn_layer_norm = nn.LayerNorm(width)
-        self.encoder_attn = DecoderAttention(config, dropout)
+        self.encoder_attn = DecoderAttention(config)
         self.encoder_attn_layer_norm = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, config.decoder_ffn_dim)
         self.fc2 = nn.Linear(config.decoder_ffn_dim, width)
@@ -231,17 +233,16 @@ class DecoderLayer(nn.Module):
         x = x + self.dropout(self.self_attn(normed, normed, causal=True)[0])
         attended, weights = self.encoder_attn(self.encoder_attn_layer_norm(x), memory, causal=False)
         x = x + self.dropout(attended)
-        hidden = self.dropout(F.relu(self.fc1(self.final_layer_norm(x))))
+        hidden = F.relu(self.fc1(self.final_layer_norm(x)))
         return x + self.dropout(self.fc2(hidden)), weights
 
 
 def decoder_sinusoids(length, width, like):
     """Rows for the first `length` positions: all sines, then all cosines."""
     half = width // 2
-    position = torch.arange(FIRST_DECODER_POSITION, FIRST_DECODER_POSITION + length, dtype=like.dtype, device=like.device)
-    rate = torch.exp(torch.arange(half, dtype=like.dtype, device=like.device) * (-math.log(10000.0) / (half - 1)))
-    angles = position[:, None] * rate
-    return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+    positions = torch.arange(FIRST_DECODER_POSITION, FIRST_DECODER_POSITION + length)
+    angles = outer_angles(positions, torch.arange(half).double() / (half - 1))
+    return torch.cat([torch.sin(angles), torch.cos(angles)], dim=1).to(like)
 
 
 class Decoder(nn.Module):

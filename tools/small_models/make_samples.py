@@ -20,11 +20,11 @@ SAMPLES = {
     "train_to_barcelona": "held_out-00024",
     "zebra_behind_the_garden": "held_out-00010",
     "spider_behind_the_kitchen": "held_out-00020",
-    "black_boxes_in_naples": "held_out-00014",
+    "taxi_to_edinburgh": "held_out-00002",
     "umbrellas_and_turtles": "held_out-00004",
     "bus_to_tokyo": "held_out-00013",
     "cakes_near_the_station": "held_out-00037",
-    "tram_to_venice": "held_out-00005",
+    "dog_behind_the_hotel": "held_out-00033",
 }
 
 

@@ -5,6 +5,22 @@
 
 pub mod error;
 
+pub mod audio;
+pub mod features;
+pub mod tokenizer;
+
+pub mod engine;
+pub mod ops;
+
+pub mod model;
+
+pub mod generate;
+
 pub mod explain;
+
+pub mod report;
+pub mod validate;
+
+pub mod cli;
 
 pub use error::{Error, Result};

@@ -1,0 +1,13 @@
+//! The engine: one recording, two executors.
+
+pub mod device;
+pub mod executor;
+pub mod gpu;
+pub mod native;
+pub mod philox;
+pub mod profile;
+pub mod recording;
+pub mod reverse;
+pub mod schedule;
+pub mod tensor;
+pub mod weights;

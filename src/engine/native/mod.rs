@@ -1,0 +1,575 @@
+//! The native executor: recordings on the processor, in f32 or f64.
+//!
+//! Operators that follow each other and whose lead rows are independent form
+//! a **region**. Its lead axis is cut into chunks, and each worker takes one
+//! chunk through all of the region's operators before the next, so that the
+//! activations of a chunk stay in its cache and only what outlives the region
+//! is ever stored for all rows. Where the lead axis has one row only, the
+//! operators themselves spread over the threads.
+
+pub mod context;
+pub mod linalg;
+pub mod real;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use self::context::{Arena, Context, PersistentValues, Place, Shared};
+use self::real::Real;
+use super::executor::{Executor, PlanId};
+use super::profile::{Profile, ReadPurpose};
+use super::recording::{Recording, Source};
+use super::schedule::{Demand, Lifetime, Schedule, assign_blocks};
+use super::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
+use super::weights::WeightTable;
+use crate::{Error, Result};
+
+/// A chunk's largest tensor should have about this many elements: small
+/// enough for a core's second-level cache, large enough for efficient
+/// products.
+const CHUNK_ELEMENTS: usize = 1 << 17;
+
+/// Runs recordings on the processor.
+pub struct NativeExecutor<T> {
+    weights: Vec<Vec<T>>,
+    persistent: Vec<PersistentValues<T>>,
+    plans: Vec<Option<Plan<T>>>,
+    profile: Profile,
+    profiling: bool,
+    bytes: usize,
+}
+
+/// A recording with its memory and the order in which to run it.
+struct Plan<T> {
+    recording: Recording,
+    places: Vec<Place>,
+    constants: Vec<Vec<T>>,
+    blocks: Vec<Vec<T>>,
+    once: Vec<Region>,
+    stages: Vec<Arc<[Region]>>,
+    arenas: Mutex<Vec<Arena<T>>>,
+    bytes: usize,
+}
+
+/// Operators that are run together, chunk by chunk of their lead axis.
+#[derive(Clone, Debug)]
+struct Region {
+    operators: Vec<usize>,
+    lead: usize,
+    /// Lead rows of a chunk.
+    chunk: usize,
+    /// Whether its operators may only run on all lead rows at once.
+    whole: bool,
+    /// Outputs that outlive the region.
+    outs: Vec<TensorId>,
+}
+
+impl<T: Real> NativeExecutor<T> {
+    /// An executor over a model's weights; with `profiling`, times are taken
+    /// for every operator.
+    pub fn new(weights: &WeightTable, profiling: bool) -> Self {
+        let weights: Vec<Vec<T>> = weights
+            .iter()
+            .map(|weight| weight.data.iter().map(|&x| T::from_f32(x)).collect())
+            .collect();
+        let bytes = weights.iter().map(|w| w.len() * size_of::<T>()).sum();
+        let mut executor = Self {
+            weights,
+            persistent: Vec::new(),
+            plans: Vec::new(),
+            profile: Profile::default(),
+            profiling,
+            bytes,
+        };
+        executor.grow(0);
+        executor
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        let peak = &mut self.profile.peak_memory_bytes;
+        *peak = (*peak).max(self.bytes as u64);
+    }
+
+    /// Sets a persistent tensor without rounding to f32.
+    ///
+    /// # Errors
+    /// If the length differs from the tensor's.
+    pub fn upload_real(&mut self, id: PersistentId, values: &[T]) -> Result<()> {
+        match &mut self.persistent[id.0 as usize] {
+            PersistentValues::Real(own) if own.len() == values.len() => {
+                own.copy_from_slice(values);
+                self.profile.count_upload(size_of_val(values));
+                Ok(())
+            }
+            _ => Err(wrong_upload(values.len())),
+        }
+    }
+
+    /// A persistent tensor's values without rounding to f32.
+    ///
+    /// # Panics
+    /// If the tensor holds indices.
+    pub fn read_real(&self, id: PersistentId) -> &[T] {
+        match &self.persistent[id.0 as usize] {
+            PersistentValues::Real(values) => values,
+            _ => panic!("persistent tensor {} does not hold real numbers", id.0),
+        }
+    }
+}
+
+fn wrong_upload(len: usize) -> Error {
+    Error::Device(format!(
+        "{len} values do not fill the persistent tensor they are meant for"
+    ))
+}
+
+/// What a plan needs, before any of it is allocated.
+struct Layout {
+    places: Vec<Place>,
+    /// Elements of every shared block.
+    blocks: Vec<usize>,
+    once: Vec<Region>,
+    stages: Vec<Vec<Region>>,
+    bytes: usize,
+}
+
+impl Layout {
+    fn new<T>(recording: &Recording) -> Self {
+        let schedule = Schedule::new(recording);
+        let regions_of = |list: &[usize]| regions(recording, list);
+        let mut once = regions_of(&schedule.once);
+        let mut stages: Vec<Vec<Region>> = schedule.stages.iter().map(|s| regions_of(s)).collect();
+        let (places, blocks, locals) = place(recording, &schedule, &stages);
+        for region in once.iter_mut().chain(stages.iter_mut().flatten()) {
+            let outputs = region.operators.iter();
+            let outputs = outputs.flat_map(|&index| recording.operators()[index].outputs());
+            region.outs = outputs
+                .filter(|id| {
+                    matches!(
+                        places[id.0 as usize],
+                        Place::Block(_) | Place::Persistent(_)
+                    )
+                })
+                .collect();
+            region.outs.dedup();
+        }
+        let threads = rayon::current_num_threads();
+        let constants = recording.tensors().iter().map(|info| match &info.source {
+            Source::Constant(values) => values.len(),
+            _ => 0,
+        });
+        let elements = blocks.iter().sum::<usize>()
+            + locals.iter().sum::<usize>() * threads
+            + constants.sum::<usize>();
+        Self {
+            places,
+            blocks,
+            once,
+            stages,
+            bytes: elements * size_of::<T>(),
+        }
+    }
+}
+
+impl<T: Real> Plan<T> {
+    fn new(recording: Recording) -> Self {
+        let layout = Layout::new::<T>(&recording);
+        let constants = recording
+            .tensors()
+            .iter()
+            .filter_map(|info| match &info.source {
+                Source::Constant(values) => Some(values.iter().map(|&x| T::from_f32(x)).collect()),
+                _ => None,
+            });
+        let constants = constants.collect();
+        let blocks = layout.blocks.into_iter();
+        Self {
+            recording,
+            places: layout.places,
+            constants,
+            blocks: blocks.map(|n| vec![T::default(); n]).collect(),
+            once: layout.once,
+            stages: layout.stages.into_iter().map(Arc::from).collect(),
+            arenas: Mutex::default(),
+            bytes: layout.bytes,
+        }
+    }
+}
+
+/// Cuts a list of operators into regions.
+fn regions(recording: &Recording, list: &[usize]) -> Vec<Region> {
+    let mut regions: Vec<Region> = Vec::new();
+    for &index in list {
+        let operator = &recording.operators()[index];
+        let lead = operator.lead(recording);
+        let whole = operator.needs_all_leads() || lead == 1;
+        match regions.last_mut() {
+            Some(last) if !whole && !last.whole && last.lead == lead => last.operators.push(index),
+            _ => regions.push(Region {
+                operators: vec![index],
+                lead,
+                chunk: lead,
+                whole,
+                outs: Vec::new(),
+            }),
+        }
+    }
+    let threads = rayon::current_num_threads();
+    for region in regions.iter_mut().filter(|region| !region.whole) {
+        let outputs = region.operators.iter();
+        let outputs = outputs.flat_map(|&index| recording.operators()[index].outputs());
+        let largest = outputs.map(|id| recording.shape(id).inner()).max();
+        let fitting = (CHUNK_ELEMENTS / largest.unwrap_or(1).max(1)).max(1);
+        // Chunks of nearly equal size, and no fewer than there are threads.
+        let chunks = region.lead.div_ceil(fitting).max(threads.min(region.lead));
+        region.chunk = region.lead.div_ceil(chunks);
+    }
+    regions
+}
+
+/// Gives every tensor its place; returns the places and the sizes of the
+/// shared blocks and of a worker's blocks.
+fn place(
+    recording: &Recording,
+    schedule: &Schedule,
+    stages: &[Vec<Region>],
+) -> (Vec<Place>, Vec<usize>, Vec<usize>) {
+    // Position in a stage's operator list -> region, numbered over all stages.
+    let mut region_at: Vec<Vec<usize>> = Vec::new();
+    let mut flat: Vec<&Region> = Vec::new();
+    for stage in stages {
+        let mut at = Vec::new();
+        for region in stage {
+            at.extend(std::iter::repeat_n(flat.len(), region.operators.len()));
+            flat.push(region);
+        }
+        region_at.push(at);
+    }
+
+    let mut places = vec![Place::Nowhere; recording.tensors().len()];
+    let mut constants = 0;
+    let weight_count = recording.weights().iter().count();
+    let (mut shared, mut shared_of) = (Vec::new(), Vec::new());
+    let mut always = Vec::new();
+    let mut locals: Vec<(Vec<Demand>, Vec<usize>)> = vec![Default::default(); flat.len()];
+    for (tensor, info) in recording.tensors().iter().enumerate() {
+        match (&info.source, schedule.lifetimes[tensor]) {
+            (Source::Weight(id), _) => places[tensor] = Place::Fixed(id.0 as usize),
+            (Source::Constant(_), _) => {
+                places[tensor] = Place::Fixed(weight_count + constants);
+                constants += 1;
+            }
+            (Source::Persistent(id), _) => places[tensor] = Place::Persistent(id.0 as usize),
+            (Source::Computed, None) => {}
+            (Source::Computed, Some(Lifetime::Always)) => always.push(tensor),
+            (Source::Computed, Some(Lifetime::Within { stage, first, last })) => {
+                let (begin, end) = (region_at[stage][first], region_at[stage][last]);
+                let region = flat[begin];
+                if begin == end && !region.whole {
+                    locals[begin].0.push(Demand {
+                        size: info.shape.inner() * region.chunk,
+                        first,
+                        last,
+                    });
+                    locals[begin].1.push(tensor);
+                } else {
+                    shared.push(Demand {
+                        size: info.shape.len(),
+                        first: begin,
+                        last: end,
+                    });
+                    shared_of.push(tensor);
+                }
+            }
+        }
+    }
+
+    let blocks = assign_blocks(&shared);
+    let mut sizes = blocks.sizes;
+    for (tensor, block) in shared_of.into_iter().zip(blocks.block_of) {
+        places[tensor] = Place::Block(block);
+    }
+    for tensor in always {
+        places[tensor] = Place::Block(sizes.len());
+        sizes.push(recording.tensors()[tensor].shape.len());
+    }
+    let mut local_sizes: Vec<usize> = Vec::new();
+    for (demands, tensors) in locals {
+        let blocks = assign_blocks(&demands);
+        for (tensor, block) in tensors.into_iter().zip(blocks.block_of) {
+            places[tensor] = Place::Local(block);
+        }
+        for (block, size) in blocks.sizes.into_iter().enumerate() {
+            if block == local_sizes.len() {
+                local_sizes.push(0);
+            }
+            local_sizes[block] = local_sizes[block].max(size);
+        }
+    }
+    (places, sizes, local_sizes)
+}
+
+/// One chunk of a region: its lead rows and its parts of the region's outputs.
+struct Task<'a, T> {
+    leads: Range<usize>,
+    outs: Vec<(TensorId, usize, Option<&'a mut [T]>)>,
+}
+
+impl<T: Real> Plan<T> {
+    /// Runs `regions` of the plan; times go to `times` where it is given.
+    fn run(
+        &mut self,
+        regions: &[Region],
+        weights: &[Vec<T>],
+        persistent: &mut [PersistentValues<T>],
+        scalars: Scalars,
+        times: Option<&Mutex<BTreeMap<String, f64>>>,
+    ) {
+        let fixed: Vec<&[T]> = weights
+            .iter()
+            .chain(&self.constants)
+            .map(Vec::as_slice)
+            .collect();
+        for region in regions {
+            // The region's outputs are moved out of the shared memory, so
+            // that workers may write their parts while reading the rest.
+            let mut moved: Vec<(TensorId, Vec<T>)> = Vec::new();
+            for &id in &region.outs {
+                let values = match self.places[id.0 as usize] {
+                    Place::Block(block) => std::mem::take(&mut self.blocks[block]),
+                    Place::Persistent(index) => match &mut persistent[index] {
+                        PersistentValues::Real(values) => std::mem::take(values),
+                        _ => panic!("persistent tensor {index} does not hold real numbers"),
+                    },
+                    _ => unreachable!("outputs of a region are shared"),
+                };
+                moved.push((id, values));
+            }
+            self.run_region(region, &mut moved, &fixed, persistent, scalars, times);
+            for (id, values) in moved {
+                match self.places[id.0 as usize] {
+                    Place::Block(block) => self.blocks[block] = values,
+                    Place::Persistent(index) => persistent[index] = PersistentValues::Real(values),
+                    _ => unreachable!("outputs of a region are shared"),
+                }
+            }
+        }
+    }
+
+    fn run_region(
+        &self,
+        region: &Region,
+        moved: &mut [(TensorId, Vec<T>)],
+        fixed: &[&[T]],
+        persistent: &[PersistentValues<T>],
+        scalars: Scalars,
+        times: Option<&Mutex<BTreeMap<String, f64>>>,
+    ) {
+        let shared = Shared {
+            fixed,
+            blocks: &self.blocks,
+            persistent,
+        };
+        let chunks = if region.whole {
+            1
+        } else {
+            region.lead.div_ceil(region.chunk)
+        };
+        let mut tasks: Vec<Task<T>> = (0..chunks)
+            .map(|chunk| Task {
+                leads: chunk * region.chunk..((chunk + 1) * region.chunk).min(region.lead),
+                outs: Vec::new(),
+            })
+            .collect();
+        for (id, values) in moved {
+            let shape = self.recording.shape(*id);
+            if region.whole {
+                let own = &mut values[..shape.len()];
+                tasks[0].outs.push((*id, 0, Some(own)));
+            } else {
+                let parts = values[..shape.len()].chunks_mut(region.chunk * shape.inner());
+                for (task, part) in tasks.iter_mut().zip(parts) {
+                    task.outs.push((*id, task.leads.start, Some(part)));
+                }
+            }
+        }
+        let work = |task: Task<T>| {
+            let spare = self.arenas.lock().expect("no worker panicked").pop();
+            let mut arena = spare.unwrap_or_default();
+            let most = self.places.iter().filter_map(|place| match place {
+                Place::Local(block) => Some(block + 1),
+                _ => None,
+            });
+            let most = most.max().unwrap_or(0);
+            if arena.locals.len() < most {
+                arena.locals.resize_with(most, Vec::new);
+            }
+            let mut context = Context {
+                recording: &self.recording,
+                leads: task.leads,
+                parallel: region.whole,
+                scalars,
+                places: &self.places,
+                shared: &shared,
+                arena: &mut arena,
+                outs: task.outs,
+            };
+            for &index in &region.operators {
+                let operator = &self.recording.operators()[index];
+                let begin = times.map(|_| Instant::now());
+                operator.native(&mut context);
+                if let (Some(times), Some(begin)) = (times, begin) {
+                    let mut times = times.lock().expect("no worker panicked");
+                    *times.entry(operator.name().to_owned()).or_default() +=
+                        begin.elapsed().as_secs_f64();
+                }
+            }
+            drop(context);
+            self.arenas.lock().expect("no worker panicked").push(arena);
+        };
+        if tasks.len() == 1 {
+            tasks.into_iter().for_each(work);
+        } else {
+            tasks.into_par_iter().with_max_len(1).for_each(work);
+        }
+    }
+}
+
+impl<T: Real> Executor for NativeExecutor<T> {
+    fn name(&self) -> String {
+        format!("native, {} threads", rayon::current_num_threads())
+    }
+
+    fn kind(&self) -> &'static str {
+        "native"
+    }
+
+    fn precision(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {
+        let (values, bytes) = match kind {
+            Kind::Real => (
+                PersistentValues::Real(vec![T::default(); shape.len()]),
+                shape.len() * size_of::<T>(),
+            ),
+            Kind::Index => (
+                PersistentValues::Index(vec![0; shape.len()]),
+                shape.len() * size_of::<u32>(),
+            ),
+        };
+        self.grow(bytes);
+        let free = self
+            .persistent
+            .iter()
+            .position(|values| matches!(values, PersistentValues::None));
+        let index = free.unwrap_or_else(|| {
+            self.persistent.push(PersistentValues::None);
+            self.persistent.len() - 1
+        });
+        self.persistent[index] = values;
+        Ok(PersistentId(index as u32))
+    }
+
+    fn free(&mut self, id: PersistentId) {
+        let values = std::mem::replace(&mut self.persistent[id.0 as usize], PersistentValues::None);
+        self.bytes -= match values {
+            PersistentValues::Real(values) => values.len() * size_of::<T>(),
+            PersistentValues::Index(values) => values.len() * size_of::<u32>(),
+            PersistentValues::None => 0,
+        };
+    }
+
+    fn upload(&mut self, id: PersistentId, values: &[f32]) -> Result<()> {
+        let values: Vec<T> = values.iter().map(|&x| T::from_f32(x)).collect();
+        self.upload_real(id, &values)
+    }
+
+    fn upload_indices(&mut self, id: PersistentId, values: &[u32]) -> Result<()> {
+        match &mut self.persistent[id.0 as usize] {
+            PersistentValues::Index(own) if own.len() == values.len() => {
+                own.copy_from_slice(values);
+                self.profile.count_upload(size_of_val(values));
+                Ok(())
+            }
+            _ => Err(wrong_upload(values.len())),
+        }
+    }
+
+    fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
+        let mut plan = Plan::new(recording);
+        self.grow(plan.bytes);
+        let once = std::mem::take(&mut plan.once);
+        plan.run(
+            &once,
+            &self.weights,
+            &mut self.persistent,
+            Scalars::default(),
+            None,
+        );
+        let free = self.plans.iter().position(Option::is_none);
+        let index = free.unwrap_or_else(|| {
+            self.plans.push(None);
+            self.plans.len() - 1
+        });
+        self.plans[index] = Some(plan);
+        Ok(PlanId(index as u32))
+    }
+
+    fn estimate(&self, recording: &Recording) -> usize {
+        Layout::new::<T>(recording).bytes
+    }
+
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+        let plan = self.plans[plan.0 as usize].as_mut();
+        let plan = plan.expect("a released plan is not run");
+        let regions = Arc::clone(&plan.stages[stage]);
+        let times = self.profiling.then(Mutex::default);
+        plan.run(
+            &regions,
+            &self.weights,
+            &mut self.persistent,
+            scalars,
+            times.as_ref(),
+        );
+        let operators: usize = regions.iter().map(|region| region.operators.len()).sum();
+        self.profile.dispatches += operators as u64;
+        if let Some(times) = times {
+            for (name, seconds) in times.into_inner().expect("no worker panicked") {
+                *self.profile.kernel_seconds.entry(name).or_default() += seconds;
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, plan: PlanId) {
+        if let Some(plan) = self.plans[plan.0 as usize].take() {
+            self.bytes -= plan.bytes;
+        }
+    }
+
+    fn read(&mut self, ids: &[PersistentId], purpose: ReadPurpose) -> Result<Vec<Vec<f32>>> {
+        let values: Vec<Vec<f32>> = ids
+            .iter()
+            .map(|&id| {
+                self.read_real(id)
+                    .iter()
+                    .map(|x| x.to_f64() as f32)
+                    .collect()
+            })
+            .collect();
+        let bytes = values.iter().map(|v| v.len() * size_of::<T>()).sum();
+        self.profile.count_read(purpose, bytes);
+        Ok(values)
+    }
+
+    fn profile(&self) -> Profile {
+        self.profile.clone()
+    }
+}

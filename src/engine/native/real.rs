@@ -1,0 +1,475 @@
+//! The arithmetic of the native executor: f32 for speed, f64 as the oracle.
+//!
+//! Element-wise work goes through slice functions. For f32 they are compiled
+//! for AVX-512, AVX2 and the baseline and chosen at run time, and use a
+//! polynomial exponential (within 2 ulp) that the compiler can vectorise; for
+//! f64 they use the accurate library functions.
+
+use std::fmt::Debug;
+use std::iter::Sum;
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+
+use multiversion::multiversion;
+
+use crate::ops::Activation;
+
+/// f32 or f64.
+pub trait Real:
+    Copy
+    + Debug
+    + Default
+    + PartialOrd
+    + Send
+    + Sync
+    + Sum
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + 'static
+{
+    /// `f32` or `f64`.
+    const NAME: &'static str;
+    /// Distance from 1 to the next larger number.
+    const EPSILON: f64;
+
+    fn from_f32(x: f32) -> Self;
+    fn from_f64(x: f64) -> Self;
+    fn to_f64(self) -> f64;
+    fn exp(self) -> Self;
+    fn ln(self) -> Self;
+    fn sqrt(self) -> Self;
+    fn erf(self) -> Self;
+    fn abs(self) -> Self;
+
+    /// `x = scale · activation(x)`, element by element.
+    fn activate_in_place(activation: Activation, scale: Self, x: &mut [Self]);
+    /// `dx = scale · dy · activation'(x)`, element by element.
+    fn activate_reverse(
+        activation: Activation,
+        scale: Self,
+        x: &[Self],
+        dy: &[Self],
+        dx: &mut [Self],
+    );
+    /// `y = scale · a · sigmoid(b)`, element by element.
+    fn gate(scale: Self, a: &[Self], b: &[Self], y: &mut [Self]);
+    /// The two halves of the gradient of [`gate`](Self::gate).
+    fn gate_reverse(
+        scale: Self,
+        a: &[Self],
+        b: &[Self],
+        dy: &[Self],
+        da: &mut [Self],
+        db: &mut [Self],
+    );
+    /// Replaces x by `exp(x - shift)` and returns the sum.
+    fn exp_sum(x: &mut [Self], shift: Self) -> Self;
+    /// Sum of products.
+    fn dot(a: &[Self], b: &[Self]) -> Self;
+    /// `y += a · x`.
+    fn axpy(a: Self, x: &[Self], y: &mut [Self]);
+    /// `y += a · x`, with a factor for every element.
+    fn multiply_add(a: &[Self], x: &[Self], y: &mut [Self]);
+    /// Layer norm of one row.
+    fn normalise(x: &[Self], weight: &[Self], bias: &[Self], eps: Self, y: &mut [Self]);
+    /// Adds to `dx` the reverse of [`normalise`](Self::normalise).
+    fn normalise_reverse(x: &[Self], weight: &[Self], eps: Self, dy: &[Self], dx: &mut [Self]);
+}
+
+/// Larger of two numbers; the first if they do not compare.
+pub fn max<T: Real>(a: T, b: T) -> T {
+    if b > a { b } else { a }
+}
+
+#[inline(always)]
+fn sigmoid<T: Real>(x: T) -> T {
+    let one = T::from_f32(1.0);
+    one / (one + (-x).exp())
+}
+
+#[inline(always)]
+fn activate_body<T: Real>(activation: Activation, scale: T, x: &mut [T]) {
+    let zero = T::default();
+    match activation {
+        Activation::None => x.iter_mut().for_each(|x| *x = scale * *x),
+        Activation::Relu => {
+            // Written so that NaN stays NaN.
+            x.iter_mut()
+                .for_each(|x| *x = if *x < zero { zero } else { scale * *x });
+        }
+        Activation::Silu => x.iter_mut().for_each(|x| *x = scale * *x * sigmoid(*x)),
+        Activation::Gelu => {
+            let (half, one) = (T::from_f32(0.5), T::from_f32(1.0));
+            let root = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
+            x.iter_mut()
+                .for_each(|x| *x = scale * half * *x * (one + (*x * root).erf()));
+        }
+    }
+}
+
+#[inline(always)]
+fn activate_reverse_body<T: Real>(
+    activation: Activation,
+    scale: T,
+    x: &[T],
+    dy: &[T],
+    dx: &mut [T],
+) {
+    let (zero, half, one) = (T::default(), T::from_f32(0.5), T::from_f32(1.0));
+    let elements = dx.iter_mut().zip(x).zip(dy);
+    match activation {
+        Activation::None => elements.for_each(|((dx, _), &dy)| *dx = scale * dy),
+        Activation::Relu => {
+            elements.for_each(|((dx, &x), &dy)| *dx = if x > zero { scale * dy } else { zero });
+        }
+        Activation::Silu => elements.for_each(|((dx, &x), &dy)| {
+            let s = sigmoid(x);
+            *dx = scale * dy * s * (one + x * (one - s));
+        }),
+        Activation::Gelu => {
+            let root = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
+            let density = T::from_f64(0.5 * std::f64::consts::FRAC_2_SQRT_PI) * root;
+            elements.for_each(|((dx, &x), &dy)| {
+                let cumulative = half * (one + (x * root).erf());
+                *dx = scale * dy * (cumulative + x * density * (-half * x * x).exp());
+            });
+        }
+    }
+}
+
+#[inline(always)]
+fn gate_body<T: Real>(scale: T, a: &[T], b: &[T], y: &mut [T]) {
+    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+        *y = scale * a * sigmoid(b);
+    }
+}
+
+#[inline(always)]
+fn gate_reverse_body<T: Real>(scale: T, a: &[T], b: &[T], dy: &[T], da: &mut [T], db: &mut [T]) {
+    let one = T::from_f32(1.0);
+    let inputs = a.iter().zip(b).zip(dy);
+    for ((da, db), ((&a, &b), &dy)) in da.iter_mut().zip(db).zip(inputs) {
+        let s = sigmoid(b);
+        let g = scale * dy * s;
+        *da = g;
+        *db = g * a * (one - s);
+    }
+}
+
+/// Independent partial sums, so that reductions vectorise.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn reduce<T: Real>(lanes: [T; LANES]) -> T {
+    let mut sum = T::default();
+    for lane in lanes {
+        sum += lane;
+    }
+    sum
+}
+
+#[inline(always)]
+fn sum_body<T: Real>(x: &[T]) -> T {
+    let mut lanes = [T::default(); LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += x;
+        }
+    }
+    rest.iter().fold(reduce(lanes), |sum, &x| sum + x)
+}
+
+#[inline(always)]
+fn dot_body<T: Real>(a: &[T], b: &[T]) -> T {
+    let mut lanes = [T::default(); LANES];
+    let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    let rest = a_rest.iter().zip(b_rest);
+    rest.fold(reduce(lanes), |sum, (&a, &b)| sum + a * b)
+}
+
+#[inline(always)]
+fn exp_sum_body<T: Real>(x: &mut [T], shift: T) -> T {
+    for x in x.iter_mut() {
+        *x = (*x - shift).exp();
+    }
+    sum_body(x)
+}
+
+#[inline(always)]
+fn axpy_body<T: Real>(a: T, x: &[T], y: &mut [T]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += a * x;
+    }
+}
+
+#[inline(always)]
+fn multiply_add_body<T: Real>(a: &[T], x: &[T], y: &mut [T]) {
+    for ((y, &x), &a) in y.iter_mut().zip(x).zip(a) {
+        *y += a * x;
+    }
+}
+
+#[inline(always)]
+fn normalise_body<T: Real>(x: &[T], weight: &[T], bias: &[T], eps: T, y: &mut [T]) {
+    let count = T::from_f64(x.len() as f64);
+    let mean = sum_body(x) / count;
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = x - mean;
+    }
+    let variance = dot_body(y, y) / count;
+    let scale = T::from_f32(1.0) / (variance + eps).sqrt();
+    for ((y, &w), &b) in y.iter_mut().zip(weight).zip(bias) {
+        *y = *y * scale * w + b;
+    }
+}
+
+#[inline(always)]
+fn normalise_reverse_body<T: Real>(x: &[T], weight: &[T], eps: T, dy: &[T], dx: &mut [T]) {
+    // With n = (x - mean)·scale and g = dy·weight:
+    // dx += scale · (g - mean(g) - n · mean(g·n)).
+    let count = T::from_f64(x.len() as f64);
+    let mean = sum_body(x) / count;
+    let mut square_lanes = [T::default(); LANES];
+    let (mut g_lanes, mut gn_lanes) = ([T::default(); LANES], [T::default(); LANES]);
+    let ((xs, x_rest), (ws, w_rest)) = (x.as_chunks::<LANES>(), weight.as_chunks::<LANES>());
+    let (dys, dy_rest) = dy.as_chunks::<LANES>();
+    for ((x, w), dy) in xs.iter().zip(ws).zip(dys) {
+        for lane in 0..LANES {
+            let g = dy[lane] * w[lane];
+            let centred = x[lane] - mean;
+            square_lanes[lane] += centred * centred;
+            g_lanes[lane] += g;
+            gn_lanes[lane] += g * centred;
+        }
+    }
+    let mut square_sum = reduce(square_lanes);
+    let (mut g_sum, mut gn_sum) = (reduce(g_lanes), reduce(gn_lanes));
+    for ((&x, &w), &dy) in x_rest.iter().zip(w_rest).zip(dy_rest) {
+        square_sum += (x - mean) * (x - mean);
+        g_sum += dy * w;
+        gn_sum += dy * w * (x - mean);
+    }
+    let scale = T::from_f32(1.0) / (square_sum / count + eps).sqrt();
+    let g_mean = g_sum / count;
+    let slope = gn_sum * scale * scale / count;
+    let inputs = x.iter().zip(weight).zip(dy);
+    for (dx, ((&x, &w), &dy)) in dx.iter_mut().zip(inputs) {
+        *dx += scale * (dy * w - g_mean - (x - mean) * slope);
+    }
+}
+
+/// exp for f32: 2^n · e^r with |r| <= ln(2)/2, e^r by its Taylor polynomial of
+/// degree 7; relative error below 2e-7, underflow to 0, overflow to infinity.
+#[inline(always)]
+fn exp_f32(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5·2^23: adding it rounds to an integer
+    // ln 2 in two parts, so that n·ln2 loses nothing.
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let clamped = x.clamp(-104.0, 89.0);
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = clamped - n * LN2_HIGH - n * LN2_LOW;
+    let mut p = 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    p = p * r + 1.0;
+    p = p * r + 1.0;
+    // Two factors, since 2^n alone leaves the normal range at both ends.
+    let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    let half = n >> 1;
+    let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
+    p * power(half) * power(n - half)
+}
+
+/// erf for f32 by Abramowitz and Stegun 7.1.26 would leave 1.5e-7 absolute;
+/// the library's is exact to an ulp and GELU is a small share of the work.
+#[inline(always)]
+fn erf_f32(x: f32) -> f32 {
+    libm::erff(x)
+}
+
+impl Real for f64 {
+    const NAME: &'static str = "f64";
+    const EPSILON: f64 = f64::EPSILON;
+
+    fn from_f32(x: f32) -> Self {
+        x.into()
+    }
+    fn from_f64(x: f64) -> Self {
+        x
+    }
+    fn to_f64(self) -> f64 {
+        self
+    }
+    fn exp(self) -> Self {
+        f64::exp(self)
+    }
+    fn ln(self) -> Self {
+        f64::ln(self)
+    }
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
+    }
+    fn erf(self) -> Self {
+        libm::erf(self)
+    }
+    fn abs(self) -> Self {
+        f64::abs(self)
+    }
+    fn activate_in_place(activation: Activation, scale: f64, x: &mut [f64]) {
+        activate_body(activation, scale, x);
+    }
+    fn activate_reverse(activation: Activation, scale: f64, x: &[f64], dy: &[f64], dx: &mut [f64]) {
+        activate_reverse_body(activation, scale, x, dy, dx);
+    }
+    fn gate(scale: f64, a: &[f64], b: &[f64], y: &mut [f64]) {
+        gate_body(scale, a, b, y);
+    }
+    fn gate_reverse(scale: f64, a: &[f64], b: &[f64], dy: &[f64], da: &mut [f64], db: &mut [f64]) {
+        gate_reverse_body(scale, a, b, dy, da, db);
+    }
+    fn exp_sum(x: &mut [f64], shift: f64) -> f64 {
+        exp_sum_body(x, shift)
+    }
+    fn dot(a: &[f64], b: &[f64]) -> f64 {
+        dot_body(a, b)
+    }
+    fn axpy(a: f64, x: &[f64], y: &mut [f64]) {
+        axpy_body(a, x, y);
+    }
+    fn multiply_add(a: &[f64], x: &[f64], y: &mut [f64]) {
+        multiply_add_body(a, x, y);
+    }
+    fn normalise(x: &[f64], w: &[f64], b: &[f64], eps: f64, y: &mut [f64]) {
+        normalise_body(x, w, b, eps, y);
+    }
+    fn normalise_reverse(x: &[f64], w: &[f64], eps: f64, dy: &[f64], dx: &mut [f64]) {
+        normalise_reverse_body(x, w, eps, dy, dx);
+    }
+}
+
+/// Versions of a slice function for the instruction sets worth having.
+macro_rules! vectorised {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $body:ident;)*) => {
+        $(
+            #[multiversion(targets(
+                "x86_64+avx+avx2+fma+avx512f+avx512vl+avx512dq+avx512bw",
+                "x86_64+avx+avx2+fma",
+            ))]
+            #[allow(clippy::too_many_arguments)]
+            fn $name($($arg: $type),*) $(-> $out)? { $body($($arg),*) }
+        )*
+    };
+}
+
+vectorised! {
+    fn activate_f32(activation: Activation, scale: f32, x: &mut [f32]) = activate_body;
+    fn activate_reverse_f32(activation: Activation, scale: f32, x: &[f32], dy: &[f32], dx: &mut [f32]) = activate_reverse_body;
+    fn gate_f32(scale: f32, a: &[f32], b: &[f32], y: &mut [f32]) = gate_body;
+    fn gate_reverse_f32(scale: f32, a: &[f32], b: &[f32], dy: &[f32], da: &mut [f32], db: &mut [f32]) = gate_reverse_body;
+    fn exp_sum_f32(x: &mut [f32], shift: f32) -> f32 = exp_sum_body;
+    fn dot_f32(a: &[f32], b: &[f32]) -> f32 = dot_body;
+    fn axpy_f32(a: f32, x: &[f32], y: &mut [f32]) = axpy_body;
+    fn multiply_add_f32(a: &[f32], x: &[f32], y: &mut [f32]) = multiply_add_body;
+    fn normalise_f32(x: &[f32], w: &[f32], b: &[f32], eps: f32, y: &mut [f32]) = normalise_body;
+    fn normalise_reverse_f32(x: &[f32], w: &[f32], eps: f32, dy: &[f32], dx: &mut [f32]) = normalise_reverse_body;
+}
+
+impl Real for f32 {
+    const NAME: &'static str = "f32";
+    const EPSILON: f64 = f32::EPSILON as f64;
+
+    fn from_f32(x: f32) -> Self {
+        x
+    }
+    fn from_f64(x: f64) -> Self {
+        x as f32
+    }
+    fn to_f64(self) -> f64 {
+        self.into()
+    }
+    #[inline(always)]
+    fn exp(self) -> Self {
+        exp_f32(self)
+    }
+    fn ln(self) -> Self {
+        f32::ln(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn erf(self) -> Self {
+        erf_f32(self)
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        f32::abs(self)
+    }
+    fn activate_in_place(activation: Activation, scale: f32, x: &mut [f32]) {
+        activate_f32(activation, scale, x);
+    }
+    fn activate_reverse(activation: Activation, scale: f32, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        activate_reverse_f32(activation, scale, x, dy, dx);
+    }
+    fn gate(scale: f32, a: &[f32], b: &[f32], y: &mut [f32]) {
+        gate_f32(scale, a, b, y);
+    }
+    fn gate_reverse(scale: f32, a: &[f32], b: &[f32], dy: &[f32], da: &mut [f32], db: &mut [f32]) {
+        gate_reverse_f32(scale, a, b, dy, da, db);
+    }
+    fn exp_sum(x: &mut [f32], shift: f32) -> f32 {
+        exp_sum_f32(x, shift)
+    }
+    fn dot(a: &[f32], b: &[f32]) -> f32 {
+        dot_f32(a, b)
+    }
+    fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
+        axpy_f32(a, x, y);
+    }
+    fn multiply_add(a: &[f32], x: &[f32], y: &mut [f32]) {
+        multiply_add_f32(a, x, y);
+    }
+    fn normalise(x: &[f32], w: &[f32], b: &[f32], eps: f32, y: &mut [f32]) {
+        normalise_f32(x, w, b, eps, y);
+    }
+    fn normalise_reverse(x: &[f32], w: &[f32], eps: f32, dy: &[f32], dx: &mut [f32]) {
+        normalise_reverse_f32(x, w, eps, dy, dx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponential_is_accurate_over_its_range() {
+        let mut worst = 0.0f64;
+        let mut x = -87.0f32;
+        while x < 88.0 {
+            let exact = f64::from(x).exp();
+            worst = worst.max(((f64::from(exp_f32(x)) - exact) / exact).abs());
+            x += 0.003_7;
+        }
+        println!("worst relative error of exp: {worst:.2e}");
+        assert!(worst <= 3e-7);
+        assert_eq!(exp_f32(0.0), 1.0);
+        assert_eq!(exp_f32(-1e30), 0.0);
+        assert!(exp_f32(f32::NAN).is_nan());
+        assert!(exp_f32(1000.0).is_infinite());
+    }
+}

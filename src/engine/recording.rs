@@ -1,0 +1,152 @@
+//! A plain list of operators over virtual tensors.
+//!
+//! Model code writes recordings and does nothing else. Assignment is single:
+//! an operator writes new tensors. A recording holds no closures and no
+//! pointers into the model; executors turn it into plans.
+
+use std::sync::Arc;
+
+use super::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
+use super::weights::WeightTable;
+use crate::ops::Operator;
+
+/// Where a tensor's values come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Written by an operator of the recording.
+    Computed,
+    /// A prepared weight of the model.
+    Weight(WeightId),
+    /// Real numbers known while recording, such as position tables.
+    Constant(Arc<[f32]>),
+    /// Kept by the executor between runs. Unless an operator of this
+    /// recording writes it, it is an input.
+    Persistent(PersistentId),
+}
+
+/// Shape, kind and origin of one tensor.
+#[derive(Clone, Debug)]
+pub struct TensorInfo {
+    pub shape: Shape,
+    pub kind: Kind,
+    pub source: Source,
+}
+
+/// Operators in order, cut into stages that run one at a time.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    tensors: Vec<TensorInfo>,
+    operators: Vec<Operator>,
+    /// Index of the first operator of every stage after the first.
+    stage_starts: Vec<usize>,
+    weights: Arc<WeightTable>,
+}
+
+impl Recording {
+    /// An empty recording over a model's weights.
+    pub fn new(weights: Arc<WeightTable>) -> Self {
+        Self {
+            tensors: Vec::new(),
+            operators: Vec::new(),
+            stage_starts: Vec::new(),
+            weights,
+        }
+    }
+
+    pub fn weights(&self) -> &WeightTable {
+        &self.weights
+    }
+
+    fn add_tensor(&mut self, shape: Shape, kind: Kind, source: Source) -> TensorId {
+        self.tensors.push(TensorInfo {
+            shape,
+            kind,
+            source,
+        });
+        TensorId((self.tensors.len() - 1) as u32)
+    }
+
+    /// A tensor that an operator recorded next will write.
+    pub fn computed(&mut self, shape: Shape) -> TensorId {
+        self.add_tensor(shape, Kind::Real, Source::Computed)
+    }
+
+    /// A weight as a tensor (1, rows, cols).
+    pub fn weight(&mut self, id: WeightId) -> TensorId {
+        let shape = self.weights.shape(id);
+        self.add_tensor(shape, Kind::Real, Source::Weight(id))
+    }
+
+    /// A table of numbers as a tensor.
+    ///
+    /// # Panics
+    /// If `data` does not fill `shape`.
+    pub fn constant(&mut self, shape: Shape, data: impl Into<Arc<[f32]>>) -> TensorId {
+        let data = data.into();
+        assert_eq!(data.len(), shape.len(), "constant of shape {shape}");
+        self.add_tensor(shape, Kind::Real, Source::Constant(data))
+    }
+
+    /// A persistent tensor as an operand; the same one is one tensor, however
+    /// often it is asked for.
+    pub fn persistent(&mut self, id: PersistentId, kind: Kind, shape: Shape) -> TensorId {
+        let known = self
+            .tensors
+            .iter()
+            .position(|info| matches!(info.source, Source::Persistent(own) if own == id));
+        if let Some(index) = known {
+            return TensorId(index as u32);
+        }
+        self.add_tensor(shape, kind, Source::Persistent(id))
+    }
+
+    /// Lets `tensor` live in persistent storage, so that it can be read back
+    /// or used by other plans.
+    ///
+    /// # Panics
+    /// If no operator of this recording writes `tensor`.
+    pub fn keep(&mut self, tensor: TensorId, id: PersistentId) {
+        let info = &mut self.tensors[tensor.0 as usize];
+        assert!(matches!(info.source, Source::Computed), "already placed");
+        info.source = Source::Persistent(id);
+    }
+
+    pub fn push(&mut self, operator: impl Into<Operator>) {
+        self.operators.push(operator.into());
+    }
+
+    /// Ends the current stage; what is recorded next runs separately, and may
+    /// run several times for one run of the stages before it.
+    pub fn next_stage(&mut self) {
+        self.stage_starts.push(self.operators.len());
+    }
+
+    pub fn info(&self, id: TensorId) -> &TensorInfo {
+        &self.tensors[id.0 as usize]
+    }
+
+    pub fn shape(&self, id: TensorId) -> Shape {
+        self.info(id).shape
+    }
+
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    pub fn operators(&self) -> &[Operator] {
+        &self.operators
+    }
+
+    /// Operator index ranges of the stages.
+    pub fn stages(&self) -> Vec<std::ops::Range<usize>> {
+        let mut starts = vec![0];
+        starts.extend(&self.stage_starts);
+        let ends = self.stage_starts.iter().copied();
+        starts
+            .iter()
+            .copied()
+            .zip(ends.chain([self.operators.len()]))
+            .map(|(start, end)| start..end)
+            .collect()
+    }
+}

@@ -1,0 +1,226 @@
+//! The reverse pass, made from the recording.
+//!
+//! Walking the list of operators backwards, each operator that lies between a
+//! source and the output records its own reverse. Only cotangents of
+//! activations exist: no weight gradient is ever computed.
+//!
+//! The cotangent of a forward tensor (B, ...) is (K·B, ...), one for each of K
+//! explained tokens; row k·B + b belongs to forward row b. Several cotangents
+//! of one tensor are summed in the order in which their operators are met.
+
+use std::collections::HashMap;
+
+use super::recording::Recording;
+use super::tensor::TensorId;
+use crate::ops::{Add, Operator, ScatterRows, SumBatch, TokenSeed};
+use crate::{Error, Result};
+
+/// What the reverse pass starts from: for each of K explained tokens the log
+/// probability of one label at one position of the decoder.
+#[derive(Clone, Copy, Debug)]
+pub struct Seed {
+    /// (B, I, V), unnormalised.
+    pub logits: TensorId,
+    /// (1, all explained tokens, 1): decoder position of each.
+    pub positions: TensorId,
+    /// (1, all explained tokens, 1): token id of each.
+    pub labels: TensorId,
+    /// K: how many cotangents one run computes, from `Scalar::FirstToken` on.
+    pub count: usize,
+}
+
+/// A cotangent: for all rows, or for the one row of each explained token.
+#[derive(Clone, Copy, Debug)]
+struct Cotangent {
+    id: TensorId,
+    sparse: bool,
+}
+
+/// State of the walk; operators' reverse rules work on it.
+pub struct Reverse<'a> {
+    pub recording: &'a mut Recording,
+    seed: Seed,
+    cotangents: HashMap<TensorId, Cotangent>,
+    /// By tensor: whether it lies on a path from a source.
+    needed: Vec<bool>,
+}
+
+/// Records the reverse pass of everything recorded so far, as seen from
+/// `seed`, and returns the cotangents (K·B, rows, cols) of `sources`.
+///
+/// # Errors
+/// If a source does not reach the logits, or an operator between them cannot
+/// be reversed.
+pub fn reverse(
+    recording: &mut Recording,
+    seed: Seed,
+    sources: &[TensorId],
+) -> Result<Vec<TensorId>> {
+    let forward: Vec<Operator> = recording.operators().to_vec();
+    let mut needed = vec![false; recording.tensors().len()];
+    for source in sources {
+        needed[source.0 as usize] = true;
+    }
+    for operator in &forward {
+        if operator.inputs().iter().any(|id| needed[id.0 as usize]) {
+            for id in operator.outputs() {
+                needed[id.0 as usize] = true;
+            }
+        }
+    }
+    let logits = recording.shape(seed.logits);
+    let dlogits = recording.computed(super::tensor::Shape::new(
+        seed.count * logits.lead,
+        1,
+        logits.cols,
+    ));
+    recording.push(TokenSeed {
+        logits: seed.logits,
+        positions: seed.positions,
+        labels: seed.labels,
+        dlogits,
+    });
+    let mut walk = Reverse {
+        recording,
+        seed,
+        cotangents: HashMap::new(),
+        needed,
+    };
+    let start = Cotangent {
+        id: dlogits,
+        sparse: true,
+    };
+    walk.cotangents.insert(seed.logits, start);
+    for operator in forward.iter().rev() {
+        let reached = operator
+            .outputs()
+            .iter()
+            .any(|id| walk.cotangents.contains_key(id));
+        let wanted = operator.inputs().iter().any(|&id| walk.needs(id));
+        if reached && wanted {
+            operator.reverse(&mut walk)?;
+        }
+    }
+    sources
+        .iter()
+        .map(|&source| {
+            walk.cotangent(source).ok_or_else(|| {
+                Error::Input("the output does not depend on what it is to be explained by".into())
+            })
+        })
+        .collect()
+}
+
+impl Reverse<'_> {
+    /// Whether the gradient of `x` is asked for.
+    pub fn needs(&self, x: TensorId) -> bool {
+        self.needed.get(x.0 as usize).copied().unwrap_or(false)
+    }
+
+    /// Lead rows of a cotangent of `x`: K·B.
+    fn lead(&self, x: TensorId) -> usize {
+        self.seed.count * self.recording.shape(x).lead
+    }
+
+    /// The cotangent of `y` for all its rows, if there is any.
+    pub fn cotangent(&mut self, y: TensorId) -> Option<TensorId> {
+        let cotangent = *self.cotangents.get(&y)?;
+        if !cotangent.sparse {
+            return Some(cotangent.id);
+        }
+        let sparse = self.recording.shape(cotangent.id);
+        let shape = self.recording.shape(y).with_lead(sparse.lead);
+        let dense = self.recording.computed(shape);
+        self.recording.push(ScatterRows {
+            x: cotangent.id,
+            positions: self.seed.positions,
+            batch: sparse.lead / self.seed.count,
+            y: dense,
+        });
+        let id = dense;
+        self.cotangents.insert(y, Cotangent { id, sparse: false });
+        Some(dense)
+    }
+
+    /// The cotangent of `y`, and whether it has only one row for each
+    /// explained token; for operators that work row by row without reading
+    /// forward tensors.
+    pub fn cotangent_rows(&mut self, y: TensorId) -> Option<(TensorId, bool)> {
+        let cotangent = *self.cotangents.get(&y)?;
+        Some((cotangent.id, cotangent.sparse))
+    }
+
+    /// A new tensor for a cotangent of `x`, made by an operator of `lead`
+    /// lead rows.
+    pub fn new_cotangent(&mut self, x: TensorId, lead: usize) -> TensorId {
+        let shape = self.recording.shape(x).with_lead(lead);
+        self.recording.computed(shape)
+    }
+
+    /// What has been summed for `x` so far, if an operator with `lead` lead
+    /// rows may add it to its own contribution; it then calls
+    /// [`set`](Self::set) instead of [`contribute`](Self::contribute).
+    pub fn take_sum(&mut self, x: TensorId, lead: usize) -> Option<TensorId> {
+        if self.lead(x) != lead || self.cotangents.get(&x)?.sparse {
+            return None;
+        }
+        self.cotangents.remove(&x).map(|cotangent| cotangent.id)
+    }
+
+    /// Adds `dx` to the cotangent of `x`.
+    pub fn contribute(&mut self, x: TensorId, dx: TensorId) {
+        self.contribute_rows(x, dx, false);
+    }
+
+    /// Adds `dx` to the cotangent of `x`; `sparse` if it has one row only.
+    pub fn contribute_rows(&mut self, x: TensorId, dx: TensorId, sparse: bool) {
+        let lead = self.lead(x);
+        let shape = self.recording.shape(dx);
+        let mut dx = dx;
+        if shape.lead > lead {
+            // x was broadcast over the batch: its reverse sums over it.
+            let sum = self.recording.computed(shape.with_lead(lead));
+            self.recording.push(SumBatch {
+                x: dx,
+                batch: shape.lead / lead,
+                y: sum,
+            });
+            dx = sum;
+        }
+        let new = Cotangent { id: dx, sparse };
+        let Some(&old) = self.cotangents.get(&x) else {
+            self.cotangents.insert(x, new);
+            return;
+        };
+        let dense_old = if sparse == old.sparse {
+            old.id
+        } else {
+            self.cotangent(x).expect("it was there")
+        };
+        let dense_new = if sparse && !old.sparse {
+            self.cotangents.insert(x, new);
+            let dense = self.cotangent(x).expect("it was put there");
+            self.cotangents.insert(x, old);
+            dense
+        } else {
+            dx
+        };
+        let sum = self.recording.computed(self.recording.shape(dense_new));
+        self.recording.push(Add {
+            a: dense_old,
+            b: dense_new,
+            scale_a: 1.0,
+            scale_b: 1.0,
+            y: sum,
+        });
+        let sparse = sparse && old.sparse;
+        self.cotangents.insert(x, Cotangent { id: sum, sparse });
+    }
+
+    /// Sets the cotangent of `x` to `dx`, which holds everything summed so
+    /// far.
+    pub fn set(&mut self, x: TensorId, dx: TensorId) {
+        let sparse = false;
+        self.cotangents.insert(x, Cotangent { id: dx, sparse });
+    }
+}

@@ -1,0 +1,577 @@
+//! Recordings over one utterance: the forward pass under forced decoding and
+//! the reverse passes of the gradient family.
+
+use crate::engine::executor::{Executor, PlanId};
+use crate::engine::recording::Recording;
+use crate::engine::reverse::{Seed, reverse};
+use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
+use crate::features::Features;
+use crate::model::Model;
+use crate::model::decoder::Decoded;
+use crate::ops::{
+    Accumulate, AddNoise, Baseline, BaselineKind, Blend, Contrast, Reduce, Reduction, Spread,
+    TokenLogProb,
+};
+use crate::{Error, Result};
+
+/// Persistent inputs of one utterance, and its sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Utterance {
+    /// (1, T, F)
+    pub(super) features: PersistentId,
+    /// (1, I, 1): the decoder's input
+    pub(super) ids: PersistentId,
+    /// (1, K, 1): decoder positions of the explained tokens
+    pub(super) positions: PersistentId,
+    /// (1, K, 1): their ids
+    labels: PersistentId,
+    /// T
+    pub frames: usize,
+    /// F
+    pub mel_bins: usize,
+    /// T'
+    pub encoder_frames: usize,
+    /// I
+    pub inputs: usize,
+    /// K
+    pub explained: usize,
+}
+
+/// Where the explained thing is varied or differentiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// The features (T, F).
+    Input,
+    /// The encoder's output (T', D).
+    Encoder,
+    /// The decoder's input tokens (I): occlusion only.
+    Tokens,
+}
+
+impl Site {
+    /// The site's name in files and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Encoder => "encoder",
+            Self::Tokens => "tokens",
+        }
+    }
+}
+
+impl Utterance {
+    /// Uploads features, the decoder's input, and positions and ids of the
+    /// tokens to be explained.
+    ///
+    /// # Errors
+    /// If the model cannot take them.
+    pub fn upload(
+        executor: &mut dyn Executor,
+        model: &Model,
+        features: &Features,
+        ids: &[u32],
+        positions: &[u32],
+        labels: &[u32],
+    ) -> Result<Self> {
+        model.check_features(features)?;
+        let decoder = &model.decoder.config;
+        if ids.len() > decoder.max_tokens {
+            return Err(Error::Input(format!(
+                "{} tokens are more than the model's {}",
+                ids.len(),
+                decoder.max_tokens
+            )));
+        }
+        let all = ids.iter().chain(labels);
+        if let Some(id) = all
+            .into_iter()
+            .find(|id| **id as usize >= decoder.vocabulary)
+        {
+            return Err(Error::Input(format!(
+                "token id {id} is not in the model's vocabulary of {}",
+                decoder.vocabulary
+            )));
+        }
+        if positions
+            .iter()
+            .any(|&position| position as usize >= ids.len())
+            || positions.len() != labels.len()
+            || labels.is_empty()
+        {
+            return Err(Error::Input(format!(
+                "{} tokens at {} positions of {} cannot be explained",
+                labels.len(),
+                positions.len(),
+                ids.len()
+            )));
+        }
+        let shape = Shape::new(1, features.frames, features.bins);
+        let own = executor.allocate(Kind::Real, shape)?;
+        executor.upload(own, &features.data)?;
+        let mut indices = |values: &[u32]| -> Result<PersistentId> {
+            let id = executor.allocate(Kind::Index, Shape::new(1, values.len(), 1))?;
+            executor.upload_indices(id, values)?;
+            Ok(id)
+        };
+        Ok(Self {
+            features: own,
+            ids: indices(ids)?,
+            positions: indices(positions)?,
+            labels: indices(labels)?,
+            frames: features.frames,
+            mel_bins: features.bins,
+            encoder_frames: model.encoder.encoder_frames(features.frames),
+            inputs: ids.len(),
+            explained: labels.len(),
+        })
+    }
+
+    /// Gives the inputs' memory back.
+    pub fn free(self, executor: &mut dyn Executor) {
+        for id in [self.features, self.ids, self.positions, self.labels] {
+            executor.free(id);
+        }
+    }
+
+    /// Shape of what is explained at a site: (1, T, F) or (1, T', D).
+    fn site_shape(&self, model: &Model, site: Site) -> Shape {
+        match site {
+            Site::Input => Shape::new(1, self.frames, self.mel_bins),
+            Site::Encoder => Shape::new(1, self.encoder_frames, model.decoder.config.width),
+            Site::Tokens => Shape::new(1, self.inputs, model.decoder.config.width),
+        }
+    }
+
+    pub(super) fn features(&self, recording: &mut Recording) -> TensorId {
+        let shape = Shape::new(1, self.frames, self.mel_bins);
+        recording.persistent(self.features, Kind::Real, shape)
+    }
+
+    pub(super) fn indices(
+        &self,
+        recording: &mut Recording,
+        id: PersistentId,
+        count: usize,
+    ) -> TensorId {
+        recording.persistent(id, Kind::Index, Shape::new(1, count, 1))
+    }
+
+    fn seed(&self, recording: &mut Recording, logits: TensorId, count: usize) -> Seed {
+        Seed {
+            logits,
+            positions: self.indices(recording, self.positions, self.explained),
+            labels: self.indices(recording, self.labels, self.explained),
+            count,
+        }
+    }
+
+    fn decode(
+        &self,
+        model: &Model,
+        recording: &mut Recording,
+        encoder_output: TensorId,
+    ) -> Result<Decoded> {
+        let memories = model.decoder.record_memories(recording, encoder_output)?;
+        let ids = self.indices(recording, self.ids, self.inputs);
+        let input = model.decoder.record_input(recording, ids)?;
+        model.decoder.record(recording, input, &memories)
+    }
+
+    fn record_log_probs(&self, recording: &mut Recording, logits: TensorId, to: PersistentId) {
+        let lead = recording.shape(logits).lead;
+        let y = recording.computed(Shape::new(lead, self.explained, 1));
+        let seed = self.seed(recording, logits, 1);
+        recording.push(TokenLogProb {
+            logits,
+            positions: seed.positions,
+            labels: seed.labels,
+            y,
+        });
+        recording.keep(y, to);
+    }
+}
+
+fn no_token_gradients() -> Error {
+    Error::Input("gradients are taken at input and encoder; tokens are for spes".into())
+}
+
+/// Lets a tensor live in new persistent storage.
+fn kept(
+    executor: &mut dyn Executor,
+    recording: &mut Recording,
+    tensor: TensorId,
+) -> Result<PersistentId> {
+    let id = executor.allocate(Kind::Real, recording.shape(tensor))?;
+    recording.keep(tensor, id);
+    Ok(id)
+}
+
+/// Results of the forward pass, all persistent.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// (1, T', D)
+    pub encoder_output: PersistentId,
+    /// By layer: (1, H·I, T')
+    pub cross_attention: Vec<PersistentId>,
+    /// (1, I, V)
+    pub logits: PersistentId,
+    /// (1, K, 1): natural logarithm of every explained token's probability
+    pub log_probs: PersistentId,
+}
+
+impl Forward {
+    fn allocate(executor: &mut dyn Executor, model: &Model, utterance: &Utterance) -> Result<Self> {
+        let decoder = &model.decoder.config;
+        let frames = utterance.encoder_frames;
+        let mut real = |rows, cols| executor.allocate(Kind::Real, Shape::new(1, rows, cols));
+        let attention_rows = decoder.heads * utterance.inputs;
+        Ok(Self {
+            encoder_output: real(frames, decoder.width)?,
+            cross_attention: (0..decoder.layers)
+                .map(|_| real(attention_rows, frames))
+                .collect::<Result<_>>()?,
+            logits: real(utterance.inputs, decoder.vocabulary)?,
+            log_probs: real(utterance.explained, 1)?,
+        })
+    }
+
+    /// Gives the results' memory back.
+    pub fn free(&self, executor: &mut dyn Executor) {
+        for id in [self.encoder_output, self.logits, self.log_probs] {
+            executor.free(id);
+        }
+        for &id in &self.cross_attention {
+            executor.free(id);
+        }
+    }
+}
+
+/// One gradient map that a pass is to make.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MapSpec {
+    pub site: Site,
+    /// Whether the gradient is multiplied by its input.
+    pub times_input: bool,
+    pub reduction: Reduction,
+}
+
+/// A map on the device: (K, rows, cols).
+#[derive(Clone, Copy, Debug)]
+pub struct DeviceMap {
+    pub id: PersistentId,
+    pub shape: Shape,
+}
+
+impl DeviceMap {
+    fn allocate(
+        executor: &mut dyn Executor,
+        model: &Model,
+        utterance: &Utterance,
+        site: Site,
+        reduction: Reduction,
+    ) -> Result<Self> {
+        let mut shape = utterance
+            .site_shape(model, site)
+            .with_lead(utterance.explained);
+        if reduction != Reduction::None {
+            shape.cols = 1;
+        }
+        let id = executor.allocate(Kind::Real, shape)?;
+        Ok(Self { id, shape })
+    }
+}
+
+/// Result of [`forward_and_gradients`].
+pub struct ForwardPass {
+    pub forward: Forward,
+    /// In the order of the specs.
+    pub maps: Vec<DeviceMap>,
+}
+
+/// Runs the forward pass, and for all explained tokens the reverse pass, and
+/// makes the maps `specs` of its gradients.
+///
+/// # Errors
+/// If something does not fit the model or the device fails.
+pub fn forward_and_gradients(
+    executor: &mut dyn Executor,
+    model: &Model,
+    utterance: &Utterance,
+    specs: &[MapSpec],
+    memory: usize,
+) -> Result<ForwardPass> {
+    let forward = Forward::allocate(executor, model, utterance)?;
+    let maps = specs
+        .iter()
+        .map(|spec| DeviceMap::allocate(executor, model, utterance, spec.site, spec.reduction))
+        .collect::<Result<Vec<_>>>()?;
+    let build = |count: usize| -> Result<Recording> {
+        let mut recording = Recording::new(model.weights.clone());
+        let features = utterance.features(&mut recording);
+        let encoder_output = model.encoder.record(&mut recording, features)?;
+        recording.keep(encoder_output, forward.encoder_output);
+        let decoded = utterance.decode(model, &mut recording, encoder_output)?;
+        recording.keep(decoded.logits, forward.logits);
+        for (&tensor, &id) in decoded.cross_attention.iter().zip(&forward.cross_attention) {
+            recording.keep(tensor, id);
+        }
+        utterance.record_log_probs(&mut recording, decoded.logits, forward.log_probs);
+        if specs.is_empty() {
+            return Ok(recording);
+        }
+        recording.next_stage();
+        let seed = utterance.seed(&mut recording, decoded.logits, count);
+        let mut sources = vec![encoder_output];
+        if specs.iter().any(|spec| spec.site == Site::Input) {
+            sources.push(features);
+        }
+        let gradients = reverse(&mut recording, seed, &sources)?;
+        for (spec, map) in specs.iter().zip(&maps) {
+            let (x, gradient) = match spec.site {
+                Site::Encoder => (encoder_output, gradients[0]),
+                Site::Input => (features, gradients[1]),
+                Site::Tokens => return Err(no_token_gradients()),
+            };
+            let contrast = spec.times_input.then(|| {
+                let shape = recording.shape(x);
+                let baseline = recording.constant(shape, vec![0.0; shape.len()]);
+                Contrast { x, baseline }
+            });
+            let map = recording.persistent(map.id, Kind::Real, map.shape);
+            recording.push(Reduce {
+                gradient,
+                contrast,
+                reduction: spec.reduction,
+                map,
+            });
+        }
+        Ok(recording)
+    };
+    let tokens = utterance.explained;
+    let most = executor.estimate(&build(tokens)?);
+    let count = fitting(memory, tokens, executor.estimate(&build(1)?), most);
+    let plan = executor.prepare(build(count)?)?;
+    let done = run_tokens(executor, plan, !specs.is_empty(), tokens, count);
+    executor.release(plan);
+    done?;
+    Ok(ForwardPass { forward, maps })
+}
+
+fn run_tokens(
+    executor: &mut dyn Executor,
+    plan: PlanId,
+    gradients: bool,
+    tokens: usize,
+    count: usize,
+) -> Result<()> {
+    executor.run(plan, 0, Scalars::default())?;
+    if gradients {
+        for first in (0..tokens).step_by(count) {
+            let mut scalars = Scalars::default();
+            scalars[Scalar::FirstToken as usize] = first as u32;
+            executor.run(plan, 1, scalars)?;
+        }
+    }
+    Ok(())
+}
+
+/// The largest count from 1 to `most` whose memory fits the budget, taking it
+/// to be linear between the estimates for 1 and for `most`; equal shares.
+pub(super) fn fitting(budget: usize, most: usize, for_one: usize, for_most: usize) -> usize {
+    if for_most <= budget || most <= 1 {
+        return most;
+    }
+    let slope = ((for_most - for_one.min(for_most)) / (most - 1)).max(1);
+    let count = (1 + budget.saturating_sub(for_one) / slope).clamp(1, most);
+    most.div_ceil(most.div_ceil(count))
+}
+
+/// What a gradient is averaged over.
+#[derive(Clone, Debug)]
+pub enum Variants {
+    /// Points between a baseline and the input, with quadrature weights.
+    Path {
+        baseline: BaselineKind,
+        fractions: Vec<f32>,
+        weights: Vec<f32>,
+    },
+    /// Noisy copies; `level` is the standard deviation as a share of the
+    /// input's range.
+    Noise {
+        level: f32,
+        samples: usize,
+        seed: u64,
+    },
+}
+
+impl Variants {
+    fn count(&self) -> usize {
+        match self {
+            Self::Path { fractions, .. } => fractions.len(),
+            Self::Noise { samples, .. } => *samples,
+        }
+    }
+}
+
+/// Result of [`averaged_gradients`].
+pub struct AveragedPass {
+    pub map: DeviceMap,
+    /// (1, K, 1): log-probabilities at the baseline, for a path.
+    pub baseline_log_probs: Option<PersistentId>,
+}
+
+/// Averages gradients over variants of the features or of the encoder's
+/// output and makes a map of them; along a path they are multiplied by the
+/// way from the baseline to the input, which gives integrated gradients.
+///
+/// # Errors
+/// If something does not fit the model or the device fails.
+pub fn averaged_gradients(
+    executor: &mut dyn Executor,
+    model: &Model,
+    utterance: &Utterance,
+    encoder_output: PersistentId,
+    site: Site,
+    variants: &Variants,
+    reduction: Reduction,
+    memory: usize,
+) -> Result<AveragedPass> {
+    let shape = utterance.site_shape(model, site);
+    let source = match site {
+        Site::Input => utterance.features,
+        Site::Encoder => encoder_output,
+        Site::Tokens => return Err(no_token_gradients()),
+    };
+    let all = variants.count();
+    let tokens = utterance.explained;
+    let weights = match variants {
+        Variants::Path { weights, .. } => weights.clone(),
+        Variants::Noise { samples, .. } => vec![1.0 / *samples as f32; *samples],
+    };
+    let map = DeviceMap::allocate(executor, model, utterance, site, reduction)?;
+
+    // Baseline and noise level are computed once, in a plan of their own.
+    let mut preparation = Recording::new(model.weights.clone());
+    let x = preparation.persistent(source, Kind::Real, shape);
+    let mut baseline_log_probs = None;
+    let aside = match variants {
+        Variants::Path { baseline, .. } => {
+            let y = preparation.computed(shape);
+            let kind = *baseline;
+            preparation.push(Baseline { x, kind, y });
+            let aside = kept(executor, &mut preparation, y)?;
+            let output = match site {
+                Site::Input => model.encoder.record(&mut preparation, y)?,
+                _ => y,
+            };
+            let decoded = utterance.decode(model, &mut preparation, output)?;
+            let log_probs = executor.allocate(Kind::Real, Shape::new(1, utterance.explained, 1))?;
+            utterance.record_log_probs(&mut preparation, decoded.logits, log_probs);
+            baseline_log_probs = Some(log_probs);
+            aside
+        }
+        Variants::Noise { level, .. } => {
+            let y = preparation.computed(Shape::new(1, 1, 1));
+            let fraction = *level;
+            preparation.push(Spread { x, fraction, y });
+            kept(executor, &mut preparation, y)?
+        }
+    };
+    let plan = executor.prepare(preparation)?;
+    let done = executor.run(plan, 0, Scalars::default());
+    executor.release(plan);
+    done?;
+
+    let build = |sum: PersistentId, batch: usize, count: usize| -> Result<Recording> {
+        let mut recording = Recording::new(model.weights.clone());
+        let x = recording.persistent(source, Kind::Real, shape);
+        let list = Shape::new(1, all, 1);
+        let y = recording.computed(shape.with_lead(batch));
+        let contrast = match variants {
+            Variants::Path { fractions, .. } => {
+                let baseline = recording.persistent(aside, Kind::Real, shape);
+                let fractions = recording.constant(list, fractions.clone());
+                recording.push(Blend {
+                    x,
+                    baseline,
+                    fractions,
+                    y,
+                });
+                Some(Contrast { x, baseline })
+            }
+            Variants::Noise { seed, .. } => {
+                let spread = recording.persistent(aside, Kind::Real, Shape::new(1, 1, 1));
+                recording.push(AddNoise {
+                    x,
+                    spread,
+                    seed: *seed,
+                    stream: site as u32,
+                    y,
+                });
+                None
+            }
+        };
+        let output = match site {
+            Site::Input => model.encoder.record(&mut recording, y)?,
+            _ => y,
+        };
+        let decoded = utterance.decode(model, &mut recording, output)?;
+        let seed = utterance.seed(&mut recording, decoded.logits, count);
+        let gradient = reverse(&mut recording, seed, &[y])?[0];
+        let weights = recording.constant(list, weights.clone());
+        let sum = recording.persistent(sum, Kind::Real, shape.with_lead(count));
+        recording.push(Accumulate {
+            x: gradient,
+            batch,
+            weights,
+            sum,
+        });
+        recording.next_stage();
+        let map = recording.persistent(map.id, Kind::Real, map.shape);
+        recording.push(Reduce {
+            gradient: sum,
+            contrast,
+            reduction,
+            map,
+        });
+        Ok(recording)
+    };
+
+    // Tokens first: they share a variant's forward pass. Then as many
+    // variants as fit beside them.
+    let nowhere = PersistentId(u32::MAX);
+    let estimate = |executor: &dyn Executor, batch: usize, count: usize| -> Result<usize> {
+        Ok(executor.estimate(&build(nowhere, batch, count)?))
+    };
+    let most = estimate(executor, 1, tokens)?;
+    let count = fitting(memory, tokens, estimate(executor, 1, 1)?, most);
+    let batch = fitting(
+        memory,
+        all,
+        estimate(executor, 1, count)?,
+        estimate(executor, all, count)?,
+    );
+    let sum = executor.allocate(Kind::Real, shape.with_lead(count))?;
+    let plan = executor.prepare(build(sum, batch, count)?)?;
+    let mut run = || -> Result<()> {
+        for first_token in (0..tokens).step_by(count) {
+            let mut scalars = Scalars::default();
+            scalars[Scalar::FirstToken as usize] = first_token as u32;
+            for first_variant in (0..all).step_by(batch) {
+                scalars[Scalar::FirstVariant as usize] = first_variant as u32;
+                executor.run(plan, 0, scalars)?;
+            }
+            executor.run(plan, 1, scalars)?;
+        }
+        Ok(())
+    };
+    let done = run();
+    executor.release(plan);
+    executor.free(sum);
+    executor.free(aside);
+    done?;
+    Ok(AveragedPass {
+        map,
+        baseline_log_probs,
+    })
+}

@@ -1,0 +1,184 @@
+//! Weights as they come: one safetensors file or several shards, in F32, F16
+//! or BF16, checked against the tensors a model needs before any is read.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use safetensors::{Dtype, SafeTensors};
+
+use super::files::ModelFiles;
+use crate::{Error, Result};
+
+/// A tensor that a model needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+/// A list of needed tensors while it grows.
+#[derive(Default)]
+pub struct TensorList {
+    specs: Vec<TensorSpec>,
+}
+
+impl TensorList {
+    /// Adds a tensor.
+    pub fn tensor(&mut self, name: impl Into<String>, shape: &[usize]) {
+        self.specs.push(TensorSpec {
+            name: name.into(),
+            shape: shape.to_vec(),
+        });
+    }
+
+    /// Adds `{name}.weight` (outputs, inputs) and `{name}.bias`.
+    pub fn linear(&mut self, name: &str, outputs: usize, inputs: usize) {
+        self.tensor(format!("{name}.weight"), &[outputs, inputs]);
+        self.tensor(format!("{name}.bias"), &[outputs]);
+    }
+
+    /// Adds the `{name}.weight` and `{name}.bias` of a norm.
+    pub fn norm(&mut self, name: &str, width: usize) {
+        self.tensor(format!("{name}.weight"), &[width]);
+        self.tensor(format!("{name}.bias"), &[width]);
+    }
+}
+
+/// The weights of a model folder.
+pub struct Checkpoint {
+    /// Where each tensor is: its file and its name there, by the name the
+    /// model knows it by.
+    index: BTreeMap<String, (usize, String)>,
+    files: Vec<(PathBuf, Vec<u8>)>,
+}
+
+impl Checkpoint {
+    /// Reads the weight files; `rename` turns a file's tensor names into the
+    /// model's.
+    ///
+    /// # Errors
+    /// If a file is missing or is not a whole safetensors file, or if two
+    /// tensors have one name.
+    pub fn open(files: &ModelFiles, rename: impl Fn(&str) -> String) -> Result<Self> {
+        let files = files.weights()?;
+        let mut index = BTreeMap::new();
+        for (number, (path, bytes)) in files.iter().enumerate() {
+            for name in parse(path, bytes)?.names() {
+                let entry = (number, name.to_string());
+                if index.insert(rename(name), entry).is_some() {
+                    return Err(Error::file(path, format!("has tensor {name} twice")));
+                }
+            }
+        }
+        Ok(Self { index, files })
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.index.contains_key(name)
+    }
+
+    /// Checks that the file holds exactly what is needed.
+    ///
+    /// # Errors
+    /// If a needed tensor is missing or has another shape, or a tensor is
+    /// neither needed nor `ignored`; the message lists them all.
+    pub fn check(&self, needed: &TensorList, ignored: impl Fn(&str) -> bool) -> Result<()> {
+        let mut problems = Vec::new();
+        for spec in &needed.specs {
+            match self.index.get(&spec.name) {
+                None => problems.push(format!("missing {} {:?}", spec.name, spec.shape)),
+                Some((file, name)) => {
+                    let (path, bytes) = &self.files[*file];
+                    let tensor = parse(path, bytes)?;
+                    let tensor = tensor.tensor(name).map_err(|e| Error::file(path, e))?;
+                    if tensor.shape() != spec.shape {
+                        problems.push(format!(
+                            "{} is {:?} where the config asks for {:?}",
+                            spec.name,
+                            tensor.shape(),
+                            spec.shape
+                        ));
+                    }
+                    if !matches!(tensor.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                        problems.push(format!(
+                            "{} is {:?} where F32, F16 or BF16 is read",
+                            spec.name,
+                            tensor.dtype()
+                        ));
+                    }
+                }
+            }
+        }
+        let known: std::collections::BTreeSet<&str> =
+            needed.specs.iter().map(|spec| spec.name.as_str()).collect();
+        for name in self.index.keys() {
+            if !known.contains(name.as_str()) && !ignored(name) {
+                problems.push(format!("{name} belongs to no part of the model"));
+            }
+        }
+        if problems.is_empty() {
+            return Ok(());
+        }
+        let shown = problems.iter().take(8).cloned().collect::<Vec<_>>();
+        let rest = problems.len() - shown.len();
+        let rest = if rest > 0 {
+            format!("; and {rest} more")
+        } else {
+            String::new()
+        };
+        let path = self.files.first().map(|(path, _)| path.clone());
+        Err(Error::file(
+            path.unwrap_or_default(),
+            format!("does not fit config.json: {}{rest}", shown.join("; ")),
+        ))
+    }
+
+    /// The values of a tensor that [`check`](Self::check) has found.
+    ///
+    /// # Errors
+    /// If there is none of that name, or a value is not finite.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let (file, own) = self.index.get(name).ok_or_else(|| {
+            Error::Model(format!(
+                "the model's code reads {name} but never asked for it"
+            ))
+        })?;
+        let (path, bytes) = &self.files[*file];
+        let tensors = parse(path, bytes)?;
+        let tensor = tensors.tensor(own).map_err(|e| Error::file(path, e))?;
+        let data = tensor.data();
+        let values: Vec<f32> = match tensor.dtype() {
+            Dtype::F32 => data
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|&bytes| f32::from_le_bytes(bytes))
+                .collect(),
+            Dtype::F16 => data
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|&bytes| f16::from_le_bytes(bytes).to_f32())
+                .collect(),
+            _ => data
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|&bytes| bf16::from_le_bytes(bytes).to_f32())
+                .collect(),
+        };
+        match values.iter().position(|x| !x.is_finite()) {
+            Some(at) => Err(Error::file(
+                path,
+                format!("{name} holds {} at element {at}", values[at]),
+            )),
+            None => Ok(values),
+        }
+    }
+}
+
+fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
+    SafeTensors::deserialize(bytes)
+        .map_err(|problem| Error::file(path, format!("not a whole safetensors file: {problem}")))
+}

@@ -1,0 +1,153 @@
+//! Reading numbers out of `config.json`, with messages that name the field.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::files::ModelFiles;
+use crate::ops::Activation;
+use crate::{Error, Result};
+
+/// Sizes beyond this are taken for mistakes: larger than any model's, small
+/// enough that products of a few of them fit 64 bits.
+const LARGEST_SIZE: u64 = 1 << 20;
+
+/// A parsed `config.json`.
+pub struct Config {
+    value: Value,
+    path: PathBuf,
+}
+
+impl Config {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// If it is missing or not a JSON object.
+    pub fn read(files: &ModelFiles) -> Result<Self> {
+        const FILE: &str = "config.json";
+        let value = files.json(FILE)?;
+        let path = files.path(FILE);
+        if !value.is_object() {
+            return Err(Error::file(path, "is not a JSON object"));
+        }
+        Ok(Self { value, path })
+    }
+
+    fn problem(&self, what: impl ToString) -> Error {
+        Error::file(&self.path, what)
+    }
+
+    /// `architectures[0]`.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn architecture(&self) -> Result<&str> {
+        self.value["architectures"][0]
+            .as_str()
+            .ok_or_else(|| self.problem("has no architectures[0]"))
+    }
+
+    /// An error that names a field and says what would be right.
+    pub fn wrong(&self, field: &str, right: &str) -> Error {
+        let value = &self.value[field];
+        self.problem(format!("{field} is {value}, where {right} would be right"))
+    }
+
+    /// A size: a whole number from 1 to 2^20.
+    ///
+    /// # Errors
+    /// If the field is missing or out of range.
+    pub fn size(&self, field: &str) -> Result<usize> {
+        match self.value[field].as_u64() {
+            Some(size) if (1..=LARGEST_SIZE).contains(&size) => Ok(size as usize),
+            _ => Err(self.wrong(field, "a whole number from 1 to 1048576")),
+        }
+    }
+
+    /// A number of layers, from 1 to 1,024.
+    ///
+    /// # Errors
+    /// If the field is missing or out of range.
+    pub fn layers(&self, field: &str) -> Result<usize> {
+        match self.value[field].as_u64() {
+            Some(layers) if (1..=1024).contains(&layers) => Ok(layers as usize),
+            _ => Err(self.wrong(field, "a whole number from 1 to 1024")),
+        }
+    }
+
+    /// As [`size`](Self::size), with a default for a missing field.
+    ///
+    /// # Errors
+    /// If the field is there and out of range.
+    pub fn size_or(&self, field: &str, default: usize) -> Result<usize> {
+        if self.value[field].is_null() {
+            Ok(default)
+        } else {
+            self.size(field)
+        }
+    }
+
+    /// A list of sizes.
+    ///
+    /// # Errors
+    /// If the field is missing or holds something else.
+    pub fn sizes(&self, field: &str) -> Result<Vec<usize>> {
+        let wrong = || self.wrong(field, "a list of whole numbers from 1 to 1048576");
+        let list = self.value[field].as_array().ok_or_else(wrong)?;
+        list.iter()
+            .map(|value| match value.as_u64() {
+                Some(size) if (1..=LARGEST_SIZE).contains(&size) => Ok(size as usize),
+                _ => Err(wrong()),
+            })
+            .collect()
+    }
+
+    /// A token id below `vocabulary`.
+    ///
+    /// # Errors
+    /// If the field is missing or out of range.
+    pub fn token(&self, field: &str, vocabulary: usize) -> Result<u32> {
+        match self.value[field].as_u64() {
+            Some(id) if id < vocabulary as u64 => Ok(id as u32),
+            _ => Err(self.wrong(field, &format!("a token id below {vocabulary}"))),
+        }
+    }
+
+    /// A truth value, with a default for a missing field.
+    ///
+    /// # Errors
+    /// If the field is something else.
+    pub fn flag(&self, field: &str, default: bool) -> Result<bool> {
+        match &self.value[field] {
+            Value::Null => Ok(default),
+            Value::Bool(flag) => Ok(*flag),
+            _ => Err(self.wrong(field, "true or false")),
+        }
+    }
+
+    /// An activation function.
+    ///
+    /// # Errors
+    /// If it is one the engine does not have.
+    pub fn activation(&self, field: &str, default: Activation) -> Result<Activation> {
+        match self.value[field].as_str() {
+            None if self.value[field].is_null() => Ok(default),
+            Some("relu") => Ok(Activation::Relu),
+            Some("silu" | "swish") => Ok(Activation::Silu),
+            Some("gelu") => Ok(Activation::Gelu),
+            _ => Err(self.wrong(field, "relu, silu or gelu")),
+        }
+    }
+
+    /// Checks that `width` columns divide into `heads`.
+    ///
+    /// # Errors
+    /// If they do not.
+    pub fn heads(&self, field: &str, width: usize) -> Result<usize> {
+        let heads = self.size(field)?;
+        if width % heads != 0 {
+            return Err(self.wrong(field, &format!("a divisor of d_model {width}")));
+        }
+        Ok(heads)
+    }
+}

@@ -1,0 +1,486 @@
+//! The conformer encoder of the FBK speech models, and their loading.
+//!
+//! Two strided convolutions with gated linear units, then blocks of two half
+//! feed-forwards around relative self-attention and a convolution module.
+
+use super::checkpoint::{Checkpoint, TensorList};
+use super::config::Config;
+use super::decoder::{Decoder, DecoderConfig, DecoderNames};
+use super::files::ModelFiles;
+use super::layers::{Convolution, EPS, Linear, Norm, halved_positions, interleaved_positions};
+use super::{Encoder, Parts};
+use crate::Result;
+use crate::engine::recording::Recording;
+use crate::engine::tensor::{Columns, Shape, TensorId, WeightId};
+use crate::engine::weights::WeightTable;
+use crate::ops::{Activation, AttentionSpec, Mask, Relative};
+
+/// The name in `architectures[0]`.
+pub const ARCHITECTURE: &str = "ConformerEncoderDecoderForConditionalGeneration";
+
+const NAMES: DecoderNames = DecoderNames {
+    projection: "decoder.output_projection.weight",
+};
+
+/// First row of the decoder's sinusoid positions: fairseq counts from the
+/// padding index plus one.
+const FIRST_POSITION: usize = 2;
+
+struct Conformer {
+    mel_bins: usize,
+    width: usize,
+    heads: usize,
+    half_step: f32,
+    max_frames: usize,
+    convolutions: Vec<Convolution>,
+    blocks: Vec<Block>,
+}
+
+struct Block {
+    first_feed_forward: FeedForward,
+    attention_norm: Norm,
+    /// Queries, keys and values, (3D, D).
+    projections: Linear,
+    positions: Linear,
+    /// u, (1, D)
+    content_bias: WeightId,
+    /// v, (1, D)
+    position_bias: WeightId,
+    attention_out: Linear,
+    convolution_norm: Norm,
+    pointwise_in: Linear,
+    /// (k, D), batch norm folded in
+    depthwise: WeightId,
+    /// (1, D), from the folded batch norm
+    depthwise_bias: WeightId,
+    pointwise_out: Linear,
+    second_feed_forward: FeedForward,
+    norm: Norm,
+}
+
+struct FeedForward {
+    norm: Norm,
+    linear_in: Linear,
+    linear_out: Linear,
+}
+
+/// Sizes from `config.json`.
+struct Sizes {
+    width: usize,
+    layers: usize,
+    heads: usize,
+    feed_forward: usize,
+    kernel: usize,
+    mel_bins: usize,
+    channels: usize,
+    subsampling: Vec<usize>,
+}
+
+impl Sizes {
+    fn read(config: &Config) -> Result<Self> {
+        let width = config.size("d_model")?;
+        if width % 2 != 0 {
+            return Err(config.wrong("d_model", "an even number"));
+        }
+        let kernel = config.size_or("conformer_conv_kernel_size", 31)?;
+        if kernel % 2 == 0 {
+            return Err(config.wrong("conformer_conv_kernel_size", "an odd number"));
+        }
+        let channels = config.size("conv_channels")?;
+        if channels % 2 != 0 {
+            return Err(config.wrong("conv_channels", "an even number"));
+        }
+        if config.size_or("conv_expansion_factor", 2)? != 2 {
+            return Err(config.wrong("conv_expansion_factor", "2"));
+        }
+        let subsampling = config.sizes("conv_kernel_sizes")?;
+        if subsampling.is_empty() || subsampling.iter().any(|kernel| kernel % 2 == 0) {
+            return Err(config.wrong("conv_kernel_sizes", "a list of odd numbers"));
+        }
+        Ok(Self {
+            width,
+            layers: config.layers("encoder_layers")?,
+            heads: config.heads("encoder_attention_heads", width)?,
+            feed_forward: width * config.size_or("feed_forward_expansion_factor", 4)?,
+            kernel,
+            mel_bins: config.size("input_feat_per_channel")?,
+            channels,
+            subsampling,
+        })
+    }
+
+    /// (inputs, outputs, kernel) of every strided convolution.
+    fn convolutions(&self) -> Vec<(usize, usize, usize)> {
+        let last = self.subsampling.len() - 1;
+        let sizes = self.subsampling.iter().enumerate();
+        sizes
+            .map(|(n, &kernel)| {
+                let inputs = if n == 0 {
+                    self.mel_bins
+                } else {
+                    self.channels / 2
+                };
+                let outputs = if n == last {
+                    2 * self.width
+                } else {
+                    self.channels
+                };
+                (inputs, outputs, kernel)
+            })
+            .collect()
+    }
+
+    fn list(&self, list: &mut TensorList) {
+        let width = self.width;
+        for (n, (inputs, outputs, kernel)) in self.convolutions().into_iter().enumerate() {
+            let name = format!("encoder.subsample.conv_layers.{n}");
+            Convolution::list(list, &name, outputs, inputs, kernel);
+        }
+        for l in 0..self.layers {
+            let block = format!("encoder.conformer_layers.{l}");
+            for feed in ["first_feed_forward", "second_feed_forward"] {
+                list.norm(&format!("{block}.{feed}.layernorm"), width);
+                list.linear(
+                    &format!("{block}.{feed}.first_linear"),
+                    self.feed_forward,
+                    width,
+                );
+                list.linear(
+                    &format!("{block}.{feed}.second_linear"),
+                    width,
+                    self.feed_forward,
+                );
+            }
+            list.norm(&format!("{block}.attention.layer_norm"), width);
+            let attention = format!("{block}.attention.attention");
+            for projection in ["query_proj", "key_proj", "value_proj", "out_proj"] {
+                list.linear(&format!("{attention}.{projection}"), width, width);
+            }
+            list.tensor(format!("{attention}.pos_proj.weight"), &[width, width]);
+            for bias in ["u_bias", "v_bias"] {
+                let shape = [self.heads, width / self.heads];
+                list.tensor(format!("{attention}.{bias}"), &shape);
+            }
+            let module = format!("{block}.conv_module");
+            list.norm(&format!("{module}.layernorm"), width);
+            Convolution::list(
+                list,
+                &format!("{module}.first_pointwise_conv1d"),
+                2 * width,
+                width,
+                1,
+            );
+            list.tensor(
+                format!("{module}.depthwise_conv1d.weight"),
+                &[width, 1, self.kernel],
+            );
+            for part in ["weight", "bias", "running_mean", "running_var"] {
+                list.tensor(format!("{module}.batchnorm.{part}"), &[width]);
+            }
+            Convolution::list(
+                list,
+                &format!("{module}.second_pointwise_conv1d"),
+                width,
+                width,
+                1,
+            );
+            list.norm(&format!("{block}.layernorm"), width);
+        }
+    }
+}
+
+/// Tensors that such files carry and inference does not use.
+fn ignored(name: &str) -> bool {
+    name.ends_with(".positional_encoding.pe")
+        || name.ends_with(".num_batches_tracked")
+        || name.starts_with("encoder.ctc_fc.")
+        || name.starts_with("auxiliary_decoder.")
+        || name.starts_with("decoder.embed_positions.")
+        || name.ends_with("_float_tensor")
+        || name.ends_with(".version")
+        || name == "version"
+}
+
+/// File names to the model's: Hugging Face puts `model.` in front and calls
+/// the output projection `lm_head`.
+fn rename(name: &str) -> String {
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    match name {
+        "lm_head.weight" => NAMES.projection.to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
+/// Reads an FBK conformer model.
+///
+/// # Errors
+/// If the config does not make sense or the weights do not fit it.
+pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
+    let sizes = Sizes::read(config)?;
+    let checkpoint = Checkpoint::open(files, rename)?;
+    let width = sizes.width;
+    let vocabulary = config.size("vocab_size")?;
+    let decoder = DecoderConfig {
+        layers: config.layers("decoder_layers")?,
+        heads: config.heads("decoder_attention_heads", width)?,
+        width,
+        feed_forward: config.size("decoder_ffn_dim")?,
+        vocabulary,
+        activation: config.activation("activation_function", Activation::Relu)?,
+        embedding_scale: if config.flag("scale_embedding", true)? {
+            (width as f64).sqrt() as f32
+        } else {
+            1.0
+        },
+        max_tokens: config.size("max_target_positions")?,
+        key_bias: true,
+        own_projection: checkpoint.contains(NAMES.projection),
+    };
+    if !decoder.own_projection && !config.flag("tie_word_embeddings", false)? {
+        return Err(config.wrong(
+            "tie_word_embeddings",
+            "true, since the weights have no output projection,",
+        ));
+    }
+    let mut list = TensorList::default();
+    sizes.list(&mut list);
+    Decoder::list(&mut list, &decoder, NAMES);
+    checkpoint.check(&list, ignored)?;
+
+    let mut table = WeightTable::default();
+    let convolutions = sizes.convolutions().into_iter().enumerate();
+    let convolutions = convolutions
+        .map(|(n, (inputs, _, kernel))| {
+            let name = format!("encoder.subsample.conv_layers.{n}");
+            Convolution::read(&checkpoint, &mut table, &name, inputs, kernel, 2)
+        })
+        .collect::<Result<_>>()?;
+    let blocks = (0..sizes.layers)
+        .map(|l| Block::read(&checkpoint, &mut table, &sizes, l))
+        .collect::<Result<_>>()?;
+    let half_step = config.flag("conformer_half_step_residual", true)?;
+    let encoder = Conformer {
+        mel_bins: sizes.mel_bins,
+        width,
+        heads: sizes.heads,
+        half_step: if half_step { 0.5 } else { 1.0 },
+        max_frames: config.size("max_source_positions")?,
+        convolutions,
+        blocks,
+    };
+    let positions = halved_positions(decoder.max_tokens, width, FIRST_POSITION);
+    let decoder = Decoder::read(&checkpoint, &mut table, decoder, NAMES, positions)?;
+    Ok(Parts {
+        encoder: Box::new(encoder),
+        decoder,
+        weights: table,
+    })
+}
+
+impl FeedForward {
+    fn read(
+        checkpoint: &Checkpoint,
+        table: &mut WeightTable,
+        name: &str,
+        sizes: &Sizes,
+    ) -> Result<Self> {
+        let part = |part: &str| format!("{name}.{part}");
+        Ok(Self {
+            norm: Norm::read(checkpoint, table, &part("layernorm"))?,
+            linear_in: Linear::read(checkpoint, table, &[&part("first_linear")], sizes.width)?,
+            linear_out: Linear::read(
+                checkpoint,
+                table,
+                &[&part("second_linear")],
+                sizes.feed_forward,
+            )?,
+        })
+    }
+
+    /// x + scale · W2 silu(W1 norm(x))
+    fn record(&self, recording: &mut Recording, x: TensorId, scale: f32) -> Result<TensorId> {
+        let normed = self.norm.record(recording, x)?;
+        let hidden = self.linear_in.record(recording, normed, Activation::Silu)?;
+        self.linear_out.record_onto(recording, hidden, scale, x)
+    }
+}
+
+impl Block {
+    fn read(
+        checkpoint: &Checkpoint,
+        table: &mut WeightTable,
+        sizes: &Sizes,
+        l: usize,
+    ) -> Result<Self> {
+        let width = sizes.width;
+        let name = |part: &str| format!("encoder.conformer_layers.{l}.{part}");
+        let attention = |part: &str| name(&format!("attention.attention.{part}"));
+        let projections = ["query_proj", "key_proj", "value_proj"].map(attention);
+        let projections = projections.each_ref().map(String::as_str);
+        let bias = |table: &mut WeightTable, part: &str| -> Result<WeightId> {
+            let name = attention(part);
+            Ok(table.add(name.clone(), 1, width, checkpoint.read(&name)?))
+        };
+        let (depthwise, depthwise_bias) =
+            fold_batch_norm(checkpoint, table, &name("conv_module"), sizes)?;
+        let pointwise = |table: &mut WeightTable, part: &str| {
+            Linear::read(checkpoint, table, &[&name(part)], width)
+        };
+        Ok(Self {
+            first_feed_forward: FeedForward::read(
+                checkpoint,
+                table,
+                &name("first_feed_forward"),
+                sizes,
+            )?,
+            attention_norm: Norm::read(checkpoint, table, &name("attention.layer_norm"))?,
+            projections: Linear::read(checkpoint, table, &projections, width)?,
+            positions: Linear::read(checkpoint, table, &[&attention("pos_proj")], width)?,
+            content_bias: bias(table, "u_bias")?,
+            position_bias: bias(table, "v_bias")?,
+            attention_out: Linear::read(checkpoint, table, &[&attention("out_proj")], width)?,
+            convolution_norm: Norm::read(checkpoint, table, &name("conv_module.layernorm"))?,
+            pointwise_in: pointwise(table, "conv_module.first_pointwise_conv1d")?,
+            depthwise,
+            depthwise_bias,
+            pointwise_out: pointwise(table, "conv_module.second_pointwise_conv1d")?,
+            second_feed_forward: FeedForward::read(
+                checkpoint,
+                table,
+                &name("second_feed_forward"),
+                sizes,
+            )?,
+            norm: Norm::read(checkpoint, table, &name("layernorm"))?,
+        })
+    }
+
+    fn record(
+        &self,
+        recording: &mut Recording,
+        encoder: &Conformer,
+        x: TensorId,
+    ) -> Result<TensorId> {
+        let width = encoder.width;
+        let x = self
+            .first_feed_forward
+            .record(recording, x, encoder.half_step)?;
+
+        let normed = self.attention_norm.record(recording, x)?;
+        let projections = self
+            .projections
+            .record(recording, normed, Activation::None)?;
+        let frames = recording.shape(x).rows;
+        let table = interleaved_positions(frames, width);
+        let table = recording.constant(Shape::new(1, frames, width), table);
+        let positions = self.positions.record(recording, table, Activation::None)?;
+        let part = |offset| Columns {
+            tensor: projections,
+            offset,
+        };
+        let relative = Relative {
+            positions,
+            content_bias: recording.weight(self.content_bias),
+            position_bias: recording.weight(self.position_bias),
+        };
+        let (mixed, _) = recording.attention(AttentionSpec {
+            query: part(0),
+            key: part(width),
+            value: part(2 * width),
+            heads: encoder.heads,
+            width,
+            // By the model's width, not the head's: as the reference does it.
+            scale: (1.0 / (width as f64).sqrt()) as f32,
+            mask: Mask::None,
+            relative: Some(relative),
+        })?;
+        let x = self.attention_out.record_onto(recording, mixed, 1.0, x)?;
+
+        let normed = self.convolution_norm.record(recording, x)?;
+        let gated = self
+            .pointwise_in
+            .record(recording, normed, Activation::None)?;
+        let gated = recording.glu(gated, 1.0)?;
+        let weight = recording.weight(self.depthwise);
+        let bias = recording.weight(self.depthwise_bias);
+        let mixed = recording.depthwise(gated, weight, bias, Activation::Silu)?;
+        let x = self.pointwise_out.record_onto(recording, mixed, 1.0, x)?;
+
+        let x = self
+            .second_feed_forward
+            .record(recording, x, encoder.half_step)?;
+        self.norm.record(recording, x)
+    }
+}
+
+/// Depthwise weights (k, D) and bias (1, D) with the batch norm that follows
+/// folded in: w' = w·g, b' = bias - mean·g, g = weight / sqrt(var + eps).
+fn fold_batch_norm(
+    checkpoint: &Checkpoint,
+    table: &mut WeightTable,
+    module: &str,
+    sizes: &Sizes,
+) -> Result<(WeightId, WeightId)> {
+    let norm = |part: &str| checkpoint.read(&format!("{module}.batchnorm.{part}"));
+    let (weight, bias) = (norm("weight")?, norm("bias")?);
+    let (mean, variance) = (norm("running_mean")?, norm("running_var")?);
+    let name = format!("{module}.depthwise_conv1d.weight");
+    let kernel = checkpoint.read(&name)?;
+    let (width, taps) = (sizes.width, sizes.kernel);
+    let gain: Vec<f64> = weight
+        .iter()
+        .zip(&variance)
+        .map(|(&weight, &variance)| {
+            f64::from(weight) / (f64::from(variance) + f64::from(EPS)).sqrt()
+        })
+        .collect();
+    let mut folded = vec![0.0; taps * width];
+    let mut offset = vec![0.0; width];
+    for c in 0..width {
+        for j in 0..taps {
+            folded[j * width + c] = (f64::from(kernel[c * taps + j]) * gain[c]) as f32;
+        }
+        offset[c] = (f64::from(bias[c]) - f64::from(mean[c]) * gain[c]) as f32;
+    }
+    Ok((
+        table.add(name.clone(), taps, width, folded),
+        table.add(format!("{name} bias"), 1, width, offset),
+    ))
+}
+
+impl Encoder for Conformer {
+    fn mel_bins(&self) -> usize {
+        self.mel_bins
+    }
+
+    fn max_frames(&self) -> usize {
+        self.max_frames
+    }
+
+    fn encoder_frames(&self, frames: usize) -> usize {
+        let layers = self.convolutions.iter();
+        layers.fold(frames, |frames, layer| layer.frames(frames))
+    }
+
+    fn subsampling(&self) -> usize {
+        self.convolutions.iter().map(|layer| layer.stride).product()
+    }
+
+    fn record(&self, recording: &mut Recording, features: TensorId) -> Result<TensorId> {
+        let mut x = features;
+        let last = self.convolutions.len() - 1;
+        for (n, layer) in self.convolutions.iter().enumerate() {
+            x = layer.record(recording, x, Activation::None)?;
+            // The embedding scale sqrt(D) goes into the last gate.
+            let scale = if n == last {
+                (self.width as f64).sqrt() as f32
+            } else {
+                1.0
+            };
+            x = recording.glu(x, scale)?;
+        }
+        for block in &self.blocks {
+            x = block.record(recording, self, x)?;
+        }
+        Ok(x)
+    }
+}

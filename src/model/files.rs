@@ -1,0 +1,145 @@
+//! The files of a model: a folder as Hugging Face saves it, or the model that
+//! is part of the program.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// Where a model's files come from.
+#[derive(Clone, Debug)]
+pub enum ModelFiles {
+    /// A folder on disk.
+    Folder(PathBuf),
+    /// Part of the program.
+    Embedded {
+        name: &'static str,
+        files: &'static [(&'static str, &'static [u8])],
+    },
+}
+
+impl ModelFiles {
+    /// The model that is part of the program.
+    ///
+    /// # Errors
+    /// If this build has none.
+    pub fn default_model() -> Result<Self> {
+        Err(Error::Input(
+            "this build has no model of its own; give --model DIR".into(),
+        ))
+    }
+
+    /// A folder, which has to exist.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn folder(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        if !path.is_dir() {
+            let advice = "no such folder; a model is a folder with config.json and \
+                          model.safetensors, as Hugging Face saves it";
+            return Err(Error::file(path, advice));
+        }
+        Ok(Self::Folder(path))
+    }
+
+    /// The folder's name, or the embedded model's.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Folder(path) => {
+                let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+                let name = whole.file_name().map(|name| name.to_string_lossy());
+                name.map_or_else(|| whole.display().to_string(), |name| name.into_owned())
+            }
+            Self::Embedded { name, .. } => (*name).to_owned(),
+        }
+    }
+
+    /// A path for messages.
+    pub fn path(&self, file: &str) -> PathBuf {
+        match self {
+            Self::Folder(path) => path.join(file),
+            Self::Embedded { name, .. } => Path::new("(embedded)").join(name).join(file),
+        }
+    }
+
+    /// The bytes of a file, or nothing if there is no such file.
+    ///
+    /// # Errors
+    /// If it is there but cannot be read.
+    pub fn read_if_present(&self, file: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Folder(path) => {
+                let path = path.join(file);
+                match std::fs::read(&path) {
+                    Ok(bytes) => Ok(Some(bytes)),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(e) => Err(Error::file(path, e)),
+                }
+            }
+            Self::Embedded { files, .. } => {
+                let found = files.iter().find(|(name, _)| *name == file);
+                Ok(found.map(|(_, bytes)| bytes.to_vec()))
+            }
+        }
+    }
+
+    /// The bytes of a file.
+    ///
+    /// # Errors
+    /// If it is not there or cannot be read.
+    pub fn read(&self, file: &str) -> Result<Vec<u8>> {
+        self.read_if_present(file)?.ok_or_else(|| {
+            Error::file(self.path(file), "there is no such file in the model folder")
+        })
+    }
+
+    /// A file parsed as JSON.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not JSON.
+    pub fn json(&self, file: &str) -> Result<Value> {
+        let bytes = self.read(file)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|problem| Error::file(self.path(file), format!("not valid JSON: {problem}")))
+    }
+
+    /// As [`json`](Self::json), `null` where the file does not exist.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not JSON.
+    pub fn json_if_present(&self, file: &str) -> Result<Value> {
+        match self.read_if_present(file)? {
+            None => Ok(Value::Null),
+            Some(_) => self.json(file),
+        }
+    }
+
+    /// The weight files with their paths: `model.safetensors`, or the shards
+    /// that `model.safetensors.index.json` lists.
+    ///
+    /// # Errors
+    /// If neither is there or a shard is missing.
+    pub fn weights(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        const SINGLE: &str = "model.safetensors";
+        const INDEX: &str = "model.safetensors.index.json";
+        if let Some(bytes) = self.read_if_present(SINGLE)? {
+            return Ok(vec![(self.path(SINGLE), bytes)]);
+        }
+        if self.read_if_present(INDEX)?.is_none() {
+            let problem = "there is neither this file nor model.safetensors.index.json";
+            return Err(Error::file(self.path(SINGLE), problem));
+        }
+        let index = self.json(INDEX)?;
+        let shards = index["weight_map"].as_object().ok_or_else(|| {
+            Error::file(self.path(INDEX), "has no weight_map from tensors to files")
+        })?;
+        let names: BTreeSet<&str> = shards.values().filter_map(Value::as_str).collect();
+        names
+            .into_iter()
+            .map(|name| Ok((self.path(name), self.read(name)?)))
+            .collect()
+    }
+}

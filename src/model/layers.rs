@@ -1,0 +1,222 @@
+//! Layers that every family has, and their place in the weight table.
+
+use super::checkpoint::{Checkpoint, TensorList};
+use crate::Result;
+use crate::engine::recording::Recording;
+use crate::engine::tensor::{TensorId, WeightId};
+use crate::engine::weights::WeightTable;
+use crate::ops::Activation;
+
+/// Layer norm eps of all families.
+pub const EPS: f32 = 1e-5;
+
+/// A linear layer, or several of the same input computed as one product.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    /// (outputs, inputs)
+    pub weight: WeightId,
+    /// (1, outputs)
+    pub bias: Option<WeightId>,
+}
+
+impl Linear {
+    /// Reads the layers `names` and stacks their outputs. Layers without bias
+    /// among others that have one get a zero bias.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read.
+    pub fn read(
+        checkpoint: &Checkpoint,
+        table: &mut WeightTable,
+        names: &[&str],
+        inputs: usize,
+    ) -> Result<Self> {
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
+        let mut any_bias = false;
+        for name in names {
+            let own = checkpoint.read(&format!("{name}.weight"))?;
+            let outputs = own.len() / inputs;
+            weight.extend(own);
+            let own = format!("{name}.bias");
+            if checkpoint.contains(&own) {
+                bias.extend(checkpoint.read(&own)?);
+                any_bias = true;
+            } else {
+                bias.extend(std::iter::repeat_n(0.0, outputs));
+            }
+        }
+        let outputs = bias.len();
+        let name = names.join("+");
+        Ok(Self {
+            weight: table.add(format!("{name}.weight"), outputs, inputs, weight),
+            bias: any_bias.then(|| table.add(format!("{name}.bias"), 1, outputs, bias)),
+        })
+    }
+
+    /// Records activation(x · Wᵀ + bias).
+    ///
+    /// # Errors
+    /// If x does not fit.
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        x: TensorId,
+        activation: Activation,
+    ) -> Result<TensorId> {
+        let weight = recording.weight(self.weight);
+        let bias = self.bias.map(|id| recording.weight(id));
+        let product = recording.matmul(x, weight).bias(bias);
+        product.activation(activation).record()
+    }
+
+    /// Records residual + scale · (x · Wᵀ + bias).
+    ///
+    /// # Errors
+    /// If x or the residual does not fit.
+    pub fn record_onto(
+        &self,
+        recording: &mut Recording,
+        x: TensorId,
+        scale: f32,
+        residual: TensorId,
+    ) -> Result<TensorId> {
+        let weight = recording.weight(self.weight);
+        let bias = self.bias.map(|id| recording.weight(id));
+        let product = recording.matmul(x, weight).bias(bias);
+        product.scale(scale).residual(residual).record()
+    }
+}
+
+/// A layer norm.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    weight: WeightId,
+    bias: WeightId,
+}
+
+impl Norm {
+    /// Reads `{name}.weight` and `{name}.bias`.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read.
+    pub fn read(checkpoint: &Checkpoint, table: &mut WeightTable, name: &str) -> Result<Self> {
+        let mut part = |part: &str| -> Result<WeightId> {
+            let name = format!("{name}.{part}");
+            let values = checkpoint.read(&name)?;
+            Ok(table.add(name, 1, values.len(), values))
+        };
+        Ok(Self {
+            weight: part("weight")?,
+            bias: part("bias")?,
+        })
+    }
+
+    /// Records the norm of x.
+    ///
+    /// # Errors
+    /// If x has another width.
+    pub fn record(&self, recording: &mut Recording, x: TensorId) -> Result<TensorId> {
+        let (weight, bias) = (recording.weight(self.weight), recording.weight(self.bias));
+        recording.layer_norm(x, weight, bias, EPS)
+    }
+}
+
+/// Convolution over time with stride and half-kernel padding, as unfolding
+/// and a product.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolution {
+    /// (outputs, kernel · inputs)
+    linear: Linear,
+    pub kernel: usize,
+    pub stride: usize,
+}
+
+impl Convolution {
+    /// Lists `{name}.weight` (outputs, inputs, kernel) and `{name}.bias`.
+    pub fn list(list: &mut TensorList, name: &str, outputs: usize, inputs: usize, kernel: usize) {
+        list.tensor(format!("{name}.weight"), &[outputs, inputs, kernel]);
+        list.tensor(format!("{name}.bias"), &[outputs]);
+    }
+
+    /// Reads the convolution `name`.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read.
+    pub fn read(
+        checkpoint: &Checkpoint,
+        table: &mut WeightTable,
+        name: &str,
+        inputs: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> Result<Self> {
+        let weight = checkpoint.read(&format!("{name}.weight"))?;
+        let bias = checkpoint.read(&format!("{name}.bias"))?;
+        let outputs = bias.len();
+        // (outputs, inputs, kernel) to (outputs, kernel, inputs): the order in
+        // which unfolding lays out a row.
+        let mut turned = vec![0.0; weight.len()];
+        for (index, &value) in weight.iter().enumerate() {
+            let (out, rest) = (index / (inputs * kernel), index % (inputs * kernel));
+            let (input, tap) = (rest / kernel, rest % kernel);
+            turned[(out * kernel + tap) * inputs + input] = value;
+        }
+        Ok(Self {
+            linear: Linear {
+                weight: table.add(format!("{name}.weight"), outputs, kernel * inputs, turned),
+                bias: Some(table.add(format!("{name}.bias"), 1, outputs, bias)),
+            },
+            kernel,
+            stride,
+        })
+    }
+
+    /// Output frames for `frames` input frames.
+    pub fn frames(&self, frames: usize) -> usize {
+        (frames + 2 * (self.kernel / 2)).saturating_sub(self.kernel) / self.stride + 1
+    }
+
+    /// Records activation(convolution(x) + bias).
+    ///
+    /// # Errors
+    /// If x has other columns or is too short.
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        x: TensorId,
+        activation: Activation,
+    ) -> Result<TensorId> {
+        let unfolded = recording.unfold(x, self.kernel, self.stride, self.kernel / 2)?;
+        self.linear.record(recording, unfolded, activation)
+    }
+}
+
+/// Position encodings (positions, width) with sine and cosine columns
+/// alternating: the conformer's relative positions. Computed in f64.
+pub fn interleaved_positions(positions: usize, width: usize) -> Vec<f32> {
+    let mut table = vec![0.0; positions * width];
+    for (t, row) in table.chunks_mut(width).enumerate() {
+        for (i, value) in row.iter_mut().enumerate() {
+            let rate = (-((i / 2 * 2) as f64) * 10_000f64.ln() / width as f64).exp();
+            let angle = t as f64 * rate;
+            *value = if i % 2 == 0 { angle.sin() } else { angle.cos() } as f32;
+        }
+    }
+    table
+}
+
+/// Position encodings (positions, width) laid out [sine | cosine], rates from
+/// 1 to 1/10,000, the first row being position `first`. Computed in f64.
+pub fn halved_positions(positions: usize, width: usize, first: usize) -> Vec<f32> {
+    let half = width / 2;
+    let mut table = vec![0.0; positions * width];
+    for (t, row) in table.chunks_mut(width).enumerate() {
+        for i in 0..half {
+            let step = 10_000f64.ln() / (half as f64 - 1.0).max(1.0);
+            let angle = (t + first) as f64 * (-(i as f64) * step).exp();
+            row[i] = angle.sin() as f32;
+            row[half + i] = angle.cos() as f32;
+        }
+    }
+    table
+}

@@ -1,0 +1,198 @@
+//! Speech-to-text models: from a folder to recordings.
+//!
+//! A family is one file that reads its config and weights and records its
+//! encoder; the decoder is shared. Models contain forward passes only.
+
+mod checkpoint;
+mod config;
+pub mod conformer;
+pub mod decoder;
+pub mod files;
+mod layers;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use self::config::Config;
+use self::decoder::Decoder;
+use self::files::ModelFiles;
+use crate::engine::recording::Recording;
+use crate::engine::tensor::TensorId;
+use crate::engine::weights::WeightTable;
+use crate::features::{FRAME_SECONDS, Features, FrontEnd};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// The part of a model that differs between families.
+pub trait Encoder: Send + Sync {
+    /// F: mel bins of a feature frame.
+    fn mel_bins(&self) -> usize;
+
+    /// Most feature frames the model takes.
+    fn max_frames(&self) -> usize;
+
+    /// T' for T feature frames.
+    fn encoder_frames(&self, frames: usize) -> usize;
+
+    /// Feature frames for each encoder frame.
+    fn subsampling(&self) -> usize;
+
+    /// Records the encoder: features (B, T, F) to (B, T', D).
+    ///
+    /// # Errors
+    /// If the features have another width or are too short.
+    fn record(&self, recording: &mut Recording, features: TensorId) -> Result<TensorId>;
+}
+
+/// What a family's file reads from a folder.
+pub struct Parts {
+    pub encoder: Box<dyn Encoder>,
+    pub decoder: Decoder,
+    pub weights: WeightTable,
+}
+
+type Reader = fn(&ModelFiles, &Config) -> Result<Parts>;
+
+/// Supported families by `architectures[0]`.
+const FAMILIES: &[(&str, Reader)] = &[(conformer::ARCHITECTURE, conformer::read)];
+
+/// A loaded model.
+pub struct Model {
+    /// Name of the folder, or of the embedded model.
+    pub name: String,
+    pub architecture: String,
+    pub encoder: Box<dyn Encoder>,
+    pub decoder: Decoder,
+    pub weights: Arc<WeightTable>,
+    pub tokens: SpecialTokens,
+    /// `generation_config.json`, or null.
+    pub generation: Value,
+    pub files: ModelFiles,
+}
+
+/// Token ids that generation needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// What the decoder is started with.
+    pub start: u32,
+    /// End of sentence.
+    pub end: u32,
+    pub pad: u32,
+    pub begin: u32,
+}
+
+impl Model {
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, the architecture is not supported, or
+    /// the weights do not fit the config; the message names what and where.
+    pub fn load(files: ModelFiles) -> Result<Self> {
+        let config = Config::read(&files)?;
+        let architecture = config.architecture()?.to_owned();
+        let family = FAMILIES.iter().find(|(name, _)| *name == architecture);
+        let Some((_, read)) = family else {
+            let names: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
+            return Err(Error::file(
+                files.path("config.json"),
+                format!(
+                    "architecture {architecture} is not supported; supported: {}",
+                    names.join(", ")
+                ),
+            ));
+        };
+        let parts = read(&files, &config)?;
+        let vocabulary = parts.decoder.config.vocabulary;
+        Ok(Self {
+            name: files.name(),
+            architecture,
+            encoder: parts.encoder,
+            decoder: parts.decoder,
+            weights: Arc::new(parts.weights),
+            tokens: SpecialTokens {
+                start: config.token("decoder_start_token_id", vocabulary)?,
+                end: config.token("eos_token_id", vocabulary)?,
+                pad: config.token("pad_token_id", vocabulary)?,
+                begin: config.token("bos_token_id", vocabulary)?,
+            },
+            generation: files.json_if_present("generation_config.json")?,
+            files,
+        })
+    }
+
+    /// How the model hears: `preprocessor_config.json`, or the family's
+    /// default.
+    ///
+    /// # Errors
+    /// If the file asks for what is not there, or for other mel bins than the
+    /// model takes.
+    pub fn front_end(&self) -> Result<FrontEnd> {
+        const FILE: &str = "preprocessor_config.json";
+        let front_end = match self.files.read_if_present(FILE)? {
+            Some(bytes) => FrontEnd::from_bytes(self.files.path(FILE), &bytes)?,
+            None => FrontEnd::default(),
+        };
+        if front_end.bins() != self.encoder.mel_bins() {
+            return Err(Error::file(
+                self.files.path(FILE),
+                format!(
+                    "gives {} mel bins where the model takes {}",
+                    front_end.bins(),
+                    self.encoder.mel_bins()
+                ),
+            ));
+        }
+        Ok(front_end)
+    }
+
+    /// The model's `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If it is missing, broken, or has more tokens than the model.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        const FILE: &str = "tokenizer.json";
+        let path = self.files.path(FILE);
+        let tokenizer = Tokenizer::from_bytes(&path, &self.files.read(FILE)?)?;
+        let vocabulary = self.decoder.config.vocabulary;
+        if tokenizer.vocab_size() > vocabulary {
+            return Err(Error::file(
+                path,
+                format!(
+                    "has {} tokens where the model's vocabulary has {vocabulary}",
+                    tokenizer.vocab_size()
+                ),
+            ));
+        }
+        Ok(tokenizer)
+    }
+
+    /// Refuses features that the model cannot take.
+    ///
+    /// # Errors
+    /// If they have other mel bins, are too long or too short.
+    pub fn check_features(&self, features: &Features) -> Result<()> {
+        let encoder = &self.encoder;
+        let seconds = |frames: usize| frames as f64 * FRAME_SECONDS;
+        if features.bins != encoder.mel_bins() {
+            return Err(Error::Input(format!(
+                "features have {} mel bins where the model takes {}",
+                features.bins,
+                encoder.mel_bins()
+            )));
+        }
+        if features.frames > encoder.max_frames() {
+            return Err(Error::Input(format!(
+                "{} frames ({:.1} s) are more than the model's {} ({:.1} s); split the recording",
+                features.frames,
+                seconds(features.frames),
+                encoder.max_frames(),
+                seconds(encoder.max_frames())
+            )));
+        }
+        if features.frames == 0 {
+            return Err(Error::Input("there are no feature frames".into()));
+        }
+        Ok(())
+    }
+}

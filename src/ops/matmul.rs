@@ -1,0 +1,251 @@
+//! Product with a weight matrix, and what usually follows it.
+
+use super::{Activation, ActivationReverse, Operate};
+use crate::engine::native::context::{Context, each_block};
+use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
+use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
+use crate::engine::reverse::Reverse;
+use crate::engine::tensor::{Shape, TensorId};
+use crate::{Error, Result};
+
+/// How the weight matrix lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// (outputs, inputs): the forward pass of a linear layer, y = x · Wᵀ.
+    OutIn,
+    /// (inputs, outputs): its reverse, dx = dy · W.
+    InOut,
+}
+
+/// y = residual + scale · activation(x · W + bias)
+#[derive(Clone, Debug)]
+pub struct Matmul {
+    /// (N, R, inputs)
+    pub x: TensorId,
+    /// (1, outputs, inputs) or (1, inputs, outputs)
+    pub weight: TensorId,
+    pub layout: Layout,
+    /// (1, 1, outputs)
+    pub bias: Option<TensorId>,
+    pub activation: Activation,
+    pub scale: f32,
+    /// (N or fewer, R, outputs)
+    pub residual: Option<TensorId>,
+    /// (N, R, outputs)
+    pub y: TensorId,
+    /// (N, R, outputs): what the activation was applied to; there is none
+    /// without activation.
+    pub pre: Option<TensorId>,
+}
+
+/// A product while it is put together.
+pub struct MatmulBuilder<'a> {
+    recording: &'a mut Recording,
+    operator: Matmul,
+}
+
+impl Recording {
+    /// Starts `x · Wᵀ` for a weight (outputs, inputs).
+    pub fn matmul(&mut self, x: TensorId, weight: TensorId) -> MatmulBuilder<'_> {
+        MatmulBuilder {
+            operator: Matmul {
+                x,
+                weight,
+                layout: Layout::OutIn,
+                bias: None,
+                activation: Activation::None,
+                scale: 1.0,
+                residual: None,
+                y: x,
+                pre: None,
+            },
+            recording: self,
+        }
+    }
+}
+
+impl MatmulBuilder<'_> {
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.operator.layout = layout;
+        self
+    }
+
+    pub fn bias(mut self, bias: impl Into<Option<TensorId>>) -> Self {
+        self.operator.bias = bias.into();
+        self
+    }
+
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.operator.activation = activation;
+        self
+    }
+
+    pub fn scale(mut self, scale: f32) -> Self {
+        self.operator.scale = scale;
+        self
+    }
+
+    pub fn residual(mut self, residual: impl Into<Option<TensorId>>) -> Self {
+        self.operator.residual = residual.into();
+        self
+    }
+
+    /// Records the product and returns y (N, R, outputs).
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn record(self) -> Result<TensorId> {
+        let (recording, mut operator) = (self.recording, self.operator);
+        let (x, weight) = (recording.shape(operator.x), recording.shape(operator.weight));
+        let (outputs, inputs) = match operator.layout {
+            Layout::OutIn => (weight.rows, weight.cols),
+            Layout::InOut => (weight.cols, weight.rows),
+        };
+        let problem = |what: String| Err(Error::shape(Matmul::NAME, what));
+        if x.cols != inputs {
+            return problem(format!("x {x} has not the weight's {inputs} columns"));
+        }
+        let y = Shape::new(x.lead, x.rows, outputs);
+        if let Some(bias) = operator.bias.map(|id| recording.shape(id))
+            && bias != Shape::new(1, 1, outputs)
+        {
+            return problem(format!("a bias of {bias} does not fit {outputs} outputs"));
+        }
+        if let Some(residual) = operator.residual.map(|id| recording.shape(id))
+            && (residual.with_lead(y.lead) != y || y.lead % residual.lead != 0)
+        {
+            return problem(format!("a residual of {residual} does not fit {y}"));
+        }
+        operator.y = recording.computed(y);
+        if operator.activation != Activation::None {
+            operator.pre = Some(recording.computed(y));
+        }
+        let y = operator.y;
+        recording.push(operator);
+        Ok(y)
+    }
+}
+
+impl Operate for Matmul {
+    const NAME: &'static str = "matmul";
+
+    fn inputs(&self) -> Vec<TensorId> {
+        let optional = [self.bias, self.residual].into_iter().flatten();
+        [self.x, self.weight].into_iter().chain(optional).collect()
+    }
+
+    fn outputs(&self) -> Vec<TensorId> {
+        [self.y].into_iter().chain(self.pre).collect()
+    }
+
+    fn reverse(&self, walk: &mut Reverse) -> Result<()> {
+        // Rows are independent, so a cotangent of one row for each token
+        // stays one, unless forward values are needed at that row.
+        let (mut dy, mut sparse) = walk.cotangent_rows(self.y).expect("the walk reaches y");
+        if sparse && (self.pre.is_some() || self.residual.is_some()) {
+            dy = walk.cotangent(self.y).expect("the walk reaches y");
+            sparse = false;
+        }
+        if let Some(residual) = self.residual.filter(|&id| walk.needs(id)) {
+            walk.contribute(residual, dy);
+        }
+        if !walk.needs(self.x) {
+            return Ok(());
+        }
+        let lead = walk.recording.shape(dy).lead;
+        let (dz, scale) = match self.pre {
+            None => (dy, self.scale),
+            Some(pre) => {
+                let dz = walk.new_cotangent(pre, lead);
+                walk.recording.push(ActivationReverse {
+                    dy,
+                    pre,
+                    activation: self.activation,
+                    scale: self.scale,
+                    dx: dz,
+                });
+                (dz, 1.0)
+            }
+        };
+        let sum = if sparse {
+            None
+        } else {
+            walk.take_sum(self.x, lead)
+        };
+        let layout = match self.layout {
+            Layout::OutIn => Layout::InOut,
+            Layout::InOut => Layout::OutIn,
+        };
+        let product = walk.recording.matmul(dz, self.weight).layout(layout);
+        let dx = product.scale(scale).residual(sum).record()?;
+        if sum.is_some() {
+            walk.set(self.x, dx);
+        } else {
+            walk.contribute_rows(self.x, dx, sparse);
+        }
+        Ok(())
+    }
+
+    fn native<T: Real>(&self, context: &mut Context<T>) {
+        let mut y = context.take(self.y);
+        let mut pre = self.pre.map(|id| (id, context.take(id)));
+        let (x, weight) = (context.read(self.x), context.read(self.weight));
+        let (rows, inputs) = (x.shape.rows, x.shape.cols);
+        let weight_shape = weight.shape;
+        let weight = Matrix::new(weight.all(), weight_shape.rows, weight_shape.cols, weight_shape.cols);
+        let weight = match self.layout {
+            Layout::OutIn => weight.transposed(),
+            Layout::InOut => weight,
+        };
+        let outputs = weight.cols;
+        let leads = context.leads.clone();
+        let all_rows = leads.len() * rows;
+        let x = Matrix::new(x.range(&leads), all_rows, inputs, inputs);
+        let bias = self.bias.map(|id| context.read(id).all());
+        let residual = self.residual.map(|id| context.read(id));
+        let scale = T::from_f32(self.scale);
+        let parallel = context.parallel;
+
+        // Bias or residual go in first and the product is added to them, so
+        // that the result is passed over once less.
+        let linear = self.activation == Activation::None;
+        let product_scale = if linear { scale } else { T::from_f32(1.0) };
+        let accumulate = bias.is_some() || (linear && residual.is_some());
+        if accumulate {
+            each_block(parallel, &mut y, outputs, |row, y| {
+                match residual.filter(|_| linear) {
+                    Some(residual) => {
+                        let from = residual.at(leads.start + row / rows);
+                        let begin = row % rows * outputs;
+                        y.copy_from_slice(&from[begin..begin + outputs]);
+                    }
+                    None => y.fill(T::default()),
+                }
+                if let Some(bias) = bias {
+                    T::axpy(product_scale, bias, y);
+                }
+            });
+        }
+        let out = MatrixMut::new(&mut y, all_rows, outputs, outputs);
+        multiply(x, weight, product_scale, accumulate, out, parallel);
+
+        if !linear {
+            if let Some((_, pre)) = pre.as_mut().filter(|(_, pre)| pre.is_live()) {
+                pre.copy_from_slice(&y);
+            }
+            each_block(parallel, &mut y, outputs, |row, y| {
+                T::activate_in_place(self.activation, scale, y);
+                if let Some(residual) = residual {
+                    let from = residual.at(leads.start + row / rows);
+                    let begin = row % rows * outputs;
+                    T::axpy(T::from_f32(1.0), &from[begin..begin + outputs], y);
+                }
+            });
+        }
+        context.give(self.y, y);
+        if let Some((id, pre)) = pre {
+            context.give(id, pre);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The operators a recording is made of: shape rule, reverse rule, native
+//! code and kernel launches, all of one operator in one file.
+
+use crate::Result;
+use crate::engine::gpu::launch::Launch;
+use crate::engine::native::context::Context;
+use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
+use crate::engine::reverse::Reverse;
+use crate::engine::tensor::{Scalar, TensorId};
+
+/// What the engine asks of every operator.
+pub trait Operate {
+    /// The operator's name, in profiles and messages.
+    const NAME: &'static str;
+
+    fn inputs(&self) -> Vec<TensorId>;
+
+    /// All outputs, those that may turn out not to be needed included.
+    fn outputs(&self) -> Vec<TensorId>;
+
+    /// Runtime scalars it reads.
+    fn scalars(&self) -> &'static [Scalar] {
+        &[]
+    }
+
+    /// Whether an output row needs other lead rows of an operand than its
+    /// own, or a persistent tensor is updated in place; such an operator is
+    /// not cut along the lead axis.
+    fn needs_all_leads(&self) -> bool {
+        false
+    }
+
+    /// Records the reverse.
+    ///
+    /// # Errors
+    /// If the operator has none.
+    fn reverse(&self, _walk: &mut Reverse) -> Result<()> {
+        Err(crate::Error::shape(
+            Self::NAME,
+            "lies between the explained sound and the output but has no reverse",
+        ))
+    }
+
+    /// Computes the outputs' lead rows `context.leads`.
+    fn native<T: Real>(&self, context: &mut Context<T>);
+
+    /// The kernels that compute all outputs for which `live` holds, in order.
+    /// Other outputs are not written: nobody reads them and they may have no
+    /// memory.
+    fn launches(&self, _recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        Vec::new()
+    }
+}
+
+macro_rules! operators {
+    ($($module:ident::{$($name:ident),*};)*) => {
+        $(mod $module;)*
+        $(pub use $module::{$($name),*};)*
+
+        /// Any operator.
+        #[derive(Clone, Debug)]
+        pub enum Operator {
+            $($($name($name),)*)*
+        }
+
+        $($(impl From<$name> for Operator {
+            fn from(operator: $name) -> Self {
+                Self::$name(operator)
+            }
+        })*)*
+
+        impl Operator {
+            /// The names of all operators.
+            pub const NAMES: &[&str] = &[$($(<$name as Operate>::NAME),*),*];
+
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $($(Self::$name(_) => <$name as Operate>::NAME,)*)*
+                }
+            }
+
+            pub fn inputs(&self) -> Vec<TensorId> {
+                match self {
+                    $($(Self::$name(operator) => operator.inputs(),)*)*
+                }
+            }
+
+            pub fn outputs(&self) -> Vec<TensorId> {
+                match self {
+                    $($(Self::$name(operator) => operator.outputs(),)*)*
+                }
+            }
+
+            pub fn scalars(&self) -> &'static [Scalar] {
+                match self {
+                    $($(Self::$name(operator) => operator.scalars(),)*)*
+                }
+            }
+
+            pub fn needs_all_leads(&self) -> bool {
+                match self {
+                    $($(Self::$name(operator) => operator.needs_all_leads(),)*)*
+                }
+            }
+
+            /// Lead rows of its outputs.
+            pub fn lead(&self, recording: &Recording) -> usize {
+                recording.shape(self.outputs()[0]).lead
+            }
+
+            pub(crate) fn reverse(&self, walk: &mut Reverse) -> Result<()> {
+                match self {
+                    $($(Self::$name(operator) => operator.reverse(walk),)*)*
+                }
+            }
+
+            pub(crate) fn native<T: Real>(&self, context: &mut Context<T>) {
+                match self {
+                    $($(Self::$name(operator) => operator.native(context),)*)*
+                }
+            }
+
+            /// The kernels that compute its outputs on a GPU, those for which
+            /// `live` does not hold left out.
+            pub fn launches(
+                &self,
+                recording: &Recording,
+                live: &dyn Fn(TensorId) -> bool,
+            ) -> Vec<Launch> {
+                match self {
+                    $($(Self::$name(operator) => operator.launches(recording, live),)*)*
+                }
+            }
+        }
+    };
+}
+
+operators! {
+    accumulate::{Accumulate};
+    activation::{ActivationReverse};
+    add::{Add};
+    attention::{Attention, AttentionReverse};
+    baseline::{Baseline};
+    blend::{Blend};
+    cache::{CacheAppend, CachedAttention};
+    candidates::{Candidates};
+    correlate::{Correlate};
+    depthwise::{Depthwise, DepthwiseReverse};
+    embedding::{Embedding};
+    expand_scores::{ExpandScores};
+    glu::{Glu, GluReverse};
+    kl_divergence::{KlDivergence};
+    layer_norm::{LayerNorm, LayerNormReverse};
+    log_softmax::{LogSoftmax};
+    mask::{ApplyMask};
+    mask_scores::{AccumulateScores};
+    matmul::{Matmul};
+    noise::{AddNoise, Spread};
+    pool_max::{PoolMax};
+    reduce::{Reduce};
+    scatter::{ScatterRows};
+    sum_batch::{SumBatch};
+    token_log_prob::{TokenLogProb};
+    token_seed::{TokenSeed};
+    unfold::{Unfold, UnfoldReverse};
+}
+
+pub use activation::Activation;
+pub use attention::{AttentionSpec, Mask, Relative};
+pub use baseline::BaselineKind;
+pub use candidates::NO_TOKEN;
+pub use expand_scores::Half;
+pub use mask::MaskSource;
+pub use matmul::Layout;
+pub use reduce::{Contrast, Reduction};

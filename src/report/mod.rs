@@ -1,0 +1,3 @@
+//! What a person reads: one page per explained utterance.
+
+pub mod html;

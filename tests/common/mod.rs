@@ -1,0 +1,255 @@
+//! What the tests of operators and kernels share: made-up numbers, small
+//! recordings that run on any executor, and the comparison of results.
+
+// Every test file uses its part of this.
+#![allow(dead_code)]
+
+use std::sync::Arc;
+
+use sonograd::engine::executor::Executor;
+use sonograd::engine::native::NativeExecutor;
+use sonograd::engine::philox::philox4x32;
+use sonograd::engine::recording::Recording;
+use sonograd::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
+use sonograd::engine::weights::WeightTable;
+use sonograd::ops::Operator;
+
+/// `count` numbers between -1 and 1, multiples of 2^-20, other ones for every
+/// seed.
+pub fn values(count: usize, seed: u32) -> Vec<f32> {
+    let blocks = (0..count.div_ceil(4)).flat_map(|i| philox4x32([i as u32, seed, 0, 0], [1, 2]));
+    let number = |word: u32| ((word >> 11) as f32 - 1_048_576.0) / 1_048_576.0;
+    blocks.map(number).take(count).collect()
+}
+
+/// The largest absolute value.
+pub fn largest(values: &[f32]) -> f64 {
+    values
+        .iter()
+        .fold(0.0, |most, &x| f64::max(most, f64::from(x).abs()))
+}
+
+/// How far a result in f32 may be from the exact one: k · eps · sqrt(n) · scale.
+///
+/// A sum of n terms of size `scale` gathers rounding errors like a random walk;
+/// k counts the roundings that each term goes through, with room for their
+/// distribution. It is derived where it is used, never fitted to a failure.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    pub k: f64,
+    pub n: usize,
+    pub scale: f64,
+}
+
+impl Tolerance {
+    /// No error at all: copies, and choices among given numbers.
+    pub const EXACT: Self = Self {
+        k: 0.0,
+        n: 1,
+        scale: 0.0,
+    };
+
+    /// Largest error of one element.
+    pub fn element(&self) -> f64 {
+        self.k * f64::from(f32::EPSILON) * (self.n as f64).sqrt() * self.scale
+    }
+
+    /// Largest Euclidean norm of `count` errors. The bound of one element is
+    /// about four standard deviations; the norm of independent errors exceeds
+    /// (sqrt(count) + 3) standard deviations practically never.
+    pub fn norm(&self, count: usize) -> f64 {
+        self.element() * ((count as f64).sqrt() + 3.0) / 4.0
+    }
+}
+
+/// Holds every element, and the norm of all errors, to the tolerance. The
+/// worst error is in the text either way. Everything is compared with `<=`,
+/// so that NaN fails.
+pub fn check(
+    name: &str,
+    got: &[f32],
+    want: &[f64],
+    tolerance: Tolerance,
+) -> Result<String, String> {
+    if got.len() != want.len() {
+        return Err(format!(
+            "{name}: {} elements, not {}",
+            got.len(),
+            want.len()
+        ));
+    }
+    let errors = || {
+        got.iter()
+            .zip(want)
+            .map(|(&got, &want)| (f64::from(got) - want).abs())
+    };
+    let (element, norm_bound) = (tolerance.element(), tolerance.norm(got.len()));
+    let mut worst = (0, 0.0);
+    for (index, error) in errors().enumerate() {
+        if !(error <= element) {
+            return Err(format!(
+                "{name}: element {index} of {} is {:e}, not {:e}: off by {error:.2e}, {element:.2e} allowed",
+                got.len(),
+                got[index],
+                want[index]
+            ));
+        }
+        if error > worst.1 {
+            worst = (index, error);
+        }
+    }
+    let norm = errors().map(|error| error * error).sum::<f64>().sqrt();
+    let line = format!(
+        "{name}: worst error {:.2e} of {element:.2e} at {} of {}, norm {norm:.2e} of {norm_bound:.2e}",
+        worst.1,
+        worst.0,
+        got.len()
+    );
+    if norm <= norm_bound {
+        Ok(line)
+    } else {
+        Err(line)
+    }
+}
+
+/// Panics unless `got` agrees with `want`; prints the worst error.
+pub fn compare(name: &str, got: &[f32], want: &[f64], tolerance: Tolerance) {
+    match check(name, got, want, tolerance) {
+        Ok(line) => println!("{line}"),
+        Err(line) => panic!("{line}"),
+    }
+}
+
+enum Values {
+    Real(Vec<f32>),
+    Index(Vec<u32>),
+}
+
+/// A recording whose inputs are persistent tensors with known values, to be
+/// run on new executors.
+pub struct Case {
+    pub recording: Recording,
+    persistent: Vec<(Shape, Values)>,
+    /// Results to read.
+    outputs: Vec<usize>,
+}
+
+impl Default for Case {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Case {
+    pub fn new() -> Self {
+        Self {
+            recording: Recording::new(Arc::new(WeightTable::default())),
+            persistent: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, shape: Shape, values: Values) -> PersistentId {
+        self.persistent.push((shape, values));
+        PersistentId((self.persistent.len() - 1) as u32)
+    }
+
+    /// An input of real numbers.
+    pub fn real(&mut self, shape: Shape, values: &[f32]) -> TensorId {
+        assert_eq!(values.len(), shape.len(), "{shape}");
+        let id = self.add(shape, Values::Real(values.to_vec()));
+        self.recording.persistent(id, Kind::Real, shape)
+    }
+
+    /// An input of numbers between -1 and 1.
+    pub fn any(&mut self, lead: usize, rows: usize, cols: usize) -> TensorId {
+        let shape = Shape::new(lead, rows, cols);
+        let seed = self.persistent.len() as u32;
+        self.real(shape, &values(shape.len(), seed))
+    }
+
+    /// An input of indices (lead, rows, 1).
+    pub fn indices(&mut self, lead: usize, rows: usize, values: &[u32]) -> TensorId {
+        let shape = Shape::new(lead, rows, 1);
+        assert_eq!(values.len(), shape.len(), "{shape}");
+        let id = self.add(shape, Values::Index(values.to_vec()));
+        self.recording.persistent(id, Kind::Index, shape)
+    }
+
+    pub fn computed(&mut self, lead: usize, rows: usize, cols: usize) -> TensorId {
+        self.recording.computed(Shape::new(lead, rows, cols))
+    }
+
+    pub fn push(&mut self, operator: impl Into<Operator>) {
+        self.recording.push(operator);
+    }
+
+    /// Reads a computed tensor after the run.
+    pub fn output(&mut self, tensor: TensorId) {
+        let shape = self.recording.shape(tensor);
+        let id = self.add(shape, Values::Real(vec![0.0; shape.len()]));
+        self.recording.keep(tensor, id);
+        self.outputs.push(id.0 as usize);
+    }
+
+    /// Reads an input that an operator updates in place after the run.
+    pub fn updated(&mut self, input: usize) {
+        self.outputs.push(input);
+    }
+
+    /// How many inputs and outputs there are: the number of the next one.
+    pub fn next(&self) -> usize {
+        self.persistent.len()
+    }
+
+    /// An input's values as they are uploaded.
+    pub fn input(&self, index: usize) -> &[f32] {
+        match &self.persistent[index].1 {
+            Values::Real(values) => values,
+            Values::Index(_) => panic!("input {index} holds indices"),
+        }
+    }
+
+    /// Uploads the inputs and runs the recording once for each of `runs`.
+    pub fn run(&self, executor: &mut dyn Executor, runs: &[Scalars]) {
+        for (index, (shape, values)) in self.persistent.iter().enumerate() {
+            let kind = match values {
+                Values::Real(_) => Kind::Real,
+                Values::Index(_) => Kind::Index,
+            };
+            let id = executor.allocate(kind, *shape).unwrap();
+            assert_eq!(
+                id,
+                PersistentId(index as u32),
+                "a new executor counts from 0"
+            );
+            match values {
+                Values::Real(values) => executor.upload(id, values).unwrap(),
+                Values::Index(values) => executor.upload_indices(id, values).unwrap(),
+            }
+        }
+        let plan = executor.prepare(self.recording.clone()).unwrap();
+        for scalars in runs {
+            executor.run(plan, 0, *scalars).unwrap();
+        }
+    }
+
+    /// Numbers of the results among the persistent tensors.
+    pub fn results(&self) -> Vec<PersistentId> {
+        self.outputs
+            .iter()
+            .map(|&index| PersistentId(index as u32))
+            .collect()
+    }
+
+    /// The results of the native executor in f64.
+    pub fn native(&self, runs: &[Scalars]) -> Vec<Vec<f64>> {
+        let mut executor = NativeExecutor::<f64>::new(&WeightTable::default(), false);
+        self.run(&mut executor, runs);
+        let results = self.results();
+        results
+            .iter()
+            .map(|&id| executor.read_real(id).to_vec())
+            .collect()
+    }
+}

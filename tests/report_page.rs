@@ -1,0 +1,490 @@
+//! The report in a real browser: it reacts, stays inside itself and survives
+//! awkward explanations.
+
+mod browser;
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+use sonograd::explain::explanation::{
+    Audio, Device, Explanation, FORMAT, MapInfo, Model, Token, VERSION, Word,
+};
+use sonograd::report::html::{NamedTensor, render};
+use tempfile::TempDir;
+
+use browser::Browser;
+
+const RIGHT: char = '\u{e014}';
+const LEFT: char = '\u{e012}';
+const UP: char = '\u{e013}';
+const DOWN: char = '\u{e015}';
+const TAB: char = '\u{e004}';
+
+const HOSTILE_TOKEN: &str = "<!--</script ><script>alert(1)</script>";
+const HOSTILE_FILE: &str = "</title><img src=x onerror=alert(2)> & \"a\".wav";
+
+/// An explanation and its tensors.
+struct Sample {
+    explanation: Explanation,
+    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+}
+
+impl Sample {
+    /// `texts` become tokens; each but a last `</s>` is a word of its own.
+    fn new(texts: &[&str], frames: usize, mel_bins: usize, encoder_frames: usize) -> Self {
+        let count = texts.len();
+        let seconds = 0.01 * frames as f64;
+        let time = |index: usize| seconds * index as f64 / count as f64;
+        let tokens = texts.iter().enumerate().map(|(index, text)| Token {
+            index,
+            position: index,
+            id: 7 + index as u32,
+            text: text.to_string(),
+            log_probability: -0.1 * index as f64,
+            special: *text == "</s>",
+            peak_seconds: time(index) + 0.5 * seconds / count as f64,
+        });
+        let tokens: Vec<Token> = tokens.collect();
+        let spoken = tokens.iter().filter(|token| !token.special);
+        let words = spoken.map(|token| Word {
+            text: token.text.clone(),
+            tokens: vec![token.index],
+            start_seconds: time(token.index),
+            end_seconds: time(token.index + 1),
+        });
+        Self {
+            explanation: Explanation {
+                format: FORMAT.into(),
+                version: VERSION,
+                sonograd: "0.1.0".into(),
+                audio: Audio {
+                    file: HOSTILE_FILE.into(),
+                    seconds,
+                    sample_rate: 16_000,
+                },
+                text: texts.join(" "),
+                model: Model {
+                    name: "toy".into(),
+                    architecture: "Toy".into(),
+                    decoder_layers: 2,
+                    decoder_heads: 2,
+                    frames,
+                    mel_bins,
+                    encoder_frames,
+                    frame_seconds: 0.01,
+                    encoder_frame_seconds: seconds / encoder_frames as f64,
+                },
+                device: Device {
+                    name: "a <processor>".into(),
+                    executor: "native".into(),
+                },
+                precision: "f32".into(),
+                seed: 1,
+                words: words.collect(),
+                tokens,
+                maps: Vec::new(),
+                profile: None,
+            },
+            tensors: Vec::new(),
+        }
+    }
+
+    fn with(mut self, name: &str, shape: &[usize], value: impl Fn(usize) -> f32) -> Self {
+        let size = shape.iter().product();
+        self.tensors
+            .push((name.into(), shape.into(), (0..size).map(value).collect()));
+        if let Some((method, site)) = name.split_once('.') {
+            self.explanation.maps.push(MapInfo {
+                name: name.into(),
+                method: method.into(),
+                site: site.into(),
+                shape: shape.into(),
+                reduction: "none".into(),
+                options: Map::from_iter([("steps".into(), Value::from(32))]),
+            });
+        }
+        self
+    }
+
+    fn html(&self) -> String {
+        let tensors =
+            self.tensors
+                .iter()
+                .map(|(name, shape, data)| NamedTensor { name, shape, data });
+        render(&self.explanation, &tensors.collect::<Vec<_>>())
+    }
+}
+
+/// Four tokens; the map of each is one patch, later in time and higher in
+/// frequency from token to token.
+fn rich() -> Sample {
+    let (count, frames, bins, encoder) = (4, 80, 20, 16);
+    let patch = move |i: usize| {
+        let (token, rest) = (i / (frames * bins), i % (frames * bins));
+        let (frame, bin) = (rest / bins, rest % bins);
+        frame / (frames / count) == token && bin / (bins / count) == token
+    };
+    Sample::new(
+        &["good", "day", HOSTILE_TOKEN, "</s>"],
+        frames,
+        bins,
+        encoder,
+    )
+    .with("features", &[frames, bins], |i| (i as f32 * 0.3).sin())
+    .with("attention", &[2, 2, count, encoder], |i| {
+        1.0 / (1.0 + (i % 17) as f32)
+    })
+    .with("gradient.input", &[count, frames, bins], move |i| {
+        patch(i) as u8 as f32
+    })
+    .with("signed.input", &[count, frames, bins], move |i| {
+        if patch(i) { -1.0 } else { (i % 2) as f32 * 0.1 }
+    })
+    .with("spes.encoder", &[count, encoder], |i| (i % 5) as f32)
+    .with("spes.tokens", &[count, count], |i| i as f32)
+    .with("unknown", &[3], |i| i as f32)
+}
+
+fn write(folder: &TempDir, sample: &Sample) -> PathBuf {
+    let path = folder.path().join("report.html");
+    fs::write(&path, sample.html()).expect("a written page");
+    path
+}
+
+/// Reads a canvas from a copy: `d` are its bytes.
+fn pixels(canvas: &str) -> String {
+    format!(
+        "const c = document.getElementById('{canvas}');
+         const copy = document.createElement('canvas');
+         copy.width = c.width; copy.height = c.height;
+         const context = copy.getContext('2d', {{willReadFrequently: true}});
+         context.drawImage(c, 0, 0);
+         const d = context.getImageData(0, 0, c.width, c.height).data;"
+    )
+}
+
+/// A hash of the canvas as drawn.
+fn drawn(browser: &Browser, canvas: &str) -> String {
+    let script = "let h = 2166136261; let sum = 0;
+         for (const v of d) { h = Math.imul(h ^ v, 16777619) >>> 0; sum += v; }
+         return sum === 0 ? 'blank' : String(h);";
+    let hash = browser.run(&(pixels(canvas) + script));
+    let hash = hash.as_str().expect("a hash");
+    assert_ne!(hash, "blank", "{canvas} is blank");
+    hash.to_owned()
+}
+
+/// Centre of the strongly coloured pixels of the spectrogram, as shares of its
+/// width and height.
+fn coloured(browser: &Browser) -> (f64, f64) {
+    let script = "let n = 0, x = 0, y = 0;
+         for (let i = 0; i < c.width * c.height; i += 1) {
+           const p = [d[4 * i], d[4 * i + 1], d[4 * i + 2]];
+           if (d[4 * i + 3] < 255 || Math.max(...p) - Math.min(...p) < 70) continue;
+           n += 1; x += i % c.width; y += Math.floor(i / c.width);
+         }
+         return [x / n / c.width, y / n / c.height];";
+    let centre = browser.run(&(pixels("spectrogram") + script));
+    let share = |i: usize| centre[i].as_f64().expect("coloured pixels");
+    (share(0), share(1))
+}
+
+fn choose(browser: &Browser, list: &str, value: &str) {
+    browser.run(&format!(
+        "const e = document.getElementById('{list}'); e.value = '{value}';
+         if (e.value !== '{value}') throw new Error('no such choice');
+         e.dispatchEvent(new Event('input'));"
+    ));
+}
+
+fn focused(browser: &Browser) -> String {
+    let label = browser.run(
+        "return document.activeElement.getAttribute('aria-label') || document.activeElement.id;",
+    );
+    label.as_str().expect("a label").to_owned()
+}
+
+#[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
+fn a_click_shows_the_map_of_that_token() {
+    let browser = Browser::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let page = write(&folder, &rich());
+    browser.prefer_dark(true);
+    browser.open(&page);
+
+    // Texts of others arrive as text.
+    assert_eq!(
+        browser.title(),
+        format!("{HOSTILE_FILE}: good day {HOSTILE_TOKEN} </s>")
+    );
+    assert!(browser.text("h1").contains(HOSTILE_TOKEN));
+    assert!(browser.text("header").contains(HOSTILE_FILE));
+    assert_eq!(browser.text("[data-token='2']"), HOSTILE_TOKEN);
+    assert!(browser.text("[data-token='3']").contains("</s>"));
+    assert_eq!(browser.run("return document.images.length"), 0);
+
+    // Each token has its own picture, and a token always the same one.
+    choose(&browser, "map", "1");
+    let (left, bottom) = coloured(&browser);
+    let first = drawn(&browser, "spectrogram");
+    browser.click("[data-token='2']");
+    assert!(browser.text("#selection").starts_with("Token 3 of 4"));
+    let (right, top) = coloured(&browser);
+    assert_ne!(drawn(&browser, "spectrogram"), first);
+    assert!(
+        left + 0.25 < right,
+        "{left} then {right}: time runs rightwards"
+    );
+    assert!(
+        bottom > top + 0.25,
+        "{bottom} then {top}: frequency runs upwards"
+    );
+    browser.click("[data-token='0']");
+    assert_eq!(drawn(&browser, "spectrogram"), first);
+
+    choose(&browser, "map", "0");
+
+    // A word; then a row of the matrix.
+    browser.click("[data-word='1']");
+    assert!(browser.text("#selection").starts_with("Word 2 of 3"));
+    browser.click_at("#matrix", 0.5, 0.9);
+    assert!(browser.text("#selection").starts_with("Token 4 of 4"));
+    assert!(browser.text("#selection").contains("special"));
+    let reading = browser.text("#readout");
+    assert!(reading.contains("cross-attention"), "{reading}");
+
+    // Layers and heads change the curve and the matrix, not the map.
+    let before = ["spectrogram", "curves", "matrix"].map(|canvas| drawn(&browser, canvas));
+    choose(&browser, "layer", "1");
+    choose(&browser, "head", "0");
+    let after = ["spectrogram", "curves", "matrix"].map(|canvas| drawn(&browser, canvas));
+    assert_eq!(before[0], after[0]);
+    assert_ne!(before[1], after[1]);
+    assert_ne!(before[2], after[2]);
+
+    // Every map, at every site, has a picture of its own.
+    let mut pictures = vec![after[0].clone()];
+    for map in ["1", "2", "3"] {
+        choose(&browser, "map", map);
+        pictures.push(drawn(&browser, "spectrogram"));
+    }
+    pictures.sort();
+    pictures.dedup();
+    assert_eq!(pictures.len(), 4);
+    let tinted = browser.run("return document.querySelectorAll('.tinted').length");
+    assert_eq!(tinted, 4, "a map over tokens colours the buttons");
+    choose(&browser, "map", "0");
+
+    // The slider takes the map away.
+    choose(&browser, "opacity", "0");
+    assert_ne!(drawn(&browser, "spectrogram"), after[0]);
+    choose(&browser, "opacity", "85");
+    assert_eq!(drawn(&browser, "spectrogram"), after[0]);
+
+    // Colours follow the system and the button.
+    let theme = "return document.documentElement.dataset.theme";
+    assert_eq!(browser.run(theme), "dark");
+    browser.click("#theme");
+    assert_eq!(browser.run(theme), "light");
+    assert_ne!(drawn(&browser, "spectrogram"), after[0]);
+
+    let remarks = "return document.getElementById('remarks').textContent";
+    let remarks = browser.run(remarks);
+    assert!(
+        remarks
+            .as_str()
+            .expect("remarks")
+            .contains("unknown is not shown")
+    );
+
+    // Nothing was complained about and nothing was asked for.
+    assert_eq!(browser.console(), Vec::<String>::new());
+    let url = format!("file://{}", page.display());
+    let requests = browser.requests();
+    assert!(
+        requests.contains(&url),
+        "the log of requests works: {requests:?}"
+    );
+    let own = |asked: &String| *asked == url || asked.starts_with("data:");
+    assert!(requests.iter().all(own), "{requests:?}");
+
+    // The policy stops what a hole in the page could do, and the checks above
+    // would have seen it.
+    browser.run(
+        "const s = document.createElement('script'); s.textContent = 'document.title = \"broken\"';
+         document.body.append(s); fetch('http://127.0.0.1:9/').catch(() => {});",
+    );
+    assert!(browser.title().starts_with("</title>"));
+    let complaints = browser.console().join("\n");
+    assert!(complaints.contains("script-src"), "{complaints}");
+    assert!(complaints.contains("127.0.0.1:9"), "{complaints}");
+}
+
+#[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
+fn the_keyboard_reaches_everything() {
+    let browser = Browser::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    browser.open(&write(&folder, &rich()));
+
+    browser.press(&[TAB, TAB]);
+    assert_eq!(focused(&browser), "token 1, good");
+    let first = drawn(&browser, "spectrogram");
+    browser.press(&[RIGHT]);
+    assert_eq!(focused(&browser), "token 2, day");
+    assert!(browser.text("#selection").starts_with("Token 2 of 4"));
+    assert_ne!(drawn(&browser, "spectrogram"), first);
+    browser.press(&[UP]);
+    assert_eq!(focused(&browser), "word 2, day");
+    browser.press(&[LEFT]);
+    assert!(browser.text("#selection").starts_with("Word 1 of 3"));
+    browser.press(&[DOWN]);
+    assert_eq!(focused(&browser), "token 1, good");
+    assert_eq!(drawn(&browser, "spectrogram"), first);
+    let pressed = "return document.querySelectorAll('[aria-pressed=true]').length";
+    assert_eq!(browser.run(pressed), 1);
+
+    // Six controls stand between the tokens and the spectrogram.
+    let mut order = Vec::new();
+    while order
+        .last()
+        .is_none_or(|label: &String| !label.starts_with("Spectrogram"))
+    {
+        assert!(order.len() < 12, "{order:?}");
+        browser.press(&[TAB]);
+        order.push(focused(&browser));
+    }
+    let controls = ["map", "layer", "head", "range", "opacity", "matrix-of"];
+    assert_eq!(order[..6], controls);
+    browser.press(&[RIGHT]);
+    let here = browser.text("#readout");
+    assert!(
+        here.contains("mel bin 10") && here.contains("gradient.input"),
+        "{here}"
+    );
+    browser.press(&[UP]);
+    assert!(browser.text("#readout").contains("mel bin 11"));
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
+fn nothing_leaves_a_narrow_screen() {
+    let browser = Browser::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let long = "Donaudampfschifffahrtsgesellschaft".repeat(4);
+    let mut texts = vec![long.as_str()];
+    texts.extend(["word"; 40]);
+    let sample = Sample::new(&texts, 300, 80, 75)
+        .with("features", &[300, 80], |i| i as f32)
+        .with("attention", &[2, 2, 41, 75], |i| (i % 75) as f32)
+        .with("gradient.input", &[41, 300, 80], |i| (i % 80) as f32);
+    let page = write(&folder, &sample);
+    for (width, height) in [(360, 740), (390, 844), (1280, 900)] {
+        browser.resize(width, height);
+        browser.open(&page);
+        browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })");
+        let content = browser.run("return document.documentElement.scrollWidth");
+        assert!(
+            content.as_u64().expect("a width") <= width as u64,
+            "{content} in {width}"
+        );
+        let small = browser.run(
+            "return [...document.querySelectorAll('main button, main select')]
+               .filter((e) => e.offsetParent && e.getBoundingClientRect().height < 28).length",
+        );
+        assert_eq!(small, 0, "controls too small to hit at {width}");
+    }
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
+fn awkward_explanations_have_a_page() {
+    let browser = Browser::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let words = ["a", "b", "</s>"];
+    let mut unknown_times =
+        Sample::new(&words, 10, 4, 5).with("m.input", &[3, 10, 4], |i| i as f32);
+    unknown_times.explanation.tokens[0].peak_seconds = f64::NAN;
+    unknown_times.explanation.tokens[0].log_probability = f64::NEG_INFINITY;
+    unknown_times.explanation.words[0].end_seconds = f64::NAN;
+    unknown_times.explanation.words[1].tokens = vec![1, 99];
+    let cases = [
+        ("No token", Sample::new(&[], 10, 4, 5)),
+        ("no saliency map", Sample::new(&words, 10, 4, 5)),
+        (
+            "Token 1 of 1",
+            Sample::new(&["one"], 1, 1, 1)
+                .with("features", &[1, 1], |_| 0.0)
+                .with("attention", &[2, 2, 1, 1], |_| 1.0)
+                .with("m.input", &[1, 1, 1], |_| 0.5),
+        ),
+        (
+            "Constant map: every value is 0.5",
+            Sample::new(&words, 10, 4, 5).with("m.input", &[3, 10, 4], |_| 0.5),
+        ),
+        (
+            "Constant map: every value is 0.",
+            Sample::new(&words, 10, 4, 5)
+                .with("attention", &[2, 2, 3, 5], |_| 0.2)
+                .with("m.encoder", &[3, 5], |_| 0.0),
+        ),
+        (
+            "No finite value",
+            Sample::new(&words, 10, 4, 5)
+                .with("features", &[10, 4], |_| f32::NAN)
+                .with("attention", &[2, 2, 3, 5], |_| f32::NAN)
+                .with("m.input", &[3, 10, 4], |_| f32::INFINITY),
+        ),
+        (
+            "1 of 40 values are not finite",
+            Sample::new(&words, 10, 4, 5).with("m.input", &[3, 10, 4], |i| {
+                if i == 5 {
+                    f32::NEG_INFINITY
+                } else {
+                    i as f32 - 20.0
+                }
+            }),
+        ),
+        (
+            "its shape is [3, 9, 4], and [3, 10, 4] was expected",
+            Sample::new(&words, 10, 4, 5).with("m.input", &[3, 9, 4], |_| 1.0),
+        ),
+        ("log-probability not finite", unknown_times),
+    ];
+    for (expected, sample) in cases {
+        browser.open(&write(&folder, &sample));
+        let text = browser.run("return document.getElementById('main').textContent");
+        let text = text.as_str().expect("a text");
+        assert!(text.contains(expected), "{expected:?} is not in {text}");
+        assert!(
+            !text.contains("NaN") && !text.contains("undefined "),
+            "{text}"
+        );
+        assert_eq!(
+            browser.run("return document.getElementById('main').hidden"),
+            false
+        );
+        assert_eq!(browser.console(), Vec::<String>::new(), "{expected}");
+        for choice in ["top", "all"] {
+            choose(&browser, "range", choice);
+        }
+        assert_eq!(browser.console(), Vec::<String>::new(), "{expected}");
+    }
+}
+
+#[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
+fn the_page_of_a_short_utterance_stays_small() {
+    let sample = Sample::new(&["word"; 25], 326, 80, 82)
+        .with("features", &[326, 80], |i| (i as f32).sin())
+        .with("attention", &[2, 2, 25, 82], |i| (i as f32).sin().abs())
+        .with("gradient.input", &[25, 326, 80], |i| (i as f32).sin())
+        .with("smoothgrad.input", &[25, 326, 80], |i| (i as f32).cos());
+    let size = sample.html().len();
+    println!("{size} bytes");
+    assert!(size <= 4_000_000, "{size} bytes");
+}

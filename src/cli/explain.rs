@@ -6,10 +6,12 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::progress;
 use super::{LoadedModel, ModelArgs, Outcome, Precision, print};
 use crate::engine::executor::Executor;
 use crate::explain::explanation::Explanation;
 use crate::explain::passes::Site;
+use crate::explain::spes::{Progress, SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Explained, Method, Subject, explain, output};
 use crate::generate::{GenerationOptions, generate};
 use crate::ops::BaselineKind;
@@ -52,7 +54,7 @@ pub(super) struct ExplainArgs {
         default_values_t = [MethodName::Attention, MethodName::Gradient]
     )]
     method: Vec<MethodName>,
-    /// Where gradients are taken
+    /// Where gradients are taken and masks put; tokens are for spes only
     #[arg(
         long,
         value_enum,
@@ -72,6 +74,27 @@ pub(super) struct ExplainArgs {
     /// SmoothGrad's noise as a share of the input's range
     #[arg(long, value_name = "X", default_value_t = 0.1, value_parser = share)]
     noise: f32,
+    /// SPES: score exactly this many masks (19998 is the published number)
+    #[arg(long, value_name = "N", conflicts_with = "reliability",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    masks: Option<u32>,
+    /// SPES: stop when the map pooled to encoder frames is this reliable, after 20000 masks at
+    /// the latest
+    #[arg(long, value_name = "R", default_value_t = 0.9, value_parser = fraction)]
+    reliability: f64,
+    /// SPES: share of segments that a mask hides [default: 0.5, at tokens 0.4]
+    #[arg(long, value_name = "P", value_parser = fraction)]
+    mask_probability: Option<f64>,
+    /// SPES: superpixels for 500 frames, one segmentation each
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_values_t = [2000, 2500, 3000],
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    segments: Vec<u32>,
+    /// SPES: standard deviation of the smoothing before segmentation, in pixels
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    sigma: f64,
+    /// SPES: masks scored at once [default: by memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: Option<u32>,
     /// What stands for no sound
     #[arg(long, value_enum, default_value_t)]
     baseline: BaselineName,
@@ -104,12 +127,14 @@ enum MethodName {
     IntegratedGradients,
     #[value(name = "smoothgrad")]
     SmoothGrad,
+    Spes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SiteName {
     Input,
     Encoder,
+    Tokens,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -121,6 +146,14 @@ enum BaselineName {
     Mean,
     /// Every column's minimum over time
     Min,
+}
+
+/// A number strictly between 0 and 1.
+fn fraction(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x < 1.0 => Ok(x),
+        _ => Err("a number between 0 and 1 is wanted".into()),
+    }
 }
 
 /// A positive share.
@@ -141,6 +174,7 @@ impl ExplainArgs {
                 MethodName::InputXGradient => Method::InputXGradient,
                 MethodName::IntegratedGradients => Method::IntegratedGradients,
                 MethodName::SmoothGrad => Method::SmoothGrad,
+                MethodName::Spes => Method::Spes,
             };
             if !methods.contains(&method) {
                 methods.push(method);
@@ -151,6 +185,7 @@ impl ExplainArgs {
             let site = match site {
                 SiteName::Input => Site::Input,
                 SiteName::Encoder => Site::Encoder,
+                SiteName::Tokens => Site::Tokens,
             };
             if !sites.contains(&site) {
                 sites.push(site);
@@ -170,6 +205,17 @@ impl ExplainArgs {
             memory: (self.memory as usize) << 20,
             seed: self.seed,
             tokens: self.tokens.clone(),
+            spes: SpesOptions {
+                stop: match self.masks {
+                    Some(masks) => Stop::Masks(masks as usize),
+                    None => Stop::Reliability(self.reliability),
+                },
+                probability: self.mask_probability,
+                segments: self.segments.iter().map(|&n| n as usize).collect(),
+                sigma: self.sigma,
+                batch: self.batch.map(|batch| batch as usize),
+                ..SpesOptions::default()
+            },
         }
     }
 
@@ -248,12 +294,20 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
         prompt: &prompt,
         tokens: &tokens,
     };
+    // Only masks can be cut short: whoever computes none keeps Ctrl-C as it is.
+    let mut progress: Box<dyn FnMut(Progress) -> bool> = if args.method.contains(&MethodName::Spes)
+    {
+        Box::new(progress::reporter())
+    } else {
+        Box::new(|_| true)
+    };
     let mut explained = explain(
         executor.as_mut(),
         &loaded.model,
         &tokenizer,
         &subject,
         &args.options(),
+        progress.as_mut(),
     )?;
     stages.end("explain");
     if args.profile {

@@ -4,6 +4,7 @@
 
 pub mod devices;
 mod explain;
+mod progress;
 mod transcribe;
 mod validate;
 
@@ -111,7 +112,7 @@ impl ModelArgs {
     fn load(&self) -> Result<LoadedModel> {
         let files = match &self.model {
             Some(folder) => ModelFiles::folder(folder)?,
-            None => ModelFiles::default_model()?,
+            None => ModelFiles::default_model(),
         };
         let model = Model::load(files)?;
         let front_end = model.front_end()?;

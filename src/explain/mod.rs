@@ -14,6 +14,7 @@ use self::explanation::{
     Audio, Device, Explanation, FORMAT, MapInfo, Model as ModelInfo, Token, VERSION, Word,
 };
 use self::passes::{MapSpec, Site, Utterance, Variants, averaged_gradients, forward_and_gradients};
+use self::spes::{Checkpoint, Occluded, Progress, Segmentation, SpesOptions, SpesPass, Stop, spes};
 use crate::audio::SAMPLE_RATE;
 use crate::engine::executor::Executor;
 use crate::engine::profile::ReadPurpose;
@@ -37,6 +38,8 @@ pub enum Method {
     IntegratedGradients,
     /// Mean gradient over noisy copies of x.
     SmoothGrad,
+    /// Occlusion by random masks of superpixels, frames or tokens.
+    Spes,
 }
 
 impl Method {
@@ -48,7 +51,13 @@ impl Method {
             Self::InputXGradient => "input-x-gradient",
             Self::IntegratedGradients => "integrated-gradients",
             Self::SmoothGrad => "smoothgrad",
+            Self::Spes => "spes",
         }
+    }
+
+    /// Whether the method has a map at a site.
+    fn works_at(self, site: Site) -> bool {
+        self == Self::Spes || (self != Self::Attention && site != Site::Tokens)
     }
 
     /// How the model dimension is reduced at the encoder's output: gradients
@@ -63,8 +72,8 @@ impl Method {
 
     fn reduction(self, site: Site) -> Reduction {
         match site {
-            Site::Input => Reduction::None,
-            _ => self.encoder_reduction(),
+            Site::Encoder if self != Self::Spes => self.encoder_reduction(),
+            _ => Reduction::None,
         }
     }
 }
@@ -103,6 +112,9 @@ pub struct ExplainOptions {
     pub seed: u64,
     /// Which of the tokens to explain; all if empty.
     pub tokens: Vec<usize>,
+    /// How masks are drawn and scored; its seed, baseline and memory are
+    /// those above.
+    pub spes: SpesOptions,
 }
 
 impl Default for ExplainOptions {
@@ -117,6 +129,7 @@ impl Default for ExplainOptions {
             memory: 1 << 30,
             seed: 0,
             tokens: Vec::new(),
+            spes: SpesOptions::default(),
         }
     }
 }
@@ -155,9 +168,12 @@ struct Pending {
     options: Map<String, Value>,
     /// Log-probabilities at the baseline, for integrated gradients.
     baseline: Option<PersistentId>,
+    /// (1, K, 1): negative scores met, for occlusion.
+    clamped: Option<PersistentId>,
 }
 
-/// Explains the tokens of one utterance.
+/// Explains the tokens of one utterance. `progress` is called while masks are
+/// scored; if it returns false, they end there.
 ///
 /// # Errors
 /// If the utterance does not fit the model or the device fails.
@@ -167,7 +183,9 @@ pub fn explain(
     tokenizer: &Tokenizer,
     subject: &Subject,
     options: &ExplainOptions,
+    progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Explained> {
+    check_sites(options)?;
     let chosen = chosen_tokens(subject.tokens, &options.tokens)?;
     let prompt = subject.prompt;
     let all: Vec<u32> = prompt.iter().chain(subject.tokens).copied().collect();
@@ -208,6 +226,7 @@ pub fn explain(
             map,
             options: Map::new(),
             baseline: None,
+            clamped: None,
         });
     }
     for (method, site) in pairs(options) {
@@ -255,7 +274,24 @@ pub fn explain(
             map: averaged.map,
             options: own,
             baseline: averaged.baseline_log_probs,
+            clamped: None,
         });
+    }
+    if options.methods.contains(&Method::Spes) {
+        for &site in &options.sites {
+            let encoder_output = pass.forward.encoder_output;
+            let features = subject.features;
+            pending.push(occlude(
+                executor,
+                model,
+                &utterance,
+                encoder_output,
+                features,
+                site,
+                options,
+                progress,
+            )?);
+        }
     }
 
     // Everything comes back in one transfer.
@@ -263,6 +299,7 @@ pub fn explain(
     ids.extend(&pass.forward.cross_attention);
     ids.extend(pending.iter().map(|pending| pending.map.id));
     ids.extend(pending.iter().filter_map(|pending| pending.baseline));
+    ids.extend(pending.iter().filter_map(|pending| pending.clamped));
     let mut read = executor.read(&ids, ReadPurpose::Maps)?.into_iter();
     let mut next = || read.next().expect("as many as were asked for");
     let log_probs = next();
@@ -274,6 +311,10 @@ pub fn explain(
     let baselines: Vec<Option<Vec<f32>>> = pending
         .iter()
         .map(|pending| pending.baseline.map(|_| next()))
+        .collect();
+    let clamped: Vec<Option<Vec<f32>>> = pending
+        .iter()
+        .map(|pending| pending.clamped.map(|_| next()))
         .collect();
     free(executor, &pass.forward, &pending);
     utterance.free(executor);
@@ -307,8 +348,15 @@ pub fn explain(
             data: attention,
         });
     }
-    for ((mut pending, data), baseline) in pending.into_iter().zip(values).zip(baselines) {
+    let extra = baselines.into_iter().zip(clamped);
+    for ((mut pending, data), (baseline, clamped)) in pending.into_iter().zip(values).zip(extra) {
         let Pending { method, site, .. } = pending;
+        if let Some(clamped) = clamped {
+            let count: f64 = clamped.iter().map(|&x| f64::from(x)).sum();
+            pending
+                .options
+                .insert("clamped_scores".into(), json!(count));
+        }
         if let Some(baseline) = baseline {
             let gaps = completeness_gaps(&data, &log_probs, &baseline);
             pending
@@ -317,7 +365,7 @@ pub fn explain(
         }
         let reduction = method.reduction(site);
         let mut shape = vec![pending.map.shape.lead, pending.map.shape.rows];
-        if reduction == Reduction::None {
+        if site == Site::Input {
             shape.push(pending.map.shape.cols);
         }
         let name = format!("{}.{}", method.name(), site.name());
@@ -396,17 +444,132 @@ pub fn explain(
 fn pairs(options: &ExplainOptions) -> impl Iterator<Item = (Method, Site)> {
     let methods = options.methods.iter().copied();
     let methods = methods.filter(|&method| method != Method::Attention);
-    methods.flat_map(|method| options.sites.iter().map(move |&site| (method, site)))
+    let all = methods.flat_map(|method| options.sites.iter().map(move |&site| (method, site)));
+    all.filter(|(method, site)| method.works_at(*site))
 }
 
 fn free(executor: &mut dyn Executor, forward: &passes::Forward, pending: &[Pending]) {
     forward.free(executor);
     for pending in pending {
         executor.free(pending.map.id);
-        if let Some(id) = pending.baseline {
+        for id in [pending.baseline, pending.clamped].into_iter().flatten() {
             executor.free(id);
         }
     }
+}
+
+/// Refuses a method that has no map at any of the sites.
+fn check_sites(options: &ExplainOptions) -> Result<()> {
+    for &method in &options.methods {
+        let some = options.sites.iter().any(|&site| method.works_at(site));
+        if method != Method::Attention && !some {
+            return Err(Error::Input(format!(
+                "{} has no map at tokens; it has at input and encoder",
+                method.name()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Runs SPES at one site.
+#[allow(clippy::too_many_arguments, reason = "one for each thing that varies")]
+fn occlude(
+    executor: &mut dyn Executor,
+    model: &Model,
+    utterance: &Utterance,
+    encoder_output: PersistentId,
+    features: &Features,
+    site: Site,
+    options: &ExplainOptions,
+    progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Pending> {
+    let own = SpesOptions {
+        baseline: options.baseline,
+        seed: options.seed,
+        memory: options.memory,
+        ..options.spes.clone()
+    };
+    let (occluded, segmentation) = match site {
+        Site::Input => (Occluded::Input, Segmentation::superpixels(features, &own)?),
+        Site::Encoder => {
+            let frames = utterance.encoder_frames;
+            (Occluded::Encoder, Segmentation::elements(frames, 1))
+        }
+        Site::Tokens => (
+            Occluded::Tokens,
+            Segmentation::elements(utterance.inputs, 1),
+        ),
+    };
+    let pass = spes(
+        executor,
+        model,
+        utterance,
+        encoder_output,
+        occluded,
+        &segmentation,
+        None,
+        &own,
+        progress,
+    )?;
+    let Value::Object(described) = described(&pass, &own) else {
+        unreachable!("options are an object")
+    };
+    Ok(Pending {
+        method: Method::Spes,
+        site,
+        map: pass.map,
+        options: described,
+        baseline: None,
+        clamped: Some(pass.clamped),
+    })
+}
+
+/// What shaped an occlusion map, for `explanation.json`.
+fn described(pass: &SpesPass, options: &SpesOptions) -> Value {
+    let checkpoints: Vec<Value> = pass
+        .checkpoints
+        .iter()
+        .map(|checkpoint| {
+            json!({
+                "masks": checkpoint.masks,
+                "reliability_pooled": checkpoint.pooled_median(),
+                "reliability_full": checkpoint.full_median(),
+            })
+        })
+        .collect();
+    let last = pass.checkpoints.last();
+    let probability = options
+        .probability
+        .unwrap_or_else(|| pass.occluded.default_probability());
+    let mut value = json!({
+        "masks": pass.masks,
+        "interrupted": pass.interrupted,
+        "probability": probability,
+        "seed": options.seed,
+        "segments": pass.segments,
+        "batch": pass.batch,
+        "reliability_pooled": last.and_then(Checkpoint::pooled_median),
+        "reliability_full": last.and_then(Checkpoint::full_median),
+        "token_reliability_pooled": last.map(|last| last.pooled.clone()),
+        "token_reliability_full": last.map(|last| last.full.clone()),
+        "checkpoints": checkpoints,
+    });
+    match options.stop {
+        Stop::Masks(count) => value["wanted_masks"] = json!(count),
+        Stop::Reliability(wanted) => {
+            let reached = last.and_then(Checkpoint::pooled_median);
+            value["wanted_reliability"] = json!(wanted);
+            value["reliable"] = json!(reached.is_some_and(|reached| reached >= wanted));
+        }
+    }
+    if pass.occluded == Occluded::Input {
+        value["nominal_segments"] = json!(options.segments);
+        value["compactness"] = json!(options.compactness);
+        value["sigma"] = json!(options.sigma);
+        value["baseline"] = json!(baseline_name(options.baseline));
+    }
+    value
 }
 
 fn encoder_frame_seconds(model: &Model) -> f64 {

@@ -8,8 +8,8 @@
 
 mod common;
 
-use common::{Case, MODES, Tolerance, largest, values};
-use sonograd::engine::tensor::{Columns, Scalars, Shape, TensorId};
+use common::{Case, MODES, Tolerance, at, largest, values};
+use sonograd::engine::tensor::{Columns, Scalar, Scalars, Shape, TensorId};
 use sonograd::ops::{
     Accumulate, Activation, ActivationReverse, Add, AddNoise, Baseline, BaselineKind, Blend,
     CacheAppend, CachedAttention, Candidates, Contrast, DepthwiseReverse, GluReverse, LayerNorm,
@@ -18,7 +18,7 @@ use sonograd::ops::{
 };
 
 /// One run, all scalars 0.
-const ONCE: &[Scalars] = &[[0; 4]];
+const ONCE: &[Scalars] = &[[0; 8]];
 
 fn within(k: f64, n: usize, scale: f64) -> Tolerance {
     Tolerance { k, n, scale }
@@ -52,11 +52,11 @@ fn accumulate() {
             sum,
         });
         case.updated(updated);
-        let runs = [[0; 4], [batch as u32, 0, 0, 0]];
+        let runs = [0, batch].map(|first| at(Scalar::FirstVariant, first));
         let name = format!("accumulate {count}x{batch} of {rows}x{cols}");
         case.compare(&name, &runs, &[within(4.0, 2 * batch + 1, 1.0)]);
         // A run that begins past all weights leaves the sum alone.
-        let late = [[0; 4], [2 * batch as u32, 0, 0, 0]];
+        let late = [0, 2 * batch].map(|first| at(Scalar::FirstVariant, first));
         case.compare(&name, &late, &[within(4.0, 2 * batch + 1, 1.0)]);
     }
 }
@@ -176,7 +176,11 @@ fn add_noise() {
         // most. Then z · spread and the sum, up to 5.3 spreads and 1.
         let scale = 60.0 * 0.25 + 5.3 * 0.25 + 1.0;
         let name = format!("add_noise {batch} of {rows}x{cols}");
-        case.compare(&name, &[[5, 0, 0, 0]], &[within(1.0, 1, scale)]);
+        case.compare(
+            &name,
+            &[at(Scalar::FirstVariant, 5)],
+            &[within(1.0, 1, scale)],
+        );
     }
 }
 
@@ -225,7 +229,11 @@ fn blend() {
         // sum, up to 3: 3.5 eps.
         for first in [0, 4] {
             let name = format!("blend {batch} of {rows}x{cols} from {first}");
-            case.compare(&name, &[[first, 0, 0, 0]], &[within(3.5, 1, 1.0)]);
+            case.compare(
+                &name,
+                &[at(Scalar::FirstVariant, first)],
+                &[within(3.5, 1, 1.0)],
+            );
         }
     }
 }
@@ -243,9 +251,9 @@ fn cache_append() {
             cache,
         });
         case.updated(updated);
-        let runs: Vec<Scalars> = (0..capacity as u32)
+        let runs: Vec<Scalars> = (0..capacity)
             .step_by(2)
-            .map(|s| [0, 0, s, 0])
+            .map(|step| at(Scalar::Step, step))
             .collect();
         let name = format!("cache_append {rows} of {capacity}x{width}");
         case.compare(&name, &runs, &[Tolerance::EXACT]);
@@ -290,7 +298,7 @@ fn cached_attention() {
         // to 2 · 18 eps in an average of values up to 2. The average's own
         // rounding is a random walk over the positions, below eps.
         let name = format!("cached_attention {rows} of {heads}x{depth} at {step}");
-        case.compare(&name, &[[0, 0, step, 0]], &[within(36.0, 1, 2.0)]);
+        case.compare(&name, &[at(Scalar::Step, step)], &[within(36.0, 1, 2.0)]);
     }
 }
 
@@ -411,7 +419,7 @@ fn embedding() {
             case.output(y);
             // A product and a sum: half an eps of each.
             let name = format!("embedding {lead}x{tokens}x{cols}");
-            case.compare(&name, &[[0, 0, 4, 0]], &[within(1.0, 1, 1.7 + 2.7)]);
+            case.compare(&name, &[at(Scalar::Step, 4)], &[within(1.0, 1, 1.7 + 2.7)]);
         }
     }
 }
@@ -620,7 +628,7 @@ fn reduce() {
                     Reduction::Sum => within(4.0, cols, size),
                     Reduction::L2 => within(8.0, cols, size),
                 };
-                let runs = [[0, 0, 0, 0], [0, count as u32, 0, 0]];
+                let runs = [0, count].map(|first| at(Scalar::FirstToken, first));
                 let name = format!("reduce {reduction:?} {count}x{rows}x{cols}");
                 case.compare(&name, &runs, &[tolerance]);
             }
@@ -647,7 +655,7 @@ fn scatter_rows() {
         // From the third token on the last is repeated.
         for first in [0, 2] {
             let name = format!("scatter_rows {count}x{batch}x{rows}x{cols} from {first}");
-            case.compare(&name, &[[0, first, 0, 0]], &[Tolerance::EXACT]);
+            case.compare(&name, &[at(Scalar::FirstToken, first)], &[Tolerance::EXACT]);
         }
     }
 }
@@ -731,7 +739,7 @@ fn tokens() {
         for first in [0, 2] {
             let name = format!("token_seed, token_log_prob {count}x{batch}x{rows}x{cols}");
             let tolerances = [seed, log_probability];
-            case.compare(&name, &[[0, first, 0, 0]], &tolerances);
+            case.compare(&name, &[at(Scalar::FirstToken, first)], &tolerances);
         }
     }
 }

@@ -10,12 +10,12 @@
 
 mod common;
 
-use common::Case;
+use common::{Case, at};
 use sonograd::Error;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::reverse::{Seed, reverse};
-use sonograd::engine::tensor::{Columns, PersistentId, Scalars, TensorId};
+use sonograd::engine::tensor::{Columns, PersistentId, Scalar, Scalars, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::ops::{
     Activation, Add, AttentionSpec, Layout, Mask, Operator, Relative, TokenLogProb,
@@ -84,7 +84,7 @@ fn check(name: &str, build: impl FnOnce(&mut Case) -> (Vec<TensorId>, TensorId))
     }
 
     let mut executor = NativeExecutor::<f64>::new(&WeightTable::default(), false);
-    let scalars: Scalars = [0, first, 0, 0];
+    let scalars = at(Scalar::FirstToken, first);
     let plan = case.run(&mut executor, &[scalars]);
     let results = case.results();
     let batch = shape.lead;
@@ -109,7 +109,7 @@ fn check(name: &str, build: impl FnOnce(&mut Case) -> (Vec<TensorId>, TensorId))
             });
             x[element] = at;
             for k in 0..count {
-                let token = (first as usize + k).min(count - 1);
+                let token = (first + k).min(count - 1);
                 // A source that is broadcast reaches the rows of all variants.
                 let variants = (0..batch).filter(|b| b % own.lead == element / own.inner());
                 let slope: f64 = variants
@@ -144,7 +144,7 @@ fn keep_from_kink(case: &mut Case, index: usize, weight: f64) {
     let mut probe = case.clone();
     let pre = probe.recording.operators()[index].outputs()[1];
     probe.output(pre);
-    let all = probe.native(&[[0; 4]]);
+    let all = probe.native(&[Scalars::default()]);
     let nearest = all[0]
         .iter()
         .fold(f64::INFINITY, |least, x| least.min(x.abs()));
@@ -232,16 +232,15 @@ fn several_consumers() {
         check(&format!("several consumers, {dense_first}"), |case| {
             let x = case.any(2, 4, 6);
             let (weight, gates) = (case.any(1, 5, 6), case.any(1, 10, 6));
-            let mut branches = vec![None, None];
-            for branch in 0..2 {
-                branches[branch] = Some(if (branch == 0) == dense_first {
+            let branches = [dense_first, !dense_first].map(|dense| {
+                if dense {
                     let gates = case.recording.matmul(x, gates).record().unwrap();
                     case.recording.glu(gates, 1.0).unwrap()
                 } else {
                     case.recording.matmul(x, weight).record().unwrap()
-                });
-            }
-            let y = add(case, branches[0].unwrap(), branches[1].unwrap(), 1.0, 1.0);
+                }
+            });
+            let y = add(case, branches[0], branches[1], 1.0, 1.0);
             (vec![x], y)
         });
     }
@@ -297,7 +296,7 @@ fn layer_norm_of_one_column() {
     };
     let gradients = reverse(&mut case.recording, seed, &[x]).unwrap();
     case.output(gradients[0]);
-    assert_eq!(case.native(&[[0; 4]])[0], [0.0; 6]);
+    assert_eq!(case.native(&[Scalars::default()])[0], [0.0; 6]);
 }
 
 #[test]

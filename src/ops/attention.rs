@@ -99,7 +99,7 @@ impl Recording {
         let problem = |what: String| Err(Error::shape(Attention::NAME, what));
         let (query, key) = (self.shape(spec.query.tensor), self.shape(spec.key.tensor));
         let value = self.shape(spec.value.tensor);
-        if spec.heads == 0 || spec.width % spec.heads != 0 {
+        if spec.heads == 0 || !spec.width.is_multiple_of(spec.heads) {
             return problem(format!("{} columns in {} heads", spec.width, spec.heads));
         }
         for (columns, shape) in [(spec.query, query), (spec.key, key), (spec.value, value)] {

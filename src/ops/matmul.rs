@@ -113,7 +113,7 @@ impl MatmulBuilder<'_> {
             return problem(format!("a bias of {bias} does not fit {outputs} outputs"));
         }
         if let Some(residual) = operator.residual.map(|id| recording.shape(id))
-            && (residual.with_lead(y.lead) != y || y.lead % residual.lead != 0)
+            && (residual.with_lead(y.lead) != y || !y.lead.is_multiple_of(residual.lead))
         {
             return problem(format!("a residual of {residual} does not fit {y}"));
         }

@@ -2,6 +2,7 @@
 //! code and kernel launches, all of one operator in one file.
 
 use crate::Result;
+use crate::engine::gpu::launch::Launch;
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -43,6 +44,13 @@ pub trait Operate {
 
     /// Computes the outputs' lead rows `context.leads`.
     fn native<T: Real>(&self, context: &mut Context<T>);
+
+    /// The kernels that compute all outputs for which `live` holds, in order.
+    /// Other outputs are not written: nobody reads them and they may have no
+    /// memory.
+    fn launches(&self, _recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        Vec::new()
+    }
 }
 
 macro_rules! operators {
@@ -107,6 +115,18 @@ macro_rules! operators {
             pub(crate) fn native<T: Real>(&self, context: &mut Context<T>) {
                 match self {
                     $($(Self::$name(operator) => operator.native(context),)*)*
+                }
+            }
+
+            /// The kernels that compute its outputs on a GPU, those for which
+            /// `live` does not hold left out.
+            pub fn launches(
+                &self,
+                recording: &Recording,
+                live: &dyn Fn(TensorId) -> bool,
+            ) -> Vec<Launch> {
+                match self {
+                    $($(Self::$name(operator) => operator.launches(recording, live),)*)*
                 }
             }
         }

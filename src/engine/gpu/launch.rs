@@ -7,6 +7,9 @@
 use super::shaders::Param;
 use crate::engine::tensor::TensorId;
 
+/// Workgroups that every device runs along one dimension.
+const MOST_WORKGROUPS: usize = 65_535;
+
 /// One dispatch of a compute shader.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -34,6 +37,18 @@ pub enum Binding {
     Absent,
 }
 
+impl From<TensorId> for Binding {
+    fn from(tensor: TensorId) -> Self {
+        Self::Tensor(tensor)
+    }
+}
+
+impl From<Option<TensorId>> for Binding {
+    fn from(tensor: Option<TensorId>) -> Self {
+        tensor.map_or(Self::Absent, Self::Tensor)
+    }
+}
+
 /// How many invocations or workgroups a launch wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
@@ -43,4 +58,13 @@ pub enum Extent {
     Invocations(usize),
     /// Exactly this many workgroups.
     Workgroups([usize; 3]),
+}
+
+impl Extent {
+    /// One workgroup for each of `count` rows, numbered as invocations are;
+    /// the shader leaves out those past the last row.
+    pub fn rows(count: usize) -> Self {
+        let along_y = count.div_ceil(MOST_WORKGROUPS).max(1);
+        Self::Workgroups([count.div_ceil(along_y), along_y, 1])
+    }
 }

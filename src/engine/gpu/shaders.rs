@@ -137,6 +137,12 @@ impl From<usize> for Param {
     }
 }
 
+impl From<u32> for Param {
+    fn from(value: u32) -> Self {
+        Self::U32(value)
+    }
+}
+
 impl From<f32> for Param {
     fn from(value: f32) -> Self {
         Self::F32(value)

@@ -444,7 +444,7 @@ fn neighbours(i: usize, height: usize, width: usize) -> [Option<usize>; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::philox::philox4x32;
+    use crate::engine::philox::philox4x32;
 
     fn noise(frames: usize, bins: usize, seed: u32) -> Features {
         let data = (0..frames * bins)

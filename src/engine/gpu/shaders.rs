@@ -21,7 +21,7 @@ macro_rules! embedded {
 
 /// Every shader: the stem of its file and its text. A test compares the table
 /// with the folder.
-pub const SOURCES: &[(&str, &str)] = embedded!["add"];
+pub const SOURCES: &[(&str, &str)] = embedded!["add", "attention", "attention_terms", "matmul"];
 
 static LOADED: [OnceLock<Shader>; SOURCES.len()] = [const { OnceLock::new() }; SOURCES.len()];
 

@@ -1,5 +1,5 @@
-// y = scale_a * a + b, where a and b may have fewer rows than y and are then
-// repeated: row n of y reads row n % A of a and row n % B of b.
+// y = scale_a * a + scale_b * b, where a and b may have fewer rows than y and
+// are then repeated: row n of y reads row n % A of a and row n % B of b.
 
 struct Params {
     count_n: u32, // N: rows of y
@@ -7,6 +7,7 @@ struct Params {
     lead_a: u32,  // A: rows of a, 1 to N
     lead_b: u32,  // B: rows of b, 1 to N
     scale_a: f32, // factor of a, no unit
+    scale_b: f32, // factor of b, no unit
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -31,5 +32,5 @@ fn forward(
     let m = i % params.inner;
     let at_a = (n % params.lead_a) * params.inner + m;
     let at_b = (n % params.lead_b) * params.inner + m;
-    y[i] = params.scale_a * a[at_a] + b[at_b];
+    y[i] = params.scale_a * a[at_a] + params.scale_b * b[at_b];
 }

@@ -14,6 +14,8 @@ pub mod ops;
 
 pub mod model;
 
+pub mod generate;
+
 pub mod explain;
 
 pub mod report;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: parses, runs, prints errors on one line, sets the exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sonograd::cli::main()
+}

@@ -84,6 +84,14 @@ impl Tokenizer {
         self.inner.token_to_id(piece)
     }
 
+    /// Whether the vocabulary marks a token as special.
+    pub fn is_special(&self, id: u32) -> bool {
+        let added = self.inner.get_added_vocabulary();
+        self.inner
+            .id_to_token(id)
+            .is_some_and(|token| added.is_special_token(&token))
+    }
+
     /// The number of tokens, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)

@@ -12,6 +12,7 @@ use crate::audio::Waveform;
 use crate::engine::executor::Executor;
 use crate::engine::profile::ReadPurpose;
 use crate::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
+use crate::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, spes};
 use crate::features::{Features, FrontEnd};
 use crate::model::Model;
 use crate::ops::Reduction;
@@ -19,16 +20,6 @@ use crate::{Error, Result};
 
 /// Bytes the reverse pass may take.
 const MEMORY: usize = 1 << 30;
-
-/// Tensors the format knows and this program cannot compare yet.
-const NOT_YET: &[&str] = &[
-    "input_scores",
-    "input_saliency",
-    "encoder_output_scores",
-    "encoder_output_saliency",
-    "token_scores",
-    "token_saliency",
-];
 
 /// One compared tensor.
 #[derive(Clone, Debug, Serialize)]
@@ -109,6 +100,15 @@ impl Reference {
             bytes,
         };
         reference.parse()?;
+        let (_, metadata) = SafeTensors::read_metadata(&reference.bytes)
+            .map_err(|problem| reference.problem(problem))?;
+        let metadata = metadata.metadata().clone().unwrap_or_default();
+        let field = |name: &str| metadata.get(name).map(String::as_str);
+        if field("format") != Some("saliency-reference") || field("version") != Some("1") {
+            return Err(reference.problem(
+                "is no reference file: its metadata lacks format saliency-reference, version 1",
+            ));
+        }
         Ok(reference)
     }
 
@@ -141,6 +141,18 @@ impl Reference {
         let (chunks, _) = tensor.data().as_chunks::<4>();
         let values = chunks.iter().map(|&bytes| f32::from_le_bytes(bytes));
         Ok(Some((tensor.shape().to_vec(), values.collect())))
+    }
+
+    /// Values of a mask tensor, if it is there.
+    fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let tensors = self.parse()?;
+        let Ok(tensor) = tensors.tensor(name) else {
+            return Ok(None);
+        };
+        if tensor.dtype() != Dtype::U8 {
+            return Err(self.problem(format!("{name} is {:?}, not U8", tensor.dtype())));
+        }
+        Ok(Some(tensor.data().to_vec()))
     }
 
     /// Token ids, if they are there.
@@ -230,21 +242,8 @@ pub fn validate(
 
     let exact = executor.precision() == "f64";
     let (forward, reverse) = if exact { (1e-6, 1e-6) } else { (5e-6, 2e-5) };
-    let mut check = |name: &str, rank: usize, output: Option<Vec<f32>>, tolerance: f64| {
-        match (reference.real(name, rank)?, output) {
-            (Some((shape, expected)), Some(output)) => {
-                if output.len() != expected.len() {
-                    return Err(reference.problem(format!(
-                        "{name} is {shape:?} where the model gives {} values",
-                        output.len()
-                    )));
-                }
-                let check = compare(name, &shape, &output, &expected, tolerance);
-                validation.checks.push(check);
-            }
-            _ => validation.absent.push(name.to_owned()),
-        }
-        Ok(())
+    let mut check = |name: &str, rank, output, tolerance| {
+        check_one(&reference, &mut validation, name, rank, output, tolerance)
     };
     check("encoder_output", 2, Some(encoder_output), forward)?;
     check("cross_attention", 4, Some(attention), forward)?;
@@ -256,8 +255,96 @@ pub fn validate(
         has_labels.then(&mut next),
         reverse,
     )?;
-    let not_yet = NOT_YET.iter().map(|name| (*name).to_owned());
-    validation.absent.extend(not_yet);
+    let tolerance = if exact { 1e-6 } else { 5e-5 };
+    for (name, occluded, shape) in [
+        (
+            "input",
+            Occluded::Input,
+            [utterance.frames, utterance.mel_bins],
+        ),
+        (
+            "encoder_output",
+            Occluded::Encoder,
+            [utterance.encoder_frames, 1],
+        ),
+        ("token", Occluded::Tokens, [utterance.inputs, 1]),
+    ] {
+        let names = ["scores", "saliency"].map(|part| format!("{name}_{part}"));
+        let masks = reference.bytes(&format!("{name}_masks"))?;
+        let (Some(masks), true) = (masks, has_labels) else {
+            validation.absent.extend(names);
+            continue;
+        };
+        let each = shape[0] * shape[1];
+        if masks.is_empty() || masks.len() % each != 0 {
+            let what = format!("{name}_masks has {} values for {each} parts", masks.len());
+            return Err(reference.problem(what));
+        }
+        let hidden: Vec<bool> = masks.iter().map(|&keep| keep == 0).collect();
+        let given = GivenMasks {
+            hidden: &hidden,
+            count: masks.len() / each,
+        };
+        let occlusion = spes(
+            executor,
+            model,
+            &utterance,
+            pass.forward.encoder_output,
+            occluded,
+            &Segmentation::elements(shape[0], shape[1]),
+            Some(&given),
+            &SpesOptions::default(),
+            &mut |_| true,
+        )?;
+        let scores = occlusion.scores.expect("given masks keep their scores");
+        let mut results = executor.read(&[scores, occlusion.map.id], ReadPurpose::Maps)?;
+        for id in [scores, occlusion.map.id, occlusion.clamped] {
+            executor.free(id);
+        }
+        let map = results.pop().expect("two were asked for");
+        for (name, rank, output) in [
+            (&names[0], 2, results.pop().expect("two were asked for")),
+            (&names[1], if name == "input" { 3 } else { 2 }, map),
+        ] {
+            check_one(
+                &reference,
+                &mut validation,
+                name,
+                rank,
+                Some(output),
+                tolerance,
+            )?;
+        }
+    }
+    pass.forward.free(executor);
+    for map in &pass.maps {
+        executor.free(map.id);
+    }
     utterance.free(executor);
     Ok(validation)
+}
+
+/// Compares one output with the tensor of its name, if the file has it.
+fn check_one(
+    reference: &Reference,
+    validation: &mut Validation,
+    name: &str,
+    rank: usize,
+    output: Option<Vec<f32>>,
+    tolerance: f64,
+) -> Result<()> {
+    match (reference.real(name, rank)?, output) {
+        (Some((shape, expected)), Some(output)) => {
+            if output.len() != expected.len() {
+                return Err(reference.problem(format!(
+                    "{name} is {shape:?} where the model gives {} values",
+                    output.len()
+                )));
+            }
+            let check = compare(name, &shape, &output, &expected, tolerance);
+            validation.checks.push(check);
+        }
+        _ => validation.absent.push(name.to_owned()),
+    }
+    Ok(())
 }

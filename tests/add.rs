@@ -15,6 +15,7 @@ fn add(device: &Device, n: usize, m: usize, a: &[f32], b: &[f32], scale_a: f32) 
             ("lead_a", Param::U32((a.len() / m) as u32)),
             ("lead_b", Param::U32((b.len() / m) as u32)),
             ("scale_a", Param::F32(scale_a)),
+            ("scale_b", Param::F32(1.0)),
         ])
         .unwrap();
     let y_bytes = (n * m * 4) as u64;

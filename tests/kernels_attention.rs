@@ -1,11 +1,11 @@
-//! `shaders/attention.wgsl` and `attention_terms.wgsl` against the native
-//! executor in f64.
+//! `shaders/attention.wgsl` and `shaders/attention_terms.wgsl` on the GPU
+//! against the native code in f64.
 
 mod common;
 
-use common::{Bench, Both, EPSILON, compare};
-use sonograd::engine::tensor::{Columns, Shape};
-use sonograd::engine::weights::WeightTable;
+use common::{Case, Tolerance};
+use sonograd::engine::gpu::ShaderMode;
+use sonograd::engine::tensor::{Columns, TensorId};
 use sonograd::ops::{
     Attention, AttentionReverse, AttentionSpec, AttentionTerms, Mask, Operator, Relative,
 };
@@ -19,12 +19,10 @@ enum Packing {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Case {
-    /// B
-    batch: usize,
-    /// Lead rows of keys and values.
-    key_batch: usize,
-    /// K
+struct Heads {
+    /// Lead rows of queries and of keys and values.
+    leads: (usize, usize),
+    /// K: cotangents of each lead row of the output.
     cotangents: usize,
     queries: usize,
     keys: usize,
@@ -35,10 +33,9 @@ struct Case {
     packing: Packing,
 }
 
-const PLAIN: Case = Case {
-    batch: 1,
-    key_batch: 1,
-    cotangents: 1,
+const PLAIN: Heads = Heads {
+    leads: (1, 1),
+    cotangents: 3,
     queries: 1,
     keys: 1,
     heads: 1,
@@ -48,51 +45,61 @@ const PLAIN: Case = Case {
     packing: Packing::Apart,
 };
 
-/// Queries and keys have a root mean square of 1/sqrt(3); this makes scores
-/// of about `SCORE` on average, so that the softmax is neither flat nor a
-/// single peak.
+/// Root mean square of the scores: with this the softmax is neither flat nor
+/// a single peak.
 const SCORE: f64 = 2.0;
 
-impl Case {
+impl Heads {
     fn width(&self) -> usize {
         self.heads * self.depth
     }
 
+    /// Lead rows of the output.
+    fn lead(&self) -> usize {
+        self.leads.0.max(self.leads.1)
+    }
+
+    /// What makes scores of size `SCORE` of queries and keys whose root mean
+    /// square is 1/sqrt(3), or of two products of sums of such where positions
+    /// are relative.
     fn scale(&self) -> f32 {
         let addends = if self.relative { 4.0 } else { 1.0 };
         (SCORE * 3.0 / (addends * self.depth as f64).sqrt()) as f32
     }
 
-    /// Queries, keys and values as inputs.
-    fn operands(&self, bench: &mut Bench) -> [Columns; 3] {
+    /// Queries, keys and values.
+    fn operands(&self, case: &mut Case) -> [Columns; 3] {
         let width = self.width();
-        let query = Shape::new(self.batch, self.queries, width);
-        let key = Shape::new(self.key_batch, self.keys, width);
-        let wide = |shape: Shape, parts| Shape::new(shape.lead, shape.rows, parts * width);
+        let (queries, keys) = self.leads;
         let part = |tensor, part| Columns {
             tensor,
             offset: part * width,
         };
         match self.packing {
             Packing::All => {
-                let all = bench.input(wide(query, 3), 1.0);
+                let all = case.any(queries, self.queries, 3 * width);
                 // In no particular order.
                 [part(all, 1), part(all, 2), part(all, 0)]
             }
             Packing::KeyValue => {
-                let pair = bench.input(wide(key, 2), 1.0);
-                [bench.input(query, 1.0).into(), part(pair, 0), part(pair, 1)]
+                let pair = case.any(keys, self.keys, 2 * width);
+                let query = case.any(queries, self.queries, width);
+                [query.into(), part(pair, 0), part(pair, 1)]
             }
-            Packing::Apart => [query, key, key].map(|shape| bench.input(shape, 1.0).into()),
+            Packing::Apart => [
+                case.any(queries, self.queries, width).into(),
+                case.any(keys, self.keys, width).into(),
+                case.any(keys, self.keys, width).into(),
+            ],
         }
     }
 
-    fn forward(&self, bench: &mut Bench) -> Attention {
-        let [query, key, value] = self.operands(bench);
+    fn record(&self, case: &mut Case) -> Attention {
+        let [query, key, value] = self.operands(case);
         let width = self.width();
         let relative = self.relative.then(|| Relative {
-            positions: bench.input(Shape::new(1, self.keys, width), 1.0),
-            biases: bench.input(Shape::new(1, 2, width), 1.0),
+            positions: case.any(1, self.keys, width),
+            biases: case.any(1, 2, width),
         });
         let spec = AttentionSpec {
             query,
@@ -104,113 +111,114 @@ impl Case {
             mask: self.mask,
             relative,
         };
-        bench.recording.attention(spec).unwrap();
-        match bench.recording.operators().last() {
+        case.recording.attention(spec).unwrap();
+        match case.recording.operators().last() {
             Some(Operator::Attention(attention)) => attention.clone(),
             _ => unreachable!("it was just recorded"),
         }
     }
 
-    /// Records the reverse for K·B made-up cotangents and keeps the results.
-    fn reverse(&self, bench: &mut Bench, forward: Attention, query: bool, key_value: bool) {
-        let lead = self.cotangents * self.batch;
-        let statistics = bench.recording.shape(forward.statistics);
-        let doutput = bench.input(Shape::new(lead, self.queries, self.width()), 1.0);
-        let terms = bench.recording.computed(statistics.with_lead(lead));
-        bench.recording.push(AttentionTerms {
+    /// Records the reverse for made-up cotangents; returns how many results
+    /// it has.
+    fn record_reverse(&self, case: &mut Case, forward: Attention, sides: Sides) -> usize {
+        let lead = self.cotangents * self.lead();
+        let doutput = case.any(lead, self.queries, self.width());
+        let terms = case.computed(lead, self.heads * self.queries, 2);
+        case.push(AttentionTerms {
             forward: forward.clone(),
             doutput,
             terms,
         });
-        let mut made = Vec::new();
+        let mut made: Vec<(TensorId, TensorId)> = Vec::new();
         let mut cotangent = |from: Columns| {
             let known = made.iter().find(|(forward, _)| *forward == from.tensor);
             let tensor = known.map(|(_, d)| *d).unwrap_or_else(|| {
-                let shape = bench.recording.shape(from.tensor).with_lead(lead);
-                let d = bench.recording.computed(shape);
+                let shape = case.recording.shape(from.tensor);
+                let d = case.computed(lead, shape.rows, shape.cols);
                 made.push((from.tensor, d));
                 d
             });
             Columns { tensor, ..from }
         };
-        let dquery = query.then(|| cotangent(forward.query));
-        let dkey_value = key_value.then(|| (cotangent(forward.key), cotangent(forward.value)));
-        bench.recording.push(AttentionReverse {
+        let dquery = sides.query.then(|| cotangent(forward.query));
+        let dkey_value = sides
+            .key_value
+            .then(|| (cotangent(forward.key), cotangent(forward.value)));
+        case.push(AttentionReverse {
             forward,
             doutput,
             terms,
             dquery,
             dkey_value,
         });
-        for (_, d) in made {
-            bench.keep(d);
+        made.iter().for_each(|(_, d)| case.output(*d));
+        made.len()
+    }
+
+    /// What a probability may be off by, as a part of itself, in eps. Its
+    /// score is a sum over the depth (of two products where positions are
+    /// relative, of sums) and off by 0.35 · sqrt(terms) of its size, see
+    /// `kernels_matmul`; exp(x) may be off by 3 + 2·|x|, |x| being 2 · SCORE on
+    /// average where it matters; the logarithm of the sum by 4.
+    fn probability(&self) -> f64 {
+        let addends = if self.relative { 4.0 } else { 1.0 };
+        0.35 * (addends * self.depth as f64).sqrt() * SCORE + 3.0 + 4.0 * SCORE + 4.0
+    }
+
+    /// Twice (for the worst of many elements) what a sum of `terms` products
+    /// with probabilities may be off by, as a part of the largest one, besides
+    /// `more` eps.
+    fn tolerance(&self, terms: usize, more: f64, want: &[f64]) -> Tolerance {
+        Tolerance {
+            k: 2.0 * (self.probability() + 0.35 * (terms as f64).sqrt() + more),
+            n: 1,
+            scale: want.iter().fold(0.0, |most, x| f64::max(most, x.abs())),
         }
     }
 
-    /// What a probability may be off by, as a part of itself: its score is a
-    /// sum over the depth (three where positions are relative) of which the
-    /// rounding errors add up to eps/2 · root of the partial sums' squares
-    /// (0.35 · eps · sqrt(depth) · size of the score); exp may be off by
-    /// 3 + 2|x| units in the last place in WGSL, |x| being up to 4 · SCORE for
-    /// keys that matter.
-    fn probability_error(&self) -> f64 {
-        let addends = if self.relative { 3.0 } else { 1.0 };
-        let depth = self.depth as f64;
-        let score = 0.35 * (addends * depth).sqrt() * SCORE;
-        EPSILON * (score + (3.0 + 8.0 * SCORE) / 2.0)
-    }
-
-    /// What a sum of `terms` products with probabilities may be off by, as a
-    /// part of the largest.
-    fn error(&self, terms: usize) -> f64 {
-        self.probability_error() + 0.35 * EPSILON * (terms as f64).sqrt() + EPSILON
-    }
-}
-
-/// Errors are parts of the numbers that they are made with: the tolerance is
-/// a part of the largest number, twice what is expected, as the worst of many
-/// errors meets it.
-fn tolerance(error: f64, want: &[f64]) -> f64 {
-    2.0 * error * want.iter().fold(0.0, |most: f64, x| most.max(x.abs()))
-}
-
-fn check_forward(case: Case, probabilities: bool) {
-    let results = Both::new(WeightTable::default()).run(|bench| {
-        let forward = case.forward(bench);
-        bench.keep(forward.output);
-        bench.keep(forward.statistics);
+    fn check(&self, mode: ShaderMode, probabilities: bool) {
+        let mut case = Case::new();
+        let forward = self.record(&mut case);
+        case.output(forward.output);
+        case.output(forward.statistics);
+        let mut results = vec!["output", "statistics"];
         if probabilities {
-            bench.keep(forward.probabilities);
+            case.output(forward.probabilities);
+            results.push("probabilities");
         }
-    });
-    let names = ["output", "statistics", "probabilities"];
-    for ((got, want), name) in results.iter().zip(names) {
-        let tolerance = tolerance(case.error(case.keys), want);
-        compare(&format!("{name} of {case:?}"), got, want, tolerance);
+        case.compare_reruns(&format!("{self:?}"), mode, &results, |_, want| {
+            self.tolerance(self.keys, 1.0, want)
+        });
+    }
+
+    fn check_reverse(&self, mode: ShaderMode, sides: Sides) {
+        let mut case = Case::new();
+        let forward = self.record(&mut case);
+        let count = self.record_reverse(&mut case, forward, sides);
+        let results = &["first cotangent", "second cotangent", "third cotangent"][..count];
+        case.compare_reruns(&format!("{self:?}"), mode, results, |_, want| {
+            // dS = P · (dP - delta): two sums over the depth, of which the
+            // difference is as large as either.
+            let difference = 2.0 * 0.35 * (self.depth as f64).sqrt();
+            self.tolerance(2 * self.keys.max(self.queries), difference, want)
+        });
     }
 }
 
-fn check_reverse(case: Case, query: bool, key_value: bool) {
-    let results = Both::new(WeightTable::default()).run(|bench| {
-        let forward = case.forward(bench);
-        case.reverse(bench, forward, query, key_value);
-    });
-    // dS = P · (dP - delta): dP and delta are sums over the depth, and their
-    // difference is as large as either.
-    let difference = 2.0 * 0.35 * EPSILON * (case.depth as f64).sqrt();
-    let error = case.error(2 * case.keys.max(case.queries)) + difference;
-    for (index, (got, want)) in results.iter().enumerate() {
-        let tolerance = tolerance(error, want);
-        compare(
-            &format!("cotangent {index} of {case:?}"),
-            got,
-            want,
-            tolerance,
-        );
-    }
+/// Which cotangents are wanted.
+#[derive(Clone, Copy, Debug)]
+struct Sides {
+    query: bool,
+    key_value: bool,
 }
 
-/// Sizes around the tiles' 64 rows and the heads' 16, 64 and 128 columns.
+const BOTH: Sides = Sides {
+    query: true,
+    key_value: true,
+};
+
+/// Queries, keys and depth, around the tiles' 64 rows and the heads' 16, 64
+/// and 128 columns.
 const SIZES: [(usize, usize, usize); 9] = [
     (1, 1, 1),
     (3, 7, 1),
@@ -223,152 +231,128 @@ const SIZES: [(usize, usize, usize); 9] = [
     (130, 70, 128),
 ];
 
-/// How many of them, the first, have heads of 64 columns or less.
+/// How many of them, the first ones, have heads of 64 columns or less.
 const NARROW: usize = 7;
+
+fn attending_to_others() -> impl Iterator<Item = Heads> {
+    let packings = [Packing::Apart, Packing::KeyValue];
+    let leads = [(2, 1), (2, 2), (1, 2)];
+    let cases = SIZES.into_iter().enumerate();
+    cases.map(move |(index, (queries, keys, depth))| Heads {
+        leads: leads[index % 3],
+        queries,
+        keys,
+        heads: 3,
+        depth,
+        packing: packings[index % 2],
+        ..PLAIN
+    })
+}
+
+fn causal_ones() -> impl Iterator<Item = Heads> {
+    SIZES
+        .into_iter()
+        .take(NARROW)
+        .map(|(queries, _, depth)| Heads {
+            leads: (2, 2),
+            queries,
+            keys: queries,
+            heads: 2,
+            depth,
+            mask: Mask::Causal,
+            packing: Packing::All,
+            ..PLAIN
+        })
+}
+
+fn relative_ones() -> impl Iterator<Item = Heads> {
+    SIZES.into_iter().map(|(queries, _, depth)| Heads {
+        leads: (2, 2),
+        queries,
+        keys: queries,
+        heads: 3,
+        depth,
+        relative: true,
+        packing: Packing::All,
+        ..PLAIN
+    })
+}
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn plain() {
-    for (index, (queries, keys, depth)) in SIZES.into_iter().enumerate() {
-        let case = Case {
-            batch: 2,
-            key_batch: 1 + index % 2,
-            queries,
-            keys,
-            heads: 3,
-            depth,
-            packing: [Packing::Apart, Packing::KeyValue][index / 2 % 2],
-            ..PLAIN
-        };
-        check_forward(case, true);
-    }
+    attending_to_others().for_each(|heads| heads.check(ShaderMode::Checked, true));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn causal() {
-    for (queries, _, depth) in SIZES.into_iter().take(NARROW) {
-        let case = Case {
-            batch: 2,
-            key_batch: 2,
-            queries,
-            keys: queries,
-            heads: 2,
-            depth,
-            mask: Mask::Causal,
-            packing: Packing::All,
-            ..PLAIN
-        };
-        check_forward(case, true);
-    }
+    causal_ones().for_each(|heads| heads.check(ShaderMode::Checked, true));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn relative() {
-    for (queries, _, depth) in SIZES {
-        let case = Case {
-            batch: 2,
-            key_batch: 2,
-            queries,
-            keys: queries,
-            heads: 2,
-            depth,
-            relative: true,
-            packing: Packing::All,
-            ..PLAIN
-        };
-        check_forward(case, queries % 2 == 1);
-    }
+    relative_ones().for_each(|heads| heads.check(ShaderMode::Checked, true));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn a_long_row() {
-    let case = Case {
+    let long = Heads {
         queries: 1023,
         keys: 1023,
-        heads: 1,
         depth: 36,
         relative: true,
         packing: Packing::All,
         ..PLAIN
     };
-    check_forward(case, false);
+    long.check(ShaderMode::Checked, false);
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_plain() {
-    for (index, (queries, keys, depth)) in SIZES.into_iter().enumerate() {
-        let case = Case {
-            batch: 2,
-            key_batch: 1 + index % 2,
-            cotangents: 3,
-            queries,
-            keys,
-            heads: 3,
-            depth,
-            packing: [Packing::Apart, Packing::KeyValue][index / 2 % 2],
-            ..PLAIN
-        };
-        check_reverse(case, true, true);
-    }
+    attending_to_others().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_causal() {
-    for (queries, _, depth) in SIZES.into_iter().take(NARROW) {
-        let case = Case {
-            batch: 2,
-            key_batch: 2,
-            cotangents: 2,
-            queries,
-            keys: queries,
-            heads: 2,
-            depth,
-            mask: Mask::Causal,
-            packing: Packing::All,
-            ..PLAIN
-        };
-        check_reverse(case, true, true);
-    }
+    causal_ones().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_relative() {
-    for (queries, _, depth) in SIZES {
-        let case = Case {
-            batch: 2,
-            key_batch: 2,
-            cotangents: 3,
-            queries,
-            keys: queries,
-            heads: 2,
-            depth,
-            relative: true,
-            packing: Packing::All,
-            ..PLAIN
-        };
-        check_reverse(case, true, true);
-    }
+    relative_ones().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_of_one_side() {
-    let case = Case {
-        batch: 1,
-        cotangents: 2,
+    let heads = Heads {
         queries: 20,
         keys: 75,
         heads: 2,
         depth: 16,
-        packing: Packing::Apart,
         ..PLAIN
     };
-    check_reverse(case, true, false);
-    check_reverse(case, false, true);
+    for query in [true, false] {
+        let sides = Sides {
+            query,
+            key_value: !query,
+        };
+        heads.check_reverse(ShaderMode::Checked, sides);
+    }
+}
+
+/// Without the driver's own checks: sizes that end within tiles.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn trusted() {
+    for heads in relative_ones().skip(NARROW) {
+        heads.check(ShaderMode::Trusted, true);
+        heads.check_reverse(ShaderMode::Trusted, BOTH);
+    }
 }

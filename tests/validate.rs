@@ -15,7 +15,7 @@ fn check(executor: &mut dyn Executor, model: &Model, folder: &str) {
     for check in &result.checks {
         println!("{check:?}");
     }
-    assert!(result.checks.len() >= 5);
+    assert_eq!(result.checks.len(), 11);
     assert!(result.pass());
 }
 

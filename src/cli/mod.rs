@@ -1,3 +1,164 @@
-//! The subcommands: one file each.
+//! The command line: one file per subcommand.
+//!
+//! Exit codes: 0 done, 1 done with failed items or checks, 2 could not run.
 
 pub mod devices;
+mod explain;
+mod progress;
+mod transcribe;
+mod validate;
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::audio::{self, Waveform};
+use crate::engine::device::{self, DeviceChoice};
+use crate::engine::executor::Executor;
+use crate::engine::weights::WeightTable;
+use crate::features::{Features, FrontEnd};
+use crate::model::Model;
+use crate::model::files::ModelFiles;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// Which sound made a speech-to-text model write each word.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Devices(DevicesArgs),
+    Transcribe(transcribe::TranscribeArgs),
+    Explain(explain::ExplainArgs),
+    Validate(validate::ValidateArgs),
+}
+
+/// List the devices that could do the work, and which one `auto` takes.
+#[derive(Args)]
+#[command(after_help = "Example:\n  sonograd devices --json")]
+struct DevicesArgs {
+    /// Print JSON and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a subcommand that ran to its end went.
+enum Outcome {
+    Done,
+    /// Some items or checks failed; what could be done was done.
+    Failures,
+}
+
+/// Parses the command line, runs it and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => {
+            let _ = message.print();
+            return ExitCode::from(if message.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let outcome = match cli.command {
+        Command::Devices(args) => devices::run(args.json).map(|()| Outcome::Done),
+        Command::Transcribe(args) => transcribe::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Validate(args) => validate::run(&args),
+    };
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failures) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The model and the device, as most subcommands take them.
+#[derive(Args)]
+struct ModelArgs {
+    /// Model folder as Hugging Face saves it [default: the small English model
+    /// that is part of the program]
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Where to compute: auto, cpu, gpu, or part of an adapter's name
+    #[arg(long, value_name = "DEVICE", default_value_t)]
+    device: DeviceChoice,
+}
+
+/// Arithmetic of the executor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Precision {
+    #[default]
+    F32,
+    /// On the native executor only
+    F64,
+}
+
+/// A model with everything that goes with it.
+struct LoadedModel {
+    model: Model,
+    front_end: FrontEnd,
+}
+
+impl ModelArgs {
+    fn load(&self) -> Result<LoadedModel> {
+        let files = match &self.model {
+            Some(folder) => ModelFiles::folder(folder)?,
+            None => ModelFiles::default_model(),
+        };
+        let model = Model::load(files)?;
+        let front_end = model.front_end()?;
+        Ok(LoadedModel { model, front_end })
+    }
+
+    /// Opens the device and says on standard error which one it is.
+    fn executor(
+        &self,
+        weights: &WeightTable,
+        precision: Precision,
+        profiling: bool,
+    ) -> Result<Box<dyn Executor>> {
+        let (device, warning) = device::open(&self.device)?;
+        if let Some(warning) = warning {
+            eprintln!("warning: {warning}");
+        }
+        let executor = device::executor(device, weights, precision == Precision::F64, profiling)?;
+        eprintln!("device: {}", executor.name());
+        Ok(executor)
+    }
+}
+
+impl LoadedModel {
+    /// The model's tokenizer, which has to fit its vocabulary.
+    fn tokenizer(&self) -> Result<Tokenizer> {
+        self.model.tokenizer()
+    }
+
+    /// Reads a sound file and computes its features.
+    fn listen(&self, path: &Path) -> Result<(Waveform, Features)> {
+        let waveform = audio::load(path)?;
+        let features = self.front_end.features(&waveform);
+        let features = features.map_err(|problem| Error::file(path, problem))?;
+        let fits = self.model.check_features(&features);
+        fits.map_err(|problem| Error::file(path, problem))?;
+        Ok((waveform, features))
+    }
+}
+
+/// Prints to standard output; a reader that has gone away is no failure.
+fn print(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(problem) if problem.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::file("standard output", problem))
+        }
+        _ => Ok(()),
+    }
+}

@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::executor::Executor;
 use super::gpu::adapter::{self, AdapterInfo};
+use super::native::NativeExecutor;
+use super::weights::WeightTable;
 use crate::{Error, Result};
 
 /// What `--device` asks for.
@@ -159,6 +162,26 @@ pub fn open(choice: &DeviceChoice) -> Result<(Device, Option<String>)> {
             )),
             Err(error) => Err(error),
         },
+    }
+}
+
+/// The executor of an opened device over a model's weights.
+///
+/// # Errors
+/// [`Error::Device`] for f64 on a GPU, or if the weights do not fit it.
+pub fn executor(
+    device: Device,
+    weights: &WeightTable,
+    double: bool,
+    profiling: bool,
+) -> Result<Box<dyn Executor>> {
+    match device {
+        Device::Native if double => Ok(Box::new(NativeExecutor::<f64>::new(weights, profiling))),
+        Device::Native => Ok(Box::new(NativeExecutor::<f32>::new(weights, profiling))),
+        Device::Gpu(device) => Err(Error::Device(format!(
+            "{} cannot run models yet",
+            device.info
+        ))),
     }
 }
 

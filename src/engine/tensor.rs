@@ -23,10 +23,14 @@ pub enum Scalar {
     FirstToken = 1,
     /// Decoding step: the position that is written now.
     Step = 2,
+    /// Whether masks are applied: 0 keeps everything.
+    Masking = 3,
+    /// First mask that no longer counts.
+    MaskEnd = 4,
 }
 
 /// Values of the [`Scalar`]s for one run, indexed by them.
-pub type Scalars = [u32; 4];
+pub type Scalars = [u32; 8];
 
 /// What a tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,11 +18,11 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug)]
 pub struct Utterance {
     /// (1, T, F)
-    features: PersistentId,
+    pub(super) features: PersistentId,
     /// (1, I, 1): the decoder's input
-    ids: PersistentId,
+    pub(super) ids: PersistentId,
     /// (1, K, 1): decoder positions of the explained tokens
-    positions: PersistentId,
+    pub(super) positions: PersistentId,
     /// (1, K, 1): their ids
     labels: PersistentId,
     /// T
@@ -44,6 +44,8 @@ pub enum Site {
     Input,
     /// The encoder's output (T', D).
     Encoder,
+    /// The decoder's input tokens (I): occlusion only.
+    Tokens,
 }
 
 impl Site {
@@ -52,6 +54,7 @@ impl Site {
         match self {
             Self::Input => "input",
             Self::Encoder => "encoder",
+            Self::Tokens => "tokens",
         }
     }
 }
@@ -70,7 +73,7 @@ impl Utterance {
         positions: &[u32],
         labels: &[u32],
     ) -> Result<Self> {
-        check_features(model, features)?;
+        model.check_features(features)?;
         let decoder = &model.decoder.config;
         if ids.len() > decoder.max_tokens {
             return Err(Error::Input(format!(
@@ -130,12 +133,26 @@ impl Utterance {
         }
     }
 
-    fn features(&self, recording: &mut Recording) -> TensorId {
+    /// Shape of what is explained at a site: (1, T, F) or (1, T', D).
+    fn site_shape(&self, model: &Model, site: Site) -> Shape {
+        match site {
+            Site::Input => Shape::new(1, self.frames, self.mel_bins),
+            Site::Encoder => Shape::new(1, self.encoder_frames, model.decoder.config.width),
+            Site::Tokens => Shape::new(1, self.inputs, model.decoder.config.width),
+        }
+    }
+
+    pub(super) fn features(&self, recording: &mut Recording) -> TensorId {
         let shape = Shape::new(1, self.frames, self.mel_bins);
         recording.persistent(self.features, Kind::Real, shape)
     }
 
-    fn indices(&self, recording: &mut Recording, id: PersistentId, count: usize) -> TensorId {
+    pub(super) fn indices(
+        &self,
+        recording: &mut Recording,
+        id: PersistentId,
+        count: usize,
+    ) -> TensorId {
         recording.persistent(id, Kind::Index, Shape::new(1, count, 1))
     }
 
@@ -156,17 +173,13 @@ impl Utterance {
     ) -> Result<Decoded> {
         let memories = model.decoder.record_memories(recording, encoder_output)?;
         let ids = self.indices(recording, self.ids, self.inputs);
-        model.decoder.record(recording, ids, &memories)
+        let input = model.decoder.record_input(recording, ids)?;
+        model.decoder.record(recording, input, &memories)
     }
 
-    fn record_log_probs(
-        &self,
-        executor: &mut dyn Executor,
-        recording: &mut Recording,
-        logits: TensorId,
-    ) -> Result<PersistentId> {
-        let shape = Shape::new(1, self.explained, 1);
-        let y = recording.computed(shape);
+    fn record_log_probs(&self, recording: &mut Recording, logits: TensorId, to: PersistentId) {
+        let lead = recording.shape(logits).lead;
+        let y = recording.computed(Shape::new(lead, self.explained, 1));
         let seed = self.seed(recording, logits, 1);
         recording.push(TokenLogProb {
             logits,
@@ -174,36 +187,12 @@ impl Utterance {
             labels: seed.labels,
             y,
         });
-        kept(executor, recording, y)
+        recording.keep(y, to);
     }
 }
 
-/// Refuses features that the model cannot take.
-///
-/// # Errors
-/// If they have other mel bins, are too long or too short.
-pub fn check_features(model: &Model, features: &Features) -> Result<()> {
-    let encoder = &model.encoder;
-    if features.bins != encoder.mel_bins() {
-        return Err(Error::Input(format!(
-            "features have {} mel bins where the model takes {}",
-            features.bins,
-            encoder.mel_bins()
-        )));
-    }
-    if features.frames > encoder.max_frames() {
-        return Err(Error::Input(format!(
-            "{} frames ({:.1} s) are more than the model's {} ({:.1} s); split the recording",
-            features.frames,
-            features.frames as f64 / 100.0,
-            encoder.max_frames(),
-            encoder.max_frames() as f64 / 100.0
-        )));
-    }
-    if features.frames == 0 {
-        return Err(Error::Input("there are no feature frames".into()));
-    }
-    Ok(())
+fn no_token_gradients() -> Error {
+    Error::Input("gradients are taken at input and encoder; tokens are for spes".into())
 }
 
 /// Lets a tensor live in new persistent storage.
@@ -230,6 +219,33 @@ pub struct Forward {
     pub log_probs: PersistentId,
 }
 
+impl Forward {
+    fn allocate(executor: &mut dyn Executor, model: &Model, utterance: &Utterance) -> Result<Self> {
+        let decoder = &model.decoder.config;
+        let frames = utterance.encoder_frames;
+        let mut real = |rows, cols| executor.allocate(Kind::Real, Shape::new(1, rows, cols));
+        let attention_rows = decoder.heads * utterance.inputs;
+        Ok(Self {
+            encoder_output: real(frames, decoder.width)?,
+            cross_attention: (0..decoder.layers)
+                .map(|_| real(attention_rows, frames))
+                .collect::<Result<_>>()?,
+            logits: real(utterance.inputs, decoder.vocabulary)?,
+            log_probs: real(utterance.explained, 1)?,
+        })
+    }
+
+    /// Gives the results' memory back.
+    pub fn free(&self, executor: &mut dyn Executor) {
+        for id in [self.encoder_output, self.logits, self.log_probs] {
+            executor.free(id);
+        }
+        for &id in &self.cross_attention {
+            executor.free(id);
+        }
+    }
+}
+
 /// One gradient map that a pass is to make.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MapSpec {
@@ -244,6 +260,25 @@ pub struct MapSpec {
 pub struct DeviceMap {
     pub id: PersistentId,
     pub shape: Shape,
+}
+
+impl DeviceMap {
+    fn allocate(
+        executor: &mut dyn Executor,
+        model: &Model,
+        utterance: &Utterance,
+        site: Site,
+        reduction: Reduction,
+    ) -> Result<Self> {
+        let mut shape = utterance
+            .site_shape(model, site)
+            .with_lead(utterance.explained);
+        if reduction != Reduction::None {
+            shape.cols = 1;
+        }
+        let id = executor.allocate(Kind::Real, shape)?;
+        Ok(Self { id, shape })
+    }
 }
 
 /// Result of [`forward_and_gradients`].
@@ -265,73 +300,45 @@ pub fn forward_and_gradients(
     specs: &[MapSpec],
     memory: usize,
 ) -> Result<ForwardPass> {
-    let mut forward = None;
-    let mut maps = Vec::new();
-    let build = |executor: &mut dyn Executor,
-                 forward: &mut Option<Forward>,
-                 maps: &mut Vec<DeviceMap>,
-                 count: usize|
-     -> Result<Recording> {
+    let forward = Forward::allocate(executor, model, utterance)?;
+    let maps = specs
+        .iter()
+        .map(|spec| DeviceMap::allocate(executor, model, utterance, spec.site, spec.reduction))
+        .collect::<Result<Vec<_>>>()?;
+    let build = |count: usize| -> Result<Recording> {
         let mut recording = Recording::new(model.weights.clone());
-        let recording_ref = &mut recording;
-        let features = utterance.features(recording_ref);
-        let encoder_output = model.encoder.record(recording_ref, features)?;
-        let decoded = utterance.decode(model, recording_ref, encoder_output)?;
-        let own = match forward.take() {
-            None => Forward {
-                encoder_output: kept(executor, recording_ref, encoder_output)?,
-                cross_attention: decoded
-                    .cross_attention
-                    .iter()
-                    .map(|&tensor| kept(executor, recording_ref, tensor))
-                    .collect::<Result<_>>()?,
-                logits: kept(executor, recording_ref, decoded.logits)?,
-                log_probs: utterance.record_log_probs(executor, recording_ref, decoded.logits)?,
-            },
-            Some(own) => {
-                recording_ref.keep(encoder_output, own.encoder_output);
-                for (&tensor, &id) in decoded.cross_attention.iter().zip(&own.cross_attention) {
-                    recording_ref.keep(tensor, id);
-                }
-                recording_ref.keep(decoded.logits, own.logits);
-                own
-            }
-        };
-        *forward = Some(own);
+        let features = utterance.features(&mut recording);
+        let encoder_output = model.encoder.record(&mut recording, features)?;
+        recording.keep(encoder_output, forward.encoder_output);
+        let decoded = utterance.decode(model, &mut recording, encoder_output)?;
+        recording.keep(decoded.logits, forward.logits);
+        for (&tensor, &id) in decoded.cross_attention.iter().zip(&forward.cross_attention) {
+            recording.keep(tensor, id);
+        }
+        utterance.record_log_probs(&mut recording, decoded.logits, forward.log_probs);
         if specs.is_empty() {
             return Ok(recording);
         }
-        recording_ref.next_stage();
-        let seed = utterance.seed(recording_ref, decoded.logits, count);
-        let wants_input = specs.iter().any(|spec| spec.site == Site::Input);
+        recording.next_stage();
+        let seed = utterance.seed(&mut recording, decoded.logits, count);
         let mut sources = vec![encoder_output];
-        if wants_input {
+        if specs.iter().any(|spec| spec.site == Site::Input) {
             sources.push(features);
         }
-        let gradients = reverse(recording_ref, seed, &sources)?;
-        for (index, spec) in specs.iter().enumerate() {
+        let gradients = reverse(&mut recording, seed, &sources)?;
+        for (spec, map) in specs.iter().zip(&maps) {
             let (x, gradient) = match spec.site {
                 Site::Encoder => (encoder_output, gradients[0]),
                 Site::Input => (features, gradients[1]),
+                Site::Tokens => return Err(no_token_gradients()),
             };
             let contrast = spec.times_input.then(|| {
-                let shape = recording_ref.shape(x);
-                let zeros = vec![0.0; shape.len()];
-                let baseline = recording_ref.constant(shape, zeros);
+                let shape = recording.shape(x);
+                let baseline = recording.constant(shape, vec![0.0; shape.len()]);
                 Contrast { x, baseline }
             });
-            if maps.len() == index {
-                maps.push(new_map(
-                    executor,
-                    recording_ref,
-                    utterance,
-                    x,
-                    spec.reduction,
-                )?);
-            }
-            let map = maps[index];
-            let map = recording_ref.persistent(map.id, Kind::Real, map.shape);
-            recording_ref.push(Reduce {
+            let map = recording.persistent(map.id, Kind::Real, map.shape);
+            recording.push(Reduce {
                 gradient,
                 contrast,
                 reduction: spec.reduction,
@@ -341,28 +348,13 @@ pub fn forward_and_gradients(
         Ok(recording)
     };
     let tokens = utterance.explained;
-    let mut count = tokens;
-    let mut recording = build(executor, &mut forward, &mut maps, count)?;
-    if !specs.is_empty() && tokens > 1 {
-        let one = build(executor, &mut forward, &mut maps, 1)?;
-        count = fitting(
-            memory,
-            tokens,
-            executor.estimate(&one),
-            executor.estimate(&recording),
-        );
-        if count < tokens {
-            recording = build(executor, &mut forward, &mut maps, count)?;
-        }
-    }
-    let plan = executor.prepare(recording)?;
+    let most = executor.estimate(&build(tokens)?);
+    let count = fitting(memory, tokens, executor.estimate(&build(1)?), most);
+    let plan = executor.prepare(build(count)?)?;
     let done = run_tokens(executor, plan, !specs.is_empty(), tokens, count);
     executor.release(plan);
     done?;
-    Ok(ForwardPass {
-        forward: forward.expect("build has set it"),
-        maps,
-    })
+    Ok(ForwardPass { forward, maps })
 }
 
 fn run_tokens(
@@ -385,28 +377,13 @@ fn run_tokens(
 
 /// The largest count from 1 to `most` whose memory fits the budget, taking it
 /// to be linear between the estimates for 1 and for `most`; equal shares.
-fn fitting(budget: usize, most: usize, for_one: usize, for_most: usize) -> usize {
+pub(super) fn fitting(budget: usize, most: usize, for_one: usize, for_most: usize) -> usize {
     if for_most <= budget || most <= 1 {
         return most;
     }
     let slope = ((for_most - for_one.min(for_most)) / (most - 1)).max(1);
     let count = (1 + budget.saturating_sub(for_one) / slope).clamp(1, most);
     most.div_ceil(most.div_ceil(count))
-}
-
-fn new_map(
-    executor: &mut dyn Executor,
-    recording: &Recording,
-    utterance: &Utterance,
-    x: TensorId,
-    reduction: Reduction,
-) -> Result<DeviceMap> {
-    let mut shape = recording.shape(x).with_lead(utterance.explained);
-    if reduction != Reduction::None {
-        shape.cols = 1;
-    }
-    let id = executor.allocate(Kind::Real, shape)?;
-    Ok(DeviceMap { id, shape })
 }
 
 /// What a gradient is averaged over.
@@ -459,14 +436,11 @@ pub fn averaged_gradients(
     reduction: Reduction,
     memory: usize,
 ) -> Result<AveragedPass> {
-    let width = model.decoder.config.width;
-    let shape = match site {
-        Site::Input => Shape::new(1, utterance.frames, utterance.mel_bins),
-        Site::Encoder => Shape::new(1, utterance.encoder_frames, width),
-    };
+    let shape = utterance.site_shape(model, site);
     let source = match site {
         Site::Input => utterance.features,
         Site::Encoder => encoder_output,
+        Site::Tokens => return Err(no_token_gradients()),
     };
     let all = variants.count();
     let tokens = utterance.explained;
@@ -474,14 +448,7 @@ pub fn averaged_gradients(
         Variants::Path { weights, .. } => weights.clone(),
         Variants::Noise { samples, .. } => vec![1.0 / *samples as f32; *samples],
     };
-    let mut map_shape = shape.with_lead(tokens);
-    if reduction != Reduction::None {
-        map_shape.cols = 1;
-    }
-    let map = DeviceMap {
-        id: executor.allocate(Kind::Real, map_shape)?,
-        shape: map_shape,
-    };
+    let map = DeviceMap::allocate(executor, model, utterance, site, reduction)?;
 
     // Baseline and noise level are computed once, in a plan of their own.
     let mut preparation = Recording::new(model.weights.clone());
@@ -495,11 +462,11 @@ pub fn averaged_gradients(
             let aside = kept(executor, &mut preparation, y)?;
             let output = match site {
                 Site::Input => model.encoder.record(&mut preparation, y)?,
-                Site::Encoder => y,
+                _ => y,
             };
             let decoded = utterance.decode(model, &mut preparation, output)?;
-            let log_probs =
-                utterance.record_log_probs(executor, &mut preparation, decoded.logits)?;
+            let log_probs = executor.allocate(Kind::Real, Shape::new(1, utterance.explained, 1))?;
+            utterance.record_log_probs(&mut preparation, decoded.logits, log_probs);
             baseline_log_probs = Some(log_probs);
             aside
         }
@@ -546,7 +513,7 @@ pub fn averaged_gradients(
         };
         let output = match site {
             Site::Input => model.encoder.record(&mut recording, y)?,
-            Site::Encoder => y,
+            _ => y,
         };
         let decoded = utterance.decode(model, &mut recording, output)?;
         let seed = utterance.seed(&mut recording, decoded.logits, count);

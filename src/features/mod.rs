@@ -17,6 +17,9 @@ use crate::{Error, Result};
 pub use cmvn::normalize;
 pub use fbank::{FRAME_LENGTH, FRAME_SHIFT, Fbank, FbankConfig};
 
+/// Seconds from one frame to the next, in every front end there is.
+pub const FRAME_SECONDS: f64 = 0.01;
+
 /// Features over time and frequency: (T, F).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {

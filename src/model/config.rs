@@ -64,6 +64,17 @@ impl Config {
         }
     }
 
+    /// A number of layers, from 1 to 1,024.
+    ///
+    /// # Errors
+    /// If the field is missing or out of range.
+    pub fn layers(&self, field: &str) -> Result<usize> {
+        match self.value[field].as_u64() {
+            Some(layers) if (1..=1024).contains(&layers) => Ok(layers as usize),
+            _ => Err(self.wrong(field, "a whole number from 1 to 1024")),
+        }
+    }
+
     /// As [`size`](Self::size), with a default for a missing field.
     ///
     /// # Errors
@@ -134,7 +145,7 @@ impl Config {
     /// If they do not.
     pub fn heads(&self, field: &str, width: usize) -> Result<usize> {
         let heads = self.size(field)?;
-        if width % heads != 0 {
+        if !width.is_multiple_of(heads) {
             return Err(self.wrong(field, &format!("a divisor of d_model {width}")));
         }
         Ok(heads)

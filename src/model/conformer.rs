@@ -97,7 +97,7 @@ impl Sizes {
         }
         Ok(Self {
             width,
-            layers: config.size("encoder_layers")?,
+            layers: config.layers("encoder_layers")?,
             heads: config.heads("encoder_attention_heads", width)?,
             feed_forward: width * config.size_or("feed_forward_expansion_factor", 4)?,
             kernel,
@@ -219,7 +219,7 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let width = sizes.width;
     let vocabulary = config.size("vocab_size")?;
     let decoder = DecoderConfig {
-        layers: config.size("decoder_layers")?,
+        layers: config.layers("decoder_layers")?,
         heads: config.heads("decoder_attention_heads", width)?,
         width,
         feed_forward: config.size("decoder_ffn_dim")?,

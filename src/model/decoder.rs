@@ -172,21 +172,38 @@ impl Decoder {
             .collect()
     }
 
-    /// Records the decoder over whole sequences, ids (N, I, 1), with the
-    /// memories of [`record_memories`](Self::record_memories).
+    /// Records the decoder's input (N, I, D) for ids (N, I, 1): scaled
+    /// embeddings plus positions.
     ///
     /// # Errors
-    /// If the shapes do not fit, or there are more tokens than positions.
-    pub fn record(
-        &self,
-        recording: &mut Recording,
-        ids: TensorId,
-        memories: &[TensorId],
-    ) -> Result<Decoded> {
+    /// If there are more tokens than positions.
+    pub fn record_input(&self, recording: &mut Recording, ids: TensorId) -> Result<TensorId> {
         let embedding = recording.weight(self.embedding);
         let positions = recording.weight(self.positions);
         let scale = self.config.embedding_scale;
-        let mut x = recording.embedding(ids, embedding, scale, positions, false)?;
+        recording.embedding(ids, embedding, scale, positions, false)
+    }
+
+    /// The positions' own part of the decoder's input (1, I, D): what is left
+    /// of it when a token's embedding is zeroed.
+    pub fn record_positions(&self, recording: &mut Recording, ids: TensorId) -> Result<TensorId> {
+        let embedding = recording.weight(self.embedding);
+        let positions = recording.weight(self.positions);
+        recording.embedding(ids, embedding, 0.0, positions, false)
+    }
+
+    /// Records the decoder over whole sequences, from its input (N, I, D) and
+    /// the memories of [`record_memories`](Self::record_memories).
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        input: TensorId,
+        memories: &[TensorId],
+    ) -> Result<Decoded> {
+        let mut x = input;
         let mut cross_attention = Vec::new();
         for (layer, &memory) in self.layers.iter().zip(memories) {
             let normed = layer.self_norm.record(recording, x)?;
@@ -212,6 +229,19 @@ impl Decoder {
             logits,
             cross_attention,
         })
+    }
+
+    /// By layer, what is left of a memory's row when the encoder frame it
+    /// comes from is zeroed (1, 1, 2D): the projections' bias.
+    pub fn record_memory_biases(&self, recording: &mut Recording) -> Vec<TensorId> {
+        let width = 2 * self.config.width;
+        let layers = self.layers.iter();
+        layers
+            .map(|layer| match layer.cross_memory.bias {
+                Some(bias) => recording.weight(bias),
+                None => recording.constant(Shape::new(1, 1, width), vec![0.0; width]),
+            })
+            .collect()
     }
 
     /// Records one decoding step for N hypotheses, ids (N, 1, 1), at position

@@ -20,6 +20,8 @@ use self::files::ModelFiles;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 use crate::engine::weights::WeightTable;
+use crate::features::{FRAME_SECONDS, Features, FrontEnd};
+use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// The part of a model that differs between families.
@@ -64,8 +66,6 @@ pub struct Model {
     pub decoder: Decoder,
     pub weights: Arc<WeightTable>,
     pub tokens: SpecialTokens,
-    /// `preprocessor_config.json`, or null.
-    pub preprocessor: Value,
     /// `generation_config.json`, or null.
     pub generation: Value,
     pub files: ModelFiles,
@@ -116,9 +116,83 @@ impl Model {
                 pad: config.token("pad_token_id", vocabulary)?,
                 begin: config.token("bos_token_id", vocabulary)?,
             },
-            preprocessor: files.json_if_present("preprocessor_config.json")?,
             generation: files.json_if_present("generation_config.json")?,
             files,
         })
+    }
+
+    /// How the model hears: `preprocessor_config.json`, or the family's
+    /// default.
+    ///
+    /// # Errors
+    /// If the file asks for what is not there, or for other mel bins than the
+    /// model takes.
+    pub fn front_end(&self) -> Result<FrontEnd> {
+        const FILE: &str = "preprocessor_config.json";
+        let front_end = match self.files.read_if_present(FILE)? {
+            Some(bytes) => FrontEnd::from_bytes(self.files.path(FILE), &bytes)?,
+            None => FrontEnd::default(),
+        };
+        if front_end.bins() != self.encoder.mel_bins() {
+            return Err(Error::file(
+                self.files.path(FILE),
+                format!(
+                    "gives {} mel bins where the model takes {}",
+                    front_end.bins(),
+                    self.encoder.mel_bins()
+                ),
+            ));
+        }
+        Ok(front_end)
+    }
+
+    /// The model's `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If it is missing, broken, or has more tokens than the model.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        const FILE: &str = "tokenizer.json";
+        let path = self.files.path(FILE);
+        let tokenizer = Tokenizer::from_bytes(&path, &self.files.read(FILE)?)?;
+        let vocabulary = self.decoder.config.vocabulary;
+        if tokenizer.vocab_size() > vocabulary {
+            return Err(Error::file(
+                path,
+                format!(
+                    "has {} tokens where the model's vocabulary has {vocabulary}",
+                    tokenizer.vocab_size()
+                ),
+            ));
+        }
+        Ok(tokenizer)
+    }
+
+    /// Refuses features that the model cannot take.
+    ///
+    /// # Errors
+    /// If they have other mel bins, are too long or too short.
+    pub fn check_features(&self, features: &Features) -> Result<()> {
+        let encoder = &self.encoder;
+        let seconds = |frames: usize| frames as f64 * FRAME_SECONDS;
+        if features.bins != encoder.mel_bins() {
+            return Err(Error::Input(format!(
+                "features have {} mel bins where the model takes {}",
+                features.bins,
+                encoder.mel_bins()
+            )));
+        }
+        if features.frames > encoder.max_frames() {
+            return Err(Error::Input(format!(
+                "{} frames ({:.1} s) are more than the model's {} ({:.1} s); split the recording",
+                features.frames,
+                seconds(features.frames),
+                encoder.max_frames(),
+                seconds(encoder.max_frames())
+            )));
+        }
+        if features.frames == 0 {
+            return Err(Error::Input("there are no feature frames".into()));
+        }
+        Ok(())
     }
 }

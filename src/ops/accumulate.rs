@@ -1,8 +1,10 @@
 //! Weighted sum over the variants of a batch, carried over batches.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// sum[k] += sum over b of weights[first + b] · x[k·B + b]
@@ -54,5 +56,27 @@ impl Operate for Accumulate {
             }
         }
         context.give(self.sum, sum);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let shape = recording.shape(self.sum);
+        vec![Launch {
+            shader: "accumulate",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", shape.len().into()),
+                ("inner", shape.inner().into()),
+                ("batch", self.batch.into()),
+                ("variants", recording.shape(self.weights).len().into()),
+            ],
+            bindings: vec![
+                ("x", self.x.into()),
+                ("weights", self.weights.into()),
+                ("scalars", Binding::Scalars),
+                ("sum", self.sum.into()),
+            ],
+            extent: Extent::Invocations(shape.len()),
+        }]
     }
 }

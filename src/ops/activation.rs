@@ -2,8 +2,11 @@
 //! them; only their reverse stands alone.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
+use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// An element-wise function.
@@ -16,6 +19,19 @@ pub enum Activation {
     Silu,
     /// x · Φ(x), with the exact normal distribution function.
     Gelu,
+}
+
+impl Activation {
+    /// The value of a shader's `ACTIVATION`, by the shader's own constants.
+    pub fn number_in(self, shader: &Shader) -> f64 {
+        let name = match self {
+            Self::None => "NO_ACTIVATION",
+            Self::Relu => "RELU",
+            Self::Silu => "SILU",
+            Self::Gelu => "GELU",
+        };
+        shader.constant(name).into()
+    }
 }
 
 /// dx = scale · dy · activation'(pre)
@@ -56,5 +72,28 @@ impl Operate for ActivationReverse {
             });
         }
         context.give(self.dx, dx);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let count = recording.shape(self.dx).len();
+        vec![Launch {
+            shader: "activation",
+            entry: "reverse",
+            overrides: vec![(
+                "ACTIVATION",
+                self.activation.number_in(Shader::load("activation")),
+            )],
+            params: vec![
+                ("count", count.into()),
+                ("count_pre", recording.shape(self.pre).len().into()),
+                ("scale", self.scale.into()),
+            ],
+            bindings: vec![
+                ("dy", self.dy.into()),
+                ("pre", self.pre.into()),
+                ("dx", self.dx.into()),
+            ],
+            extent: Extent::Invocations(count),
+        }]
     }
 }

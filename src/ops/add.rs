@@ -1,8 +1,10 @@
 //! Weighted sum of two tensors.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::reverse::Reverse;
 use crate::engine::tensor::TensorId;
 use crate::{Error, Result};
@@ -59,5 +61,28 @@ impl Operate for Add {
             });
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let y = recording.shape(self.y);
+        vec![Launch {
+            shader: "add",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count_n", y.lead.into()),
+                ("inner", y.inner().into()),
+                ("lead_a", recording.shape(self.a).lead.into()),
+                ("lead_b", recording.shape(self.b).lead.into()),
+                ("scale_a", self.scale_a.into()),
+                ("scale_b", self.scale_b.into()),
+            ],
+            bindings: vec![
+                ("a", self.a.into()),
+                ("b", self.b.into()),
+                ("y", self.y.into()),
+            ],
+            extent: Extent::Invocations(y.len()),
+        }]
     }
 }

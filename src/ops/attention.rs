@@ -45,7 +45,7 @@ pub struct Relative {
 /// output = softmax(scale · scores(query, key)) · value, head by head
 #[derive(Clone, Debug)]
 pub struct Attention {
-    /// (N, Tq, D) columns
+    /// (N or fewer, Tq, D) columns
     pub query: Columns,
     /// (N or fewer, Tk, D) columns
     pub key: Columns,
@@ -114,7 +114,7 @@ impl Recording {
         let problem = |what: String| Err(Error::shape(Attention::NAME, what));
         let (query, key) = (self.shape(spec.query.tensor), self.shape(spec.key.tensor));
         let value = self.shape(spec.value.tensor);
-        if spec.heads == 0 || spec.width % spec.heads != 0 {
+        if spec.heads == 0 || !spec.width.is_multiple_of(spec.heads) {
             return problem(format!("{} columns in {} heads", spec.width, spec.heads));
         }
         for (columns, shape) in [(spec.query, query), (spec.key, key), (spec.value, value)] {
@@ -122,7 +122,11 @@ impl Recording {
                 return problem(format!("{} columns are not in {shape}", spec.width));
             }
         }
-        if (key.lead, key.rows) != (value.lead, value.rows) || query.lead % key.lead != 0 {
+        let lead = query.lead.max(key.lead);
+        if (key.lead, key.rows) != (value.lead, value.rows)
+            || lead % query.lead != 0
+            || lead % key.lead != 0
+        {
             return problem(format!("queries {query}, keys {key} and values {value}"));
         }
         if spec.mask == Mask::Causal && query.rows != key.rows {
@@ -148,10 +152,10 @@ impl Recording {
                 spec.width / spec.heads
             ));
         }
-        let output = self.computed(Shape::new(query.lead, query.rows, spec.width));
+        let output = self.computed(Shape::new(lead, query.rows, spec.width));
         let rows = spec.heads * query.rows;
-        let statistics = self.computed(Shape::new(query.lead, rows, 2));
-        let probabilities = self.computed(Shape::new(query.lead, rows, key.rows));
+        let statistics = self.computed(Shape::new(lead, rows, 2));
+        let probabilities = self.computed(Shape::new(lead, rows, key.rows));
         self.push(Attention {
             query: spec.query,
             key: spec.key,
@@ -365,6 +369,12 @@ impl Operate for Attention {
         let dquery = walk
             .needs(self.query.tensor)
             .then(|| cotangent(walk, self.query));
+        if walk.needs(self.key.tensor) != walk.needs(self.value.tensor) {
+            return Err(Error::shape(
+                Self::NAME,
+                "either keys or values alone depend on the explained sound",
+            ));
+        }
         let dkey_value = walk
             .needs(self.key.tensor)
             .then(|| (cotangent(walk, self.key), cotangent(walk, self.value)));
@@ -467,11 +477,11 @@ impl Operate for Attention {
     }
 
     fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
-        let query = recording.shape(self.query.tensor);
+        let shape = recording.shape(self.output);
         let wanted = |id: TensorId| live(id).then_some(id);
         let (output, statistics) = (wanted(self.output), wanted(self.statistics));
-        let [query_binding, key, value, positions, biases] = self.bindings();
-        let extent = self.extent("TILE", query.rows, query.lead);
+        let [query, key, value, positions, biases] = self.bindings();
+        let extent = self.extent("TILE", shape.rows, shape.lead);
         let mut launches = Vec::new();
         if output.is_some() || statistics.is_some() {
             let mut overrides = self.overrides();
@@ -481,9 +491,9 @@ impl Operate for Attention {
                 shader: Self::NAME,
                 entry: "forward",
                 overrides,
-                params: self.params(recording, query.lead, &[]),
+                params: self.params(recording, shape.lead, &[]),
                 bindings: vec![
-                    query_binding,
+                    query,
                     key,
                     value,
                     positions,
@@ -501,9 +511,9 @@ impl Operate for Attention {
                 entry: "emit_probabilities",
                 // However wide the heads: it sums over no rows.
                 overrides: self.mask_overrides(),
-                params: self.params(recording, query.lead, &[]),
+                params: self.params(recording, shape.lead, &[]),
                 bindings: vec![
-                    query_binding,
+                    query,
                     key,
                     value,
                     positions,
@@ -712,7 +722,7 @@ impl Operate for AttentionReverse {
         let operands = Operands::new(forward, context);
         let terms = context.read(self.terms);
         let doutput = context.read(self.doutput);
-        let batch = context.shape(forward.query.tensor).lead;
+        let batch = context.shape(forward.output).lead;
         let leads = context.leads.clone();
         let parallel = context.parallel;
         let one = T::from_f32(1.0);
@@ -737,6 +747,9 @@ impl Operate for AttentionReverse {
                 let mut write = |to: Columns, a: Matrix<T>, b: Matrix<T>, add: bool, scale: T| {
                     let result = ids.iter().position(|&id| id == to.tensor);
                     let result = result.expect("every part has its tensor");
+                    if !results[result].1.is_live() {
+                        return;
+                    }
                     let shape = shapes[result];
                     let begin = (n - leads.start) * shape.inner();
                     let own = &mut results[result].1[begin..begin + shape.inner()];

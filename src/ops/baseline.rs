@@ -1,8 +1,11 @@
 //! The sound that stands for no sound.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
+use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
+use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// How a baseline is made of what it replaces.
@@ -64,5 +67,22 @@ impl Operate for Baseline {
             row.copy_from_slice(first);
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let shape = recording.shape(self.x);
+        let name = match self.kind {
+            BaselineKind::Zero => "ZERO",
+            BaselineKind::Mean => "MEAN",
+            BaselineKind::Min => "MIN",
+        };
+        vec![Launch {
+            shader: "baseline",
+            entry: "forward",
+            overrides: vec![("KIND", Shader::load(Self::NAME).constant(name).into())],
+            params: vec![("rows", shape.rows.into()), ("cols", shape.cols.into())],
+            bindings: vec![("x", self.x.into()), ("y", self.y.into())],
+            extent: Extent::rows(shape.cols),
+        }]
     }
 }

@@ -2,8 +2,10 @@
 //! gradients.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// y[b] = baseline + fractions[first + b] · (x - baseline)
@@ -51,5 +53,27 @@ impl Operate for Blend {
             }
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let shape = recording.shape(self.y);
+        vec![Launch {
+            shader: "blend",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", shape.len().into()),
+                ("inner", shape.inner().into()),
+                ("variants", recording.shape(self.fractions).len().into()),
+            ],
+            bindings: vec![
+                ("x", self.x.into()),
+                ("baseline", self.baseline.into()),
+                ("fractions", self.fractions.into()),
+                ("scalars", Binding::Scalars),
+                ("y", self.y.into()),
+            ],
+            extent: Extent::Invocations(shape.len()),
+        }]
     }
 }

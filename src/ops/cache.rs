@@ -4,8 +4,10 @@
 //! for each position, in which row of the cache its ancestor wrote.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
+use crate::engine::recording::Recording;
 use crate::engine::tensor::{Columns, Scalar, TensorId};
 
 /// cache[n, step] = x[n], `width` columns of it
@@ -65,6 +67,29 @@ impl Operate for CacheAppend {
         }
         context.give(self.cache, cache);
     }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let cache = recording.shape(self.cache);
+        let count = cache.lead * cache.cols;
+        vec![Launch {
+            shader: "cache_append",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", count.into()),
+                ("width", cache.cols.into()),
+                ("capacity", cache.rows.into()),
+                ("x_cols", recording.shape(self.x.tensor).cols.into()),
+                ("x_offset", self.x.offset.into()),
+            ],
+            bindings: vec![
+                ("x", self.x.tensor.into()),
+                ("scalars", Binding::Scalars),
+                ("cache", self.cache.into()),
+            ],
+            extent: Extent::Invocations(count),
+        }]
+    }
 }
 
 impl Operate for CachedAttention {
@@ -115,5 +140,31 @@ impl Operate for CachedAttention {
         }
         context.give_scratch(scores);
         context.give(self.output, output);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let rows = recording.shape(self.output).lead;
+        vec![Launch {
+            shader: "cached_attention",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("rows", rows.into()),
+                ("capacity", recording.shape(self.cache).rows.into()),
+                ("heads", self.heads.into()),
+                ("width", self.width.into()),
+                ("query_cols", recording.shape(self.query.tensor).cols.into()),
+                ("query_offset", self.query.offset.into()),
+                ("scale", self.scale.into()),
+            ],
+            bindings: vec![
+                ("query", self.query.tensor.into()),
+                ("cache", self.cache.into()),
+                ("ancestry", self.ancestry.into()),
+                ("scalars", Binding::Scalars),
+                ("output", self.output.into()),
+            ],
+            extent: Extent::rows(rows * self.heads),
+        }]
     }
 }

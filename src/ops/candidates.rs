@@ -1,8 +1,10 @@
 //! The likeliest next tokens of every hypothesis.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// Index that marks an unused entry of a list of banned tokens.
@@ -66,5 +68,27 @@ impl Operate for Candidates {
             }
         }
         context.give(self.chosen, chosen);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let shape = recording.shape(self.log_probabilities);
+        vec![Launch {
+            shader: "candidates",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("rows", shape.lead.into()),
+                ("cols", shape.cols.into()),
+                ("limit", recording.shape(self.banned).rows.into()),
+                ("count", self.count.into()),
+            ],
+            bindings: vec![
+                ("log_probabilities", self.log_probabilities.into()),
+                ("allowed", self.allowed.into()),
+                ("banned", self.banned.into()),
+                ("chosen", self.chosen.into()),
+            ],
+            extent: Extent::rows(shape.lead),
+        }]
     }
 }

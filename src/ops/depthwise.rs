@@ -2,6 +2,8 @@
 //! into its weights.
 
 use super::{Activation, ActivationReverse, Operate};
+use crate::engine::gpu::launch::{Extent, Launch};
+use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -71,6 +73,12 @@ impl Recording {
     }
 }
 
+/// An invocation of either kernel makes several frames of one channel.
+fn invocations(shape: Shape) -> Extent {
+    let frames = Shader::load(Depthwise::NAME).constant("FRAMES") as usize;
+    Extent::Invocations(shape.lead * shape.rows.div_ceil(frames) * shape.cols)
+}
+
 impl Operate for Depthwise {
     const NAME: &'static str = "depthwise";
 
@@ -111,9 +119,11 @@ impl Operate for Depthwise {
         let bias = context.read(self.bias).all();
         let (kernel, weight) = (weight.shape.rows, weight.all());
         let (frames, cols) = (x.shape.rows, x.shape.cols);
-        for (y, n) in y.chunks_mut(x.shape.inner()).zip(context.leads.clone()) {
+        // Without y the sums go to `pre` at once.
+        let sums = if y.is_live() { &mut y } else { &mut pre };
+        for (sums, n) in sums.chunks_mut(x.shape.inner()).zip(context.leads.clone()) {
             let x = x.at(n);
-            each_block(context.parallel, y, cols, |t, y| {
+            each_block(context.parallel, sums, cols, |t, y| {
                 y.copy_from_slice(bias);
                 for j in 0..kernel {
                     if let Some(from) = (t + j).checked_sub(kernel / 2).filter(|&s| s < frames) {
@@ -123,7 +133,7 @@ impl Operate for Depthwise {
                 }
             });
         }
-        if pre.is_live() {
+        if pre.is_live() && y.is_live() {
             pre.copy_from_slice(&y);
         }
         each_block(context.parallel, &mut y, cols, |_, y| {
@@ -131,6 +141,37 @@ impl Operate for Depthwise {
         });
         context.give(self.y, y);
         context.give(self.pre, pre);
+    }
+
+    fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (shape, kernel) = (recording.shape(self.y), recording.shape(self.weight).rows);
+        let wanted = |id: TensorId| live(id).then_some(id);
+        vec![Launch {
+            shader: "depthwise",
+            entry: "forward",
+            overrides: vec![
+                (
+                    "ACTIVATION",
+                    self.activation.number_in(Shader::load(Self::NAME)),
+                ),
+                ("WRITE_Y", f64::from(live(self.y))),
+                ("WRITE_PRE", f64::from(live(self.pre))),
+            ],
+            params: vec![
+                ("lead", shape.lead.into()),
+                ("frames", shape.rows.into()),
+                ("cols", shape.cols.into()),
+                ("kernel", kernel.into()),
+            ],
+            bindings: vec![
+                ("x", self.x.into()),
+                ("weight", self.weight.into()),
+                ("bias", self.bias.into()),
+                ("y", wanted(self.y).into()),
+                ("pre", wanted(self.pre).into()),
+            ],
+            extent: invocations(shape),
+        }]
     }
 }
 
@@ -164,5 +205,26 @@ impl Operate for DepthwiseReverse {
             });
         }
         context.give(self.dx, dx);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (shape, kernel) = (recording.shape(self.dx), recording.shape(self.weight).rows);
+        vec![Launch {
+            shader: "depthwise",
+            entry: "reverse",
+            overrides: vec![],
+            params: vec![
+                ("lead", shape.lead.into()),
+                ("frames", shape.rows.into()),
+                ("cols", shape.cols.into()),
+                ("kernel", kernel.into()),
+            ],
+            bindings: vec![
+                ("dz", self.dz.into()),
+                ("weight", self.weight.into()),
+                ("dx", self.dx.into()),
+            ],
+            extent: invocations(shape),
+        }]
     }
 }

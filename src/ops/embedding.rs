@@ -1,6 +1,7 @@
 //! Token embedding plus positions.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -42,7 +43,9 @@ impl Recording {
             return problem("token ids are indices".into());
         }
         if own.cols != places.cols {
-            return problem(format!("table {own} and positions {places} differ in width"));
+            return problem(format!(
+                "table {own} and positions {places} differ in width"
+            ));
         }
         if shape.rows > places.rows {
             return problem(format!(
@@ -99,5 +102,33 @@ impl Operate for Embedding {
             T::axpy(T::from_f32(self.scale), from, y);
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (y, ids) = (recording.shape(self.y), recording.shape(self.ids));
+        let scalars = if self.from_step {
+            Binding::Scalars
+        } else {
+            Binding::Absent
+        };
+        vec![Launch {
+            shader: "embedding",
+            entry: "forward",
+            overrides: vec![("FROM_STEP", f64::from(self.from_step))],
+            params: vec![
+                ("count", y.len().into()),
+                ("tokens", ids.rows.into()),
+                ("cols", y.cols.into()),
+                ("scale", self.scale.into()),
+            ],
+            bindings: vec![
+                ("ids", self.ids.into()),
+                ("table", self.table.into()),
+                ("positions", self.positions.into()),
+                ("scalars", scalars),
+                ("y", self.y.into()),
+            ],
+            extent: Extent::Invocations(y.len()),
+        }]
     }
 }

@@ -1,6 +1,7 @@
 //! Gated linear unit.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -37,7 +38,7 @@ impl Recording {
     /// If the number of columns is odd.
     pub fn glu(&mut self, x: TensorId, scale: f32) -> Result<TensorId> {
         let mut shape = self.shape(x);
-        if shape.cols % 2 != 0 {
+        if !shape.cols.is_multiple_of(2) {
             return Err(Error::shape(
                 Glu::NAME,
                 format!("{shape} has an odd number of columns"),
@@ -90,6 +91,24 @@ impl Operate for Glu {
         }
         context.give(self.y, y);
     }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (shape, x) = (recording.shape(self.y), recording.shape(self.x));
+        let count = shape.len();
+        vec![Launch {
+            shader: "glu",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", count.into()),
+                ("cols", shape.cols.into()),
+                ("rows_x", (x.lead * x.rows).into()),
+                ("scale", self.scale.into()),
+            ],
+            bindings: vec![("x", self.x.into()), ("y", self.y.into())],
+            extent: Extent::Invocations(count),
+        }]
+    }
 }
 
 impl Operate for GluReverse {
@@ -117,5 +136,27 @@ impl Operate for GluReverse {
             });
         }
         context.give(self.dx, dx);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (shape, x) = (recording.shape(self.dy), recording.shape(self.x));
+        let count = shape.len();
+        vec![Launch {
+            shader: "glu",
+            entry: "reverse",
+            overrides: vec![],
+            params: vec![
+                ("count", count.into()),
+                ("cols", shape.cols.into()),
+                ("rows_x", (x.lead * x.rows).into()),
+                ("scale", self.scale.into()),
+            ],
+            bindings: vec![
+                ("dy", self.dy.into()),
+                ("x", self.x.into()),
+                ("dx", self.dx.into()),
+            ],
+            extent: Extent::Invocations(count),
+        }]
     }
 }

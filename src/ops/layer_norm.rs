@@ -1,6 +1,7 @@
 //! Layer normalisation over the columns.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -120,6 +121,29 @@ impl Operate for LayerNorm {
         }
         context.give(self.y, y);
     }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let x = recording.shape(self.x);
+        let rows = x.lead * x.rows;
+        vec![Launch {
+            shader: "layer_norm",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("rows", rows.into()),
+                ("rows_x", (x.lead * x.rows).into()),
+                ("cols", x.cols.into()),
+                ("eps", self.eps.into()),
+            ],
+            bindings: vec![
+                ("x", self.x.into()),
+                ("weight", self.weight.into()),
+                ("bias", self.bias.into()),
+                ("y", self.y.into()),
+            ],
+            extent: Extent::rows(rows),
+        }]
+    }
 }
 
 impl Operate for LayerNormReverse {
@@ -152,5 +176,29 @@ impl Operate for LayerNormReverse {
             });
         }
         context.give(self.dx, dx);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let x = recording.shape(self.x);
+        let rows = recording.shape(self.dx).lead * x.rows;
+        vec![Launch {
+            shader: "layer_norm",
+            entry: "reverse",
+            overrides: vec![("HAS_PLUS", f64::from(self.plus.is_some()))],
+            params: vec![
+                ("rows", rows.into()),
+                ("rows_x", (x.lead * x.rows).into()),
+                ("cols", x.cols.into()),
+                ("eps", self.eps.into()),
+            ],
+            bindings: vec![
+                ("dy", self.dy.into()),
+                ("x", self.x.into()),
+                ("weight", self.weight.into()),
+                ("plus", self.plus.into()),
+                ("dx", self.dx.into()),
+            ],
+            extent: Extent::rows(rows),
+        }]
     }
 }

@@ -1,6 +1,7 @@
 //! Logarithm of the softmax over the columns.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::{Real, max};
 use crate::engine::recording::Recording;
@@ -57,5 +58,18 @@ impl Operate for LogSoftmax {
             });
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let x = recording.shape(self.x);
+        let rows = x.lead * x.rows;
+        vec![Launch {
+            shader: "log_softmax",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![("rows", rows.into()), ("cols", x.cols.into())],
+            bindings: vec![("x", self.x.into()), ("y", self.y.into())],
+            extent: Extent::rows(rows),
+        }]
     }
 }

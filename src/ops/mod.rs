@@ -71,6 +71,9 @@ macro_rules! operators {
         })*)*
 
         impl Operator {
+            /// The names of all operators.
+            pub const NAMES: &[&str] = &[$($(<$name as Operate>::NAME),*),*];
+
             pub fn name(&self) -> &'static str {
                 match self {
                     $($(Self::$name(_) => <$name as Operate>::NAME,)*)*
@@ -142,13 +145,19 @@ operators! {
     blend::{Blend};
     cache::{CacheAppend, CachedAttention};
     candidates::{Candidates};
+    correlate::{Correlate};
     depthwise::{Depthwise, DepthwiseReverse};
     embedding::{Embedding};
+    expand_scores::{ExpandScores};
     glu::{Glu, GluReverse};
+    kl_divergence::{KlDivergence};
     layer_norm::{LayerNorm, LayerNormReverse};
     log_softmax::{LogSoftmax};
+    mask::{ApplyMask};
+    mask_scores::{AccumulateScores};
     matmul::{Matmul};
     noise::{AddNoise, Spread};
+    pool_max::{PoolMax};
     reduce::{Reduce};
     scatter::{ScatterRows};
     sum_batch::{SumBatch};
@@ -161,5 +170,7 @@ pub use activation::Activation;
 pub use attention::{AttentionSpec, Mask, Relative};
 pub use baseline::BaselineKind;
 pub use candidates::NO_TOKEN;
+pub use expand_scores::Half;
+pub use mask::MaskSource;
 pub use matmul::Layout;
 pub use reduce::{Contrast, Reduction};

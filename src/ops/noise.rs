@@ -1,9 +1,11 @@
 //! Gaussian noise on the sound, for SmoothGrad.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
 use crate::engine::philox::philox4x32;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// y[b] = x + spread · z, z normal and different for every variant
@@ -93,6 +95,30 @@ impl Operate for AddNoise {
         }
         context.give(self.y, y);
     }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let y = recording.shape(self.y);
+        let blocks = y.lead * y.inner().div_ceil(4);
+        vec![Launch {
+            shader: "add_noise",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("blocks", blocks.into()),
+                ("inner", y.inner().into()),
+                ("stream", self.stream.into()),
+                ("seed_low", (self.seed as u32).into()),
+                ("seed_high", ((self.seed >> 32) as u32).into()),
+            ],
+            bindings: vec![
+                ("x", self.x.into()),
+                ("spread", self.spread.into()),
+                ("scalars", Binding::Scalars),
+                ("y", self.y.into()),
+            ],
+            extent: Extent::Invocations(blocks),
+        }]
+    }
 }
 
 impl Operate for Spread {
@@ -113,6 +139,20 @@ impl Operate for Spread {
         let least = x.iter().map(|&x| -x).reduce(max).unwrap_or_default();
         y[0] = T::from_f32(self.fraction) * (most + least);
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        vec![Launch {
+            shader: "spread",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", recording.shape(self.x).len().into()),
+                ("fraction", self.fraction.into()),
+            ],
+            bindings: vec![("x", self.x.into()), ("y", self.y.into())],
+            extent: Extent::rows(1),
+        }]
     }
 }
 

@@ -1,8 +1,11 @@
 //! From gradients to the rows of a finished map.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
+use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
+use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// How the columns of a gradient become one number.
@@ -96,5 +99,42 @@ impl Operate for Reduce {
             }
         }
         context.give(self.map, map);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (shape, map) = (recording.shape(self.gradient), recording.shape(self.map));
+        let operand = |of: fn(Contrast) -> TensorId| self.contrast.map(of).into();
+        let mut overrides = vec![("HAS_CONTRAST", f64::from(self.contrast.is_some()))];
+        let name = match self.reduction {
+            Reduction::None => None,
+            Reduction::L2 => Some("L2"),
+            Reduction::Sum => Some("SUM"),
+            Reduction::Max => Some("MAX"),
+        };
+        let number = name.map(|name| Shader::load(Self::NAME).constant(name));
+        overrides.extend(number.map(|number| ("REDUCTION", number.into())));
+        let (entry, extent) = match number {
+            None => ("keep", Extent::Invocations(shape.len())),
+            Some(_) => ("forward", Extent::rows(shape.lead * shape.rows)),
+        };
+        vec![Launch {
+            shader: "reduce",
+            entry,
+            overrides,
+            params: vec![
+                ("lead", shape.lead.into()),
+                ("rows", shape.rows.into()),
+                ("cols", shape.cols.into()),
+                ("tokens", map.lead.into()),
+            ],
+            bindings: vec![
+                ("gradient", self.gradient.into()),
+                ("x", operand(|contrast| contrast.x)),
+                ("baseline", operand(|contrast| contrast.baseline)),
+                ("scalars", Binding::Scalars),
+                ("map", self.map.into()),
+            ],
+            extent,
+        }]
     }
 }

@@ -1,8 +1,10 @@
 //! From one row for each explained token to all rows.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// y[k·B + b, positions[k]] = x[k·B + b], 0 elsewhere
@@ -47,5 +49,28 @@ impl Operate for ScatterRows {
             y[begin..begin + cols].copy_from_slice(x.at(n));
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let y = recording.shape(self.y);
+        vec![Launch {
+            shader: "scatter_rows",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", y.len().into()),
+                ("rows", y.rows.into()),
+                ("cols", y.cols.into()),
+                ("batch", self.batch.into()),
+                ("tokens", recording.shape(self.positions).rows.into()),
+            ],
+            bindings: vec![
+                ("x", self.x.into()),
+                ("positions", self.positions.into()),
+                ("scalars", Binding::Scalars),
+                ("y", self.y.into()),
+            ],
+            extent: Extent::Invocations(y.len()),
+        }]
     }
 }

@@ -2,8 +2,10 @@
 
 use super::Operate;
 use super::log_softmax::log_sum_exp;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// y[b, k] = log softmax(logits[b, positions[k]])[labels[k]]
@@ -44,5 +46,27 @@ impl Operate for TokenLogProb {
             }
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (logits, count) = (recording.shape(self.logits), recording.shape(self.y).len());
+        vec![Launch {
+            shader: "token_log_prob",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", count.into()),
+                ("tokens", recording.shape(self.labels).rows.into()),
+                ("rows", logits.rows.into()),
+                ("cols", logits.cols.into()),
+            ],
+            bindings: vec![
+                ("logits", self.logits.into()),
+                ("positions", self.positions.into()),
+                ("labels", self.labels.into()),
+                ("y", self.y.into()),
+            ],
+            extent: Extent::rows(count),
+        }]
     }
 }

@@ -3,8 +3,10 @@
 
 use super::Operate;
 use super::log_softmax::log_sum_exp;
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// dlogits[k·B + b] = onehot(labels[k]) - softmax(logits[b, positions[k]])
@@ -56,5 +58,32 @@ impl Operate for TokenSeed {
             d[labels[token] as usize] += T::from_f32(1.0);
         }
         context.give(self.dlogits, dlogits);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (logits, lead) = (
+            recording.shape(self.logits),
+            recording.shape(self.dlogits).lead,
+        );
+        vec![Launch {
+            shader: "token_seed",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("lead", lead.into()),
+                ("batch", logits.lead.into()),
+                ("rows", logits.rows.into()),
+                ("cols", logits.cols.into()),
+                ("tokens", recording.shape(self.labels).rows.into()),
+            ],
+            bindings: vec![
+                ("logits", self.logits.into()),
+                ("positions", self.positions.into()),
+                ("labels", self.labels.into()),
+                ("scalars", Binding::Scalars),
+                ("dlogits", self.dlogits.into()),
+            ],
+            extent: Extent::rows(lead),
+        }]
     }
 }

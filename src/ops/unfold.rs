@@ -2,6 +2,7 @@
 //! weight matrix (outputs, k·C).
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -112,6 +113,27 @@ impl Operate for Unfold {
         }
         context.give(self.y, y);
     }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (x, y) = (recording.shape(self.x), recording.shape(self.y));
+        let (count, frames) = (y.len(), y.rows);
+        vec![Launch {
+            shader: "unfold",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", count.into()),
+                ("rows", x.rows.into()),
+                ("cols", x.cols.into()),
+                ("frames", frames.into()),
+                ("kernel", self.kernel.into()),
+                ("stride", self.stride.into()),
+                ("padding", self.padding.into()),
+            ],
+            bindings: vec![("x", self.x.into()), ("y", self.y.into())],
+            extent: Extent::Invocations(count),
+        }]
+    }
 }
 
 impl Operate for UnfoldReverse {
@@ -146,5 +168,26 @@ impl Operate for UnfoldReverse {
             });
         }
         context.give(self.dx, dx);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let x = recording.shape(self.dx);
+        let (count, frames) = (x.len(), recording.shape(self.dy).rows);
+        vec![Launch {
+            shader: "unfold",
+            entry: "reverse",
+            overrides: vec![],
+            params: vec![
+                ("count", count.into()),
+                ("rows", x.rows.into()),
+                ("cols", x.cols.into()),
+                ("frames", frames.into()),
+                ("kernel", self.kernel.into()),
+                ("stride", self.stride.into()),
+                ("padding", self.padding.into()),
+            ],
+            bindings: vec![("dy", self.dy.into()), ("dx", self.dx.into())],
+            extent: Extent::Invocations(count),
+        }]
     }
 }

@@ -1,160 +1,383 @@
-//! What the kernels' tests share: one recording run on both executors, made-up
-//! numbers, and the comparison of what comes out.
+//! What the tests of operators and kernels share: made-up numbers, small
+//! recordings that run on any executor, and the comparison of results.
+
+// Every test file uses its part of this.
+#![allow(dead_code)]
 
 use std::sync::Arc;
 
-use sonograd::engine::executor::Executor;
+use sonograd::engine::executor::{Executor, PlanId};
+use sonograd::engine::gpu::adapter::{Device, open_for_tests};
+use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
+use sonograd::engine::philox::philox4x32;
 use sonograd::engine::profile::ReadPurpose;
-use sonograd::engine::recording::Recording;
-use sonograd::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
+use sonograd::engine::recording::{Recording, Source};
+use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
+use sonograd::ops::Operator;
 
-pub mod harness;
-use harness::Harness as Gpu;
+/// Whether the driver checks what shaders do; kernels must do without.
+pub const MODES: [ShaderMode; 2] = [ShaderMode::Checked, ShaderMode::Trusted];
 
-/// Distance from 1 to the next larger f32.
-pub const EPSILON: f64 = f32::EPSILON as f64;
+thread_local! {
+    /// Opened once for each test, which has a thread: every case makes an
+    /// executor of its own on it. Never dropped, since that must not happen
+    /// while a thread ends.
+    static DEVICE: &'static Arc<Device> = Box::leak(Box::new(Arc::new(open_for_tests())));
+}
 
-/// Compares what the GPU computed with what the native executor computed in
-/// f64: no element may be off by more than `tolerance`, and their root mean
-/// square by no more than a quarter of it, so that rounding has room for its
-/// tails and a small mistake in every element has not. Returns the worst
-/// error as a part of the tolerance.
+/// `count` numbers between -1 and 1, multiples of 2^-20, other ones for every
+/// seed.
+pub fn values(count: usize, seed: u32) -> Vec<f32> {
+    let blocks = (0..count.div_ceil(4)).flat_map(|i| philox4x32([i as u32, seed, 0, 0], [1, 2]));
+    let number = |word: u32| ((word >> 11) as f32 - 1_048_576.0) / 1_048_576.0;
+    blocks.map(number).take(count).collect()
+}
+
+/// Runtime scalars: one of them set, the others 0.
+pub fn at(scalar: Scalar, value: usize) -> Scalars {
+    let mut scalars = Scalars::default();
+    scalars[scalar as usize] = value as u32;
+    scalars
+}
+
+/// The largest absolute value.
+pub fn largest(values: &[f32]) -> f64 {
+    values
+        .iter()
+        .fold(0.0, |most, &x| f64::max(most, f64::from(x).abs()))
+}
+
+/// How far a result in f32 may be from the exact one: k · eps · sqrt(n) · scale.
 ///
-/// # Errors
-/// The comparison that failed, with the element.
-pub fn deviation(got: &[f32], want: &[f64], tolerance: f64) -> Result<f64, String> {
+/// A sum of n terms of size `scale` gathers rounding errors like a random walk;
+/// k counts the roundings that each term goes through, with room for their
+/// distribution. It is derived where it is used, never fitted to a failure.
+#[derive(Clone, Copy, Debug)]
+pub struct Tolerance {
+    pub k: f64,
+    pub n: usize,
+    pub scale: f64,
+}
+
+impl Tolerance {
+    /// No error at all: copies, and choices among given numbers.
+    pub const EXACT: Self = Self {
+        k: 0.0,
+        n: 1,
+        scale: 0.0,
+    };
+
+    /// Largest error of one element.
+    pub fn element(&self) -> f64 {
+        self.k * f64::from(f32::EPSILON) * (self.n as f64).sqrt() * self.scale
+    }
+
+    /// Largest Euclidean norm of `count` errors. The bound of one element is
+    /// about four standard deviations; the norm of independent errors exceeds
+    /// (sqrt(count) + 3) standard deviations practically never.
+    pub fn norm(&self, count: usize) -> f64 {
+        self.element() * ((count as f64).sqrt() + 3.0) / 4.0
+    }
+}
+
+/// Holds every element, and the norm of all errors, to the tolerance. The
+/// worst error is in the text either way. Everything is compared with `<=`,
+/// so that NaN fails.
+pub fn check(
+    name: &str,
+    got: &[f32],
+    want: &[f64],
+    tolerance: Tolerance,
+) -> Result<String, String> {
     if got.len() != want.len() {
-        return Err(format!("{} elements, not {}", got.len(), want.len()));
-    }
-    let mut worst = 0.0;
-    let mut squares = 0.0;
-    for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-        let error = (f64::from(got) - want).abs();
-        let within = error <= tolerance; // false for NaN
-        if !within {
-            return Err(format!(
-                "element {i} is {got}, not {want}: off by {error:.3e}, tolerance {tolerance:.3e}"
-            ));
-        }
-        worst = f64::max(worst, error);
-        squares += error * error;
-    }
-    let mean = (squares / want.len() as f64).sqrt();
-    if mean > tolerance / 4.0 {
         return Err(format!(
-            "off by {mean:.3e} in the root mean square, tolerance {:.3e}",
-            tolerance / 4.0
+            "{name}: {} elements, not {}",
+            got.len(),
+            want.len()
         ));
     }
-    Ok(worst / tolerance)
-}
-
-/// [`deviation`] that fails the test, and prints the worst error if it does
-/// not.
-///
-/// # Panics
-/// If the two differ by more than the tolerance.
-pub fn compare(name: &str, got: &[f32], want: &[f64], tolerance: f64) {
-    match deviation(got, want, tolerance) {
-        Ok(worst) => println!("{name}: {worst:.3} of the tolerance {tolerance:.2e}"),
-        Err(problem) => panic!("{name}: {problem}"),
+    let errors = || {
+        got.iter()
+            .zip(want)
+            .map(|(&got, &want)| (f64::from(got) - want).abs())
+    };
+    let (element, norm_bound) = (tolerance.element(), tolerance.norm(got.len()));
+    let mut worst = (0, 0.0);
+    for (index, error) in errors().enumerate() {
+        let within = error <= element;
+        if !within {
+            return Err(format!(
+                "{name}: element {index} of {} is {:e}, not {:e}: off by {error:.2e}, {element:.2e} allowed",
+                got.len(),
+                got[index],
+                want[index]
+            ));
+        }
+        if error > worst.1 {
+            worst = (index, error);
+        }
+    }
+    let norm = errors().map(|error| error * error).sum::<f64>().sqrt();
+    let line = format!(
+        "{name}: worst error {:.2e} of {element:.2e} at {} of {}, norm {norm:.2e} of {norm_bound:.2e}",
+        worst.1,
+        worst.0,
+        got.len()
+    );
+    if norm <= norm_bound {
+        Ok(line)
+    } else {
+        Err(line)
     }
 }
 
-/// Numbers between -1 and 1, others for every seed.
-pub fn values(count: usize, seed: u64) -> Vec<f32> {
-    // splitmix64
-    let number = |i: usize| {
-        let mut z = (seed << 32 | i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        (z >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    (0..count).map(number).collect()
+/// Panics unless `got` agrees with `want`; prints the worst error.
+pub fn compare(name: &str, got: &[f32], want: &[f64], tolerance: Tolerance) {
+    match check(name, got, want, tolerance) {
+        Ok(line) => println!("{line}"),
+        Err(line) => panic!("{line}"),
+    }
 }
 
-/// A recording in the making, on one of the executors.
-pub struct Bench<'a> {
-    executor: &'a mut dyn Executor,
+/// Both sides divided by the power of two at or above each element's scale,
+/// which rounds nothing: where sizes differ, each element is then held to the
+/// tolerance of its own.
+pub fn evened(got: &[f32], want: &[f64], scales: &[f64]) -> (Vec<f32>, Vec<f64>) {
+    assert_eq!(scales.len(), want.len(), "a scale for every element");
+    let power = |scale: &f64| scale.log2().ceil().exp2();
+    let got = got.iter().zip(scales);
+    let want = want.iter().zip(scales);
+    (
+        got.map(|(x, scale)| x / power(scale) as f32).collect(),
+        want.map(|(x, scale)| x / power(scale)).collect(),
+    )
+}
+
+/// A new executor on the GPU that the tests run on.
+fn gpu(mode: ShaderMode) -> GpuExecutor {
+    let device = DEVICE.with(|device| Arc::clone(device));
+    GpuExecutor::with_mode(device, &WeightTable::default(), false, mode).unwrap()
+}
+
+#[derive(Clone)]
+enum Values {
+    Real(Vec<f32>),
+    Index(Vec<u32>),
+}
+
+/// A recording whose inputs are persistent tensors with known values, to be
+/// run on new executors.
+#[derive(Clone)]
+pub struct Case {
     pub recording: Recording,
-    seed: u64,
-    kept: Vec<PersistentId>,
+    persistent: Vec<(Shape, Values)>,
+    /// Results to read.
+    outputs: Vec<usize>,
 }
 
-impl Bench<'_> {
-    /// An input filled with [`values`] times `scale`, the same ones on both
-    /// executors.
-    pub fn input(&mut self, shape: Shape, scale: f32) -> TensorId {
-        self.seed += 1;
-        let id = self.executor.allocate(Kind::Real, shape).unwrap();
-        let mut values = values(shape.len(), self.seed);
-        values.iter_mut().for_each(|x| *x *= scale);
-        self.executor.upload(id, &values).unwrap();
+impl Default for Case {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Case {
+    pub fn new() -> Self {
+        Self {
+            recording: Recording::new(Arc::new(WeightTable::default())),
+            persistent: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, shape: Shape, values: Values) -> PersistentId {
+        self.persistent.push((shape, values));
+        PersistentId((self.persistent.len() - 1) as u32)
+    }
+
+    /// An input of real numbers.
+    pub fn real(&mut self, shape: Shape, values: &[f32]) -> TensorId {
+        assert_eq!(values.len(), shape.len(), "{shape}");
+        let id = self.add(shape, Values::Real(values.to_vec()));
         self.recording.persistent(id, Kind::Real, shape)
     }
 
-    /// Makes a computed tensor one of the results.
-    pub fn keep(&mut self, tensor: TensorId) {
-        let shape = self.recording.shape(tensor);
-        let id = self.executor.allocate(Kind::Real, shape).unwrap();
-        self.recording.keep(tensor, id);
-        self.kept.push(id);
+    /// An input of numbers between -1 and 1.
+    pub fn any(&mut self, lead: usize, rows: usize, cols: usize) -> TensorId {
+        let shape = Shape::new(lead, rows, cols);
+        let seed = self.persistent.len() as u32;
+        self.real(shape, &values(shape.len(), seed))
     }
-}
 
-/// The same recording on both executors.
-pub struct Both {
-    weights: Arc<WeightTable>,
-    native: NativeExecutor<f64>,
-    gpu: Gpu,
-}
+    /// An input of indices (lead, rows, 1).
+    pub fn indices(&mut self, lead: usize, rows: usize, values: &[u32]) -> TensorId {
+        let shape = Shape::new(lead, rows, 1);
+        assert_eq!(values.len(), shape.len(), "{shape}");
+        let id = self.add(shape, Values::Index(values.to_vec()));
+        self.recording.persistent(id, Kind::Index, shape)
+    }
 
-impl Both {
-    pub fn new(weights: WeightTable) -> Self {
-        Self {
-            native: NativeExecutor::new(&weights, false),
-            gpu: Gpu::new(&weights),
-            weights: Arc::new(weights),
+    pub fn computed(&mut self, lead: usize, rows: usize, cols: usize) -> TensorId {
+        self.recording.computed(Shape::new(lead, rows, cols))
+    }
+
+    pub fn push(&mut self, operator: impl Into<Operator>) {
+        self.recording.push(operator);
+    }
+
+    /// Reads a computed tensor after the run.
+    pub fn output(&mut self, tensor: TensorId) {
+        let shape = self.recording.shape(tensor);
+        let id = self.add(shape, Values::Real(vec![0.0; shape.len()]));
+        self.recording.keep(tensor, id);
+        self.outputs.push(id.0 as usize);
+    }
+
+    /// Reads an input that an operator updates in place after the run.
+    pub fn updated(&mut self, input: usize) {
+        self.outputs.push(input);
+    }
+
+    /// How many inputs and outputs there are: the number of the next one.
+    pub fn next(&self) -> usize {
+        self.persistent.len()
+    }
+
+    /// An input's values as they are uploaded.
+    pub fn input(&self, index: usize) -> &[f32] {
+        match &self.persistent[index].1 {
+            Values::Real(values) => values,
+            Values::Index(_) => panic!("input {index} holds indices"),
         }
     }
 
-    /// Runs what `record` records and returns all that it keeps: from the
-    /// GPU, and from the native executor in f64. The GPU runs it twice and
-    /// must give the same bits.
-    pub fn run(&mut self, record: impl Fn(&mut Bench)) -> Vec<(Vec<f32>, Vec<f64>)> {
-        let run = |executor: &mut dyn Executor, times: usize| {
-            let mut bench = Bench {
-                executor,
-                recording: Recording::new(Arc::clone(&self.weights)),
-                seed: 0,
-                kept: Vec::new(),
+    /// The number of an input.
+    pub fn input_of(&self, tensor: TensorId) -> usize {
+        match self.recording.info(tensor).source {
+            Source::Persistent(id) => id.0 as usize,
+            _ => panic!("tensor {} is no input", tensor.0),
+        }
+    }
+
+    /// Uploads the inputs and runs the recording once for each of `runs`.
+    pub fn run(&self, executor: &mut dyn Executor, runs: &[Scalars]) -> PlanId {
+        for (index, (shape, values)) in self.persistent.iter().enumerate() {
+            let kind = match values {
+                Values::Real(_) => Kind::Real,
+                Values::Index(_) => Kind::Index,
             };
-            record(&mut bench);
-            let Bench {
-                executor,
-                recording,
-                kept,
-                ..
-            } = bench;
-            let plan = executor.prepare(recording).unwrap();
-            let mut results = Vec::new();
-            for _ in 0..times {
-                executor.run(plan, 0, Scalars::default()).unwrap();
-                results.push(executor.read(&kept, ReadPurpose::Maps).unwrap());
+            let id = executor.allocate(kind, *shape).unwrap();
+            assert_eq!(
+                id,
+                PersistentId(index as u32),
+                "a new executor counts from 0"
+            );
+            match values {
+                Values::Real(values) => executor.upload(id, values).unwrap(),
+                Values::Index(values) => executor.upload_indices(id, values).unwrap(),
             }
-            (kept, results)
+        }
+        let plan = executor.prepare(self.recording.clone()).unwrap();
+        for scalars in runs {
+            executor.run(plan, 0, *scalars).unwrap();
+        }
+        plan
+    }
+
+    /// Numbers of the results among the persistent tensors.
+    pub fn results(&self) -> Vec<PersistentId> {
+        self.outputs
+            .iter()
+            .map(|&index| PersistentId(index as u32))
+            .collect()
+    }
+
+    /// The results of the native executor in f64.
+    pub fn native(&self, runs: &[Scalars]) -> Vec<Vec<f64>> {
+        let mut executor = NativeExecutor::<f64>::new(&WeightTable::default(), false);
+        self.run(&mut executor, runs);
+        let results = self.results();
+        results
+            .iter()
+            .map(|&id| executor.read_real(id).to_vec())
+            .collect()
+    }
+
+    /// The results of the GPU that the tests run on.
+    pub fn gpu(&self, runs: &[Scalars], mode: ShaderMode) -> Vec<Vec<f32>> {
+        let mut executor = gpu(mode);
+        self.run(&mut executor, runs);
+        executor.read(&self.results(), ReadPurpose::Maps).unwrap()
+    }
+
+    /// Runs the recording natively in f64 and twice on the GPU, which must
+    /// give the same bits, and compares each result under the tolerance that
+    /// its name and its exact values come to.
+    pub fn compare_reruns(
+        &self,
+        name: &str,
+        mode: ShaderMode,
+        results: &[&str],
+        tolerance: impl Fn(&str, &[f64]) -> Tolerance,
+    ) {
+        let want = self.native(&[Scalars::default()]);
+        assert_eq!(want.len(), results.len(), "{name}: a name for every result");
+        let mut executor = gpu(mode);
+        let plan = self.run(&mut executor, &[Scalars::default()]);
+        let mut read =
+            |executor: &mut GpuExecutor| executor.read(&self.results(), ReadPurpose::Maps).unwrap();
+        let got = read(&mut executor);
+        executor.run(plan, 0, Scalars::default()).unwrap();
+        let again = read(&mut executor);
+        for (index, result) in results.iter().enumerate() {
+            let name = format!("{result} of {name}, {mode:?}");
+            let bits = |all: &[f32]| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(
+                bits(&got[index]) == bits(&again[index]),
+                "{name}: a rerun gives other bits"
+            );
+            let tolerance = tolerance(result, &want[index]);
+            compare(&name, &got[index], &want[index], tolerance);
+        }
+    }
+
+    /// Runs the recording natively in f64 and on the GPU, with and without the
+    /// driver's own checks, and compares each result under its tolerance.
+    pub fn compare(&self, name: &str, runs: &[Scalars], tolerances: &[Tolerance]) {
+        let want = self.native(runs);
+        assert_eq!(
+            want.len(),
+            tolerances.len(),
+            "{name}: a tolerance for every result"
+        );
+        for mode in MODES {
+            let got = self.gpu(runs, mode);
+            for (index, tolerance) in tolerances.iter().enumerate() {
+                let name = format!("{name}, result {index}, {mode:?}");
+                compare(&name, &got[index], &want[index], *tolerance);
+            }
+        }
+    }
+
+    /// Like [`compare`](Self::compare), with a scale for every element: errors
+    /// may be k · eps times that.
+    pub fn compare_each(&self, name: &str, runs: &[Scalars], k: f64, scales: &[Vec<f64>]) {
+        let want = self.native(runs);
+        assert_eq!(want.len(), scales.len(), "{name}: scales for every result");
+        let tolerance = Tolerance {
+            k,
+            n: 1,
+            scale: 1.0,
         };
-        let (kept, _) = run(&mut self.native, 1);
-        let (_, mut got) = run(&mut self.gpu, 2);
-        let again = got.pop().expect("it ran twice");
-        let got = got.pop().expect("it ran twice");
-        let bits =
-            |all: &[Vec<f32>]| -> Vec<u32> { all.iter().flatten().map(|x| x.to_bits()).collect() };
-        assert_eq!(bits(&got), bits(&again), "a rerun gives other bits");
-        let want = kept.iter().map(|&id| self.native.read_real(id).to_vec());
-        got.into_iter().zip(want).collect()
+        for mode in MODES {
+            let got = self.gpu(runs, mode);
+            for (index, scales) in scales.iter().enumerate() {
+                let name = format!("{name}, result {index}, {mode:?}");
+                let (got, want) = evened(&got[index], &want[index], scales);
+                compare(&name, &got, &want, tolerance);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -410,22 +411,65 @@ impl Device {
     /// # Errors
     /// [`Error::Device`] with the first problem that the device reported.
     pub fn wait(&self) -> Result<()> {
+        self.poll(wgpu::PollType::wait_indefinitely()).map(|_| ())
+    }
+
+    /// Waits for one submission, no longer than `timeout`, and says whether it
+    /// is done.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn wait_for(
+        &self,
+        submission: &wgpu::SubmissionIndex,
+        timeout: Option<Duration>,
+    ) -> Result<bool> {
+        self.poll(wgpu::PollType::Wait {
+            submission_index: Some(submission.clone()),
+            timeout,
+        })
+    }
+
+    /// Whether the wait ended before its time did.
+    fn poll(&self, until: wgpu::PollType) -> Result<bool> {
         // wgpu 30 panics when it polls a device that the driver has lost.
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            self.raw.poll(wgpu::PollType::wait_indefinitely())
-        }));
+        let polled = catch_unwind(AssertUnwindSafe(|| self.raw.poll(until)));
         self.check()?;
         match polled {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(wgpu::PollError::Timeout)) => Ok(false),
             Ok(Err(error)) => Err(self.error(one_line(&error.to_string()))),
             Err(panic) => {
                 let message = panic
                     .downcast_ref::<String>()
                     .map_or("the device failed", String::as_str);
                 self.faults.lose(one_line(message));
-                self.check()
+                self.check().map(|()| false)
             }
         }
+    }
+
+    /// Waits, then hands the first `bytes` of a buffer with `MAP_READ` to
+    /// `read`.
+    ///
+    /// # Errors
+    /// As for [`wait`](Self::wait).
+    pub fn read_mapped(
+        &self,
+        buffer: &wgpu::Buffer,
+        bytes: u64,
+        read: impl FnOnce(&[u8]),
+    ) -> Result<()> {
+        let slice = buffer.slice(..bytes);
+        // What fails here fails once more where the range is asked for.
+        slice.map_async(wgpu::MapMode::Read, |_| {});
+        self.wait()?;
+        let mapped = slice.get_mapped_range();
+        let mapped = mapped.map_err(|error| self.error(one_line(&error.to_string())))?;
+        read(&mapped);
+        drop(mapped);
+        buffer.unmap();
+        Ok(())
     }
 }
 

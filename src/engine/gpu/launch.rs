@@ -4,11 +4,8 @@
 //! names up in the reflected shader, and a test that needs no GPU does so for
 //! every operator.
 
-use super::shaders::Param;
+use super::shaders::{MAX_WORKGROUPS_PER_DIMENSION, Param};
 use crate::engine::tensor::TensorId;
-
-/// Workgroups that every device runs along one dimension.
-const MOST_WORKGROUPS: usize = 65_535;
 
 /// One dispatch of a compute shader.
 #[derive(Clone, Debug)]
@@ -64,7 +61,7 @@ impl Extent {
     /// One workgroup for each of `count` rows, numbered as invocations are;
     /// the shader leaves out those past the last row.
     pub fn rows(count: usize) -> Self {
-        let along_y = count.div_ceil(MOST_WORKGROUPS).max(1);
+        let along_y = count.div_ceil(MAX_WORKGROUPS_PER_DIMENSION as usize).max(1);
         Self::Workgroups([count.div_ceil(along_y), along_y, 1])
     }
 
@@ -72,7 +69,7 @@ impl Extent {
     /// continue along z: the shader numbers them y + z · num_workgroups.y and
     /// leaves out those past the end.
     pub fn grid(across: usize, down: usize) -> Self {
-        let along_z = down.div_ceil(MOST_WORKGROUPS).max(1);
+        let along_z = down.div_ceil(MAX_WORKGROUPS_PER_DIMENSION as usize).max(1);
         Self::Workgroups([across, down.div_ceil(along_z), along_z])
     }
 }

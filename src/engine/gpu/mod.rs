@@ -1,5 +1,13 @@
 //! The GPU executor: recordings on any adapter that wgpu reaches.
 
 pub mod adapter;
+mod executor;
 pub mod launch;
+pub mod layout;
+mod pipelines;
 pub mod shaders;
+mod submit;
+mod timing;
+
+pub use executor::GpuExecutor;
+pub use pipelines::ShaderMode;

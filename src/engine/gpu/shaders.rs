@@ -21,7 +21,32 @@ macro_rules! embedded {
 
 /// Every shader: the stem of its file and its text. A test compares the table
 /// with the folder.
-pub const SOURCES: &[(&str, &str)] = embedded!["add", "attention", "attention_terms", "matmul"];
+pub const SOURCES: &[(&str, &str)] = embedded![
+    "accumulate",
+    "activation",
+    "add",
+    "add_noise",
+    "attention",
+    "attention_terms",
+    "baseline",
+    "blend",
+    "cache_append",
+    "cached_attention",
+    "candidates",
+    "depthwise",
+    "embedding",
+    "glu",
+    "layer_norm",
+    "log_softmax",
+    "matmul",
+    "reduce",
+    "scatter_rows",
+    "spread",
+    "sum_batch",
+    "token_log_prob",
+    "token_seed",
+    "unfold",
+];
 
 static LOADED: [OnceLock<Shader>; SOURCES.len()] = [const { OnceLock::new() }; SOURCES.len()];
 
@@ -633,7 +658,7 @@ mod tests {
             ]
         );
         let scale = add.params.last().unwrap();
-        assert_eq!((&*scale.name, scale.offset, scale.size), ("scale_a", 16, 4));
+        assert_eq!((&*scale.name, scale.offset, scale.size), ("scale_b", 20, 4));
         assert_eq!(scale.scalar, ScalarType::F32);
         assert_eq!(add.binding("a").unwrap().slot, 1);
         assert!(add.binding("c").is_none());
@@ -650,6 +675,7 @@ mod tests {
             ("lead_b", Param::U32(1)),
             ("inner", Param::U32(3)),
             ("lead_a", Param::U32(2)),
+            ("scale_b", Param::F32(-1.5)),
         ];
         let bytes = add.pack_params(&values).unwrap();
         assert_eq!(bytes.len(), 32);
@@ -657,7 +683,8 @@ mod tests {
             .chunks(4)
             .map(|word| u32::from_le_bytes(word.try_into().unwrap()))
             .collect();
-        assert_eq!(words, [7, 3, 2, 1, 0.5f32.to_bits(), 0, 0, 0]);
+        let scales = [0.5f32.to_bits(), (-1.5f32).to_bits()];
+        assert_eq!(words, [7, 3, 2, 1, scales[0], scales[1], 0, 0]);
 
         let fail = |values: &[_]| add.pack_params(values).unwrap_err().to_string();
         assert_eq!(fail(&values[1..]), "add: Params.scale_a is missing");

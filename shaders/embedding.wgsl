@@ -1,0 +1,42 @@
+// y[n, i] = scale * table[ids[n, i]] + positions[start + i], where start is the
+// scalar STEP if FROM_STEP, else 0.
+
+struct Params {
+    count: u32,  // N·I·D: elements of y
+    tokens: u32, // I: tokens of a row
+    cols: u32,   // D
+    scale: f32,  // factor of the table, no unit
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> ids: array<u32>; // ids: (N, I), below V
+@group(0) @binding(2) var<storage, read> table: array<f32>; // table: (V, D)
+@group(0) @binding(3) var<storage, read> positions: array<f32>; // positions: (P, D)
+@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (N, I, D)
+
+// Whether positions count from the scalar STEP
+override FROM_STEP: bool;
+
+const WORKGROUP: u32 = 64u;
+const STEP: u32 = 2u;
+
+@compute @workgroup_size(WORKGROUP)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = (group.x + group.y * groups.x) * WORKGROUP + lane;
+    if i >= params.count {
+        return;
+    }
+    let row = i / params.cols;
+    let c = i % params.cols;
+    var place = row % params.tokens;
+    if FROM_STEP {
+        place += scalars[STEP];
+    }
+    let entry = table[ids[row] * params.cols + c];
+    y[i] = params.scale * entry + positions[place * params.cols + c];
+}

@@ -1,0 +1,78 @@
+// dlogits[n] = onehot(labels[token]) - softmax(logits[n % B, positions[token]]).
+// Lead row n = k·B + b belongs to token FIRST_TOKEN (a scalar) + k; past the
+// last one the last is repeated. One workgroup for each lead row.
+
+struct Params {
+    lead: u32,   // K·B: rows of dlogits
+    batch: u32,  // B
+    rows: u32,   // I: positions of the decoder
+    cols: u32,   // V
+    tokens: u32, // tokens in all
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> logits: array<f32>; // logits: (B, I, V)
+@group(0) @binding(2) var<storage, read> positions: array<u32>; // positions: (tokens), below I
+@group(0) @binding(3) var<storage, read> labels: array<u32>; // labels: (tokens), below V
+@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(5) var<storage, read_write> dlogits: array<f32>; // dlogits: (K·B, 1, V)
+
+const WORKGROUP: u32 = 256u;
+const FIRST_TOKEN: u32 = 1u;
+
+var<workgroup> lanes: array<f32, WORKGROUP>;
+
+fn workgroup_max(lane: u32, value: f32) -> f32 {
+    workgroupBarrier();
+    lanes[lane] = value;
+    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
+        workgroupBarrier();
+        if lane < reach {
+            lanes[lane] = max(lanes[lane], lanes[lane + reach]);
+        }
+    }
+    workgroupBarrier();
+    return lanes[0];
+}
+
+fn workgroup_sum(lane: u32, value: f32) -> f32 {
+    workgroupBarrier();
+    lanes[lane] = value;
+    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
+        workgroupBarrier();
+        if lane < reach {
+            lanes[lane] += lanes[lane + reach];
+        }
+    }
+    workgroupBarrier();
+    return lanes[0];
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let n = group.x + group.y * groups.x;
+    if n >= params.lead {
+        return;
+    }
+    let token = min(scalars[FIRST_TOKEN] + n / params.batch, params.tokens - 1u);
+    let begin = (n % params.batch * params.rows + positions[token]) * params.cols;
+    var own = -1e30;
+    for (var c = lane; c < params.cols; c += WORKGROUP) {
+        own = max(own, logits[begin + c]);
+    }
+    let most = workgroup_max(lane, own);
+    own = 0.0;
+    for (var c = lane; c < params.cols; c += WORKGROUP) {
+        own += exp(max(logits[begin + c] - most, -80.0));
+    }
+    let sum = workgroup_sum(lane, own);
+    let label = labels[token];
+    for (var c = lane; c < params.cols; c += WORKGROUP) {
+        let probability = exp(max(logits[begin + c] - most, -80.0)) / sum;
+        dlogits[n * params.cols + c] = select(0.0, 1.0, c == label) - probability;
+    }
+}

@@ -1,0 +1,368 @@
+//! `sonograd explain`: which sound each token came from.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use super::progress;
+use super::{LoadedModel, ModelArgs, Outcome, Precision, print};
+use crate::engine::executor::Executor;
+use crate::explain::explanation::Explanation;
+use crate::explain::passes::Site;
+use crate::explain::spes::{Progress, SpesOptions, Stop};
+use crate::explain::{ExplainOptions, Explained, Method, Subject, explain, output};
+use crate::generate::{GenerationOptions, generate};
+use crate::ops::BaselineKind;
+use crate::report::html::{NamedTensor, render};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// Show which sound each token came from.
+///
+/// Writes a folder with maps.safetensors, explanation.json and report.html.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  sonograd explain samples/*.wav --method attention,\
+                        integrated-gradients --out explained"
+)]
+pub(super) struct ExplainArgs {
+    /// Sound file (WAV)
+    #[arg(value_name = "AUDIO")]
+    audio: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Explain this text instead of what the model hears
+    #[arg(long)]
+    text: Option<String>,
+    /// Language to write, for models with language tags
+    #[arg(long, value_name = "L")]
+    language: Option<String>,
+    /// Hypotheses kept in the search; 1 is greedy [default: the model's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    beam: Option<u16>,
+    /// Explain these tokens only, counted from 0
+    #[arg(long, value_name = "I,J,...", value_delimiter = ',')]
+    tokens: Vec<usize>,
+    /// How to explain
+    #[arg(
+        long,
+        value_enum,
+        value_name = "M,M,...",
+        value_delimiter = ',',
+        default_values_t = [MethodName::Attention, MethodName::Gradient]
+    )]
+    method: Vec<MethodName>,
+    /// Where gradients are taken and masks put; tokens are for spes only
+    #[arg(
+        long,
+        value_enum,
+        value_name = "SITE,...",
+        value_delimiter = ',',
+        default_values_t = [SiteName::Input, SiteName::Encoder]
+    )]
+    at: Vec<SiteName>,
+    /// Steps of integrated gradients
+    #[arg(long, value_name = "N", default_value_t = 32,
+        value_parser = clap::value_parser!(u32).range(1..=4096))]
+    steps: u32,
+    /// Noisy copies of SmoothGrad
+    #[arg(long, value_name = "N", default_value_t = 32,
+        value_parser = clap::value_parser!(u32).range(1..=65536))]
+    samples: u32,
+    /// SmoothGrad's noise as a share of the input's range
+    #[arg(long, value_name = "X", default_value_t = 0.1, value_parser = share)]
+    noise: f32,
+    /// SPES: score exactly this many masks (19998 is the published number)
+    #[arg(long, value_name = "N", conflicts_with = "reliability",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    masks: Option<u32>,
+    /// SPES: stop when the map pooled to encoder frames is this reliable, after 20000 masks at
+    /// the latest
+    #[arg(long, value_name = "R", default_value_t = 0.9, value_parser = fraction)]
+    reliability: f64,
+    /// SPES: share of segments that a mask hides [default: 0.5, at tokens 0.4]
+    #[arg(long, value_name = "P", value_parser = fraction)]
+    mask_probability: Option<f64>,
+    /// SPES: superpixels for 500 frames, one segmentation each
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_values_t = [2000, 2500, 3000],
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    segments: Vec<u32>,
+    /// SPES: standard deviation of the smoothing before segmentation, in pixels
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    sigma: f64,
+    /// SPES: masks scored at once [default: by memory]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: Option<u32>,
+    /// What stands for no sound
+    #[arg(long, value_enum, default_value_t)]
+    baseline: BaselineName,
+    /// Memory a pass may take beside the weights, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    memory: u32,
+    /// Arithmetic
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Folder to write [default: the file's name with .explained]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Add counters and times to explanation.json
+    #[arg(long)]
+    profile: bool,
+    /// Print explanation.json and nothing else
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum MethodName {
+    Attention,
+    Gradient,
+    InputXGradient,
+    IntegratedGradients,
+    #[value(name = "smoothgrad")]
+    SmoothGrad,
+    Spes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SiteName {
+    Input,
+    Encoder,
+    Tokens,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum BaselineName {
+    /// Zero: the mean of features normalised by utterance
+    #[default]
+    Zero,
+    /// Every column's mean over time
+    Mean,
+    /// Every column's minimum over time
+    Min,
+}
+
+/// A number strictly between 0 and 1.
+fn fraction(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x < 1.0 => Ok(x),
+        _ => Err("a number between 0 and 1 is wanted".into()),
+    }
+}
+
+/// A positive share.
+fn share(text: &str) -> std::result::Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(x) if x > 0.0 && x.is_finite() => Ok(x),
+        _ => Err("a number above 0 is wanted".into()),
+    }
+}
+
+impl ExplainArgs {
+    fn options(&self) -> ExplainOptions {
+        let mut methods: Vec<Method> = Vec::new();
+        for method in &self.method {
+            let method = match method {
+                MethodName::Attention => Method::Attention,
+                MethodName::Gradient => Method::Gradient,
+                MethodName::InputXGradient => Method::InputXGradient,
+                MethodName::IntegratedGradients => Method::IntegratedGradients,
+                MethodName::SmoothGrad => Method::SmoothGrad,
+                MethodName::Spes => Method::Spes,
+            };
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+        let mut sites: Vec<Site> = Vec::new();
+        for site in &self.at {
+            let site = match site {
+                SiteName::Input => Site::Input,
+                SiteName::Encoder => Site::Encoder,
+                SiteName::Tokens => Site::Tokens,
+            };
+            if !sites.contains(&site) {
+                sites.push(site);
+            }
+        }
+        ExplainOptions {
+            methods,
+            sites,
+            steps: self.steps as usize,
+            samples: self.samples as usize,
+            noise: self.noise,
+            baseline: match self.baseline {
+                BaselineName::Zero => BaselineKind::Zero,
+                BaselineName::Mean => BaselineKind::Mean,
+                BaselineName::Min => BaselineKind::Min,
+            },
+            memory: (self.memory as usize) << 20,
+            seed: self.seed,
+            tokens: self.tokens.clone(),
+            spes: SpesOptions {
+                stop: match self.masks {
+                    Some(masks) => Stop::Masks(masks as usize),
+                    None => Stop::Reliability(self.reliability),
+                },
+                probability: self.mask_probability,
+                segments: self.segments.iter().map(|&n| n as usize).collect(),
+                sigma: self.sigma,
+                batch: self.batch.map(|batch| batch as usize),
+                ..SpesOptions::default()
+            },
+        }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| {
+            let stem = self.audio.file_stem().unwrap_or_default();
+            let mut name = stem.to_os_string();
+            name.push(".explained");
+            PathBuf::from(name)
+        })
+    }
+}
+
+/// Seconds by stage.
+struct Stages {
+    last: Instant,
+    seconds: Map<String, Value>,
+}
+
+impl Stages {
+    fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            seconds: Map::new(),
+        }
+    }
+
+    fn end(&mut self, stage: &str) {
+        let seconds = self.last.elapsed().as_secs_f64();
+        self.seconds.insert(stage.into(), json!(seconds));
+        self.last = Instant::now();
+    }
+}
+
+pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
+    let mut stages = Stages::new();
+    let out = args.out();
+    output::check(&out)?;
+    let loaded = args.model.load()?;
+    let tokenizer = loaded.tokenizer()?;
+    stages.end("load");
+    let (waveform, features) = loaded.listen(&args.audio)?;
+    stages.end("front_end");
+    let language = args.language.as_deref();
+    let beams = args.beam.map(usize::from);
+    let generation = GenerationOptions::new(&loaded.model, &tokenizer, language, beams)?;
+    // A text that cannot be explained is refused before a device is started.
+    let given = args.text.as_ref();
+    let given = given.map(|text| given_tokens(&loaded, &tokenizer, text));
+    let given = given.transpose()?;
+    let mut executor = args
+        .model
+        .executor(&loaded.model.weights, args.precision, args.profile)?;
+    stages.end("device");
+
+    let mut prompt = generation.prompt.clone();
+    let tokens = match given {
+        Some(tokens) => tokens,
+        None => {
+            let generated = generate(executor.as_mut(), &loaded.model, &features, &generation)?;
+            if generated.truncated {
+                eprintln!("warning: the length limit cut the transcript short");
+            }
+            generated.tokens[generation.forced.len()..].to_vec()
+        }
+    };
+    // Forced tokens, such as a language tag, are given and not explained.
+    prompt.extend(&generation.forced);
+    stages.end("generate");
+
+    let file = args.audio.file_name().unwrap_or_default();
+    let subject = Subject {
+        file: file.to_string_lossy().into_owned(),
+        seconds: waveform.seconds(),
+        features: &features,
+        prompt: &prompt,
+        tokens: &tokens,
+    };
+    // Only masks can be cut short: whoever computes none keeps Ctrl-C as it is.
+    let mut progress: Box<dyn FnMut(Progress) -> bool> = if args.method.contains(&MethodName::Spes)
+    {
+        Box::new(progress::reporter())
+    } else {
+        Box::new(|_| true)
+    };
+    let mut explained = explain(
+        executor.as_mut(),
+        &loaded.model,
+        &tokenizer,
+        &subject,
+        &args.options(),
+        progress.as_mut(),
+    )?;
+    stages.end("explain");
+    if args.profile {
+        let profile = profile(executor.as_ref(), stages.seconds);
+        explained.explanation.profile = Some(profile?);
+    }
+    output::write(&out, &explained, &page(&explained))?;
+    if args.json {
+        let json = serde_json::to_string_pretty(&explained.explanation);
+        print(&json.map_err(|problem| Error::file("JSON", problem))?)?;
+    } else {
+        print(&summary(&explained.explanation, &out))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Tokens of a given text and the end of sentence.
+fn given_tokens(loaded: &LoadedModel, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    if text.trim().is_empty() {
+        return Err(Error::Input(format!("--text {text:?} has no tokens")));
+    }
+    let mut tokens = tokenizer.encode(text)?;
+    tokens.push(loaded.model.tokens.end);
+    Ok(tokens)
+}
+
+fn profile(executor: &dyn Executor, seconds: Map<String, Value>) -> Result<Value> {
+    let profile = serde_json::to_value(executor.profile());
+    let mut profile = profile.map_err(|problem| Error::file("profile", problem))?;
+    profile["stage_seconds"] = Value::Object(seconds);
+    Ok(profile)
+}
+
+fn page(explained: &Explained) -> String {
+    let tensors: Vec<NamedTensor> = explained
+        .maps
+        .iter()
+        .map(|map| NamedTensor {
+            name: &map.name,
+            shape: &map.shape,
+            data: &map.data,
+        })
+        .collect();
+    render(&explained.explanation, &tensors)
+}
+
+/// What a person wants to see at once: the words and when they were said.
+fn summary(explanation: &Explanation, out: &Path) -> String {
+    let mut text = format!("{}\n", explanation.text);
+    for word in &explanation.words {
+        text += &format!(
+            "{:>8.2} s {:>6.2} s  {}\n",
+            word.start_seconds, word.end_seconds, word.text
+        );
+    }
+    let page = out.join(output::REPORT);
+    text + &format!("open {} in a browser", page.display())
+}

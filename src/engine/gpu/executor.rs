@@ -1,0 +1,577 @@
+//! The executor itself: memory, plans, and what goes to and from the device.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::adapter::Device;
+use super::layout::{
+    Bound, Layout, Limits, Place, SMALLEST_BUFFER, Step, bytes_of, describe_persistent,
+};
+use super::pipelines::{Pipelines, ShaderMode};
+use super::submit::{Dispatch, Pace, Submitter};
+use super::timing::{MOST_DISPATCHES, Timer};
+use crate::engine::executor::{Executor, PlanId};
+use crate::engine::profile::{Profile, ReadPurpose};
+use crate::engine::recording::{Recording, Source};
+use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
+use crate::engine::weights::WeightTable;
+use crate::{Error, Result};
+
+/// Bytes of weights that may wait in transfer buffers.
+const MOST_IN_TRANSFER: usize = 1 << 28;
+
+/// Bytes of the transfer buffer for reads that is kept between them.
+const KEPT_FOR_READS: usize = 1 << 24;
+
+/// What persistent tensors, blocks and constants are used for.
+const TENSOR: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_SRC)
+    .union(wgpu::BufferUsages::COPY_DST);
+
+/// Runs recordings on a GPU, in f32.
+pub struct GpuExecutor {
+    device: Arc<Device>,
+    limits: Limits,
+    pipelines: Pipelines,
+    submitter: Submitter,
+    weights: Vec<wgpu::Buffer>,
+    persistent: Vec<Option<Persistent>>,
+    plans: Vec<Option<Plan>>,
+    /// Shared by all plans: the queue keeps its writes and runs in order.
+    scalars: wgpu::Buffer,
+    scalars_now: Option<Scalars>,
+    absent: Vec<wgpu::Buffer>,
+    for_reads: Option<wgpu::Buffer>,
+    /// Names of the kernels that the dispatches of all plans count under.
+    kernels: Vec<String>,
+    timer: Option<Timer>,
+    profiling: bool,
+    profile: Profile,
+    bytes: usize,
+}
+
+struct Persistent {
+    kind: Kind,
+    shape: Shape,
+    buffer: wgpu::Buffer,
+}
+
+/// A recording with its memory, which its bind groups hold.
+struct Plan {
+    stages: Vec<Stage>,
+    bytes: usize,
+}
+
+struct Stage {
+    dispatches: Vec<Dispatch>,
+    pace: Pace,
+}
+
+impl GpuExecutor {
+    /// An executor over a model's weights; with `profiling`, every dispatch is
+    /// timed where the device can, else every stage.
+    ///
+    /// # Errors
+    /// If the device has not the memory or cannot bind a weight whole.
+    pub fn new(device: Arc<Device>, weights: &WeightTable, profiling: bool) -> Result<Self> {
+        Self::with_mode(device, weights, profiling, ShaderMode::default())
+    }
+
+    /// The same with a choice of what the driver checks.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn with_mode(
+        device: Arc<Device>,
+        weights: &WeightTable,
+        profiling: bool,
+        mode: ShaderMode,
+    ) -> Result<Self> {
+        let raw = device.raw.limits();
+        let limits = Limits {
+            binding: usize_of(device.info.max_storage_buffer_binding_size),
+            buffer: usize_of(device.info.max_buffer_size),
+            uniform_alignment: raw.min_uniform_buffer_offset_alignment as usize,
+        };
+        let sizes = weights.iter();
+        let sizes = sizes.map(|weight| bytes_of(Shape::new(1, weight.rows, weight.cols)));
+        let sizes: Vec<usize> = sizes.collect();
+        for (weight, &bytes) in weights.iter().zip(&sizes) {
+            limits.check(bytes, || {
+                format!("weight {} ({}, {})", weight.name, weight.rows, weight.cols)
+            })?;
+        }
+        let timer = match profiling {
+            true => Timer::new(&device)?,
+            false => None,
+        };
+        let scalars_bytes = size_of::<Scalars>();
+        let (scalars, buffers) = device.guarded("weights", |raw| {
+            let weights = weights.iter().zip(&sizes);
+            let weights = weights.map(|(weight, &bytes)| buffer(raw, &weight.name, bytes, TENSOR));
+            (
+                buffer(raw, "scalars", scalars_bytes, TENSOR),
+                weights.collect::<Vec<_>>(),
+            )
+        })?;
+        let mut in_transfer = 0;
+        for (weight, buffer) in weights.iter().zip(&buffers) {
+            let mut offset = 0;
+            for data in weight.data.chunks(MOST_IN_TRANSFER / size_of::<f32>() / 4) {
+                write(&device, buffer, offset, bytemuck::cast_slice(data));
+                offset += size_of_val(data) as u64;
+                in_transfer += size_of_val(data);
+                if in_transfer >= MOST_IN_TRANSFER {
+                    device.queue.submit([]);
+                    device.wait()?;
+                    in_transfer = 0;
+                }
+            }
+        }
+        device.check()?;
+        let timing = timer.as_ref().map_or(0, Timer::bytes);
+        let mut executor = Self {
+            device,
+            limits,
+            pipelines: Pipelines::new(mode),
+            submitter: Submitter::default(),
+            weights: buffers,
+            persistent: Vec::new(),
+            plans: Vec::new(),
+            scalars,
+            scalars_now: None,
+            absent: Vec::new(),
+            for_reads: None,
+            kernels: Vec::new(),
+            timer,
+            profiling,
+            profile: Profile::default(),
+            bytes: 0,
+        };
+        executor.grow(sizes.iter().sum::<usize>() + scalars_bytes + timing);
+        Ok(executor)
+    }
+
+    /// Bytes of all buffers held now.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        let peak = &mut self.profile.peak_memory_bytes;
+        *peak = (*peak).max(self.bytes as u64);
+    }
+
+    /// Makes buffers; where there is no memory for them, once more after the
+    /// device has finished with what was given back meanwhile.
+    fn make<T>(&self, what: &str, make: impl Fn(&wgpu::Device) -> T) -> Result<T> {
+        self.device.guarded(what, &make).or_else(|_| {
+            self.device.wait()?;
+            self.device.guarded(what, &make)
+        })
+    }
+
+    fn persistent(&self, id: PersistentId) -> Result<&Persistent> {
+        let found = self.persistent.get(id.0 as usize);
+        found
+            .and_then(Option::as_ref)
+            .ok_or_else(|| Error::Device(format!("persistent tensor {} is not allocated", id.0)))
+    }
+
+    fn write_persistent(&mut self, id: PersistentId, kind: Kind, values: &[u8]) -> Result<()> {
+        let own = self.persistent(id)?;
+        if own.kind != kind || own.shape.len() * 4 != values.len() {
+            return Err(Error::Device(format!(
+                "{} values do not fill {}",
+                values.len() / 4,
+                describe_persistent(own.kind, own.shape)
+            )));
+        }
+        write(&self.device, &own.buffer, 0, values);
+        self.profile.count_upload(values.len());
+        self.device.check()
+    }
+
+    fn set_scalars(&mut self, scalars: Scalars) {
+        if self.scalars_now != Some(scalars) {
+            write(
+                &self.device,
+                &self.scalars,
+                0,
+                bytemuck::cast_slice(&scalars),
+            );
+            self.profile.count_upload(size_of::<Scalars>());
+            self.scalars_now = Some(scalars);
+        }
+    }
+
+    /// The dispatches of all steps, with their bind groups.
+    fn bind(&mut self, steps: &[Step], memory: &Memory) -> Result<Vec<Dispatch>> {
+        let resource = |bound: Bound| -> wgpu::BindingResource {
+            let (buffer, offset, bytes) = match bound {
+                Bound::Params { offset, bytes } => {
+                    let params = memory.params.as_ref();
+                    (params.expect("some step has Params"), offset, bytes)
+                }
+                Bound::Scalars => (&self.scalars, 0, size_of::<Scalars>()),
+                Bound::Absent(index) => return self.absent[index].as_entire_binding(),
+                Bound::Tensor { place, bytes } => {
+                    let buffer = match place {
+                        Place::Weight(id) => &self.weights[id.0 as usize],
+                        Place::Constant(index) => &memory.constants[index],
+                        Place::Block(index) => &memory.blocks[index],
+                        Place::Persistent(id) => {
+                            let own = self.persistent[id.0 as usize].as_ref();
+                            &own.expect("the plan's tensors were checked").buffer
+                        }
+                        Place::Nowhere => unreachable!("the layout refuses it"),
+                    };
+                    (buffer, 0, bytes)
+                }
+            };
+            wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer,
+                offset: offset as u64,
+                size: wgpu::BufferSize::new(bytes as u64),
+            })
+        };
+        let groups = self.device.guarded("bind groups", |raw| {
+            let groups = steps.iter().map(|step| {
+                let entries: Vec<_> = step
+                    .bindings
+                    .iter()
+                    .map(|&(binding, bound)| wgpu::BindGroupEntry {
+                        binding,
+                        resource: resource(bound),
+                    })
+                    .collect();
+                raw.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(step.shader.stem),
+                    layout: &self.pipelines.get(step).layout,
+                    entries: &entries,
+                })
+            });
+            groups.collect::<Vec<_>>()
+        })?;
+        let mut dispatches = Vec::with_capacity(steps.len());
+        for (step, group) in steps.iter().zip(groups) {
+            let name = format!("{}.{}", step.shader.stem, step.entry.name);
+            let known = self.kernels.iter().position(|kernel| *kernel == name);
+            let kernel = known.unwrap_or_else(|| {
+                self.kernels.push(name);
+                self.kernels.len() - 1
+            });
+            dispatches.push(Dispatch {
+                kernel,
+                pipeline: self.pipelines.get(step).raw.clone(),
+                group,
+                workgroups: step.workgroups,
+            });
+        }
+        Ok(dispatches)
+    }
+
+    /// The plan's own buffers, filled.
+    fn memory(&self, recording: &Recording, layout: &Layout) -> Result<Memory> {
+        let memory = self.make("memory of a plan", |raw| {
+            let blocks = layout.blocks.iter();
+            let constants = layout.constants.iter();
+            let params = layout.params.len();
+            Memory {
+                blocks: blocks
+                    .map(|&size| buffer(raw, "block", size, TENSOR))
+                    .collect(),
+                constants: constants
+                    .map(|&id| buffer(raw, "constant", bytes_of(recording.shape(id)), TENSOR))
+                    .collect(),
+                params: (params > 0).then(|| {
+                    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+                    buffer(raw, "params", params, usage)
+                }),
+            }
+        })?;
+        for (&id, buffer) in layout.constants.iter().zip(&memory.constants) {
+            if let Source::Constant(values) = &recording.info(id).source {
+                write(&self.device, buffer, 0, bytemuck::cast_slice(values));
+            }
+        }
+        if let Some(params) = &memory.params {
+            write(&self.device, params, 0, &layout.params);
+        }
+        Ok(memory)
+    }
+
+    fn run_stage(&mut self, number: Option<usize>, stage: &Stage) -> Result<()> {
+        let Stage { dispatches, pace } = stage;
+        self.profile.dispatches += dispatches.len() as u64;
+        if !self.profiling {
+            self.profile.submissions += self.submitter.run(&self.device, dispatches, pace)?;
+            return Ok(());
+        }
+        self.submitter.drain(&self.device)?;
+        let Some(timer) = &self.timer else {
+            let begin = Instant::now();
+            self.profile.submissions += self.submitter.run(&self.device, dispatches, pace)?;
+            self.submitter.drain(&self.device)?;
+            let name = number.map_or("once".into(), |number| format!("stage {number}"));
+            let seconds = self.profile.kernel_seconds.entry(name).or_default();
+            *seconds += begin.elapsed().as_secs_f64();
+            return Ok(());
+        };
+        let mut rest = &dispatches[..];
+        while !rest.is_empty() {
+            let count = pace.dispatches().min(MOST_DISPATCHES).min(rest.len());
+            let (now, later) = rest.split_at(count);
+            rest = later;
+            let seconds = &mut self.profile.kernel_seconds;
+            let sum = timer.run(&self.device, now, &self.kernels, seconds)?;
+            self.profile.submissions += 1;
+            pace.learn(count, sum, true);
+        }
+        self.device.check()
+    }
+}
+
+/// Buffers that are a plan's own; bind groups keep them when this is gone.
+struct Memory {
+    blocks: Vec<wgpu::Buffer>,
+    constants: Vec<wgpu::Buffer>,
+    params: Option<wgpu::Buffer>,
+}
+
+fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn buffer(
+    raw: &wgpu::Device,
+    label: &str,
+    bytes: usize,
+    usage: wgpu::BufferUsages,
+) -> wgpu::Buffer {
+    raw.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size: bytes as u64,
+        usage,
+        mapped_at_creation: false,
+    })
+}
+
+fn write(device: &Device, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        device.queue.write_buffer(buffer, offset, bytes);
+    }
+}
+
+/// A free place in a table, made if there is none.
+fn vacancy<T>(table: &mut Vec<Option<T>>) -> usize {
+    let free = table.iter().position(Option::is_none);
+    free.unwrap_or_else(|| {
+        table.push(None);
+        table.len() - 1
+    })
+}
+
+impl Executor for GpuExecutor {
+    fn name(&self) -> String {
+        self.device.info.to_string()
+    }
+
+    fn kind(&self) -> &'static str {
+        "gpu"
+    }
+
+    fn precision(&self) -> &'static str {
+        "f32"
+    }
+
+    fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {
+        let bytes = bytes_of(shape);
+        let name = || describe_persistent(kind, shape);
+        self.limits.check(bytes, name)?;
+        // wgpu clears a buffer before its first use.
+        let buffer = self.make(&name(), |raw| buffer(raw, "persistent", bytes, TENSOR))?;
+        self.grow(bytes);
+        let index = vacancy(&mut self.persistent);
+        self.persistent[index] = Some(Persistent {
+            kind,
+            shape,
+            buffer,
+        });
+        Ok(PersistentId(index as u32))
+    }
+
+    fn free(&mut self, id: PersistentId) {
+        if let Some(own) = self.persistent[id.0 as usize].take() {
+            self.bytes -= bytes_of(own.shape);
+        }
+    }
+
+    fn upload(&mut self, id: PersistentId, values: &[f32]) -> Result<()> {
+        self.write_persistent(id, Kind::Real, bytemuck::cast_slice(values))
+    }
+
+    fn upload_indices(&mut self, id: PersistentId, values: &[u32]) -> Result<()> {
+        self.write_persistent(id, Kind::Index, bytemuck::cast_slice(values))
+    }
+
+    fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
+        let layout = Layout::new(&recording, self.limits.uniform_alignment)?;
+        layout.check(&recording, self.limits)?;
+        for (tensor, id) in layout.persistent() {
+            let (own, info) = (self.persistent(id)?, recording.info(tensor));
+            if own.kind != info.kind || own.shape.len() != info.shape.len() {
+                return Err(Error::Device(format!(
+                    "the recording takes {} for {}",
+                    describe_persistent(own.kind, own.shape),
+                    describe_persistent(info.kind, info.shape)
+                )));
+            }
+        }
+        let steps = || layout.once.iter().chain(layout.stages.iter().flatten());
+        self.pipelines.compile(&self.device, steps())?;
+        let absent = steps().map(Step::absent).max().unwrap_or(0);
+        while self.absent.len() < absent {
+            let bytes = SMALLEST_BUFFER;
+            let made = self.make("a stand-in", |raw| buffer(raw, "absent", bytes, TENSOR))?;
+            self.absent.push(made);
+            self.grow(bytes);
+        }
+
+        let memory = self.memory(&recording, &layout)?;
+        let once = Stage {
+            dispatches: self.bind(&layout.once, &memory)?,
+            pace: Pace::default(),
+        };
+        let mut stages = Vec::new();
+        for steps in &layout.stages {
+            stages.push(Stage {
+                dispatches: self.bind(steps, &memory)?,
+                pace: Pace::default(),
+            });
+        }
+        let bytes = layout.bytes(&recording);
+        self.grow(bytes);
+        if let Err(error) = self.run_stage(None, &once) {
+            self.bytes -= bytes;
+            return Err(error);
+        }
+        let index = vacancy(&mut self.plans);
+        self.plans[index] = Some(Plan { stages, bytes });
+        Ok(PlanId(index as u32))
+    }
+
+    fn estimate(&self, recording: &Recording) -> usize {
+        // What cannot be laid out never fits; `prepare` says why.
+        Layout::new(recording, self.limits.uniform_alignment)
+            .map_or(usize::MAX, |layout| layout.bytes(recording))
+    }
+
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+        self.set_scalars(scalars);
+        let index = plan.0 as usize;
+        let plan = self.plans[index].take();
+        let plan = plan.expect("a released plan is not run");
+        let done = self.run_stage(Some(stage), &plan.stages[stage]);
+        self.plans[index] = Some(plan);
+        done
+    }
+
+    fn release(&mut self, plan: PlanId) {
+        if let Some(plan) = self.plans[plan.0 as usize].take() {
+            self.bytes -= plan.bytes;
+        }
+    }
+
+    fn read(&mut self, ids: &[PersistentId], purpose: ReadPurpose) -> Result<Vec<Vec<f32>>> {
+        let mut sizes = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let own = self.persistent(id)?;
+            if own.kind != Kind::Real {
+                let name = describe_persistent(own.kind, own.shape);
+                return Err(Error::Device(format!("{name} do not hold real numbers")));
+            }
+            sizes.push(own.shape.len() * 4);
+        }
+        let mut values = Vec::with_capacity(ids.len());
+        let mut first = 0;
+        while first < ids.len() {
+            // All of them, unless they are more than one buffer can hold.
+            let mut total = 0;
+            let fitting = sizes[first..].iter().take_while(|&&size| {
+                total += size;
+                total <= self.limits.buffer
+            });
+            let group = first..first + fitting.count().max(1);
+            first = group.end;
+            let bytes: usize = sizes[group.clone()].iter().sum();
+            self.read_group(&ids[group.clone()], &sizes[group], bytes, &mut values)?;
+            self.profile.count_read(purpose, bytes);
+        }
+        Ok(values)
+    }
+
+    fn profile(&self) -> Profile {
+        self.profile.clone()
+    }
+}
+
+impl GpuExecutor {
+    /// One transfer: copies, a submission and a map.
+    fn read_group(
+        &mut self,
+        ids: &[PersistentId],
+        sizes: &[usize],
+        bytes: usize,
+        values: &mut Vec<Vec<f32>>,
+    ) -> Result<()> {
+        if bytes == 0 {
+            values.extend(sizes.iter().map(|_| Vec::new()));
+            return Ok(());
+        }
+        let kept = self.for_reads.take();
+        let kept_bytes = kept.as_ref().map_or(0, |kept| kept.size() as usize);
+        let staging = match kept {
+            Some(kept) if kept_bytes >= bytes => kept,
+            _ => {
+                self.bytes -= kept_bytes;
+                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+                let size = match bytes.next_power_of_two() {
+                    size if size <= KEPT_FOR_READS => size,
+                    _ => bytes,
+                };
+                let made = self.make("a read", |raw| buffer(raw, "read", size, usage))?;
+                self.grow(size);
+                made
+            }
+        };
+        let mut encoder = self.device.raw.create_command_encoder(&Default::default());
+        let mut offset = 0;
+        for (&id, &size) in ids.iter().zip(sizes).filter(|(_, size)| **size > 0) {
+            let own = &self.persistent(id)?.buffer;
+            encoder.copy_buffer_to_buffer(own, 0, &staging, offset, size as u64);
+            offset += size as u64;
+        }
+        self.device.queue.submit([encoder.finish()]);
+        self.profile.submissions += 1;
+        self.submitter.drain(&self.device)?;
+        self.device.read_mapped(&staging, bytes as u64, |view| {
+            let mut rest = view;
+            for &size in sizes {
+                let (own, later) = rest.split_at(size);
+                rest = later;
+                let mut row = vec![0.0f32; size / 4];
+                bytemuck::cast_slice_mut(&mut row).copy_from_slice(own);
+                values.push(row);
+            }
+        })?;
+        let size = staging.size() as usize;
+        if size <= KEPT_FOR_READS {
+            self.for_reads = Some(staging);
+        } else {
+            self.bytes -= size;
+        }
+        Ok(())
+    }
+}

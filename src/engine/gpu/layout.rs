@@ -1,0 +1,385 @@
+//! What a recording comes to on a GPU before anything is allocated: where
+//! every tensor lies, and every dispatch with what it binds.
+//!
+//! Nothing here needs a device, so launches are checked against their shaders
+//! wherever the tests run.
+
+use super::launch::{Binding, Extent, Launch};
+use super::shaders::{BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader};
+use crate::engine::recording::{Recording, Source};
+use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
+use crate::engine::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
+use crate::{Error, Result};
+
+/// No buffer is smaller: an empty one cannot be bound.
+pub const SMALLEST_BUFFER: usize = 16;
+
+/// What an adapter allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest range that a shader can bind, in bytes.
+    pub binding: usize,
+    /// Largest buffer, in bytes.
+    pub buffer: usize,
+    /// What the offset of a uniform in its buffer is a multiple of.
+    pub uniform_alignment: usize,
+}
+
+/// The buffer that holds a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nobody reads the tensor, so it has none.
+    Nowhere,
+    Weight(WeightId),
+    /// Index in [`Layout::constants`].
+    Constant(usize),
+    Persistent(PersistentId),
+    /// Index in [`Layout::blocks`].
+    Block(usize),
+}
+
+/// What one variable of a shader is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// A range of [`Layout::params`].
+    Params {
+        offset: usize,
+        bytes: usize,
+    },
+    /// The first `bytes` of a tensor's buffer.
+    Tensor {
+        place: Place,
+        bytes: usize,
+    },
+    Scalars,
+    /// A buffer that stands in for an operand that is not there, different
+    /// for every such operand of one dispatch.
+    Absent(usize),
+}
+
+/// One dispatch.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub shader: &'static Shader,
+    pub entry: &'static Entry,
+    pub overrides: Vec<(&'static str, f64)>,
+    pub workgroups: [u32; 3],
+    /// By slot.
+    pub bindings: Vec<(u32, Bound)>,
+}
+
+/// A recording laid out for a GPU.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// By tensor.
+    places: Vec<Place>,
+    /// Bytes of the buffers shared by computed tensors.
+    pub blocks: Vec<usize>,
+    pub constants: Vec<TensorId>,
+    /// The `Params` of all dispatches.
+    pub params: Vec<u8>,
+    /// Dispatches that run when the plan is made.
+    pub once: Vec<Step>,
+    pub stages: Vec<Vec<Step>>,
+}
+
+impl Step {
+    /// How many stand-ins it binds.
+    pub fn absent(&self) -> usize {
+        let bound = self.bindings.iter();
+        bound
+            .filter(|(_, bound)| matches!(bound, Bound::Absent(_)))
+            .count()
+    }
+}
+
+/// Bytes of the buffer of a tensor.
+pub fn bytes_of(shape: Shape) -> usize {
+    (shape.len() * 4).max(SMALLEST_BUFFER)
+}
+
+impl Layout {
+    /// Lays `recording` out; offsets of uniforms are multiples of `alignment`.
+    ///
+    /// # Errors
+    /// If an operator's launch does not fit its shader.
+    pub fn new(recording: &Recording, alignment: usize) -> Result<Self> {
+        let schedule = Schedule::new(recording);
+        let mut layout = Self::default();
+        layout.place(recording, &schedule);
+        layout.once = layout.steps(recording, &schedule, &schedule.once, alignment)?;
+        for stage in &schedule.stages {
+            let steps = layout.steps(recording, &schedule, stage, alignment)?;
+            layout.stages.push(steps);
+        }
+        Ok(layout)
+    }
+
+    /// Bytes of all buffers that a plan adds: blocks, constants and `Params`.
+    pub fn bytes(&self, recording: &Recording) -> usize {
+        let constants = self.constants.iter();
+        let constants = constants.map(|&id| bytes_of(recording.shape(id)));
+        self.blocks.iter().sum::<usize>() + constants.sum::<usize>() + self.params.len()
+    }
+
+    /// Persistent tensors that the dispatches bind.
+    pub fn persistent(&self) -> impl Iterator<Item = (TensorId, PersistentId)> {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(tensor, place)| match place {
+            Place::Persistent(id) => Some((TensorId(tensor as u32), *id)),
+            _ => None,
+        })
+    }
+
+    /// Compares the sizes of all buffers with what the adapter allows.
+    ///
+    /// # Errors
+    /// [`Error::Device`] naming the tensor, its size and the limit.
+    pub fn check(&self, recording: &Recording, limits: Limits) -> Result<()> {
+        for (tensor, place) in self.places.iter().enumerate() {
+            if *place != Place::Nowhere {
+                let id = TensorId(tensor as u32);
+                let bytes = bytes_of(recording.shape(id));
+                limits.check(bytes, || describe(recording, id))?;
+            }
+        }
+        if self.params.len() > limits.buffer {
+            return Err(Error::Device(format!(
+                "the parameters of {} dispatches take {} bytes where a buffer has at most {}",
+                self.stages.iter().map(Vec::len).sum::<usize>(),
+                self.params.len(),
+                limits.buffer
+            )));
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, recording: &Recording, schedule: &Schedule) {
+        self.places = vec![Place::Nowhere; recording.tensors().len()];
+        // Stages run one at a time, so their blocks are the same ones.
+        let lengths = schedule.stages.iter().map(Vec::len);
+        let starts: Vec<usize> = lengths
+            .scan(0, |end, length| {
+                let start = *end;
+                *end += length;
+                Some(start)
+            })
+            .collect();
+        let (mut shared, mut shared_tensors, mut always) = (Vec::new(), Vec::new(), Vec::new());
+        for (tensor, info) in recording.tensors().iter().enumerate() {
+            let place = &mut self.places[tensor];
+            if !schedule.live[tensor] {
+                continue;
+            }
+            match (&info.source, schedule.lifetimes[tensor]) {
+                (Source::Weight(id), _) => *place = Place::Weight(*id),
+                (Source::Constant(_), _) => {
+                    *place = Place::Constant(self.constants.len());
+                    self.constants.push(TensorId(tensor as u32));
+                }
+                (Source::Persistent(id), _) => *place = Place::Persistent(*id),
+                (Source::Computed, None) => {}
+                (Source::Computed, Some(Lifetime::Always)) => always.push(tensor),
+                (Source::Computed, Some(Lifetime::Within { stage, first, last })) => {
+                    shared.push(Demand {
+                        size: bytes_of(info.shape),
+                        first: starts[stage] + first,
+                        last: starts[stage] + last,
+                    });
+                    shared_tensors.push(tensor);
+                }
+            }
+        }
+        let blocks = assign_blocks(&shared);
+        for (tensor, block) in shared_tensors.into_iter().zip(blocks.block_of) {
+            self.places[tensor] = Place::Block(block);
+        }
+        self.blocks = blocks.sizes;
+        for tensor in always {
+            self.places[tensor] = Place::Block(self.blocks.len());
+            self.blocks
+                .push(bytes_of(recording.tensors()[tensor].shape));
+        }
+    }
+
+    fn steps(
+        &mut self,
+        recording: &Recording,
+        schedule: &Schedule,
+        list: &[usize],
+        alignment: usize,
+    ) -> Result<Vec<Step>> {
+        let live = |id: TensorId| schedule.live[id.0 as usize];
+        let mut steps = Vec::new();
+        for &index in list {
+            let operator = &recording.operators()[index];
+            let launches = operator.launches(recording, &live);
+            if launches.is_empty() {
+                let name = operator.name();
+                return Err(Error::Device(format!("{name} has no kernel for GPUs")));
+            }
+            for launch in &launches {
+                let step = self.step(recording, operator.name(), launch, alignment)?;
+                // Nothing to do is not an error, but no dispatch either.
+                if !step.workgroups.contains(&0) {
+                    steps.push(step);
+                }
+            }
+        }
+        Ok(steps)
+    }
+
+    fn step(
+        &mut self,
+        recording: &Recording,
+        operator: &'static str,
+        launch: &Launch,
+        alignment: usize,
+    ) -> Result<Step> {
+        let shader = Shader::load(launch.shader);
+        let entry = shader.entry(launch.entry)?;
+        let fail = |problem: String| {
+            let at = format!("{}.{}", launch.shader, launch.entry);
+            Err(Error::shape(operator, format!("{at}: {problem}")))
+        };
+        for (place, (name, _)) in launch.bindings.iter().enumerate() {
+            let bound = |own: &&_| own == &name;
+            let known = entry.bindings.iter().any(|binding| binding.name == *name);
+            if !known {
+                return fail(format!("there is no variable {name}"));
+            }
+            if launch.bindings[..place]
+                .iter()
+                .map(|(n, _)| n)
+                .any(|n| bound(&n))
+            {
+                return fail(format!("{name} is bound twice"));
+            }
+        }
+        for (name, _) in &launch.overrides {
+            if !shader.overrides.iter().any(|known| known.name == *name) {
+                return fail(format!("there is no override {name}"));
+            }
+        }
+        for known in shader.overrides.iter().filter(|known| !known.has_default) {
+            if !launch.overrides.iter().any(|(name, _)| *name == known.name) {
+                return fail(format!("override {} is missing", known.name));
+            }
+        }
+
+        let mut bindings: Vec<(u32, Bound)> = Vec::new();
+        let mut seen: Vec<(&str, BindingKind, Place)> = Vec::new();
+        let mut absent = 0;
+        for variable in &entry.bindings {
+            let name = &*variable.name;
+            if variable.group != 0 {
+                return fail(format!("{name} is not in group 0"));
+            }
+            if variable.kind == BindingKind::Uniform {
+                let bytes = shader.pack_params(&launch.params)?;
+                let offset = self.params.len().next_multiple_of(alignment);
+                self.params.resize(offset, 0);
+                self.params.extend(&bytes);
+                let bytes = bytes.len();
+                bindings.push((variable.slot, Bound::Params { offset, bytes }));
+                continue;
+            }
+            let Some((_, binding)) = launch.bindings.iter().find(|(own, _)| *own == name) else {
+                return fail(format!("{name} is not bound"));
+            };
+            let bound = match *binding {
+                Binding::Absent => {
+                    absent += 1;
+                    Bound::Absent(absent - 1)
+                }
+                Binding::Scalars if variable.kind == BindingKind::Read => Bound::Scalars,
+                Binding::Scalars => return fail(format!("{name} would write the scalars")),
+                Binding::Tensor(id) => {
+                    let place = self.places[id.0 as usize];
+                    if place == Place::Nowhere {
+                        return fail(format!("{name} is bound to a tensor that nobody uses"));
+                    }
+                    let writes = variable.kind == BindingKind::ReadWrite;
+                    if writes && matches!(place, Place::Weight(_) | Place::Constant(_)) {
+                        return fail(format!("{name} would write what is constant"));
+                    }
+                    let clash = seen.iter().find(|(_, kind, other)| {
+                        *other == place && (writes || *kind == BindingKind::ReadWrite)
+                    });
+                    if let Some((other, ..)) = clash {
+                        return fail(format!("{name} and {other} lie in one buffer"));
+                    }
+                    seen.push((name, variable.kind, place));
+                    let bytes = bytes_of(recording.shape(id));
+                    Bound::Tensor { place, bytes }
+                }
+            };
+            bindings.push((variable.slot, bound));
+        }
+
+        let workgroups = match launch.extent {
+            Extent::Invocations(count) => entry.workgroups(count as u64)?,
+            Extent::Workgroups(counts) => {
+                if let Some(count) = counts
+                    .iter()
+                    .find(|count| **count > MAX_WORKGROUPS_PER_DIMENSION as usize)
+                {
+                    return fail(format!(
+                        "{count} workgroups in one dimension, {MAX_WORKGROUPS_PER_DIMENSION} are \
+                         the most"
+                    ));
+                }
+                counts.map(|count| count as u32)
+            }
+        };
+        Ok(Step {
+            shader,
+            entry,
+            overrides: launch.overrides.clone(),
+            workgroups,
+            bindings,
+        })
+    }
+}
+
+impl Limits {
+    /// Compares the bytes of one tensor with what the adapter allows.
+    ///
+    /// # Errors
+    /// [`Error::Device`] naming the tensor, its size and the limit.
+    pub fn check(self, bytes: usize, name: impl FnOnce() -> String) -> Result<()> {
+        let most = self.binding.min(self.buffer);
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(Error::Device(format!(
+            "{} takes {bytes} bytes where this adapter binds at most {most}; --device cpu has no \
+             such limit",
+            name()
+        )))
+    }
+}
+
+fn describe(recording: &Recording, id: TensorId) -> String {
+    let info = recording.info(id);
+    let shape = info.shape;
+    match &info.source {
+        Source::Weight(weight) => format!("weight {}", recording.weights().get(*weight).name),
+        Source::Constant(_) => format!("a constant {shape}"),
+        Source::Persistent(_) => describe_persistent(info.kind, shape),
+        Source::Computed => {
+            let mut operators = recording.operators().iter();
+            let maker = operators.find(|operator| operator.outputs().contains(&id));
+            let name = maker.map_or("no operator", |operator| operator.name());
+            format!("the output {shape} of {name}")
+        }
+    }
+}
+
+/// A persistent tensor as messages name it.
+pub fn describe_persistent(kind: Kind, shape: Shape) -> String {
+    match kind {
+        Kind::Real => format!("the persistent tensor {shape}"),
+        Kind::Index => format!("the persistent indices {shape}"),
+    }
+}

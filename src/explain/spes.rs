@@ -1,0 +1,633 @@
+//! SPES: saliency by occlusion with superpixels, for all tokens at once.
+//!
+//! Thousands of masked forward passes under forced decoding; each token's
+//! score for a mask is how far the mask moves its prediction (KL divergence),
+//! and an element's saliency is the mean score of the masks that hide it
+//! (Fucci et al., "SPES: Spectrogram Perturbation for Explainable
+//! Speech-to-Text Generation", arXiv 2411.01710). Everything between the
+//! upload of the sound and the finished map stays on the device; only a few
+//! bytes per token come back at checkpoints, for the stopping rule.
+
+use super::passes::{DeviceMap, Site, Utterance, fitting};
+use super::slic::{SlicOptions, scaled_segments, slic};
+use crate::engine::executor::{Executor, PlanId};
+use crate::engine::profile::ReadPurpose;
+use crate::engine::recording::Recording;
+use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
+use crate::features::Features;
+use crate::model::Model;
+use crate::ops::{
+    AccumulateScores, Baseline, BaselineKind, Correlate, ExpandScores, Half, KlDivergence,
+    MaskSource, PoolMax,
+};
+use crate::{Error, Result};
+
+/// Numbers of masks at which reliability is looked at.
+pub const CHECKPOINTS: [usize; 5] = [960, 1_920, 3_840, 7_680, 15_360];
+
+/// Most masks when stopping by reliability.
+pub const MOST_MASKS: usize = 20_000;
+
+/// The published number of masks: three times 6,666.
+pub const PUBLISHED_MASKS: usize = 19_998;
+
+/// Masks that one run of the plan scores, unless memory wants fewer.
+const BATCH: usize = 64;
+
+/// What a run occludes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occluded {
+    /// Superpixels of the features.
+    Input,
+    /// Frames of the encoder's output.
+    Encoder,
+    /// Embeddings of the decoder's input tokens.
+    Tokens,
+}
+
+impl Occluded {
+    pub fn site(self) -> Site {
+        match self {
+            Self::Input => Site::Input,
+            Self::Encoder => Site::Encoder,
+            Self::Tokens => Site::Tokens,
+        }
+    }
+
+    /// Share of segments that a mask hides, as published.
+    pub fn default_probability(self) -> f64 {
+        match self {
+            Self::Tokens => 0.4,
+            _ => 0.5,
+        }
+    }
+}
+
+/// When to stop.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stop {
+    /// After exactly this many masks.
+    Masks(usize),
+    /// At the first checkpoint at which the pooled map is this reliable, or
+    /// after [`MOST_MASKS`].
+    Reliability(f64),
+}
+
+/// How masks are drawn and scored.
+#[derive(Clone, Debug)]
+pub struct SpesOptions {
+    pub stop: Stop,
+    /// Share of segments that a mask hides; the published one if absent.
+    pub probability: Option<f64>,
+    /// Nominal numbers of superpixels for 500 frames.
+    pub segments: Vec<usize>,
+    pub compactness: f64,
+    pub sigma: f64,
+    /// What hidden features are replaced by.
+    pub baseline: BaselineKind,
+    pub seed: u64,
+    /// Masks scored at once; chosen by memory if absent.
+    pub batch: Option<usize>,
+    /// Bytes a plan may take.
+    pub memory: usize,
+}
+
+impl Default for SpesOptions {
+    fn default() -> Self {
+        Self {
+            stop: Stop::Reliability(0.9),
+            probability: None,
+            segments: vec![2_000, 2_500, 3_000],
+            compactness: 0.1,
+            sigma: 0.0,
+            baseline: BaselineKind::Zero,
+            seed: 0,
+            batch: None,
+            memory: 1 << 30,
+        }
+    }
+}
+
+/// How many segments there are and where.
+#[derive(Clone, Debug)]
+pub struct Segmentation {
+    /// (G, R, C), from 0: the segment of each element, for G segmentations
+    pub labels: Vec<u32>,
+    pub shape: Shape,
+    /// Segments of the largest segmentation.
+    pub segments: usize,
+}
+
+impl Segmentation {
+    /// Superpixels of the features, for every nominal number of segments.
+    ///
+    /// # Errors
+    /// If the features or options cannot be segmented.
+    pub fn superpixels(features: &Features, options: &SpesOptions) -> Result<Self> {
+        let mut labels = Vec::new();
+        let mut segments = 0;
+        for &nominal in &options.segments {
+            let found = slic(
+                features,
+                SlicOptions {
+                    segments: scaled_segments(nominal, features.frames),
+                    compactness: options.compactness,
+                    sigma: options.sigma,
+                },
+            )?;
+            segments = segments.max(found.count);
+            labels.extend(found.labels.iter().map(|label| label - 1));
+        }
+        Ok(Self {
+            labels,
+            shape: Shape::new(options.segments.len(), features.frames, features.bins),
+            segments,
+        })
+    }
+
+    /// Every element of (rows, cols) by itself.
+    pub fn elements(rows: usize, cols: usize) -> Self {
+        Self {
+            labels: (0..(rows * cols) as u32).collect(),
+            shape: Shape::new(1, rows, cols),
+            segments: rows * cols,
+        }
+    }
+}
+
+/// Masks that are given instead of drawn.
+pub struct GivenMasks<'a> {
+    /// (M, segments): whether each mask hides each segment
+    pub hidden: &'a [bool],
+    pub count: usize,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub occluded: Occluded,
+    pub masks: usize,
+    /// Masks at which it ends at the latest.
+    pub most: usize,
+}
+
+/// What a run gave; everything on the device until it is read.
+pub struct SpesPass {
+    pub occluded: Occluded,
+    /// (K, T, F), (K, T', 1) or (K, I, 1)
+    pub map: DeviceMap,
+    /// (1, K, 1): scores that rounding made negative, by token
+    pub clamped: PersistentId,
+    /// (M, K, 1), for given masks
+    pub scores: Option<PersistentId>,
+    pub masks: usize,
+    pub batch: usize,
+    pub segments: usize,
+    /// By checkpoint: masks and reliabilities.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Whether it ended before its own rule was met.
+    pub interrupted: bool,
+}
+
+/// Reliability after some number of masks: the correlation over positions of
+/// the maps from two halves of the masks, corrected to the full number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    pub masks: usize,
+    /// By token, of the map pooled to the encoder's frames; absent where a
+    /// map is constant.
+    pub pooled: Vec<Option<f64>>,
+    /// By token, of the map at its own resolution.
+    pub full: Vec<Option<f64>>,
+}
+
+impl Checkpoint {
+    /// Median over tokens.
+    pub fn pooled_median(&self) -> Option<f64> {
+        median(&self.pooled)
+    }
+
+    /// Median over tokens.
+    pub fn full_median(&self) -> Option<f64> {
+        median(&self.full)
+    }
+}
+
+fn median(values: &[Option<f64>]) -> Option<f64> {
+    let mut defined: Vec<f64> = values.iter().copied().flatten().collect();
+    defined.sort_by(f64::total_cmp);
+    match defined.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(defined[n / 2]),
+        n => Some(0.5 * (defined[n / 2 - 1] + defined[n / 2])),
+    }
+}
+
+/// Spearman and Brown's correction of a half's reliability to the whole.
+pub fn spearman_brown(half: f64) -> f64 {
+    2.0 * half / (1.0 + half).max(f64::EPSILON)
+}
+
+/// The stages of a plan.
+const PREPARE: usize = 0;
+const FORWARD: usize = 1;
+const REFERENCE: usize = 2;
+const SCORE: usize = 3;
+const CHECK: usize = 4;
+const FINISH: usize = 5;
+
+/// Persistent tensors of a run.
+#[derive(Clone, Copy)]
+struct Targets {
+    labels: PersistentId,
+    bits: Option<(PersistentId, Shape)>,
+    sums: PersistentId,
+    clamped: PersistentId,
+    scores: PersistentId,
+    map: DeviceMap,
+    /// (K, 1, 2) each
+    pooled_status: PersistentId,
+    full_status: PersistentId,
+}
+
+/// Explains all tokens of an utterance by occlusion.
+///
+/// `progress` is called after every batch; if it returns false the run stops
+/// there and gives what it has.
+///
+/// # Errors
+/// If something does not fit the model or the device fails.
+#[allow(clippy::too_many_arguments, reason = "one for each thing that varies")]
+pub fn spes(
+    executor: &mut dyn Executor,
+    model: &Model,
+    utterance: &Utterance,
+    encoder_output: PersistentId,
+    occluded: Occluded,
+    segmentation: &Segmentation,
+    given: Option<&GivenMasks>,
+    options: &SpesOptions,
+    progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<SpesPass> {
+    let tokens = utterance.explained;
+    let groups = segmentation.shape.lead;
+    let most = match (given, options.stop) {
+        (Some(given), _) => given.count,
+        (None, Stop::Masks(count)) => count,
+        (None, Stop::Reliability(_)) => MOST_MASKS,
+    };
+    if most == 0 {
+        return Err(Error::Input("a map needs at least one mask".into()));
+    }
+
+    let segments = segmentation.segments;
+    let sums_shape = Shape::new(2 * groups, segments, tokens + 1);
+    let labels = executor.allocate(Kind::Index, segmentation.shape)?;
+    executor.upload_indices(labels, &segmentation.labels)?;
+    let bits = match given {
+        None => None,
+        Some(given) => {
+            let words = segments.div_ceil(32);
+            let shape = Shape::new(1, given.count, words);
+            let id = executor.allocate(Kind::Index, shape)?;
+            executor.upload_indices(id, &pack(given, segments, words))?;
+            Some((id, shape))
+        }
+    };
+    let map_shape = Shape::new(tokens, segmentation.shape.rows, segmentation.shape.cols);
+    let map = DeviceMap {
+        id: executor.allocate(Kind::Real, map_shape)?,
+        shape: map_shape,
+    };
+    let status = Shape::new(tokens, 1, 2);
+    let mut targets = Targets {
+        labels,
+        bits,
+        sums: executor.allocate(Kind::Real, sums_shape)?,
+        clamped: executor.allocate(Kind::Real, Shape::new(1, tokens, 1))?,
+        scores: PersistentId(u32::MAX),
+        map,
+        pooled_status: executor.allocate(Kind::Real, status)?,
+        full_status: executor.allocate(Kind::Real, status)?,
+    };
+    let build = |batch: usize, targets: &Targets| {
+        record(
+            model,
+            utterance,
+            encoder_output,
+            occluded,
+            segmentation,
+            options,
+            batch,
+            targets,
+        )
+    };
+    let mut batch = match (given, options.batch) {
+        (Some(given), _) => given.count,
+        (None, Some(batch)) => batch.clamp(1, most),
+        (None, None) => {
+            let wanted = BATCH.min(most);
+            let one = executor.estimate(&build(1, &targets)?);
+            fitting(
+                options.memory,
+                wanted,
+                one,
+                executor.estimate(&build(wanted, &targets)?),
+            )
+        }
+    };
+    // Half as many masks at once if the device has not the memory after all.
+    let plan = loop {
+        let attempt = executor
+            .allocate(Kind::Real, Shape::new(batch, tokens, 1))
+            .and_then(|scores| {
+                targets.scores = scores;
+                executor.prepare(build(batch, &targets)?)
+            });
+        match attempt {
+            Ok(plan) => break plan,
+            Err(_) if batch > 1 && given.is_none() => {
+                executor.free(targets.scores);
+                batch = batch.div_ceil(2);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let run = Run {
+        plan,
+        occluded,
+        batch,
+        most,
+        tokens,
+        targets,
+        stop: options.stop,
+        given: given.is_some(),
+    };
+    let done = run.all(executor, progress);
+    executor.release(plan);
+    for id in [
+        labels,
+        targets.sums,
+        targets.pooled_status,
+        targets.full_status,
+    ] {
+        executor.free(id);
+    }
+    if let Some((id, _)) = bits {
+        executor.free(id);
+    }
+    let scores = if given.is_some() {
+        Some(targets.scores)
+    } else {
+        executor.free(targets.scores);
+        None
+    };
+    let (masks, checkpoints, interrupted) = done?;
+    Ok(SpesPass {
+        occluded,
+        map,
+        clamped: targets.clamped,
+        scores,
+        masks,
+        batch,
+        segments,
+        checkpoints,
+        interrupted,
+    })
+}
+
+/// Masks as bits: (M, words).
+fn pack(given: &GivenMasks, segments: usize, words: usize) -> Vec<u32> {
+    let mut bits = vec![0u32; given.count * words];
+    for (row, hidden) in bits.chunks_mut(words).zip(given.hidden.chunks(segments)) {
+        for (segment, _) in hidden.iter().enumerate().filter(|(_, hidden)| **hidden) {
+            row[segment / 32] |= 1 << (segment % 32);
+        }
+    }
+    bits
+}
+
+#[allow(clippy::too_many_arguments, reason = "one for each thing that varies")]
+fn record(
+    model: &Model,
+    utterance: &Utterance,
+    encoder_output: PersistentId,
+    occluded: Occluded,
+    segmentation: &Segmentation,
+    options: &SpesOptions,
+    batch: usize,
+    targets: &Targets,
+) -> Result<Recording> {
+    let mut recording = Recording::new(model.weights.clone());
+    let r = &mut recording;
+    let tokens = utterance.explained;
+    let probability = options
+        .probability
+        .unwrap_or_else(|| occluded.default_probability());
+    let labels = r.persistent(targets.labels, Kind::Index, segmentation.shape);
+    let source = match targets.bits {
+        None => MaskSource::random(options.seed, occluded as u32, probability),
+        Some((id, shape)) => MaskSource::Given {
+            bits: r.persistent(id, Kind::Index, shape),
+        },
+    };
+    let segments = segmentation.segments;
+    let ids = utterance.indices(r, utterance.ids, utterance.inputs);
+    let positions = utterance.indices(r, utterance.positions, tokens);
+    let decoder = &model.decoder;
+    let mask = |r: &mut Recording, x: TensorId, fill: TensorId| {
+        r.apply_mask(x, labels, segments, source, fill, batch)
+    };
+
+    // What the masks do not touch is computed once.
+    let decoded = match occluded {
+        Occluded::Input => {
+            let x = utterance.features(r);
+            let kind = options.baseline;
+            let fill = r.computed(r.shape(x));
+            r.push(Baseline { x, kind, y: fill });
+            let input = decoder.record_input(r, ids)?;
+            r.next_stage();
+            let masked = mask(r, x, fill);
+            let output = model.encoder.record(r, masked)?;
+            let memories = decoder.record_memories(r, output)?;
+            decoder.record(r, input, &memories)?
+        }
+        Occluded::Encoder => {
+            let memories = memories(r, model, utterance, encoder_output)?;
+            let biases = decoder.record_memory_biases(r);
+            let input = decoder.record_input(r, ids)?;
+            r.next_stage();
+            let memories: Vec<TensorId> = memories
+                .into_iter()
+                .zip(biases)
+                .map(|(memory, bias)| mask(r, memory, bias))
+                .collect();
+            decoder.record(r, input, &memories)?
+        }
+        Occluded::Tokens => {
+            let memories = memories(r, model, utterance, encoder_output)?;
+            let input = decoder.record_input(r, ids)?;
+            let bare = decoder.record_positions(r, ids)?;
+            r.next_stage();
+            let masked = mask(r, input, bare);
+            decoder.record(r, masked, &memories)?
+        }
+    };
+    r.next_stage();
+    let reference = r.log_softmax(decoded.logits);
+    r.next_stage();
+    let scores = r.persistent(targets.scores, Kind::Real, Shape::new(batch, tokens, 1));
+    r.push(KlDivergence {
+        reference,
+        logits: decoded.logits,
+        positions,
+        y: scores,
+    });
+    let groups = segmentation.shape.lead;
+    let sums_shape = Shape::new(2 * groups, segments, tokens + 1);
+    let sums = r.persistent(targets.sums, Kind::Real, sums_shape);
+    let clamped = r.persistent(targets.clamped, Kind::Real, Shape::new(1, tokens, 1));
+    r.push(AccumulateScores {
+        scores,
+        source,
+        groups,
+        sums,
+        clamped,
+    });
+    r.next_stage();
+    let causal = (occluded == Occluded::Tokens).then_some(positions);
+    let expand = |r: &mut Recording, half: Half, map: TensorId| {
+        r.push(ExpandScores {
+            sums,
+            labels,
+            half,
+            causal,
+            map,
+        });
+        map
+    };
+    let halves = [Half::First, Half::Second].map(|half| {
+        let map = r.computed(targets.map.shape);
+        expand(r, half, map)
+    });
+    let pooled = match occluded {
+        Occluded::Input => halves.map(|x| {
+            let y = r.computed(Shape::new(tokens, utterance.encoder_frames, 1));
+            r.push(PoolMax { x, y });
+            y
+        }),
+        _ => halves,
+    };
+    let status = Shape::new(tokens, 1, 2);
+    for ([a, b], id) in [
+        (pooled, targets.pooled_status),
+        (halves, targets.full_status),
+    ] {
+        let y = r.persistent(id, Kind::Real, status);
+        r.push(Correlate { a, b, causal, y });
+    }
+    r.next_stage();
+    let map = r.persistent(targets.map.id, Kind::Real, targets.map.shape);
+    expand(r, Half::Both, map);
+    Ok(recording)
+}
+
+fn memories(
+    recording: &mut Recording,
+    model: &Model,
+    utterance: &Utterance,
+    encoder_output: PersistentId,
+) -> Result<Vec<TensorId>> {
+    let shape = Shape::new(1, utterance.encoder_frames, model.decoder.config.width);
+    let output = recording.persistent(encoder_output, Kind::Real, shape);
+    model.decoder.record_memories(recording, output)
+}
+
+/// A prepared plan while it runs.
+struct Run {
+    plan: PlanId,
+    occluded: Occluded,
+    batch: usize,
+    most: usize,
+    tokens: usize,
+    targets: Targets,
+    stop: Stop,
+    given: bool,
+}
+
+impl Run {
+    /// Runs to the end; returns masks, checkpoints, and whether it was
+    /// interrupted.
+    fn all(
+        &self,
+        executor: &mut dyn Executor,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<(usize, Vec<Checkpoint>, bool)> {
+        let mut scalars = Scalars::default();
+        executor.run(self.plan, PREPARE, scalars)?;
+        executor.run(self.plan, FORWARD, scalars)?;
+        executor.run(self.plan, REFERENCE, scalars)?;
+        scalars[Scalar::Masking as usize] = 1;
+        let stops = CHECKPOINTS.into_iter().filter(|&count| count < self.most);
+        let mut checkpoints = Vec::new();
+        let mut first = 0;
+        let mut interrupted = false;
+        'stops: for stop in stops.chain([self.most]) {
+            while first < stop {
+                let end = (first + self.batch).min(stop);
+                scalars[Scalar::FirstVariant as usize] = first as u32;
+                scalars[Scalar::MaskEnd as usize] = end as u32;
+                executor.run(self.plan, FORWARD, scalars)?;
+                executor.run(self.plan, SCORE, scalars)?;
+                first = end;
+                let state = Progress {
+                    occluded: self.occluded,
+                    masks: first,
+                    most: self.most,
+                };
+                if !progress(state) && first < self.most {
+                    interrupted = true;
+                    break 'stops;
+                }
+            }
+            if !self.given && first < self.most {
+                let checkpoint = self.check(executor, first, scalars)?;
+                let reached = checkpoint.pooled_median();
+                checkpoints.push(checkpoint);
+                if let (Stop::Reliability(wanted), Some(reached)) = (self.stop, reached)
+                    && reached >= wanted
+                {
+                    break;
+                }
+            }
+        }
+        if !self.given && checkpoints.last().is_none_or(|last| last.masks != first) {
+            checkpoints.push(self.check(executor, first, scalars)?);
+        }
+        executor.run(self.plan, FINISH, scalars)?;
+        Ok((first, checkpoints, interrupted))
+    }
+
+    fn check(
+        &self,
+        executor: &mut dyn Executor,
+        masks: usize,
+        scalars: Scalars,
+    ) -> Result<Checkpoint> {
+        executor.run(self.plan, CHECK, scalars)?;
+        let ids = [self.targets.pooled_status, self.targets.full_status];
+        let status = executor.read(&ids, ReadPurpose::Status)?;
+        let corrected = |values: &[f32]| -> Vec<Option<f64>> {
+            let pairs = values.chunks(2).take(self.tokens);
+            pairs
+                .map(|pair| (pair[1] != 0.0).then(|| spearman_brown(f64::from(pair[0]))))
+                .collect()
+        };
+        Ok(Checkpoint {
+            masks,
+            pooled: corrected(&status[0]),
+            full: corrected(&status[1]),
+        })
+    }
+}

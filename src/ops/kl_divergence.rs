@@ -1,0 +1,60 @@
+//! How far masking moves the model's prediction of each explained token.
+
+use super::Operate;
+use super::log_softmax::log_sum_exp;
+use crate::engine::native::context::Context;
+use crate::engine::native::real::Real;
+use crate::engine::tensor::TensorId;
+
+/// y[n, k] = KL(reference ‖ softmax(logits)) at row positions[k], in nats
+///
+/// The reference is scored through the same plan, row for row, so that a mask
+/// that keeps everything gives exactly 0.
+#[derive(Clone, Debug)]
+pub struct KlDivergence {
+    /// (N, I, V) log-probabilities
+    pub reference: TensorId,
+    /// (N, I, V)
+    pub logits: TensorId,
+    /// (1, K, 1) indices below I
+    pub positions: TensorId,
+    /// (N, K, 1)
+    pub y: TensorId,
+}
+
+impl Operate for KlDivergence {
+    const NAME: &'static str = "kl_divergence";
+
+    fn inputs(&self) -> Vec<TensorId> {
+        vec![self.reference, self.logits, self.positions]
+    }
+
+    fn outputs(&self) -> Vec<TensorId> {
+        vec![self.y]
+    }
+
+    fn native<T: Real>(&self, context: &mut Context<T>) {
+        let mut y = context.take(self.y);
+        let reference = context.read(self.reference);
+        let logits = context.read(self.logits);
+        let positions = context.read_indices(self.positions);
+        let cols = logits.shape.cols;
+        let mut scratch = vec![T::default(); cols];
+        for (y, n) in y.chunks_mut(positions.len()).zip(context.leads.clone()) {
+            for (y, &position) in y.iter_mut().zip(positions) {
+                let row = position as usize * cols..(position as usize + 1) * cols;
+                let (p, q) = (&reference.at(n)[row.clone()], &logits.at(n)[row]);
+                let sum = log_sum_exp(q, &mut scratch);
+                scratch.copy_from_slice(p);
+                T::exp_sum(&mut scratch, T::default());
+                // Differences first: the same numbers give exactly 0.
+                let mut divergence = T::default();
+                for ((&probability, &p), &q) in scratch.iter().zip(p).zip(q) {
+                    divergence += probability * (p - (q - sum));
+                }
+                *y = divergence;
+            }
+        }
+        context.give(self.y, y);
+    }
+}

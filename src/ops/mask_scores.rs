@@ -1,0 +1,80 @@
+//! Sums of scores over the masks that hide each segment: the product of the
+//! 0/1 matrix (masks, segments) with the scores (masks, tokens).
+
+use super::{MaskSource, Operate};
+use crate::engine::native::context::Context;
+use crate::engine::native::real::Real;
+use crate::engine::tensor::{Scalar, TensorId};
+
+/// sums[half·G + g, s, k] += score of token k, for every mask m of
+/// segmentation g = m % G that hides segment s; half = (m / G) % 2
+///
+/// Column K counts the masks. Masks count from `Scalar::FirstVariant` to
+/// `Scalar::MaskEnd`; where the first is 0, the sums start anew. A negative
+/// score can only be rounding: it counts as 0, and `clamped` counts it.
+#[derive(Clone, Debug)]
+pub struct AccumulateScores {
+    /// (N, K, 1)
+    pub scores: TensorId,
+    pub source: MaskSource,
+    /// G: segmentations that the masks take turns with
+    pub groups: usize,
+    /// (2·G, S, K + 1), persistent
+    pub sums: TensorId,
+    /// (1, K, 1), persistent: negative scores met, by token
+    pub clamped: TensorId,
+}
+
+impl Operate for AccumulateScores {
+    const NAME: &'static str = "accumulate_scores";
+
+    fn inputs(&self) -> Vec<TensorId> {
+        [self.scores].into_iter().chain(self.source.operand()).collect()
+    }
+
+    fn outputs(&self) -> Vec<TensorId> {
+        vec![self.sums, self.clamped]
+    }
+
+    fn scalars(&self) -> &'static [Scalar] {
+        &[Scalar::FirstVariant, Scalar::MaskEnd]
+    }
+
+    fn needs_all_leads(&self) -> bool {
+        true
+    }
+
+    fn native<T: Real>(&self, context: &mut Context<T>) {
+        let mut sums = context.take(self.sums);
+        let mut clamped = context.take(self.clamped);
+        let shape = context.shape(self.sums);
+        let (segments, cols) = (shape.rows, shape.cols);
+        let scores = context.read(self.scores);
+        let first = context.scalar(Scalar::FirstVariant);
+        let end = context.scalar(Scalar::MaskEnd);
+        let (zero, one) = (T::default(), T::from_f32(1.0));
+        if first == 0 {
+            sums.fill(zero);
+            clamped.fill(zero);
+        }
+        let mut hidden = vec![false; segments];
+        let mut row = vec![one; cols];
+        for m in first..end.min(first + scores.shape.lead) {
+            for (k, &score) in scores.at(m - first).iter().enumerate() {
+                row[k] = if score < zero { zero } else { score };
+                if score < zero {
+                    clamped[k] += one;
+                }
+            }
+            self.source.draw(context, m, &mut hidden);
+            let half = m / self.groups % 2;
+            let own = half * self.groups + m % self.groups;
+            let sums = &mut sums[own * shape.inner()..(own + 1) * shape.inner()];
+            for (sums, _) in sums.chunks_mut(cols).zip(&hidden).filter(|(_, hidden)| **hidden) {
+                T::axpy(one, &row, sums);
+            }
+        }
+        context.give(self.sums, sums);
+        context.give(self.clamped, clamped);
+    }
+}

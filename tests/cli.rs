@@ -1,0 +1,513 @@
+//! The program as its users meet it: exit codes, messages, files.
+
+mod random_model;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use random_model::{SMALL, Sizes};
+use safetensors::SafeTensors;
+use safetensors::tensor::Dtype;
+use serde_json::{Value, json};
+use sonograd::explain::explanation::Explanation;
+
+const SIZES: Sizes = Sizes {
+    mel_bins: 80,
+    vocabulary: 24,
+    ..SMALL
+};
+
+/// A folder with a random model, its tokenizer and a sound.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Self { folder };
+        let model = place.path("model");
+        fs::create_dir(&model).unwrap();
+        random_model::write(&model, SIZES);
+        fs::write(model.join("tokenizer.json"), tokenizer(SIZES.vocabulary)).unwrap();
+        write_wav(&place.path("sound.wav"), &tone(8_000));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs the program in the folder.
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_sonograd"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap()
+    }
+
+    fn explain(&self, more: &[&str]) -> Output {
+        let mut arguments = vec![
+            "explain",
+            "sound.wav",
+            "--model",
+            "model",
+            "--device",
+            "cpu",
+        ];
+        arguments.extend(more);
+        self.run(&arguments)
+    }
+
+    /// Runs what must be refused: exit code 2, one line that holds `words`,
+    /// nothing written.
+    fn refused(&self, arguments: &[&str], words: &[&str]) {
+        let names = || {
+            let entries = fs::read_dir(self.folder.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let before = names();
+        let output = self.run(arguments);
+        let message = String::from_utf8(output.stderr).unwrap();
+        println!("{arguments:?}\n    {}", message.trim_end());
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+        for word in words {
+            assert!(message.contains(word), "{word:?} is not in {message}");
+        }
+        assert!(output.stdout.is_empty());
+        assert_eq!(names(), before);
+    }
+
+    fn refused_sound(&self, name: &str, words: &[&str]) {
+        let arguments = ["explain", name, "--model", "model", "--device", "cpu"];
+        self.refused(&arguments, words);
+    }
+
+    fn refused_model(&self, words: &[&str]) {
+        self.refused_sound("sound.wav", words);
+    }
+
+    fn explanation(&self, folder: &str) -> Explanation {
+        let bytes = fs::read(self.path(folder).join("explanation.json")).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+}
+
+/// A tokenizer of `size` tokens; two of them look like HTML.
+fn tokenizer(size: usize) -> String {
+    let mut vocabulary = vec![
+        "<s>",
+        "<pad>",
+        "</s>",
+        "<unk>",
+        "\u{2581}",
+        "<b>",
+        "</script>",
+    ];
+    let letters: Vec<String> = ('a'..='z').map(String::from).collect();
+    vocabulary.extend(letters.iter().map(String::as_str));
+    let pieces: Vec<Value> = vocabulary[..size]
+        .iter()
+        .enumerate()
+        .map(|(id, piece)| json!([piece, -1.0 - 0.01 * id as f64]))
+        .collect();
+    let special: Vec<Value> = vocabulary[..4]
+        .iter()
+        .enumerate()
+        .map(|(id, token)| {
+            json!({"id": id, "content": token, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true})
+        })
+        .collect();
+    let spaces = json!({"type": "Metaspace", "replacement": "\u{2581}",
+        "prepend_scheme": "always", "split": true});
+    let whole = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": special,
+        "normalizer": null, "pre_tokenizer": spaces, "post_processor": null, "decoder": spaces,
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": pieces, "byte_fallback": false},
+    });
+    whole.to_string()
+}
+
+fn tone(samples: usize) -> Vec<f32> {
+    let sample = |i| 0.3 * (i as f32 * 0.1).sin() + 0.1 * (i as f32 * 0.013).sin();
+    (0..samples).map(sample).collect()
+}
+
+fn write_wav(path: &Path, samples: &[f32]) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    for &sample in samples {
+        writer.write_sample(sample).unwrap();
+    }
+    writer.finalize().unwrap();
+}
+
+fn maps(folder: &Path) -> Vec<(String, Vec<usize>)> {
+    let bytes = fs::read(folder.join("maps.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let mut all: Vec<(String, Vec<usize>)> = tensors
+        .iter()
+        .map(|(name, view)| {
+            let (values, _) = view.data().as_chunks::<4>();
+            assert!(values.iter().all(|&b| f32::from_le_bytes(b).is_finite()));
+            (name.to_owned(), view.shape().to_vec())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn explain_writes_what_it_promises() {
+    let place = Place::new();
+    let output = place.explain(&["--profile"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let explanation = place.explanation("sound.explained");
+    let (frames, tokens) = (48, explanation.tokens.len());
+    let encoded = explanation.model.encoder_frames;
+    assert_eq!(explanation.model.frames, frames);
+    assert_eq!(
+        maps(&place.path("sound.explained")),
+        [
+            ("attention".to_owned(), vec![2, 3, tokens, encoded]),
+            ("features".to_owned(), vec![frames, 80]),
+            ("gradient.encoder".to_owned(), vec![tokens, encoded]),
+            ("gradient.input".to_owned(), vec![tokens, frames, 80]),
+        ]
+    );
+    let profile = explanation.profile.unwrap();
+    assert_eq!(profile["map_readbacks"], 1);
+    assert!(profile["generation_reads"].as_u64().unwrap() > 0);
+    assert!(profile["peak_memory_bytes"].as_u64().unwrap() > 0);
+    assert!(profile["stage_seconds"]["explain"].as_f64().unwrap() > 0.0);
+    assert!(place.path("sound.explained/report.html").is_file());
+}
+
+#[test]
+fn all_methods_at_all_sites_and_the_same_again() {
+    let place = Place::new();
+    let methods = "attention,gradient,input-x-gradient,integrated-gradients,smoothgrad";
+    let more = [
+        "--method",
+        methods,
+        "--steps",
+        "40",
+        "--samples",
+        "5",
+        "--text",
+        "abc d",
+        "--seed",
+        "7",
+    ];
+    for (out, memory) in [("one", "1024"), ("two", "1024"), ("three", "1")] {
+        let mut more = more.to_vec();
+        more.extend(["--out", out, "--memory", memory]);
+        let output = place.explain(&more);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    let read = |out: &str| fs::read(place.path(out).join("maps.safetensors")).unwrap();
+    assert!(
+        read("one") == read("two"),
+        "the same seed gives the same maps"
+    );
+    assert_eq!(maps(&place.path("one")).len(), 2 + 8);
+    assert_eq!(maps(&place.path("three")).len(), 2 + 8);
+
+    let explanation = place.explanation("one");
+    assert_eq!(explanation.text, "abc d");
+    assert_eq!(explanation.words.len(), 2);
+    assert!(explanation.tokens.last().unwrap().special);
+    // The attributions of integrated gradients add up to what the sound
+    // changed: the gap is small beside the log-probabilities themselves.
+    for map in explanation
+        .maps
+        .iter()
+        .filter(|map| map.method == "integrated-gradients")
+    {
+        let gaps = map.options["completeness_gap"].as_array().unwrap();
+        assert_eq!(gaps.len(), explanation.tokens.len());
+        for (gap, token) in gaps.iter().zip(&explanation.tokens) {
+            let gap = gap.as_f64().unwrap();
+            println!("{} gap {gap:.1e} of {}", map.name, token.log_probability);
+            assert!(gap.abs() <= 0.05 * token.log_probability.abs());
+        }
+    }
+}
+
+#[test]
+fn chosen_tokens_and_json() {
+    let place = Place::new();
+    let output = place.explain(&["--text", "abcd", "--tokens", "2,0", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let explanation: Explanation = serde_json::from_slice(&output.stdout).unwrap();
+    let positions: Vec<usize> = explanation.tokens.iter().map(|t| t.position).collect();
+    assert_eq!(positions, [0, 2]);
+
+    let output = place.run(&[
+        "transcribe",
+        "sound.wav",
+        "--model",
+        "model",
+        "--device",
+        "cpu",
+        "--json",
+    ]);
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(line["tokens"].is_array());
+}
+
+#[test]
+fn html_in_names_and_tokens_is_text() {
+    let place = Place::new();
+    let name = "<img src=x onerror=alert(1)>.wav";
+    fs::rename(place.path("sound.wav"), place.path(name)).unwrap();
+    let output = place.run(&[
+        "explain", name, "--model", "model", "--device", "cpu", "--text", "a<b>", "--out", "out",
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let page = fs::read_to_string(place.path("out/report.html")).unwrap();
+    assert!(!page.contains("<img src=x"));
+    assert!(!page.contains("\"<b>\""));
+}
+
+#[test]
+fn only_its_own_folder_is_replaced() {
+    let place = Place::new();
+    let twice = ["--text", "a", "--out", "out"];
+    assert_eq!(place.explain(&twice).status.code(), Some(0));
+    assert_eq!(place.explain(&twice).status.code(), Some(0));
+    fs::write(place.path("out/notes.txt"), "mine").unwrap();
+    let arguments = ["explain", "sound.wav", "--model", "model", "--out", "out"];
+    place.refused(&arguments, &["out", "was not written by explain"]);
+    fs::create_dir(place.path("other")).unwrap();
+    let arguments = ["explain", "sound.wav", "--model", "model", "--out", "other"];
+    place.refused(&arguments, &["other", "--out"]);
+    let arguments = [
+        "explain",
+        "sound.wav",
+        "--model",
+        "model",
+        "--out",
+        "no/such",
+    ];
+    place.refused(&arguments, &["no", "no such folder"]);
+}
+
+#[test]
+fn sounds_that_cannot_be_explained() {
+    let place = Place::new();
+    place.refused_sound("missing.wav", &["missing.wav"]);
+    fs::write(place.path("text.wav"), "this is no sound at all, only text").unwrap();
+    place.refused_sound("text.wav", &["text.wav"]);
+    let whole = fs::read(place.path("sound.wav")).unwrap();
+    fs::write(place.path("cut.wav"), &whole[..whole.len() / 2]).unwrap();
+    place.refused_sound("cut.wav", &["cut.wav"]);
+    write_wav(&place.path("empty.wav"), &[]);
+    place.refused_sound("empty.wav", &["empty.wav"]);
+    write_wav(&place.path("short.wav"), &tone(399));
+    place.refused_sound("short.wav", &["short.wav", "400"]);
+    write_wav(&place.path("long.wav"), &tone(16_000 * 3));
+    place.refused_sound("long.wav", &["long.wav", "298", "200"]);
+    let mut broken = tone(4_000);
+    broken[123] = f32::NAN;
+    write_wav(&place.path("nan.wav"), &broken);
+    place.refused_sound("nan.wav", &["nan.wav", "123"]);
+    // Silence is a sound.
+    write_wav(&place.path("silence.wav"), &[0.0; 4_000]);
+    let arguments = [
+        "explain",
+        "silence.wav",
+        "--model",
+        "model",
+        "--device",
+        "cpu",
+    ];
+    assert_eq!(place.run(&arguments).status.code(), Some(0));
+}
+
+#[test]
+fn models_that_do_not_fit() {
+    let place = Place::new();
+    let model = place.path("model");
+    let weights = model.join("model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    fs::write(&weights, &whole[..whole.len() - 10]).unwrap();
+    place.refused_model(&["model.safetensors", "whole"]);
+    fs::remove_file(&weights).unwrap();
+    place.refused_model(&["model.safetensors"]);
+
+    let write = |change: &dyn Fn(&mut Vec<random_model::Tensor>)| {
+        let mut tensors = random_model::tensors(SIZES);
+        change(&mut tensors);
+        random_model::write_tensors(&weights, &tensors, Dtype::F32);
+    };
+    write(&|tensors| tensors.retain(|t| t.name != "decoder.layer_norm.bias"));
+    place.refused_model(&["missing", "decoder.layer_norm.bias", "[12]"]);
+    write(&|tensors| {
+        let mut more = random_model::tensors(SIZES).swap_remove(0);
+        more.name = "encoder.something_else".into();
+        tensors.push(more);
+    });
+    place.refused_model(&["encoder.something_else"]);
+    write(&|tensors| {
+        let last = tensors.last_mut().unwrap();
+        last.shape = vec![last.shape[1], last.shape[0]];
+    });
+    place.refused_model(&["decoder.output_projection.weight", "[12, 24]", "[24, 12]"]);
+    write(&|tensors| tensors[3].data[1] = f32::NAN);
+    place.refused_model(&["encoder.subsample.conv_layers.1.bias", "NaN", "1"]);
+    write(&|_| {});
+
+    let config = |field: &str, value: Value| {
+        let mut config = random_model::config(SIZES);
+        config[field] = value;
+        fs::write(model.join("config.json"), config.to_string()).unwrap();
+    };
+    config("architectures", json!(["BertModel"]));
+    let supported = "ConformerEncoderDecoderForConditionalGeneration";
+    place.refused_model(&["config.json", "BertModel", supported]);
+    config("d_model", json!(u64::MAX));
+    place.refused_model(&["config.json", "d_model"]);
+    config("d_model", json!(1 << 20));
+    place.refused_model(&["encoder_attention_heads"]);
+    config("decoder_ffn_dim", json!(1 << 20));
+    place.refused_model(&["decoder.layers.0.fc1", "1048576"]);
+    config("encoder_layers", json!(1 << 20));
+    place.refused_model(&["encoder_layers"]);
+    config("encoder_attention_heads", json!(5));
+    place.refused_model(&["encoder_attention_heads", "5"]);
+    config("conformer_conv_kernel_size", json!(8));
+    place.refused_model(&["conformer_conv_kernel_size", "odd"]);
+    fs::write(model.join("config.json"), "{").unwrap();
+    place.refused_model(&["config.json", "JSON"]);
+    fs::write(
+        model.join("config.json"),
+        random_model::config(SIZES).to_string(),
+    )
+    .unwrap();
+
+    fs::write(
+        model.join("tokenizer.json"),
+        tokenizer(SIZES.vocabulary + 2),
+    )
+    .unwrap();
+    place.refused_model(&["tokenizer.json", "26", "24"]);
+    fs::write(model.join("tokenizer.json"), "[]").unwrap();
+    place.refused_model(&["tokenizer.json"]);
+}
+
+#[test]
+fn arguments_that_cannot_work() {
+    let place = Place::new();
+    let base = ["explain", "sound.wav", "--model", "model"];
+    let with = |more: &[&'static str]| [base.as_slice(), more].concat();
+    place.refused(&with(&["--text", "  "]), &["no tokens"]);
+    place.refused(&with(&["--device", "no such thing"]), &["no such thing"]);
+    place.refused(
+        &["explain", "sound.wav", "--model", "nowhere"],
+        &["nowhere"],
+    );
+    let language = with(&["--device", "cpu", "--language", "xx"]);
+    place.refused(&language, &["xx"]);
+    let output = place.run(&with(&["--method", "magic"]));
+    assert_eq!(output.status.code(), Some(2));
+    let output = place.explain(&["--text", "abc", "--tokens", "99"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("no token 99")
+    );
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn double_precision_is_refused_on_a_gpu() {
+    let place = Place::new();
+    let arguments = [
+        "explain",
+        "sound.wav",
+        "--model",
+        "model",
+        "--device",
+        "gpu",
+        "--precision",
+        "f64",
+    ];
+    let output = place.run(&arguments);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("--device cpu"), "{message}");
+    assert!(!place.path("sound.explained").exists());
+}
+
+#[test]
+fn several_files_and_a_bad_one() {
+    let place = Place::new();
+    write_wav(&place.path("short.wav"), &tone(10));
+    let output = place.run(&[
+        "transcribe",
+        "sound.wav",
+        "short.wav",
+        "--model",
+        "model",
+        "--device",
+        "cpu",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1);
+    assert!(text.starts_with("sound.wav: "));
+}
+
+#[test]
+fn validate_reports_and_fails_by_exit_code() {
+    let run = |more: &[&str]| {
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/conformer");
+        let mut arguments = vec!["validate", "--model", fixture, "--device", "cpu", "--json"];
+        arguments.extend(more);
+        let output = Place::new().run(&arguments);
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), json)
+    };
+    let (code, json) = run(&[]);
+    assert_eq!(code, Some(0));
+    let checks = json["checks"].as_array().unwrap();
+    assert!(checks.len() >= 5 && checks.iter().all(|check| check["pass"] == true));
+    assert!(
+        json["absent"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("waveform"))
+    );
+    let (code, _) = run(&["--precision", "f64"]);
+    assert_eq!(code, Some(0));
+
+    // A model with one weight moved fails.
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/conformer");
+    for entry in fs::read_dir(fixture).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let weights = folder.path().join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x80;
+    fs::write(&weights, bytes).unwrap();
+    let moved = folder.path().to_str().unwrap();
+    let output = Place::new().run(&["validate", "--model", moved, "--device", "cpu"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("FAIL"));
+}

@@ -36,7 +36,7 @@ struct Cli {
 enum Command {
     Devices(DevicesArgs),
     Transcribe(transcribe::TranscribeArgs),
-    Explain(explain::ExplainArgs),
+    Explain(Box<explain::ExplainArgs>),
     Validate(validate::ValidateArgs),
 }
 

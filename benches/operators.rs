@@ -415,8 +415,7 @@ fn attention(b: &mut Bench, mask: Mask, relative: bool, reverse: bool) -> u64 {
     };
     let relative = relative.then(|| Relative {
         positions: b.input(1, FRAMES, WIDTH),
-        content_bias: b.input(1, 1, WIDTH),
-        position_bias: b.input(1, 1, WIDTH),
+        biases: b.input(1, 2, WIDTH),
     });
     let forward = Attention {
         query: part(0),
@@ -448,9 +447,16 @@ fn attention(b: &mut Bench, mask: Mask, relative: bool, reverse: bool) -> u64 {
         tensor: result,
         offset,
     };
+    let terms = b.recording.computed(Shape::new(TOKENS, HEADS * FRAMES, 2));
+    b.recording.push(AttentionTerms {
+        forward: forward.clone(),
+        doutput,
+        terms,
+    });
     b.recording.push(AttentionReverse {
         forward,
         doutput,
+        terms,
         dquery: Some(part(0)),
         dkey_value: Some((part(WIDTH), part(2 * WIDTH))),
     });

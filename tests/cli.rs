@@ -511,3 +511,55 @@ fn validate_reports_and_fails_by_exit_code() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().contains("FAIL"));
 }
+
+/// What the profile promises on a GPU: the maps of all methods come back in
+/// one transfer, and the maps are those of the native executor.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn a_gpu_gives_the_same_maps_in_one_readback() {
+    let place = Place::new();
+    let methods = "attention,gradient,integrated-gradients,smoothgrad";
+    let run = |device: &str| {
+        let output = place.run(&[
+            "explain",
+            "sound.wav",
+            "--model",
+            "model",
+            "--text",
+            "ab",
+            "--method",
+            methods,
+            "--steps",
+            "3",
+            "--samples",
+            "3",
+            "--profile",
+            "--device",
+            device,
+            "--out",
+            device,
+        ]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    };
+    run("cpu");
+    run("gpu");
+    let profile = place.explanation("gpu").profile.unwrap();
+    assert_eq!(profile["map_readbacks"], 1);
+    assert_eq!(profile["status_reads"], 0);
+    let read = |device: &str, name: &str| -> Vec<f32> {
+        let bytes = fs::read(place.path(device).join("maps.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let (values, _) = tensors.tensor(name).unwrap().data().as_chunks::<4>();
+        values
+            .iter()
+            .map(|&bytes| f32::from_le_bytes(bytes))
+            .collect()
+    };
+    for (name, shape) in maps(&place.path("gpu")) {
+        let (got, want) = (read("gpu", &name), read("cpu", &name));
+        // Two f32 computations, each within the gradients' tolerance.
+        let check = sonograd::validate::compare(&name, &shape, &got, &want, 4e-5);
+        println!("{check:?}");
+        assert!(check.pass);
+    }
+}

@@ -3,8 +3,12 @@
 
 mod random_model;
 
+use std::sync::Arc;
+
 use random_model::{SMALL, Sizes, numbers};
 use sonograd::engine::executor::Executor;
+use sonograd::engine::gpu::GpuExecutor;
+use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::ReadPurpose;
 use sonograd::explain::passes::{ForwardPass, MapSpec, Site, Utterance, forward_and_gradients};
@@ -195,4 +199,15 @@ fn chunks_of_cotangents_agree_with_all_at_once() {
         Box::new(NativeExecutor::<f64>::new(&model.weights, false))
     };
     agrees(make, 1);
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn a_gpu_agrees_with_native_f64() {
+    let device = Arc::new(open_for_tests());
+    let make = |model: &Model| -> Box<dyn Executor> {
+        let device = Arc::clone(&device);
+        Box::new(GpuExecutor::new(device, &model.weights, false).unwrap())
+    };
+    agrees(make, 1 << 30);
 }

@@ -368,8 +368,7 @@ fn packed(tensor: TensorId, width: usize) -> [Columns; 3] {
 fn relative(case: &mut Case, frames: usize, width: usize) -> Relative {
     Relative {
         positions: case.any(1, frames, width),
-        content_bias: case.any(1, 1, width),
-        position_bias: case.any(1, 1, width),
+        biases: case.any(1, 2, width),
     }
 }
 

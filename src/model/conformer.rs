@@ -42,10 +42,8 @@ struct Block {
     /// Queries, keys and values, (3D, D).
     projections: Linear,
     positions: Linear,
-    /// u, (1, D)
-    content_bias: WeightId,
-    /// v, (1, D)
-    position_bias: WeightId,
+    /// u and v, (2, D)
+    biases: WeightId,
     attention_out: Linear,
     convolution_norm: Norm,
     pointwise_in: Linear,
@@ -317,10 +315,8 @@ impl Block {
         let attention = |part: &str| name(&format!("attention.attention.{part}"));
         let projections = ["query_proj", "key_proj", "value_proj"].map(attention);
         let projections = projections.each_ref().map(String::as_str);
-        let bias = |table: &mut WeightTable, part: &str| -> Result<WeightId> {
-            let name = attention(part);
-            Ok(table.add(name.clone(), 1, width, checkpoint.read(&name)?))
-        };
+        let mut biases = checkpoint.read(&attention("u_bias"))?;
+        biases.extend(checkpoint.read(&attention("v_bias"))?);
         let (depthwise, depthwise_bias) =
             fold_batch_norm(checkpoint, table, &name("conv_module"), sizes)?;
         let pointwise = |table: &mut WeightTable, part: &str| {
@@ -336,8 +332,7 @@ impl Block {
             attention_norm: Norm::read(checkpoint, table, &name("attention.layer_norm"))?,
             projections: Linear::read(checkpoint, table, &projections, width)?,
             positions: Linear::read(checkpoint, table, &[&attention("pos_proj")], width)?,
-            content_bias: bias(table, "u_bias")?,
-            position_bias: bias(table, "v_bias")?,
+            biases: table.add(attention("u_bias, v_bias"), 2, width, biases),
             attention_out: Linear::read(checkpoint, table, &[&attention("out_proj")], width)?,
             convolution_norm: Norm::read(checkpoint, table, &name("conv_module.layernorm"))?,
             pointwise_in: pointwise(table, "conv_module.first_pointwise_conv1d")?,
@@ -379,8 +374,7 @@ impl Block {
         };
         let relative = Relative {
             positions,
-            content_bias: recording.weight(self.content_bias),
-            position_bias: recording.weight(self.position_bias),
+            biases: recording.weight(self.biases),
         };
         let (mixed, _) = recording.attention(AttentionSpec {
             query: part(0),

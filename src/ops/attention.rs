@@ -13,6 +13,8 @@
 use rayon::prelude::*;
 
 use super::Operate;
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
+use crate::engine::gpu::shaders::{Param, Shader};
 use crate::engine::native::context::{Context, View};
 use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
 use crate::engine::native::real::{Real, max};
@@ -35,10 +37,9 @@ pub enum Mask {
 pub struct Relative {
     /// (1, T, D): projected position encodings p
     pub positions: TensorId,
-    /// (1, 1, D): u, added to queries before they meet keys
-    pub content_bias: TensorId,
-    /// (1, 1, D): v, added to queries before they meet positions
-    pub position_bias: TensorId,
+    /// (1, 2, D): u and v, added to queries before they meet keys and before
+    /// they meet positions
+    pub biases: TensorId,
 }
 
 /// output = softmax(scale · scores(query, key)) · value, head by head
@@ -64,12 +65,26 @@ pub struct Attention {
     pub probabilities: TensorId,
 }
 
+/// What the reverse of [`Attention`] needs to know of each query: the
+/// logarithm of its sum of exp(score), and doutput · output, which is what
+/// the cotangents of its probabilities come to on average.
+#[derive(Clone, Debug)]
+pub struct AttentionTerms {
+    pub forward: Attention,
+    /// (K·B, Tq, D)
+    pub doutput: TensorId,
+    /// (K·B, H·Tq, 2)
+    pub terms: TensorId,
+}
+
 /// Reverse of [`Attention`].
 #[derive(Clone, Debug)]
 pub struct AttentionReverse {
     pub forward: Attention,
     /// (K·B, Tq, D)
     pub doutput: TensorId,
+    /// (K·B, H·Tq, 2), by [`AttentionTerms`]
+    pub terms: TensorId,
     /// (K·B, Tq, ·) columns, where wanted
     pub dquery: Option<Columns>,
     /// (K·B, Tk, ·) columns of keys and of values, where wanted
@@ -120,12 +135,21 @@ impl Recording {
         if let Some(relative) = spec.relative
             && (query.rows != key.rows
                 || spec.mask != Mask::None
-                || self.shape(relative.positions) != Shape::new(1, key.rows, spec.width))
+                || self.shape(relative.positions) != Shape::new(1, key.rows, spec.width)
+                || self.shape(relative.biases) != Shape::new(1, 2, spec.width))
         {
             return problem(format!(
-                "relative positions {} on {} rows",
+                "relative positions {} with biases {} on {} rows",
                 self.shape(relative.positions),
+                self.shape(relative.biases),
                 key.rows
+            ));
+        }
+        let deepest = Shader::load(Attention::NAME).constant("MAX_DEPTH") as usize;
+        if spec.width / spec.heads > deepest {
+            return problem(format!(
+                "heads of {} columns; there may be {deepest}",
+                spec.width / spec.heads
             ));
         }
         let output = self.computed(Shape::new(lead, query.rows, spec.width));
@@ -155,8 +179,7 @@ impl Attention {
         all.dedup();
         if let Some(relative) = self.relative {
             all.push(relative.positions);
-            all.push(relative.content_bias);
-            all.push(relative.position_bias);
+            all.push(relative.biases);
         }
         all
     }
@@ -194,11 +217,8 @@ impl<'a, T: Real> Operands<'a, T> {
             key: context.read(attention.key.tensor),
             value: context.read(attention.value.tensor),
             relative: attention.relative.map(|relative| {
-                (
-                    all(relative.positions),
-                    all(relative.content_bias),
-                    all(relative.position_bias),
-                )
+                let (u, v) = all(relative.biases).split_at(attention.width);
+                (all(relative.positions), u, v)
             }),
         }
     }
@@ -302,11 +322,11 @@ impl<T: Real> Head<'_, T> {
         }
     }
 
-    /// Probabilities from scores and saved statistics, in place.
-    fn probabilities(&self, scores: &mut [T], statistics: &[T]) {
+    /// Probabilities from scores and saved terms, in place.
+    fn probabilities(&self, scores: &mut [T], terms: &[T]) {
         for (i, row) in scores.chunks_mut(self.key.rows).enumerate() {
             let (seen, hidden) = row.split_at_mut(self.seen(i));
-            T::exp_sum(seen, statistics[2 * i] + statistics[2 * i + 1]);
+            T::exp_sum(seen, terms[2 * i]);
             hidden.fill(T::default());
         }
     }
@@ -369,9 +389,17 @@ impl Operate for Attention {
                 ));
             }
         }
+        let statistics = walk.recording.shape(self.statistics);
+        let terms = walk.recording.computed(statistics.with_lead(lead));
+        walk.recording.push(AttentionTerms {
+            forward: self.clone(),
+            doutput,
+            terms,
+        });
         walk.recording.push(AttentionReverse {
             forward: self.clone(),
             doutput,
+            terms,
             dquery,
             dkey_value,
         });
@@ -447,6 +475,193 @@ impl Operate for Attention {
         context.give(self.statistics, statistics);
         context.give(self.probabilities, probabilities);
     }
+
+    fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let shape = recording.shape(self.output);
+        let wanted = |id: TensorId| live(id).then_some(id);
+        let (output, statistics) = (wanted(self.output), wanted(self.statistics));
+        let [query, key, value, positions, biases] = self.bindings();
+        let extent = self.extent("TILE", shape.rows, shape.lead);
+        let mut launches = Vec::new();
+        if output.is_some() || statistics.is_some() {
+            let mut overrides = self.overrides();
+            overrides.push(("WRITE_OUTPUT", flag(output.is_some())));
+            overrides.push(("WRITE_STATISTICS", flag(statistics.is_some())));
+            launches.push(Launch {
+                shader: Self::NAME,
+                entry: "forward",
+                overrides,
+                params: self.params(recording, shape.lead, &[]),
+                bindings: vec![
+                    query,
+                    key,
+                    value,
+                    positions,
+                    biases,
+                    ("doutput", Binding::Absent),
+                    ("output", output.into()),
+                    ("statistics", statistics.into()),
+                ],
+                extent,
+            });
+        }
+        if live(self.probabilities) {
+            launches.push(Launch {
+                shader: Self::NAME,
+                entry: "emit_probabilities",
+                // However wide the heads: it sums over no rows.
+                overrides: self.mask_overrides(),
+                params: self.params(recording, shape.lead, &[]),
+                bindings: vec![
+                    query,
+                    key,
+                    value,
+                    positions,
+                    biases,
+                    ("doutput", Binding::Absent),
+                    ("probabilities", self.probabilities.into()),
+                ],
+                extent,
+            });
+        }
+        launches
+    }
+}
+
+fn flag(set: bool) -> f64 {
+    f64::from(u8::from(set))
+}
+
+/// What the launches of attention and of its reverse have in common.
+impl Attention {
+    fn depth(&self) -> usize {
+        self.width / self.heads
+    }
+
+    fn mask_overrides(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("CAUSAL", flag(self.mask == Mask::Causal)),
+            ("RELATIVE", flag(self.relative.is_some())),
+        ]
+    }
+
+    fn overrides(&self) -> Vec<(&'static str, f64)> {
+        let narrow = Shader::load(Self::NAME).constant("NARROW_DEPTH") as usize;
+        let mut overrides = self.mask_overrides();
+        overrides.push(("WIDE", flag(self.depth() > narrow)));
+        overrides
+    }
+
+    /// All members of the shader's `Params`; those of results in columns of a
+    /// wider tensor are zero where `columns` does not give them.
+    fn params(
+        &self,
+        recording: &Recording,
+        lead: usize,
+        columns: &[(&'static str, usize)],
+    ) -> Vec<(&'static str, Param)> {
+        let query = recording.shape(self.query.tensor);
+        let key = recording.shape(self.key.tensor);
+        let value = recording.shape(self.value.tensor);
+        let mut params: Vec<(&'static str, Param)> = vec![
+            ("lead", lead.into()),
+            ("lead_query", query.lead.into()),
+            ("lead_key", key.lead.into()),
+            ("queries", query.rows.into()),
+            ("keys", key.rows.into()),
+            ("heads", self.heads.into()),
+            ("depth", self.depth().into()),
+            ("scale", self.scale.into()),
+            ("query_columns", query.cols.into()),
+            ("query_offset", self.query.offset.into()),
+            ("key_columns", key.cols.into()),
+            ("key_offset", self.key.offset.into()),
+            ("value_columns", value.cols.into()),
+            ("value_offset", self.value.offset.into()),
+        ];
+        for name in ["d_columns", "dquery_offset", "dkey_offset", "dvalue_offset"] {
+            let given = columns.iter().find(|(known, _)| *known == name);
+            params.push((name, given.map_or(0, |(_, value)| *value).into()));
+        }
+        params
+    }
+
+    fn bindings(&self) -> [(&'static str, Binding); 5] {
+        [
+            ("query", self.query.tensor.into()),
+            ("key", self.key.tensor.into()),
+            ("value", self.value.tensor.into()),
+            ("positions", self.relative.map(|r| r.positions).into()),
+            ("biases", self.relative.map(|r| r.biases).into()),
+        ]
+    }
+
+    /// A workgroup for each tile of `rows`, head and lead row.
+    fn extent(&self, tile: &str, rows: usize, lead: usize) -> Extent {
+        let tile = Shader::load(Self::NAME).constant(tile) as usize;
+        Extent::grid(rows.div_ceil(tile) * self.heads, lead)
+    }
+}
+
+impl Operate for AttentionTerms {
+    const NAME: &'static str = "attention_terms";
+
+    fn inputs(&self) -> Vec<TensorId> {
+        vec![self.forward.output, self.forward.statistics, self.doutput]
+    }
+
+    fn outputs(&self) -> Vec<TensorId> {
+        vec![self.terms]
+    }
+
+    fn native<T: Real>(&self, context: &mut Context<T>) {
+        let mut terms = context.take(self.terms);
+        let output = context.read(self.forward.output);
+        let statistics = context.read(self.forward.statistics);
+        let doutput = context.read(self.doutput);
+        let (queries, width) = (output.shape.rows, output.shape.cols);
+        let depth = width / self.forward.heads;
+        for (index, n) in context.leads.clone().enumerate() {
+            let (output, doutput) = (output.at(n), doutput.at(n));
+            let statistics = statistics.at(n).chunks(2);
+            let own = &mut terms[index * statistics.len() * 2..][..statistics.len() * 2];
+            for (row, (terms, known)) in own.chunks_mut(2).zip(statistics).enumerate() {
+                let begin = row % queries * width + row / queries * depth;
+                let own = begin..begin + depth;
+                terms[0] = known[0] + known[1];
+                terms[1] = T::dot(&output[own.clone()], &doutput[own]);
+            }
+        }
+        context.give(self.terms, terms);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (output, terms) = (
+            recording.shape(self.forward.output),
+            recording.shape(self.terms),
+        );
+        let shader = Shader::load(Self::NAME);
+        let rows = terms.lead * terms.rows;
+        vec![Launch {
+            shader: Self::NAME,
+            entry: "forward",
+            overrides: Vec::new(),
+            params: vec![
+                ("lead", terms.lead.into()),
+                ("batch", output.lead.into()),
+                ("queries", output.rows.into()),
+                ("heads", self.forward.heads.into()),
+                ("depth", (self.forward.width / self.forward.heads).into()),
+            ],
+            bindings: vec![
+                ("output", self.forward.output.into()),
+                ("statistics", self.forward.statistics.into()),
+                ("doutput", self.doutput.into()),
+                ("terms", self.terms.into()),
+            ],
+            extent: Extent::rows(rows.div_ceil(shader.constant("LANES") as usize)),
+        }]
+    }
 }
 
 impl AttentionReverse {
@@ -484,7 +699,7 @@ impl Operate for AttentionReverse {
 
     fn inputs(&self) -> Vec<TensorId> {
         let mut all = self.forward.operands();
-        all.extend([self.forward.output, self.forward.statistics, self.doutput]);
+        all.extend([self.doutput, self.terms]);
         all
     }
 
@@ -505,7 +720,7 @@ impl Operate for AttentionReverse {
         let extra = scores_scratch(relative, queries, keys, depth);
         let mut scratch = context.take_scratch(2 * square + extra.max(queries * depth));
         let operands = Operands::new(forward, context);
-        let statistics = context.read(forward.statistics);
+        let terms = context.read(self.terms);
         let doutput = context.read(self.doutput);
         let batch = context.shape(forward.output).lead;
         let leads = context.leads.clone();
@@ -521,8 +736,10 @@ impl Operate for AttentionReverse {
             let (p, rest) = scratch.split_at_mut(square);
             let (ds, rest) = rest.split_at_mut(square);
             head.scores(p, rest, parallel);
-            let rows = h * queries..(h + 1) * queries;
-            head.probabilities(p, &statistics.at(b)[rows.start * 2..rows.end * 2]);
+            let rows = h * queries * 2..(h + 1) * queries * 2;
+            // The logarithms are those of the forward row, the same for all.
+            let first = own.peek().map_or(0, |&n| n);
+            head.probabilities(p, &terms.at(first)[rows.clone()]);
             let p = &*p;
             let p_matrix = Matrix::new(p, queries, keys, keys);
             for n in own {
@@ -544,14 +761,15 @@ impl Operate for AttentionReverse {
                     );
                     multiply(a, b, scale, add, out, parallel);
                 };
-                // dV = Pᵀ dO; dS = P · (dO Vᵀ - rowsum(P · dO Vᵀ)).
+                // dV = Pᵀ dO; dS = P · (dO Vᵀ - delta).
                 if let Some((_, to)) = self.dkey_value {
                     write(to, p_matrix.transposed(), d, false, one);
                 }
                 let out = MatrixMut::new(ds, queries, keys, keys);
                 multiply(d, head.value.transposed(), one, false, out, parallel);
-                for (p, ds) in p.chunks(keys).zip(ds.chunks_mut(keys)) {
-                    let delta = T::dot(p, ds);
+                let own_terms = terms.at(n)[rows.clone()].chunks(2);
+                for ((p, ds), terms) in p.chunks(keys).zip(ds.chunks_mut(keys)).zip(own_terms) {
+                    let delta = terms[1];
                     for (ds, &p) in ds.iter_mut().zip(p) {
                         *ds = p * (*ds - delta);
                     }
@@ -583,5 +801,67 @@ impl Operate for AttentionReverse {
         for (id, result) in results {
             context.give(id, result);
         }
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let forward = &self.forward;
+        let lead = recording.shape(self.doutput).lead;
+        let columns = |to: Columns| recording.shape(to.tensor).cols;
+        let operands = || -> Vec<(&'static str, Binding)> {
+            let own = [("terms", self.terms.into()), ("doutput", self.doutput.into())];
+            forward.bindings().into_iter().chain(own).collect()
+        };
+        let mut launches = Vec::new();
+        if let Some(to) = self.dquery {
+            let mut bindings = operands();
+            bindings.push(("dquery", to.tensor.into()));
+            let tile = match forward.relative {
+                None => "TILE",
+                Some(_) => "RELATIVE_TILE",
+            };
+            let queries = recording.shape(forward.query.tensor).rows;
+            let own = [("d_columns", columns(to)), ("dquery_offset", to.offset)];
+            launches.push(Launch {
+                shader: Attention::NAME,
+                entry: "reverse_query",
+                overrides: forward.overrides(),
+                params: forward.params(recording, lead, &own),
+                bindings,
+                extent: forward.extent(tile, queries, lead),
+            });
+        }
+        let keys = recording.shape(forward.key.tensor).rows;
+        let mut key_value = |to: TensorId, key: Option<usize>, value: Option<usize>| {
+            let mut bindings = operands();
+            bindings.push(("dkey_value", to.into()));
+            let mut overrides = forward.overrides();
+            overrides.push(("WRITE_DKEY", flag(key.is_some())));
+            overrides.push(("WRITE_DVALUE", flag(value.is_some())));
+            let own = [
+                ("d_columns", recording.shape(to).cols),
+                ("dkey_offset", key.unwrap_or(0)),
+                ("dvalue_offset", value.unwrap_or(0)),
+            ];
+            launches.push(Launch {
+                shader: Attention::NAME,
+                entry: "reverse_key_value",
+                overrides,
+                params: forward.params(recording, lead, &own),
+                bindings,
+                extent: forward.extent("TILE", keys, lead),
+            });
+        };
+        match self.dkey_value {
+            Some((key, value)) if key.tensor == value.tensor => {
+                key_value(key.tensor, Some(key.offset), Some(value.offset));
+            }
+            // No launch may bind two tensors that could share memory for writing.
+            Some((key, value)) => {
+                key_value(key.tensor, Some(key.offset), None);
+                key_value(value.tensor, None, Some(value.offset));
+            }
+            None => {}
+        }
+        launches
     }
 }

@@ -1,6 +1,8 @@
 //! Product with a weight matrix, and what usually follows it.
 
 use super::{Activation, ActivationReverse, Operate};
+use crate::engine::gpu::launch::{Extent, Launch};
+use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
 use crate::engine::native::real::Real;
@@ -253,4 +255,74 @@ impl Operate for Matmul {
             context.give(id, pre);
         }
     }
+
+    fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (x, y) = (recording.shape(self.x), recording.shape(self.y));
+        let residual = self.residual.map(|id| recording.shape(id));
+        let rows = x.lead * x.rows;
+        let shader = Shader::load(Self::NAME);
+        let (entry, extent) = tiles(shader, rows, y.cols);
+        let activation = match self.activation {
+            Activation::None => "NO_ACTIVATION",
+            Activation::Relu => "RELU",
+            Activation::Silu => "SILU",
+            Activation::Gelu => "GELU",
+        };
+        let wanted = |id: TensorId| live(id).then_some(id);
+        let (y, pre) = (wanted(self.y), self.pre.and_then(wanted));
+        let flag = |set: bool| f64::from(u8::from(set));
+        vec![Launch {
+            shader: Self::NAME,
+            entry,
+            overrides: vec![
+                ("IN_OUT", flag(self.layout == Layout::InOut)),
+                ("ACTIVATION", shader.constant(activation).into()),
+                ("HAS_BIAS", flag(self.bias.is_some())),
+                ("HAS_RESIDUAL", flag(self.residual.is_some())),
+                ("WRITE_Y", flag(y.is_some())),
+                ("WRITE_PRE", flag(pre.is_some())),
+            ],
+            params: vec![
+                ("rows", rows.into()),
+                ("inputs", x.cols.into()),
+                ("outputs", recording.shape(self.y).cols.into()),
+                ("residual_rows", residual.map_or(rows, |r| r.lead * r.rows).into()),
+                ("scale", self.scale.into()),
+            ],
+            bindings: vec![
+                ("x", self.x.into()),
+                ("weight", self.weight.into()),
+                ("bias", self.bias.into()),
+                ("residual", self.residual.into()),
+                ("y", y.into()),
+                ("pre", pre.into()),
+            ],
+            extent,
+        }]
+    }
+}
+
+/// Workgroups from which on a GPU is taken to be busy: a device has some tens
+/// of cores.
+const BUSY_WORKGROUPS: usize = 64;
+
+/// The entry point with the largest tiles, which do the most work for every
+/// number they read, that are at least half full and keep a GPU busy; and its
+/// workgroups.
+fn tiles(shader: &Shader, rows: usize, outputs: usize) -> (&'static str, Extent) {
+    let entries = [
+        ("forward_large", "LARGE_TILE"),
+        ("forward", "TILE"),
+        ("forward_small", "SMALL_TILE"),
+    ];
+    let counted = entries.map(|(entry, tile)| {
+        let tile = shader.constant(tile) as usize;
+        let full = 2 * rows.min(outputs) > tile;
+        (entry, outputs.div_ceil(tile), rows.div_ceil(tile), full)
+    });
+    let best = counted
+        .into_iter()
+        .find(|(_, across, down, full)| *full && across * down >= BUSY_WORKGROUPS);
+    let (entry, across, down, _) = best.unwrap_or(counted[counted.len() - 1]);
+    (entry, Extent::grid(across, down))
 }

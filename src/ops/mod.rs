@@ -140,7 +140,7 @@ operators! {
     accumulate::{Accumulate};
     activation::{ActivationReverse};
     add::{Add};
-    attention::{Attention, AttentionReverse};
+    attention::{Attention, AttentionReverse, AttentionTerms};
     baseline::{Baseline};
     blend::{Blend};
     cache::{CacheAppend, CachedAttention};

@@ -155,6 +155,12 @@ pub fn evened(got: &[f32], want: &[f64], scales: &[f64]) -> (Vec<f32>, Vec<f64>)
     )
 }
 
+/// A new executor on the GPU that the tests run on.
+fn gpu(mode: ShaderMode) -> GpuExecutor {
+    let device = DEVICE.with(|device| Arc::clone(device));
+    GpuExecutor::with_mode(device, &WeightTable::default(), false, mode).unwrap()
+}
+
 #[derive(Clone)]
 enum Values {
     Real(Vec<f32>),
@@ -301,13 +307,40 @@ impl Case {
 
     /// The results of the GPU that the tests run on.
     pub fn gpu(&self, runs: &[Scalars], mode: ShaderMode) -> Vec<Vec<f32>> {
-        let (device, weights) = (
-            DEVICE.with(|device| Arc::clone(device)),
-            WeightTable::default(),
-        );
-        let mut executor = GpuExecutor::with_mode(device, &weights, false, mode).unwrap();
+        let mut executor = gpu(mode);
         self.run(&mut executor, runs);
         executor.read(&self.results(), ReadPurpose::Maps).unwrap()
+    }
+
+    /// Runs the recording natively in f64 and twice on the GPU, which must
+    /// give the same bits, and compares each result under the tolerance that
+    /// its name and its exact values come to.
+    pub fn compare_reruns(
+        &self,
+        name: &str,
+        mode: ShaderMode,
+        results: &[&str],
+        tolerance: impl Fn(&str, &[f64]) -> Tolerance,
+    ) {
+        let want = self.native(&[Scalars::default()]);
+        assert_eq!(want.len(), results.len(), "{name}: a name for every result");
+        let mut executor = gpu(mode);
+        let plan = self.run(&mut executor, &[Scalars::default()]);
+        let mut read =
+            |executor: &mut GpuExecutor| executor.read(&self.results(), ReadPurpose::Maps).unwrap();
+        let got = read(&mut executor);
+        executor.run(plan, 0, Scalars::default()).unwrap();
+        let again = read(&mut executor);
+        for (index, result) in results.iter().enumerate() {
+            let name = format!("{result} of {name}, {mode:?}");
+            let bits = |all: &[f32]| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(
+                bits(&got[index]) == bits(&again[index]),
+                "{name}: a rerun gives other bits"
+            );
+            let tolerance = tolerance(result, &want[index]);
+            compare(&name, &got[index], &want[index], tolerance);
+        }
     }
 
     /// Runs the recording natively in f64 and on the GPU, with and without the

@@ -64,4 +64,12 @@ impl Extent {
         let along_y = count.div_ceil(MAX_WORKGROUPS_PER_DIMENSION as usize).max(1);
         Self::Workgroups([count.div_ceil(along_y), along_y, 1])
     }
+
+    /// Workgroups (across, down); those down that one dimension does not hold
+    /// continue along z: the shader numbers them y + z · num_workgroups.y and
+    /// leaves out those past the end.
+    pub fn grid(across: usize, down: usize) -> Self {
+        let along_z = down.div_ceil(MAX_WORKGROUPS_PER_DIMENSION as usize).max(1);
+        Self::Workgroups([across, down.div_ceil(along_z), along_z])
+    }
 }

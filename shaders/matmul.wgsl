@@ -1,0 +1,329 @@
+// y = residual + scale * activation(x * W + bias), W being a weight matrix or
+// its transpose.
+//
+// A workgroup owns a tile of y and walks along the inputs, one chunk of them
+// in workgroup memory at a time while the next is on its way. A thread owns
+// rows and columns of the tile that lie apart by the number of threads along
+// that side: neighbouring threads then read and write neighbouring numbers,
+// and what a thread needs of a staged row is one vec4, a "quad". There are
+// three sizes of tile: large ones do the most work per byte, small ones make
+// enough workgroups of few rows.
+
+struct Params {
+    rows: u32,          // M: rows of x and y, all lead rows taken together
+    inputs: u32,        // I: numbers summed over
+    outputs: u32,       // O: columns of y
+    residual_rows: u32, // Q: rows of residual, of which M is a multiple
+    scale: f32,         // factor of the activation's result, no unit
+}
+
+// The weight lies as (I, O), not as (O, I).
+override IN_OUT: bool = false;
+override ACTIVATION: u32 = 0u;
+override HAS_BIAS: bool = false;
+override HAS_RESIDUAL: bool = false;
+// Results that are wanted; pre is what the activation is applied to.
+override WRITE_Y: bool = true;
+override WRITE_PRE: bool = false;
+
+// Values of ACTIVATION.
+const NO_ACTIVATION: u32 = 0u;
+const RELU: u32 = 1u;
+const SILU: u32 = 2u;
+const GELU: u32 = 3u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<f32>; // x: (M, I)
+@group(0) @binding(2) var<storage, read> weight: array<f32>; // weight: (O, I), or (I, O) where IN_OUT
+@group(0) @binding(3) var<storage, read> bias: array<f32>; // bias: (O)
+@group(0) @binding(4) var<storage, read> residual: array<f32>; // residual: (Q, O)
+@group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (M, O)
+@group(0) @binding(6) var<storage, read_write> pre: array<f32>; // pre: (M, O)
+
+// Threads along each side of a workgroup.
+const LANES: u32 = 16u;
+
+// Rows and columns of a tile, and inputs in a chunk, of each entry point.
+const TILE: u32 = 64u;
+const DEPTH: u32 = 16u;
+const LARGE_TILE: u32 = 128u;
+const LARGE_DEPTH: u32 = 8u;
+const SMALL_TILE: u32 = 16u;
+const SMALL_DEPTH: u32 = 64u;
+
+// Quads along a tile's side.
+const QUADS: u32 = 16u;
+const LARGE_QUADS: u32 = 32u;
+const SMALL_QUADS: u32 = 4u;
+// From one staged input to the next: one quad more, so that threads that
+// store to neighbouring inputs use different memory banks.
+const STRIDE: u32 = 17u;
+const LARGE_STRIDE: u32 = 33u;
+const SMALL_STRIDE: u32 = 5u;
+// Inputs of a small tile's chunk that one thread sums.
+const SMALL_SLICE: u32 = 4u;
+
+// The chunks of x and of the weight, transposed: (inputs, quads). The largest
+// are those of small tiles.
+var<workgroup> staged_x: array<vec4<f32>, 320>;
+var<workgroup> staged_weight: array<vec4<f32>, 320>;
+
+// Operands, zero beyond their ends. Without branches, which also keep the
+// loads of a quad apart: what is out of bounds is read at 0 and dropped.
+
+fn x_at(row: u32, input: u32) -> f32 {
+    let inside = (row < params.rows) & (input < params.inputs);
+    let at = row * params.inputs + input;
+    return select(0.0, x[select(0u, at, inside)], inside);
+}
+
+fn weight_at(input: u32, column: u32) -> f32 {
+    let inside = (input < params.inputs) & (column < params.outputs);
+    let out_in = column * params.inputs + input;
+    let in_out = input * params.outputs + column;
+    let at = select(out_in, in_out, IN_OUT);
+    return select(0.0, weight[select(0u, at, inside)], inside);
+}
+
+// Four rows of x, `apart` from each other.
+fn x_quad(row: u32, apart: u32, input: u32) -> vec4<f32> {
+    return vec4<f32>(
+        x_at(row, input),
+        x_at(row + apart, input),
+        x_at(row + 2u * apart, input),
+        x_at(row + 3u * apart, input),
+    );
+}
+
+// Four columns of W, `apart` from each other.
+fn weight_quad(input: u32, column: u32, apart: u32) -> vec4<f32> {
+    return vec4<f32>(
+        weight_at(input, column),
+        weight_at(input, column + apart),
+        weight_at(input, column + 2u * apart),
+        weight_at(input, column + 3u * apart),
+    );
+}
+
+// Products of all of `a` (rows) with all of `b` (columns).
+fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(a.x * b, a.y * b, a.z * b, a.w * b);
+}
+
+// 1 - erf(t) for t >= 0, to a few units of rounding: a polynomial in
+// s = 1 / (1 + 3/8 t), fitted to exp(t^2) (1 - erf(t)) / s within 1.3e-8.
+fn erfc(t: f32) -> f32 {
+    let s = 1.0 / (1.0 + 0.375 * t);
+    var p = 0.0615458824;
+    p = p * s - 0.28736195;
+    p = p * s + 0.432457507;
+    p = p * s - 0.229473427;
+    p = p * s + 0.27376163;
+    p = p * s + 0.121490955;
+    p = p * s + 0.205316678;
+    p = p * s + 0.210649252;
+    p = p * s + 0.211613491;
+    return p * s * exp(-t * t);
+}
+
+fn activate(value: f32) -> f32 {
+    if ACTIVATION == RELU {
+        // Written so that NaN stays NaN.
+        return select(value, 0.0, value < 0.0);
+    }
+    if ACTIVATION == SILU {
+        // Beyond -80 the result is as good as 0, and exp must not overflow.
+        return value / (1.0 + exp(min(-value, 80.0)));
+    }
+    if ACTIVATION == GELU {
+        // 0.70710678: the square root of 1/2. Beyond t = 10 erfc is 0.
+        let tail = 0.5 * erfc(min(abs(value) * 0.70710678, 10.0));
+        return value * select(1.0 - tail, tail, value < 0.0);
+    }
+    return value;
+}
+
+fn write_at(row: u32, column: u32, product: f32) {
+    if row >= params.rows || column >= params.outputs {
+        return;
+    }
+    let at = row * params.outputs + column;
+    var value = product;
+    if HAS_BIAS {
+        value += bias[column];
+    }
+    if WRITE_PRE {
+        pre[at] = value;
+    }
+    value = params.scale * activate(value);
+    if HAS_RESIDUAL {
+        value += residual[row % params.residual_rows * params.outputs + column];
+    }
+    if WRITE_Y {
+        y[at] = value;
+    }
+}
+
+fn write_quad(row: u32, column: u32, apart: u32, product: vec4<f32>) {
+    write_at(row, column, product.x);
+    write_at(row, column + apart, product.y);
+    write_at(row, column + 2u * apart, product.z);
+    write_at(row, column + 3u * apart, product.w);
+}
+
+fn write_block(row: u32, column: u32, product: mat4x4<f32>) {
+    write_quad(row, column, LANES, product[0]);
+    write_quad(row + LANES, column, LANES, product[1]);
+    write_quad(row + 2u * LANES, column, LANES, product[2]);
+    write_quad(row + 3u * LANES, column, LANES, product[3]);
+}
+
+// Row of tiles that a workgroup is in; those beyond one dimension's limit are
+// folded into the third.
+fn tile_row(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+    return group.y + group.z * groups.y;
+}
+
+fn step(input: u32, lane: vec3<u32>) -> mat4x4<f32> {
+    let at = input * STRIDE;
+    return outer(staged_x[at + lane.y], staged_weight[at + lane.x]);
+}
+
+@compute @workgroup_size(LANES, LANES)
+fn forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) lane: vec3<u32>,
+) {
+    let row = tile_row(group, groups) * TILE + lane.y;
+    let column = group.x * TILE;
+    // The chunk's input and quad that this thread brings: neighbouring
+    // threads, neighbouring numbers in memory.
+    let w_input = select(lane.x, lane.y, IN_OUT);
+    let w_quad = select(lane.y, lane.x, IN_OUT);
+    var sum = mat4x4<f32>();
+    var next_x = x_quad(row, LANES, lane.x);
+    var next_weight = weight_quad(w_input, column + w_quad, LANES);
+    for (var i = 0u; i < params.inputs; i += DEPTH) {
+        staged_x[lane.x * STRIDE + lane.y] = next_x;
+        staged_weight[w_input * STRIDE + w_quad] = next_weight;
+        workgroupBarrier();
+        next_x = x_quad(row, LANES, i + DEPTH + lane.x);
+        next_weight = weight_quad(i + DEPTH + w_input, column + w_quad, LANES);
+        for (var d = 0u; d < DEPTH; d += 4u) {
+            sum += step(d, lane);
+            sum += step(d + 1u, lane);
+            sum += step(d + 2u, lane);
+            sum += step(d + 3u, lane);
+        }
+        workgroupBarrier();
+    }
+    write_block(row, column + lane.x, sum);
+}
+
+// First row or column of a large tile's quad: the first half of the quads
+// covers the first half of the tile.
+fn large_start(quad: u32) -> u32 {
+    return quad / LANES * TILE + quad % LANES;
+}
+
+@compute @workgroup_size(LANES, LANES)
+fn forward_large(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) lane: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let row = tile_row(group, groups) * LARGE_TILE;
+    let column = group.x * LARGE_TILE;
+    let x_input = index % LARGE_DEPTH;
+    let x_from = index / LARGE_DEPTH;
+    let w_input = select(x_input, index / LARGE_QUADS, IN_OUT);
+    let w_from = select(x_from, index % LARGE_QUADS, IN_OUT);
+    let x_row = row + large_start(x_from);
+    let w_column = column + large_start(w_from);
+    // Upper or lower rows, left or right columns.
+    var upper_left = mat4x4<f32>();
+    var upper_right = mat4x4<f32>();
+    var lower_left = mat4x4<f32>();
+    var lower_right = mat4x4<f32>();
+    var next_x = x_quad(x_row, LANES, x_input);
+    var next_weight = weight_quad(w_input, w_column, LANES);
+    for (var i = 0u; i < params.inputs; i += LARGE_DEPTH) {
+        staged_x[x_input * LARGE_STRIDE + x_from] = next_x;
+        staged_weight[w_input * LARGE_STRIDE + w_from] = next_weight;
+        workgroupBarrier();
+        next_x = x_quad(x_row, LANES, i + LARGE_DEPTH + x_input);
+        next_weight = weight_quad(i + LARGE_DEPTH + w_input, w_column, LANES);
+        for (var d = 0u; d < LARGE_DEPTH; d++) {
+            let at = d * LARGE_STRIDE;
+            let upper = staged_x[at + lane.y];
+            let lower = staged_x[at + lane.y + LANES];
+            let left = staged_weight[at + lane.x];
+            let right = staged_weight[at + lane.x + LANES];
+            upper_left += outer(upper, left);
+            upper_right += outer(upper, right);
+            lower_left += outer(lower, left);
+            lower_right += outer(lower, right);
+        }
+        workgroupBarrier();
+    }
+    write_block(row + lane.y, column + lane.x, upper_left);
+    write_block(row + lane.y, column + lane.x + TILE, upper_right);
+    write_block(row + lane.y + TILE, column + lane.x, lower_left);
+    write_block(row + lane.y + TILE, column + lane.x + TILE, lower_right);
+}
+
+// Sixteen threads share each block of 4 x 4 elements of y: each sums its
+// slice of every chunk, and their sums are added in a fixed order.
+@compute @workgroup_size(LANES, LANES)
+fn forward_small(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_id) lane: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let row = tile_row(group, groups) * SMALL_TILE;
+    let column = group.x * SMALL_TILE;
+    let x_input = index % SMALL_DEPTH;
+    let x_from = index / SMALL_DEPTH;
+    let w_input = select(x_input, index / SMALL_QUADS, IN_OUT);
+    let w_from = select(x_from, index % SMALL_QUADS, IN_OUT);
+    // The block's quads, and the slice's first input in a chunk.
+    let x_own = lane.x / SMALL_QUADS;
+    let w_own = lane.x % SMALL_QUADS;
+    let slice = lane.y * SMALL_SLICE;
+    var sum = mat4x4<f32>();
+    var next_x = x_quad(row + x_from, SMALL_QUADS, x_input);
+    var next_weight = weight_quad(w_input, column + w_from, SMALL_QUADS);
+    for (var i = 0u; i < params.inputs; i += SMALL_DEPTH) {
+        staged_x[x_input * SMALL_STRIDE + x_from] = next_x;
+        staged_weight[w_input * SMALL_STRIDE + w_from] = next_weight;
+        workgroupBarrier();
+        next_x = x_quad(row + x_from, SMALL_QUADS, i + SMALL_DEPTH + x_input);
+        next_weight = weight_quad(i + SMALL_DEPTH + w_input, column + w_from, SMALL_QUADS);
+        for (var d = 0u; d < SMALL_SLICE; d++) {
+            let at = (slice + d) * SMALL_STRIDE;
+            sum += outer(staged_x[at + x_own], staged_weight[at + w_own]);
+        }
+        workgroupBarrier();
+    }
+    // One row of every block at a time: (slices, blocks), then added up by
+    // the first slice's threads.
+    for (var r = 0u; r < 4u; r++) {
+        var own = sum[0];
+        own = select(own, sum[1], r == 1u);
+        own = select(own, sum[2], r == 2u);
+        own = select(own, sum[3], r == 3u);
+        staged_x[index] = own;
+        workgroupBarrier();
+        if lane.y == 0u {
+            var total = vec4<f32>();
+            for (var s = 0u; s < LANES; s++) {
+                total += staged_x[s * LANES + lane.x];
+            }
+            write_quad(row + x_own + r * SMALL_QUADS, column + w_own, SMALL_QUADS, total);
+        }
+        workgroupBarrier();
+    }
+}

@@ -1,0 +1,358 @@
+//! `shaders/attention.wgsl` and `shaders/attention_terms.wgsl` on the GPU
+//! against the native code in f64.
+
+mod common;
+
+use common::{Case, Tolerance};
+use sonograd::engine::gpu::ShaderMode;
+use sonograd::engine::tensor::{Columns, TensorId};
+use sonograd::ops::{
+    Attention, AttentionReverse, AttentionSpec, AttentionTerms, Mask, Operator, Relative,
+};
+
+/// Which operands are columns of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    All,
+    KeyValue,
+    Apart,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Heads {
+    /// Lead rows of queries and of keys and values.
+    leads: (usize, usize),
+    /// K: cotangents of each lead row of the output.
+    cotangents: usize,
+    queries: usize,
+    keys: usize,
+    heads: usize,
+    depth: usize,
+    mask: Mask,
+    relative: bool,
+    packing: Packing,
+}
+
+const PLAIN: Heads = Heads {
+    leads: (1, 1),
+    cotangents: 3,
+    queries: 1,
+    keys: 1,
+    heads: 1,
+    depth: 1,
+    mask: Mask::None,
+    relative: false,
+    packing: Packing::Apart,
+};
+
+/// Root mean square of the scores: with this the softmax is neither flat nor
+/// a single peak.
+const SCORE: f64 = 2.0;
+
+impl Heads {
+    fn width(&self) -> usize {
+        self.heads * self.depth
+    }
+
+    /// Lead rows of the output.
+    fn lead(&self) -> usize {
+        self.leads.0.max(self.leads.1)
+    }
+
+    /// What makes scores of size `SCORE` of queries and keys whose root mean
+    /// square is 1/sqrt(3), or of two products of sums of such where positions
+    /// are relative.
+    fn scale(&self) -> f32 {
+        let addends = if self.relative { 4.0 } else { 1.0 };
+        (SCORE * 3.0 / (addends * self.depth as f64).sqrt()) as f32
+    }
+
+    /// Queries, keys and values.
+    fn operands(&self, case: &mut Case) -> [Columns; 3] {
+        let width = self.width();
+        let (queries, keys) = self.leads;
+        let part = |tensor, part| Columns {
+            tensor,
+            offset: part * width,
+        };
+        match self.packing {
+            Packing::All => {
+                let all = case.any(queries, self.queries, 3 * width);
+                // In no particular order.
+                [part(all, 1), part(all, 2), part(all, 0)]
+            }
+            Packing::KeyValue => {
+                let pair = case.any(keys, self.keys, 2 * width);
+                let query = case.any(queries, self.queries, width);
+                [query.into(), part(pair, 0), part(pair, 1)]
+            }
+            Packing::Apart => [
+                case.any(queries, self.queries, width).into(),
+                case.any(keys, self.keys, width).into(),
+                case.any(keys, self.keys, width).into(),
+            ],
+        }
+    }
+
+    fn record(&self, case: &mut Case) -> Attention {
+        let [query, key, value] = self.operands(case);
+        let width = self.width();
+        let relative = self.relative.then(|| Relative {
+            positions: case.any(1, self.keys, width),
+            biases: case.any(1, 2, width),
+        });
+        let spec = AttentionSpec {
+            query,
+            key,
+            value,
+            heads: self.heads,
+            width,
+            scale: self.scale(),
+            mask: self.mask,
+            relative,
+        };
+        case.recording.attention(spec).unwrap();
+        match case.recording.operators().last() {
+            Some(Operator::Attention(attention)) => attention.clone(),
+            _ => unreachable!("it was just recorded"),
+        }
+    }
+
+    /// Records the reverse for made-up cotangents; returns how many results
+    /// it has.
+    fn record_reverse(&self, case: &mut Case, forward: Attention, sides: Sides) -> usize {
+        let lead = self.cotangents * self.lead();
+        let doutput = case.any(lead, self.queries, self.width());
+        let terms = case.computed(lead, self.heads * self.queries, 2);
+        case.push(AttentionTerms {
+            forward: forward.clone(),
+            doutput,
+            terms,
+        });
+        let mut made: Vec<(TensorId, TensorId)> = Vec::new();
+        let mut cotangent = |from: Columns| {
+            let known = made.iter().find(|(forward, _)| *forward == from.tensor);
+            let tensor = known.map(|(_, d)| *d).unwrap_or_else(|| {
+                let shape = case.recording.shape(from.tensor);
+                let d = case.computed(lead, shape.rows, shape.cols);
+                made.push((from.tensor, d));
+                d
+            });
+            Columns { tensor, ..from }
+        };
+        let dquery = sides.query.then(|| cotangent(forward.query));
+        let dkey_value = sides
+            .key_value
+            .then(|| (cotangent(forward.key), cotangent(forward.value)));
+        case.push(AttentionReverse {
+            forward,
+            doutput,
+            terms,
+            dquery,
+            dkey_value,
+        });
+        made.iter().for_each(|(_, d)| case.output(*d));
+        made.len()
+    }
+
+    /// What a probability may be off by, as a part of itself, in eps. Its
+    /// score is a sum over the depth (of two products where positions are
+    /// relative, of sums) and off by 0.35 · sqrt(terms) of its size, see
+    /// `kernels_matmul`; exp(x) may be off by 3 + 2·|x|, |x| being 2 · SCORE on
+    /// average where it matters; the logarithm of the sum by 4.
+    fn probability(&self) -> f64 {
+        let addends = if self.relative { 4.0 } else { 1.0 };
+        0.35 * (addends * self.depth as f64).sqrt() * SCORE + 3.0 + 4.0 * SCORE + 4.0
+    }
+
+    /// Twice (for the worst of many elements) what a sum of `terms` products
+    /// with probabilities may be off by, as a part of the largest one, besides
+    /// `more` eps.
+    fn tolerance(&self, terms: usize, more: f64, want: &[f64]) -> Tolerance {
+        Tolerance {
+            k: 2.0 * (self.probability() + 0.35 * (terms as f64).sqrt() + more),
+            n: 1,
+            scale: want.iter().fold(0.0, |most, x| f64::max(most, x.abs())),
+        }
+    }
+
+    fn check(&self, mode: ShaderMode, probabilities: bool) {
+        let mut case = Case::new();
+        let forward = self.record(&mut case);
+        case.output(forward.output);
+        case.output(forward.statistics);
+        let mut results = vec!["output", "statistics"];
+        if probabilities {
+            case.output(forward.probabilities);
+            results.push("probabilities");
+        }
+        case.compare_reruns(&format!("{self:?}"), mode, &results, |_, want| {
+            self.tolerance(self.keys, 1.0, want)
+        });
+    }
+
+    fn check_reverse(&self, mode: ShaderMode, sides: Sides) {
+        let mut case = Case::new();
+        let forward = self.record(&mut case);
+        let count = self.record_reverse(&mut case, forward, sides);
+        let results = &["first cotangent", "second cotangent", "third cotangent"][..count];
+        case.compare_reruns(&format!("{self:?}"), mode, results, |_, want| {
+            // dS = P · (dP - delta): two sums over the depth, of which the
+            // difference is as large as either.
+            let difference = 2.0 * 0.35 * (self.depth as f64).sqrt();
+            self.tolerance(2 * self.keys.max(self.queries), difference, want)
+        });
+    }
+}
+
+/// Which cotangents are wanted.
+#[derive(Clone, Copy, Debug)]
+struct Sides {
+    query: bool,
+    key_value: bool,
+}
+
+const BOTH: Sides = Sides {
+    query: true,
+    key_value: true,
+};
+
+/// Queries, keys and depth, around the tiles' 64 rows and the heads' 16, 64
+/// and 128 columns.
+const SIZES: [(usize, usize, usize); 9] = [
+    (1, 1, 1),
+    (3, 7, 1),
+    (17, 5, 3),
+    (1, 130, 12),
+    (7, 65, 36),
+    (64, 64, 64),
+    (65, 129, 64),
+    (127, 3, 65),
+    (130, 70, 128),
+];
+
+/// How many of them, the first ones, have heads of 64 columns or less.
+const NARROW: usize = 7;
+
+fn attending_to_others() -> impl Iterator<Item = Heads> {
+    let packings = [Packing::Apart, Packing::KeyValue];
+    let leads = [(2, 1), (2, 2), (1, 2)];
+    let cases = SIZES.into_iter().enumerate();
+    cases.map(move |(index, (queries, keys, depth))| Heads {
+        leads: leads[index % 3],
+        queries,
+        keys,
+        heads: 3,
+        depth,
+        packing: packings[index % 2],
+        ..PLAIN
+    })
+}
+
+fn causal_ones() -> impl Iterator<Item = Heads> {
+    SIZES
+        .into_iter()
+        .take(NARROW)
+        .map(|(queries, _, depth)| Heads {
+            leads: (2, 2),
+            queries,
+            keys: queries,
+            heads: 2,
+            depth,
+            mask: Mask::Causal,
+            packing: Packing::All,
+            ..PLAIN
+        })
+}
+
+fn relative_ones() -> impl Iterator<Item = Heads> {
+    SIZES.into_iter().map(|(queries, _, depth)| Heads {
+        leads: (2, 2),
+        queries,
+        keys: queries,
+        heads: 3,
+        depth,
+        relative: true,
+        packing: Packing::All,
+        ..PLAIN
+    })
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn plain() {
+    attending_to_others().for_each(|heads| heads.check(ShaderMode::Checked, true));
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn causal() {
+    causal_ones().for_each(|heads| heads.check(ShaderMode::Checked, true));
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn relative() {
+    relative_ones().for_each(|heads| heads.check(ShaderMode::Checked, true));
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn a_long_row() {
+    let long = Heads {
+        queries: 1023,
+        keys: 1023,
+        depth: 36,
+        relative: true,
+        packing: Packing::All,
+        ..PLAIN
+    };
+    long.check(ShaderMode::Checked, false);
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn reverse_plain() {
+    attending_to_others().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn reverse_causal() {
+    causal_ones().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn reverse_relative() {
+    relative_ones().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn reverse_of_one_side() {
+    let heads = Heads {
+        queries: 20,
+        keys: 75,
+        heads: 2,
+        depth: 16,
+        ..PLAIN
+    };
+    for query in [true, false] {
+        let sides = Sides {
+            query,
+            key_value: !query,
+        };
+        heads.check_reverse(ShaderMode::Checked, sides);
+    }
+}
+
+/// Without the driver's own checks: sizes that end within tiles.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn trusted() {
+    for heads in relative_ones().skip(NARROW) {
+        heads.check(ShaderMode::Trusted, true);
+        heads.check_reverse(ShaderMode::Trusted, BOTH);
+    }
+}

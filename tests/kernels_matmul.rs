@@ -1,0 +1,197 @@
+//! `shaders/matmul.wgsl` on the GPU against the native code in f64, in every
+//! size of tile.
+
+mod common;
+
+use common::{Case, MODES, Tolerance, values};
+use sonograd::engine::gpu::ShaderMode;
+use sonograd::engine::tensor::Shape;
+use sonograd::ops::{Activation, Layout, Operator};
+
+/// A product and what follows it.
+#[derive(Clone, Copy, Debug)]
+struct Product {
+    lead: usize,
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+    layout: Layout,
+    bias: bool,
+    activation: Activation,
+    scale: f32,
+    /// Lead rows of the residual; 0 for none.
+    residual: usize,
+}
+
+const PLAIN: Product = Product {
+    lead: 1,
+    rows: 1,
+    inputs: 1,
+    outputs: 1,
+    layout: Layout::OutIn,
+    bias: false,
+    activation: Activation::None,
+    scale: 1.0,
+    residual: 0,
+};
+
+impl Product {
+    fn check(self, mode: ShaderMode) {
+        let Self {
+            lead,
+            rows,
+            inputs,
+            outputs,
+            ..
+        } = self;
+        let mut case = Case::new();
+        let x = case.any(lead, rows, inputs);
+        let weight = match self.layout {
+            Layout::OutIn => case.any(1, outputs, inputs),
+            Layout::InOut => case.any(1, inputs, outputs),
+        };
+        let bias = self.bias.then(|| case.any(1, 1, outputs));
+        let residual = (self.residual > 0).then(|| case.any(self.residual, rows, outputs));
+        let product = case.recording.matmul(x, weight).layout(self.layout);
+        let product = product.bias(bias).activation(self.activation);
+        let y = product.scale(self.scale).residual(residual);
+        let y = y.record().unwrap();
+        case.output(y);
+        let pre = match case.recording.operators().last() {
+            Some(Operator::Matmul(operator)) => operator.pre,
+            _ => unreachable!("it was just recorded"),
+        };
+        if let Some(pre) = pre {
+            case.output(pre);
+        }
+        // A sum of n products whose rounding errors are independent is off by
+        // about eps/2 times the root of the sum of the squares of its partial
+        // sums: eps/2 · n/sqrt(2) · size of a product, or 0.35 · eps · sqrt(n)
+        // · size of the sum. Bias, activation (slope up to 1.13), scale and
+        // residual add four roundings of numbers of that size at half an eps
+        // each. Five times both, for the worst of many elements. A product of
+        // two numbers between -1 and 1 has a root mean square of 1/3.
+        let sum = (inputs as f64 / 9.0).sqrt() + f64::from(u8::from(self.bias));
+        let all = sum * f64::from(self.scale.abs()) + f64::from(u8::from(self.residual > 0));
+        let results = &["y", "pre"][..1 + usize::from(pre.is_some())];
+        case.compare_reruns(&format!("{self:?}"), mode, results, |result, _| Tolerance {
+            k: 5.0 * (0.35 + 2.0 / (inputs as f64).sqrt()),
+            n: inputs,
+            scale: if result == "y" { all } else { sum },
+        });
+    }
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn awkward_sizes_in_both_layouts() {
+    for layout in [Layout::OutIn, Layout::InOut] {
+        for (lead, rows, inputs, outputs) in [
+            (1, 1, 1, 1),
+            (1, 3, 7, 5),
+            (3, 7, 17, 33),
+            (1, 1, 1023, 129),
+            (5, 1, 64, 1000),
+            (1, 100, 63, 65),
+            (7, 73, 65, 515),
+            (3, 341, 31, 257),
+            (1, 1030, 9, 1023),
+        ] {
+            let product = Product {
+                lead,
+                rows,
+                inputs,
+                outputs,
+                layout,
+                ..PLAIN
+            };
+            MODES.map(|mode| product.check(mode));
+        }
+    }
+}
+
+/// Rows of each of 5 lead rows, and outputs, that take each of the three
+/// sizes of tiles.
+const SMALL: (usize, usize) = (1, 48);
+const MEDIUM: (usize, usize) = (103, 519);
+const LARGE: (usize, usize) = (205, 1027);
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn everything_that_follows_a_product() {
+    use Activation::{Gelu, None, Relu, Silu};
+    for ((rows, outputs), activation, bias, residual, scale) in [
+        (SMALL, None, true, 0, 1.0),
+        (SMALL, None, false, 1, -0.5),
+        (SMALL, None, true, 5, 0.5),
+        (SMALL, Relu, true, 0, 1.0),
+        (SMALL, Silu, false, 5, 1.0),
+        (SMALL, Gelu, true, 1, 2.0),
+        (MEDIUM, Silu, true, 1, 0.25),
+        (MEDIUM, Relu, false, 5, -2.0),
+        (LARGE, Gelu, true, 5, 0.5),
+        (LARGE, None, false, 1, 0.5),
+    ] {
+        let product = Product {
+            lead: 5,
+            rows,
+            inputs: 24,
+            outputs,
+            bias,
+            activation,
+            scale,
+            residual,
+            ..PLAIN
+        };
+        product.check(ShaderMode::Checked);
+    }
+}
+
+/// Activations of given numbers: products of one term, 1.
+fn activated(activation: Activation, x: &[f32]) -> Case {
+    let mut case = Case::new();
+    let one = case.real(Shape::new(1, 1, 1), &[1.0]);
+    let weight = case.real(Shape::new(1, x.len(), 1), x);
+    let product = case.recording.matmul(one, weight).activation(activation);
+    let y = product.record().unwrap();
+    case.output(y);
+    case
+}
+
+const ACTIVATIONS: [Activation; 4] = [
+    Activation::None,
+    Activation::Relu,
+    Activation::Silu,
+    Activation::Gelu,
+];
+
+/// Where the functions are flat, or could overflow.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn activations_far_from_zero() {
+    let mut x = values(50, 7);
+    x.iter_mut().for_each(|x| *x *= 8.0);
+    x.extend([
+        -3e38, -1e4, -100.0, -40.0, -13.0, 0.0, 1e-30, 13.0, 90.0, 3e38,
+    ]);
+    let sizes: Vec<f64> = x.iter().map(|&x| f64::from(x).abs().max(1e-37)).collect();
+    for activation in ACTIVATIONS {
+        // Silu: a division, 2.5 eps, and exp, (3 + 2·|x|) eps of which
+        // x · (1 - sigmoid) / 2 reach the result, 2 eps at most; Gelu: five
+        // eps for erfc, half of them in the result, and two roundings.
+        let name = format!("{activation:?}");
+        let case = activated(activation, &x);
+        case.compare_each(&name, &[[0; 8]], 6.0, std::slice::from_ref(&sizes));
+    }
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn nan_stays_nan() {
+    for activation in ACTIVATIONS {
+        let case = activated(activation, &[1.0, f32::NAN, -1.0]);
+        let y = case.gpu(&[[0; 8]], ShaderMode::Checked);
+        let nan: Vec<bool> = y[0].iter().map(|y| y.is_nan()).collect();
+        assert_eq!(nan, [false, true, false], "{activation:?}");
+    }
+}

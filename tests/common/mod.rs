@@ -6,13 +6,26 @@
 
 use std::sync::Arc;
 
-use sonograd::engine::executor::Executor;
+use sonograd::engine::executor::{Executor, PlanId};
+use sonograd::engine::gpu::adapter::{Device, open_for_tests};
+use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
-use sonograd::engine::recording::Recording;
+use sonograd::engine::profile::ReadPurpose;
+use sonograd::engine::recording::{Recording, Source};
 use sonograd::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::ops::Operator;
+
+/// Whether the driver checks what shaders do; kernels must do without.
+pub const MODES: [ShaderMode; 2] = [ShaderMode::Checked, ShaderMode::Trusted];
+
+thread_local! {
+    /// Opened once for each test, which has a thread: every case makes an
+    /// executor of its own on it. Never dropped, since that must not happen
+    /// while a thread ends.
+    static DEVICE: &'static Arc<Device> = Box::leak(Box::new(Arc::new(open_for_tests())));
+}
 
 /// `count` numbers between -1 and 1, multiples of 2^-20, other ones for every
 /// seed.
@@ -120,6 +133,21 @@ pub fn compare(name: &str, got: &[f32], want: &[f64], tolerance: Tolerance) {
     }
 }
 
+/// Both sides divided by the power of two at or above each element's scale,
+/// which rounds nothing: where sizes differ, each element is then held to the
+/// tolerance of its own.
+pub fn evened(got: &[f32], want: &[f64], scales: &[f64]) -> (Vec<f32>, Vec<f64>) {
+    assert_eq!(scales.len(), want.len(), "a scale for every element");
+    let power = |scale: &f64| scale.log2().ceil().exp2();
+    let got = got.iter().zip(scales);
+    let want = want.iter().zip(scales);
+    (
+        got.map(|(x, scale)| x / power(scale) as f32).collect(),
+        want.map(|(x, scale)| x / power(scale)).collect(),
+    )
+}
+
+#[derive(Clone)]
 enum Values {
     Real(Vec<f32>),
     Index(Vec<u32>),
@@ -127,6 +155,7 @@ enum Values {
 
 /// A recording whose inputs are persistent tensors with known values, to be
 /// run on new executors.
+#[derive(Clone)]
 pub struct Case {
     pub recording: Recording,
     persistent: Vec<(Shape, Values)>,
@@ -176,6 +205,13 @@ impl Case {
         self.recording.persistent(id, Kind::Index, shape)
     }
 
+    /// An input of indices of any shape.
+    pub fn table(&mut self, shape: Shape, values: &[u32]) -> TensorId {
+        assert_eq!(values.len(), shape.len(), "{shape}");
+        let id = self.add(shape, Values::Index(values.to_vec()));
+        self.recording.persistent(id, Kind::Index, shape)
+    }
+
     pub fn computed(&mut self, lead: usize, rows: usize, cols: usize) -> TensorId {
         self.recording.computed(Shape::new(lead, rows, cols))
     }
@@ -210,8 +246,16 @@ impl Case {
         }
     }
 
+    /// The number of an input.
+    pub fn input_of(&self, tensor: TensorId) -> usize {
+        match self.recording.info(tensor).source {
+            Source::Persistent(id) => id.0 as usize,
+            _ => panic!("tensor {} is no input", tensor.0),
+        }
+    }
+
     /// Uploads the inputs and runs the recording once for each of `runs`.
-    pub fn run(&self, executor: &mut dyn Executor, runs: &[Scalars]) {
+    pub fn run(&self, executor: &mut dyn Executor, runs: &[Scalars]) -> PlanId {
         for (index, (shape, values)) in self.persistent.iter().enumerate() {
             let kind = match values {
                 Values::Real(_) => Kind::Real,
@@ -232,6 +276,7 @@ impl Case {
         for scalars in runs {
             executor.run(plan, 0, *scalars).unwrap();
         }
+        plan
     }
 
     /// Numbers of the results among the persistent tensors.
@@ -251,5 +296,54 @@ impl Case {
             .iter()
             .map(|&id| executor.read_real(id).to_vec())
             .collect()
+    }
+
+    /// The results of the GPU that the tests run on.
+    pub fn gpu(&self, runs: &[Scalars], mode: ShaderMode) -> Vec<Vec<f32>> {
+        let (device, weights) = (
+            DEVICE.with(|device| Arc::clone(device)),
+            WeightTable::default(),
+        );
+        let mut executor = GpuExecutor::with_mode(device, &weights, false, mode).unwrap();
+        self.run(&mut executor, runs);
+        executor.read(&self.results(), ReadPurpose::Maps).unwrap()
+    }
+
+    /// Runs the recording natively in f64 and on the GPU, with and without the
+    /// driver's own checks, and compares each result under its tolerance.
+    pub fn compare(&self, name: &str, runs: &[Scalars], tolerances: &[Tolerance]) {
+        let want = self.native(runs);
+        assert_eq!(
+            want.len(),
+            tolerances.len(),
+            "{name}: a tolerance for every result"
+        );
+        for mode in MODES {
+            let got = self.gpu(runs, mode);
+            for (index, tolerance) in tolerances.iter().enumerate() {
+                let name = format!("{name}, result {index}, {mode:?}");
+                compare(&name, &got[index], &want[index], *tolerance);
+            }
+        }
+    }
+
+    /// Like [`compare`](Self::compare), with a scale for every element: errors
+    /// may be k · eps times that.
+    pub fn compare_each(&self, name: &str, runs: &[Scalars], k: f64, scales: &[Vec<f64>]) {
+        let want = self.native(runs);
+        assert_eq!(want.len(), scales.len(), "{name}: scales for every result");
+        let tolerance = Tolerance {
+            k,
+            n: 1,
+            scale: 1.0,
+        };
+        for mode in MODES {
+            let got = self.gpu(runs, mode);
+            for (index, scales) in scales.iter().enumerate() {
+                let name = format!("{name}, result {index}, {mode:?}");
+                let (got, want) = evened(&got[index], &want[index], scales);
+                compare(&name, &got, &want, tolerance);
+            }
+        }
     }
 }

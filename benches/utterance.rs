@@ -15,7 +15,7 @@ const SAMPLE: &str = "tests/fixtures/front_end/utterance.wav";
 const MEMORY: usize = 1 << 30;
 
 fn utterance(criterion: &mut Criterion) {
-    let model = Model::load(ModelFiles::default_model().unwrap()).unwrap();
+    let model = Model::load(ModelFiles::default_model()).unwrap();
     let tokenizer = model.tokenizer().unwrap();
     let front_end = model.front_end().unwrap();
     let waveform = audio::load(SAMPLE).unwrap();

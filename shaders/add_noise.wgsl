@@ -15,7 +15,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (1, R, C)
 @group(0) @binding(2) var<storage, read> spread: array<f32>; // spread: (1), in units of x
-@group(0) @binding(3) var<storage, read> scalars: array<u32>; // scalars: (4), by number
+@group(0) @binding(3) var<storage, read> scalars: array<u32>; // scalars: (8), by number
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // y: (B, R, C)
 
 const WORKGROUP: u32 = 64u;

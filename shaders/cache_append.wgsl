@@ -11,7 +11,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (N, 1, x_cols)
-@group(0) @binding(2) var<storage, read> scalars: array<u32>; // scalars: (4), by number
+@group(0) @binding(2) var<storage, read> scalars: array<u32>; // scalars: (8), by number
 @group(0) @binding(3) var<storage, read_write> cache: array<f32>; // cache: (N, capacity, width)
 
 const WORKGROUP: u32 = 64u;

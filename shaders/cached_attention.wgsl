@@ -18,7 +18,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> query: array<f32>; // query: (N, 1, query_cols)
 @group(0) @binding(2) var<storage, read> cache: array<f32>; // cache: (N, capacity, 2·D), keys then values
 @group(0) @binding(3) var<storage, read> ancestry: array<u32>; // ancestry: (N, capacity), rows of the cache
-@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (4), by number
+@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
 @group(0) @binding(5) var<storage, read_write> output: array<f32>; // output: (N, 1, D)
 
 const WORKGROUP: u32 = 64u;

@@ -12,7 +12,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> ids: array<u32>; // ids: (N, I), below V
 @group(0) @binding(2) var<storage, read> table: array<f32>; // table: (V, D)
 @group(0) @binding(3) var<storage, read> positions: array<f32>; // positions: (P, D)
-@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (4), by number
+@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (N, I, D)
 
 // Whether positions count from the scalar STEP

@@ -14,7 +14,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> gradient: array<f32>; // gradient: (K, R, C)
 @group(0) @binding(2) var<storage, read> x: array<f32>; // x: (1, R, C), if HAS_CONTRAST
 @group(0) @binding(3) var<storage, read> baseline: array<f32>; // baseline: (1, R, C), if HAS_CONTRAST
-@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (4), by number
+@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
 @group(0) @binding(5) var<storage, read_write> map: array<f32>; // map: (tokens, R, 1), or (tokens, R, C) of `keep`
 
 // Whether gradients are multiplied by x - baseline

@@ -12,7 +12,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (K·B, 1, C)
 @group(0) @binding(2) var<storage, read> positions: array<u32>; // positions: (tokens), below I
-@group(0) @binding(3) var<storage, read> scalars: array<u32>; // scalars: (4), by number
+@group(0) @binding(3) var<storage, read> scalars: array<u32>; // scalars: (8), by number
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // y: (K·B, I, C)
 
 const WORKGROUP: u32 = 64u;

@@ -14,7 +14,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // logits: (B, I, V)
 @group(0) @binding(2) var<storage, read> positions: array<u32>; // positions: (tokens), below I
 @group(0) @binding(3) var<storage, read> labels: array<u32>; // labels: (tokens), below V
-@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (4), by number
+@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
 @group(0) @binding(5) var<storage, read_write> dlogits: array<f32>; // dlogits: (K·B, 1, V)
 
 const WORKGROUP: u32 = 256u;

@@ -100,6 +100,15 @@ impl Reference {
             bytes,
         };
         reference.parse()?;
+        let (_, metadata) = SafeTensors::read_metadata(&reference.bytes)
+            .map_err(|problem| reference.problem(problem))?;
+        let metadata = metadata.metadata().clone().unwrap_or_default();
+        let field = |name: &str| metadata.get(name).map(String::as_str);
+        if field("format") != Some("saliency-reference") || field("version") != Some("1") {
+            return Err(reference.problem(
+                "is no reference file: its metadata lacks format saliency-reference, version 1",
+            ));
+        }
         Ok(reference)
     }
 

@@ -186,7 +186,8 @@ fn counters_count() {
     assert_eq!((ran.map_readbacks, ran.read_bytes), (1, 2 * bytes));
     assert_eq!((ran.generation_reads, ran.status_reads), (0, 0));
     // The input, and the scalars once: the second stage has the same.
-    assert_eq!((ran.uploads, ran.upload_bytes), (2, bytes + 16));
+    let scalars = size_of::<Scalars>() as u64;
+    assert_eq!((ran.uploads, ran.upload_bytes), (2, bytes + scalars));
     assert!(ran.kernel_seconds.is_empty());
 
     gpu.read(&[chain.y], ReadPurpose::Generation).unwrap();

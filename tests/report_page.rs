@@ -206,10 +206,9 @@ fn focused(browser: &Browser) -> String {
 }
 
 #[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn a_click_shows_the_map_of_that_token() {
-    let Some(browser) = Browser::start() else {
-        return;
-    };
+    let browser = Browser::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let page = write(&folder, &rich());
     browser.prefer_dark(true);
@@ -324,10 +323,9 @@ fn a_click_shows_the_map_of_that_token() {
 }
 
 #[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn the_keyboard_reaches_everything() {
-    let Some(browser) = Browser::start() else {
-        return;
-    };
+    let browser = Browser::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
     browser.open(&write(&folder, &rich()));
 
@@ -372,10 +370,9 @@ fn the_keyboard_reaches_everything() {
 }
 
 #[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn nothing_leaves_a_narrow_screen() {
-    let Some(browser) = Browser::start() else {
-        return;
-    };
+    let browser = Browser::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let long = "Donaudampfschifffahrtsgesellschaft".repeat(4);
     let mut texts = vec![long.as_str()];
@@ -404,10 +401,9 @@ fn nothing_leaves_a_narrow_screen() {
 }
 
 #[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn awkward_explanations_have_a_page() {
-    let Some(browser) = Browser::start() else {
-        return;
-    };
+    let browser = Browser::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let words = ["a", "b", "</s>"];
     let mut unknown_times =

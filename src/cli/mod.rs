@@ -36,7 +36,7 @@ struct Cli {
 enum Command {
     Devices(DevicesArgs),
     Transcribe(transcribe::TranscribeArgs),
-    Explain(explain::ExplainArgs),
+    Explain(Box<explain::ExplainArgs>),
     Validate(validate::ValidateArgs),
 }
 
@@ -112,7 +112,7 @@ impl ModelArgs {
     fn load(&self) -> Result<LoadedModel> {
         let files = match &self.model {
             Some(folder) => ModelFiles::folder(folder)?,
-            None => ModelFiles::default_model()?,
+            None => ModelFiles::default_model(),
         };
         let model = Model::load(files)?;
         let front_end = model.front_end()?;

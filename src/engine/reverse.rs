@@ -179,10 +179,11 @@ impl Reverse<'_> {
         let mut dx = dx;
         if shape.lead > lead {
             // x was broadcast over the batch: its reverse sums over it.
+            let batch = shape.lead / self.seed.count;
             let sum = self.recording.computed(shape.with_lead(lead));
             self.recording.push(SumBatch {
                 x: dx,
-                batch: shape.lead / lead,
+                batch,
                 y: sum,
             });
             dx = sum;

@@ -426,6 +426,7 @@ pub struct AveragedPass {
 ///
 /// # Errors
 /// If something does not fit the model or the device fails.
+#[allow(clippy::too_many_arguments, reason = "one for each thing that varies")]
 pub fn averaged_gradients(
     executor: &mut dyn Executor,
     model: &Model,

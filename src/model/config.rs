@@ -145,7 +145,7 @@ impl Config {
     /// If they do not.
     pub fn heads(&self, field: &str, width: usize) -> Result<usize> {
         let heads = self.size(field)?;
-        if width % heads != 0 {
+        if !width.is_multiple_of(heads) {
             return Err(self.wrong(field, &format!("a divisor of d_model {width}")));
         }
         Ok(heads)

@@ -21,14 +21,24 @@ pub enum ModelFiles {
 }
 
 impl ModelFiles {
-    /// The model that is part of the program.
-    ///
-    /// # Errors
-    /// If this build has none.
-    pub fn default_model() -> Result<Self> {
-        Err(Error::Input(
-            "this build has no model of its own; give --model DIR".into(),
-        ))
+    /// The model that is part of the program: English, small, trained on
+    /// synthesised speech (`weights/base-en/README.md`).
+    pub fn default_model() -> Self {
+        macro_rules! embedded {
+            ($($name:literal),*) => {
+                &[$(($name, include_bytes!(concat!("../../weights/base-en/", $name)))),*]
+            };
+        }
+        Self::Embedded {
+            name: "base-en",
+            files: embedded![
+                "config.json",
+                "generation_config.json",
+                "model.safetensors",
+                "preprocessor_config.json",
+                "tokenizer.json"
+            ],
+        }
     }
 
     /// A folder, which has to exist.

@@ -99,7 +99,7 @@ impl Recording {
         let problem = |what: String| Err(Error::shape(Attention::NAME, what));
         let (query, key) = (self.shape(spec.query.tensor), self.shape(spec.key.tensor));
         let value = self.shape(spec.value.tensor);
-        if spec.heads == 0 || spec.width % spec.heads != 0 {
+        if spec.heads == 0 || !spec.width.is_multiple_of(spec.heads) {
             return problem(format!("{} columns in {} heads", spec.width, spec.heads));
         }
         for (columns, shape) in [(spec.query, query), (spec.key, key), (spec.value, value)] {
@@ -349,6 +349,12 @@ impl Operate for Attention {
         let dquery = walk
             .needs(self.query.tensor)
             .then(|| cotangent(walk, self.query));
+        if walk.needs(self.key.tensor) != walk.needs(self.value.tensor) {
+            return Err(Error::shape(
+                Self::NAME,
+                "either keys or values alone depend on the explained sound",
+            ));
+        }
         let dkey_value = walk
             .needs(self.key.tensor)
             .then(|| (cotangent(walk, self.key), cotangent(walk, self.value)));
@@ -524,6 +530,9 @@ impl Operate for AttentionReverse {
                 let mut write = |to: Columns, a: Matrix<T>, b: Matrix<T>, add: bool, scale: T| {
                     let result = ids.iter().position(|&id| id == to.tensor);
                     let result = result.expect("every part has its tensor");
+                    if !results[result].1.is_live() {
+                        return;
+                    }
                     let shape = shapes[result];
                     let begin = (n - leads.start) * shape.inner();
                     let own = &mut results[result].1[begin..begin + shape.inner()];

@@ -119,9 +119,11 @@ impl Operate for Depthwise {
         let bias = context.read(self.bias).all();
         let (kernel, weight) = (weight.shape.rows, weight.all());
         let (frames, cols) = (x.shape.rows, x.shape.cols);
-        for (y, n) in y.chunks_mut(x.shape.inner()).zip(context.leads.clone()) {
+        // Without y the sums go to `pre` at once.
+        let sums = if y.is_live() { &mut y } else { &mut pre };
+        for (sums, n) in sums.chunks_mut(x.shape.inner()).zip(context.leads.clone()) {
             let x = x.at(n);
-            each_block(context.parallel, y, cols, |t, y| {
+            each_block(context.parallel, sums, cols, |t, y| {
                 y.copy_from_slice(bias);
                 for j in 0..kernel {
                     if let Some(from) = (t + j).checked_sub(kernel / 2).filter(|&s| s < frames) {
@@ -131,7 +133,7 @@ impl Operate for Depthwise {
                 }
             });
         }
-        if pre.is_live() {
+        if pre.is_live() && y.is_live() {
             pre.copy_from_slice(&y);
         }
         each_block(context.parallel, &mut y, cols, |_, y| {

@@ -113,7 +113,7 @@ impl MatmulBuilder<'_> {
             return problem(format!("a bias of {bias} does not fit {outputs} outputs"));
         }
         if let Some(residual) = operator.residual.map(|id| recording.shape(id))
-            && (residual.with_lead(y.lead) != y || y.lead % residual.lead != 0)
+            && (residual.with_lead(y.lead) != y || !y.lead.is_multiple_of(residual.lead))
         {
             return problem(format!("a residual of {residual} does not fit {y}"));
         }
@@ -211,9 +211,14 @@ impl Operate for Matmul {
         // that the result is passed over once less.
         let linear = self.activation == Activation::None;
         let product_scale = if linear { scale } else { T::from_f32(1.0) };
+        // Without y it goes to `pre` at once.
         let accumulate = bias.is_some() || (linear && residual.is_some());
+        let product = match &mut pre {
+            Some((_, pre)) if !y.is_live() => pre,
+            _ => &mut y,
+        };
         if accumulate {
-            each_block(parallel, &mut y, outputs, |row, y| {
+            each_block(parallel, product, outputs, |row, y| {
                 match residual.filter(|_| linear) {
                     Some(residual) => {
                         let from = residual.at(leads.start + row / rows);
@@ -227,10 +232,10 @@ impl Operate for Matmul {
                 }
             });
         }
-        let out = MatrixMut::new(&mut y, all_rows, outputs, outputs);
+        let out = MatrixMut::new(product, all_rows, outputs, outputs);
         multiply(x, weight, product_scale, accumulate, out, parallel);
 
-        if !linear {
+        if !linear && y.is_live() {
             if let Some((_, pre)) = pre.as_mut().filter(|(_, pre)| pre.is_live()) {
                 pre.copy_from_slice(&y);
             }

@@ -13,7 +13,7 @@ use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
 use sonograd::engine::profile::ReadPurpose;
 use sonograd::engine::recording::{Recording, Source};
-use sonograd::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
+use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::ops::Operator;
 
@@ -33,6 +33,13 @@ pub fn values(count: usize, seed: u32) -> Vec<f32> {
     let blocks = (0..count.div_ceil(4)).flat_map(|i| philox4x32([i as u32, seed, 0, 0], [1, 2]));
     let number = |word: u32| ((word >> 11) as f32 - 1_048_576.0) / 1_048_576.0;
     blocks.map(number).take(count).collect()
+}
+
+/// Runtime scalars: one of them set, the others 0.
+pub fn at(scalar: Scalar, value: usize) -> Scalars {
+    let mut scalars = Scalars::default();
+    scalars[scalar as usize] = value as u32;
+    scalars
 }
 
 /// The largest absolute value.
@@ -99,7 +106,8 @@ pub fn check(
     let (element, norm_bound) = (tolerance.element(), tolerance.norm(got.len()));
     let mut worst = (0, 0.0);
     for (index, error) in errors().enumerate() {
-        if !(error <= element) {
+        let within = error <= element;
+        if !within {
             return Err(format!(
                 "{name}: element {index} of {} is {:e}, not {:e}: off by {error:.2e}, {element:.2e} allowed",
                 got.len(),

@@ -1,0 +1,29 @@
+"""The unigram tokeniser of a small model."""
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+# In the order of their ids, which config.json repeats.
+SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
+
+
+def train_tokenizer(sentences, vocabulary_size):
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    # With the default of two sub-iterations the pieces that a small lexicon yields die out too soon.
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocabulary_size,
+        n_sub_iterations=4,
+        special_tokens=SPECIAL_TOKENS,
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(sentences, trainer)
+    if tokenizer.get_vocab_size() != vocabulary_size:
+        raise ValueError(f"the text yields {tokenizer.get_vocab_size()} tokens, not {vocabulary_size}")
+    end = tokenizer.token_to_id("</s>")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A $B </s>", special_tokens=[("</s>", end)]
+    )
+    return tokenizer

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::executor::Executor;
+use super::gpu::GpuExecutor;
 use super::gpu::adapter::{self, AdapterInfo};
 use super::native::NativeExecutor;
 use super::weights::WeightTable;
@@ -178,10 +180,14 @@ pub fn executor(
     match device {
         Device::Native if double => Ok(Box::new(NativeExecutor::<f64>::new(weights, profiling))),
         Device::Native => Ok(Box::new(NativeExecutor::<f32>::new(weights, profiling))),
-        Device::Gpu(device) => Err(Error::Device(format!(
-            "{} cannot run models yet",
-            device.info
+        Device::Gpu(device) if double => Err(Error::Device(format!(
+            "{} computes in f32; f64 runs on --device cpu",
+            device.info.name
         ))),
+        Device::Gpu(device) => {
+            let device = Arc::new(*device);
+            Ok(Box::new(GpuExecutor::new(device, weights, profiling)?))
+        }
     }
 }
 

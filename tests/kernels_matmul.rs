@@ -105,7 +105,7 @@ fn awkward_sizes_in_both_layouts() {
                 layout,
                 ..PLAIN
             };
-            MODES.map(|mode| product.check(mode));
+            MODES.iter().for_each(|&mode| product.check(mode));
         }
     }
 }

@@ -55,6 +55,11 @@ pub trait Executor {
     /// making it.
     fn estimate(&self, recording: &Recording) -> usize;
 
+    /// Bytes of the largest tensor that it can take.
+    fn largest_tensor(&self) -> usize {
+        usize::MAX
+    }
+
     /// Runs one stage of a plan.
     ///
     /// # Errors

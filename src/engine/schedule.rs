@@ -100,6 +100,15 @@ impl Schedule {
     }
 }
 
+/// Bytes of the largest tensor of a recording that is used, in f32.
+pub fn largest_tensor(recording: &Recording) -> usize {
+    let live = Schedule::new(recording).live;
+    let tensors = recording.tensors().iter().zip(live);
+    let used = tensors.filter(|(_, live)| *live);
+    let sizes = used.map(|(info, _)| info.shape.len() * size_of::<f32>());
+    sizes.max().unwrap_or(0)
+}
+
 fn lifetimes(
     recording: &Recording,
     once: &[usize],

@@ -4,6 +4,7 @@
 use crate::engine::executor::{Executor, PlanId};
 use crate::engine::recording::Recording;
 use crate::engine::reverse::{Seed, reverse};
+use crate::engine::schedule::largest_tensor;
 use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
 use crate::features::Features;
 use crate::model::Model;
@@ -348,8 +349,7 @@ pub fn forward_and_gradients(
         Ok(recording)
     };
     let tokens = utterance.explained;
-    let most = executor.estimate(&build(tokens)?);
-    let count = fitting(memory, tokens, executor.estimate(&build(1)?), most);
+    let count = fitting(executor, memory, tokens, &build)?;
     let plan = executor.prepare(build(count)?)?;
     let done = run_tokens(executor, plan, !specs.is_empty(), tokens, count);
     executor.release(plan);
@@ -375,15 +375,43 @@ fn run_tokens(
     Ok(())
 }
 
-/// The largest count from 1 to `most` whose memory fits the budget, taking it
-/// to be linear between the estimates for 1 and for `most`; equal shares.
-pub(super) fn fitting(budget: usize, most: usize, for_one: usize, for_most: usize) -> usize {
-    if for_most <= budget || most <= 1 {
+/// The largest count from 1 to `most` whose recording fits: all of it the
+/// memory, each of its tensors the executor; in equal shares. One may be too
+/// many; preparing it says so.
+pub(super) fn fitting(
+    executor: &dyn Executor,
+    memory: usize,
+    most: usize,
+    build: &dyn Fn(usize) -> Result<Recording>,
+) -> Result<usize> {
+    if most <= 1 {
+        return Ok(most);
+    }
+    let (one, all) = (build(1)?, build(most)?);
+    let whole = share(
+        memory,
+        most,
+        executor.estimate(&one),
+        executor.estimate(&all),
+    );
+    let each = share(
+        executor.largest_tensor(),
+        most,
+        largest_tensor(&one),
+        largest_tensor(&all),
+    );
+    let count = whole.min(each);
+    Ok(most.div_ceil(most.div_ceil(count)))
+}
+
+/// The largest count from 1 to `most` that fits the budget, taking sizes to be
+/// linear between those for 1 and for `most`.
+fn share(budget: usize, most: usize, for_one: usize, for_most: usize) -> usize {
+    if for_most <= budget {
         return most;
     }
-    let slope = ((for_most - for_one.min(for_most)) / (most - 1)).max(1);
-    let count = (1 + budget.saturating_sub(for_one) / slope).clamp(1, most);
-    most.div_ceil(most.div_ceil(count))
+    let slope = (for_most.saturating_sub(for_one)).div_ceil(most - 1).max(1);
+    (1 + budget.saturating_sub(for_one) / slope).clamp(1, most)
 }
 
 /// What a gradient is averaged over.
@@ -541,17 +569,8 @@ pub fn averaged_gradients(
     // Tokens first: they share a variant's forward pass. Then as many
     // variants as fit beside them.
     let nowhere = PersistentId(u32::MAX);
-    let estimate = |executor: &dyn Executor, batch: usize, count: usize| -> Result<usize> {
-        Ok(executor.estimate(&build(nowhere, batch, count)?))
-    };
-    let most = estimate(executor, 1, tokens)?;
-    let count = fitting(memory, tokens, estimate(executor, 1, 1)?, most);
-    let batch = fitting(
-        memory,
-        all,
-        estimate(executor, 1, count)?,
-        estimate(executor, all, count)?,
-    );
+    let count = fitting(executor, memory, tokens, &|count| build(nowhere, 1, count))?;
+    let batch = fitting(executor, memory, all, &|batch| build(nowhere, batch, count))?;
     let sum = executor.allocate(Kind::Real, shape.with_lead(count))?;
     let plan = executor.prepare(build(sum, batch, count)?)?;
     let mut run = || -> Result<()> {

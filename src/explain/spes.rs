@@ -326,14 +326,8 @@ pub fn spes(
         (Some(given), _) => given.count,
         (None, Some(batch)) => batch.clamp(1, most),
         (None, None) => {
-            let wanted = BATCH.min(most);
-            let one = executor.estimate(&build(1, &targets)?);
-            fitting(
-                options.memory,
-                wanted,
-                one,
-                executor.estimate(&build(wanted, &targets)?),
-            )
+            let build = |batch| build(batch, &targets);
+            fitting(executor, options.memory, BATCH.min(most), &build)?
         }
     };
     // Half as many masks at once if the device has not the memory after all.

@@ -468,6 +468,10 @@ impl Executor for GpuExecutor {
             .map_or(usize::MAX, |layout| layout.bytes(recording))
     }
 
+    fn largest_tensor(&self) -> usize {
+        self.limits.binding.min(self.limits.buffer)
+    }
+
     fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
         self.set_scalars(scalars);
         let index = plan.0 as usize;

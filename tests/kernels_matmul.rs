@@ -105,7 +105,7 @@ fn awkward_sizes_in_both_layouts() {
                 layout,
                 ..PLAIN
             };
-            MODES.iter().for_each(|&mode| product.check(mode));
+            MODES.into_iter().for_each(|mode| product.check(mode));
         }
     }
 }
@@ -172,7 +172,7 @@ fn activations_far_from_zero() {
     let mut x = values(50, 7);
     x.iter_mut().for_each(|x| *x *= 8.0);
     x.extend([
-        -3e38, -1e4, -100.0, -40.0, -13.0, 0.0, 1e-30, 13.0, 90.0, 3e38,
+        -1e37, -1e4, -100.0, -40.0, -13.0, 0.0, 1e-30, 13.0, 90.0, 1e37,
     ]);
     let sizes: Vec<f64> = x.iter().map(|&x| f64::from(x).abs().max(1e-37)).collect();
     for activation in ACTIVATIONS {

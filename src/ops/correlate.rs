@@ -1,8 +1,10 @@
 //! Agreement of two maps, token by token.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// y[k] = (Pearson's correlation of a[k] and b[k] over positions, 1), or
@@ -57,5 +59,26 @@ impl Operate for Correlate {
             y[1] = T::from_f32(if defined { 1.0 } else { 0.0 });
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let shape = recording.shape(self.a);
+        vec![Launch {
+            shader: "correlate",
+            entry: "forward",
+            overrides: vec![("CAUSAL", f64::from(self.causal.is_some()))],
+            params: vec![
+                ("tokens", shape.lead.into()),
+                ("inner", shape.inner().into()),
+                ("cols", shape.cols.into()),
+            ],
+            bindings: vec![
+                ("a", self.a.into()),
+                ("b", self.b.into()),
+                ("positions", self.causal.into()),
+                ("y", self.y.into()),
+            ],
+            extent: Extent::rows(shape.lead),
+        }]
     }
 }

@@ -1,8 +1,12 @@
 //! From sums over segments to a map.
 
+use std::ops::Range;
+
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// Which masks a map is made of.
@@ -11,6 +15,16 @@ pub enum Half {
     First = 0,
     Second = 1,
     Both = 2,
+}
+
+impl Half {
+    fn range(self) -> Range<usize> {
+        match self {
+            Self::First => 0..1,
+            Self::Second => 1..2,
+            Self::Both => 0..2,
+        }
+    }
 }
 
 /// map[k, r, c] = mean score of the masks that hide (r, c); 0 where none does
@@ -48,11 +62,7 @@ impl Operate for ExpandScores {
         let causal = self.causal.map(|id| context.read_indices(id));
         let shape = context.shape(self.labels);
         let (inner, cols) = (shape.inner(), sums.shape.cols);
-        let halves = match self.half {
-            Half::First => 0..1,
-            Half::Second => 1..2,
-            Half::Both => 0..2,
-        };
+        let halves = self.half.range();
         let zero = T::default();
         for (map, k) in map.chunks_mut(inner).zip(context.leads.clone()) {
             let seen = causal.map_or(inner, |positions| (positions[k] as usize + 1) * shape.cols);
@@ -70,5 +80,32 @@ impl Operate for ExpandScores {
             }
         }
         context.give(self.map, map);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (map, sums) = (recording.shape(self.map), recording.shape(self.sums));
+        let Range { start, end } = self.half.range();
+        vec![Launch {
+            shader: "expand_scores",
+            entry: "forward",
+            overrides: vec![("CAUSAL", f64::from(self.causal.is_some()))],
+            params: vec![
+                ("count", map.len().into()),
+                ("inner", map.inner().into()),
+                ("label_cols", map.cols.into()),
+                ("groups", recording.shape(self.labels).lead.into()),
+                ("segments", sums.rows.into()),
+                ("cols", sums.cols.into()),
+                ("first_half", start.into()),
+                ("end_half", end.into()),
+            ],
+            bindings: vec![
+                ("sums", self.sums.into()),
+                ("labels", self.labels.into()),
+                ("positions", self.causal.into()),
+                ("map", self.map.into()),
+            ],
+            extent: Extent::Invocations(map.len()),
+        }]
     }
 }

@@ -2,8 +2,10 @@
 
 use super::Operate;
 use super::log_softmax::log_sum_exp;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// y[n, k] = KL(reference ‖ softmax(logits)) at row positions[k], in nats
@@ -56,5 +58,33 @@ impl Operate for KlDivergence {
             }
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let logits = recording.shape(self.logits);
+        let count = recording.shape(self.y).len();
+        vec![Launch {
+            shader: "kl_divergence",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", count.into()),
+                ("tokens", recording.shape(self.positions).rows.into()),
+                ("rows", logits.rows.into()),
+                ("cols", logits.cols.into()),
+                (
+                    "lead_reference",
+                    recording.shape(self.reference).lead.into(),
+                ),
+                ("lead_logits", logits.lead.into()),
+            ],
+            bindings: vec![
+                ("reference", self.reference.into()),
+                ("logits", self.logits.into()),
+                ("positions", self.positions.into()),
+                ("y", self.y.into()),
+            ],
+            extent: Extent::rows(count),
+        }]
     }
 }

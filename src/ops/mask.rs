@@ -1,6 +1,8 @@
 //! Occlusion: parts of a tensor are replaced by what stands for nothing.
 
 use super::Operate;
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
+use crate::engine::gpu::shaders::Param;
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
 use crate::engine::philox::philox4x32;
@@ -40,6 +42,32 @@ impl MaskSource {
             Self::Random { .. } => None,
             Self::Given { bits } => Some(*bits),
         }
+    }
+
+    /// The shaders' choice between drawn and given masks.
+    pub(super) fn choice(&self) -> (&'static str, f64) {
+        ("GIVEN", f64::from(self.operand().is_some()))
+    }
+
+    /// What the shaders that draw masks need to know.
+    pub(super) fn params(&self, recording: &Recording) -> [(&'static str, Param); 6] {
+        let (seed, stream, limit) = match *self {
+            Self::Random {
+                seed,
+                stream,
+                limit,
+            } => (seed, stream, limit),
+            Self::Given { .. } => (0, 0, 0),
+        };
+        let given = self.operand().map(|bits| recording.shape(bits));
+        [
+            ("stream", stream.into()),
+            ("seed_low", (seed as u32).into()),
+            ("seed_high", ((seed >> 32) as u32).into()),
+            ("limit", limit.into()),
+            ("mask_rows", given.map_or(1, |bits| bits.rows).into()),
+            ("mask_words", given.map_or(1, |bits| bits.cols).into()),
+        ]
     }
 
     /// Writes for each segment whether mask `m` hides it.
@@ -164,5 +192,34 @@ impl Operate for ApplyMask {
             }
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (x, y) = (recording.shape(self.x), recording.shape(self.y));
+        let (labels, fill) = (recording.shape(self.labels), recording.shape(self.fill));
+        let mut params = vec![
+            ("count", y.len().into()),
+            ("inner", x.inner().into()),
+            ("cols", x.cols.into()),
+            ("groups", labels.lead.into()),
+            ("label_cols", labels.cols.into()),
+            ("fill_inner", fill.inner().into()),
+        ];
+        params.extend(self.source.params(recording));
+        vec![Launch {
+            shader: "apply_mask",
+            entry: "forward",
+            overrides: vec![self.source.choice()],
+            params,
+            bindings: vec![
+                ("x", self.x.into()),
+                ("labels", self.labels.into()),
+                ("fill", self.fill.into()),
+                ("bits", self.source.operand().into()),
+                ("scalars", Binding::Scalars),
+                ("y", self.y.into()),
+            ],
+            extent: Extent::Invocations(y.len()),
+        }]
     }
 }

@@ -2,8 +2,11 @@
 //! 0/1 matrix (masks, segments) with the scores (masks, tokens).
 
 use super::{MaskSource, Operate};
+use crate::engine::gpu::launch::{Binding, Extent, Launch};
+use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
+use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// sums[half·G + g, s, k] += score of token k, for every mask m of
@@ -76,5 +79,48 @@ impl Operate for AccumulateScores {
         }
         context.give(self.sums, sums);
         context.give(self.clamped, clamped);
+    }
+
+    fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (scores, sums) = (recording.shape(self.scores), recording.shape(self.sums));
+        let mut params = vec![
+            ("lead", scores.lead.into()),
+            ("tokens", scores.rows.into()),
+            ("groups", self.groups.into()),
+            ("segments", sums.rows.into()),
+        ];
+        params.extend(self.source.params(recording));
+        let mut launches = Vec::new();
+        if live(self.sums) {
+            let tile = Shader::load(Self::NAME).constant("SEGMENTS") as usize;
+            launches.push(Launch {
+                shader: "accumulate_scores",
+                entry: "forward",
+                overrides: vec![self.source.choice()],
+                params: params.clone(),
+                bindings: vec![
+                    ("scores", self.scores.into()),
+                    ("bits", self.source.operand().into()),
+                    ("scalars", Binding::Scalars),
+                    ("sums", self.sums.into()),
+                ],
+                extent: Extent::rows(self.groups * sums.rows.div_ceil(tile)),
+            });
+        }
+        if live(self.clamped) {
+            launches.push(Launch {
+                shader: "accumulate_scores",
+                entry: "count_clamped",
+                overrides: vec![self.source.choice()],
+                params,
+                bindings: vec![
+                    ("scores", self.scores.into()),
+                    ("scalars", Binding::Scalars),
+                    ("clamped", self.clamped.into()),
+                ],
+                extent: Extent::Invocations(scores.rows),
+            });
+        }
+        launches
     }
 }

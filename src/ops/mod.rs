@@ -48,9 +48,7 @@ pub trait Operate {
     /// The kernels that compute all outputs for which `live` holds, in order.
     /// Other outputs are not written: nobody reads them and they may have no
     /// memory.
-    fn launches(&self, _recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
-        Vec::new()
-    }
+    fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch>;
 }
 
 macro_rules! operators {

@@ -3,8 +3,10 @@
 use std::ops::Range;
 
 use super::Operate;
+use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
+use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// y[k, j] = largest x[k, t, f] over all f and the frames t of j
@@ -45,5 +47,22 @@ impl Operate for PoolMax {
             }
         }
         context.give(self.y, y);
+    }
+
+    fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let (x, y) = (recording.shape(self.x), recording.shape(self.y));
+        vec![Launch {
+            shader: "pool_max",
+            entry: "forward",
+            overrides: vec![],
+            params: vec![
+                ("count", y.len().into()),
+                ("pooled", y.rows.into()),
+                ("rows", x.rows.into()),
+                ("cols", x.cols.into()),
+            ],
+            bindings: vec![("x", self.x.into()), ("y", self.y.into())],
+            extent: Extent::rows(y.len()),
+        }]
     }
 }

@@ -219,6 +219,13 @@ impl Case {
         self.recording.persistent(id, Kind::Index, shape)
     }
 
+    /// An input of indices of any shape.
+    pub fn table(&mut self, shape: Shape, values: &[u32]) -> TensorId {
+        assert_eq!(values.len(), shape.len(), "{shape}");
+        let id = self.add(shape, Values::Index(values.to_vec()));
+        self.recording.persistent(id, Kind::Index, shape)
+    }
+
     pub fn computed(&mut self, lead: usize, rows: usize, cols: usize) -> TensorId {
         self.recording.computed(Shape::new(lead, rows, cols))
     }
@@ -326,7 +333,7 @@ impl Case {
         assert_eq!(want.len(), results.len(), "{name}: a name for every result");
         let mut executor = gpu(mode);
         let plan = self.run(&mut executor, &[Scalars::default()]);
-        let mut read =
+        let read =
             |executor: &mut GpuExecutor| executor.read(&self.results(), ReadPurpose::Maps).unwrap();
         let got = read(&mut executor);
         executor.run(plan, 0, Scalars::default()).unwrap();

@@ -105,7 +105,9 @@ fn awkward_sizes_in_both_layouts() {
                 layout,
                 ..PLAIN
             };
-            MODES.map(|mode| product.check(mode));
+            for mode in MODES {
+                product.check(mode);
+            }
         }
     }
 }

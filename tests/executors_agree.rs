@@ -1,0 +1,186 @@
+//! Everything that is asked of a whole model, on a GPU and natively in f64.
+
+mod random_model;
+
+use std::sync::Arc;
+
+use random_model::{SMALL, Sizes, numbers};
+use sonograd::engine::executor::Executor;
+use sonograd::engine::gpu::adapter::{Device, open_for_tests};
+use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
+use sonograd::engine::native::NativeExecutor;
+use sonograd::engine::profile::ReadPurpose;
+use sonograd::explain::passes::{
+    MapSpec, Site, Utterance, Variants, averaged_gradients, forward_and_gradients,
+};
+use sonograd::features::Features;
+use sonograd::generate::{GenerationOptions, generate};
+use sonograd::model::Model;
+use sonograd::model::files::ModelFiles;
+use sonograd::ops::{BaselineKind, Reduction};
+use sonograd::validate::compare;
+
+const MEMORY: usize = 1 << 24;
+
+fn model(sizes: Sizes) -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    random_model::write(folder.path(), sizes);
+    Model::load(ModelFiles::folder(folder.path()).unwrap()).unwrap()
+}
+
+fn features(sizes: Sizes, frames: usize) -> Features {
+    let data = numbers(1000, frames * sizes.mel_bins);
+    Features::new(data, frames, sizes.mel_bins).unwrap()
+}
+
+/// A result's name, the largest relative error that it may have, its values.
+type Named = (String, f64, Vec<f32>);
+
+/// Every method of the gradient family, at both sites, read in one transfer.
+fn explained(
+    executor: &mut dyn Executor,
+    model: &Model,
+    features: &Features,
+    memory: usize,
+) -> Vec<Named> {
+    let ids = [2, 3, 8, 13];
+    let labels = [3, 8, 13, 18];
+    let utterance =
+        Utterance::upload(executor, model, features, &ids, &[0, 1, 3], &labels[..3]).unwrap();
+    let spec = |site, times_input, reduction| MapSpec {
+        site,
+        times_input,
+        reduction,
+    };
+    let specs = [
+        spec(Site::Input, false, Reduction::None),
+        spec(Site::Input, true, Reduction::Sum),
+        spec(Site::Encoder, false, Reduction::Max),
+        spec(Site::Encoder, true, Reduction::L2),
+    ];
+    let pass = forward_and_gradients(executor, model, &utterance, &specs, memory).unwrap();
+    let forward = &pass.forward;
+    let mut results = vec![
+        ("encoder output".into(), 5e-6, forward.encoder_output),
+        ("logits".into(), 5e-6, forward.logits),
+        ("log-probabilities".into(), 5e-6, forward.log_probs),
+    ];
+    for (layer, &id) in forward.cross_attention.iter().enumerate() {
+        results.push((format!("attention of layer {layer}"), 2e-5, id));
+    }
+    for (spec, map) in specs.iter().zip(&pass.maps) {
+        results.push((format!("{spec:?}"), 2e-5, map.id));
+    }
+    let path = |baseline| Variants::Path {
+        baseline,
+        fractions: vec![0.1, 0.3, 0.5, 0.7, 0.9],
+        weights: vec![0.2; 5],
+    };
+    let noise = Variants::Noise {
+        level: 0.15,
+        samples: 3,
+        seed: 1 << 33,
+    };
+    for (site, variants, reduction) in [
+        (Site::Input, path(BaselineKind::Mean), Reduction::None),
+        (Site::Encoder, path(BaselineKind::Zero), Reduction::Sum),
+        (Site::Input, noise.clone(), Reduction::L2),
+        (Site::Encoder, noise, Reduction::None),
+    ] {
+        let source = forward.encoder_output;
+        let averaged = averaged_gradients(
+            executor, model, &utterance, source, site, &variants, reduction, memory,
+        )
+        .unwrap();
+        let name = format!("{site:?} {variants:?} {reduction:?}");
+        results.push((name, 2e-5, averaged.map.id));
+        if let Some(id) = averaged.baseline_log_probs {
+            results.push(("log-probabilities at the baseline".into(), 5e-6, id));
+        }
+    }
+    let ids: Vec<_> = results.iter().map(|(.., id)| *id).collect();
+    let before = executor.profile().map_readbacks;
+    let values = executor.read(&ids, ReadPurpose::Maps).unwrap();
+    assert_eq!(executor.profile().map_readbacks - before, 1);
+    let results = results.into_iter().zip(values);
+    results
+        .map(|((name, tolerance, _), values)| (name, tolerance, values))
+        .collect()
+}
+
+fn agree(device: &Arc<Device>, mode: ShaderMode, sizes: Sizes, frames: usize, memory: usize) {
+    let (model, features) = (model(sizes), features(sizes, frames));
+    let mut native = NativeExecutor::<f64>::new(&model.weights, false);
+    let expected = explained(&mut native, &model, &features, MEMORY);
+    let mut gpu = GpuExecutor::with_mode(device.clone(), &model.weights, false, mode).unwrap();
+    let got = explained(&mut gpu, &model, &features, memory);
+    let mut failed = 0;
+    for ((name, tolerance, got), (.., expected)) in got.iter().zip(&expected) {
+        let check = compare(name, &[got.len()], got, expected, *tolerance);
+        println!(
+            "{} {}: relative {:.1e} of {tolerance:.0e}, worst {:.1e}",
+            if check.pass { "ok  " } else { "FAIL" },
+            name,
+            check.relative_l2_error,
+            check.max_abs_error
+        );
+        failed += usize::from(!check.pass);
+    }
+    assert_eq!(failed, 0, "{sizes:?}, {mode:?}");
+    let again = explained(&mut gpu, &model, &features, memory);
+    assert!(got == again, "a second run gives other bits");
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn explanations_agree() {
+    let device = Arc::new(open_for_tests());
+    agree(&device, ShaderMode::Checked, SMALL, 37, MEMORY);
+    agree(&device, ShaderMode::Trusted, SMALL, 37, MEMORY);
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn explanations_in_pieces_agree() {
+    let sizes = Sizes {
+        width: 14,
+        heads: 7,
+        kernel: 31,
+        tied: true,
+        subsampling: [3, 5],
+        ..SMALL
+    };
+    // No memory at all: one token, one variant at a time.
+    let device = Arc::new(open_for_tests());
+    agree(&device, ShaderMode::Checked, sizes, 23, 1);
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn generation_agrees() {
+    let (model, features) = (model(SMALL), features(SMALL, 37));
+    let device = Arc::new(open_for_tests());
+    let mut native = NativeExecutor::<f64>::new(&model.weights, false);
+    let mut gpu = GpuExecutor::new(device, &model.weights, false).unwrap();
+    for beams in [1, 3] {
+        let options = GenerationOptions {
+            beams,
+            max_tokens: 20,
+            no_repeat_ngram_size: 3,
+            length_penalty: 1.0,
+            prompt: vec![2],
+            forced: vec![5],
+            suppressed: vec![7, 9],
+        };
+        let expected = generate(&mut native, &model, &features, &options).unwrap();
+        let before = gpu.memory_bytes();
+        let got = generate(&mut gpu, &model, &features, &options).unwrap();
+        println!("{got:?}");
+        assert_eq!(got.tokens, expected.tokens, "{beams} beams");
+        assert_eq!(got.truncated, expected.truncated);
+        let error = (got.score - expected.score).abs();
+        assert!(error <= 1e-5, "{error:e}");
+        let left = gpu.memory_bytes() - before;
+        assert!(left <= 4096, "{left} bytes are left");
+    }
+}

@@ -18,7 +18,7 @@ pub const EXPLANATION: &str = "explanation.json";
 /// The page's file.
 pub const REPORT: &str = "report.html";
 
-/// Refuses a folder that [`write`] would refuse, before the long work.
+/// Refuses a folder that [`write()`] would refuse, before the long work.
 ///
 /// # Errors
 /// If it exists and this program did not write it, or its parent does not

@@ -7,7 +7,7 @@ use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
-/// sum[k] += sum over b of weights[first + b] · x[k·B + b]
+/// `sum[k] += sum over b of weights[first + b] · x[k·B + b]`
 ///
 /// Variants count from `Scalar::FirstVariant`; where that is 0 the sum starts
 /// anew. Variants past the last weight are left out.

@@ -8,7 +8,7 @@ use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
-/// y[b] = baseline + fractions[first + b] · (x - baseline)
+/// `y[b] = baseline + fractions[first + b] · (x - baseline)`
 ///
 /// Fractions count from `Scalar::FirstVariant`; past the last, y is x.
 #[derive(Clone, Debug)]

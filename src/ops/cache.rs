@@ -10,7 +10,7 @@ use crate::engine::native::real::{Real, max};
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Columns, Scalar, TensorId};
 
-/// cache[n, step] = x[n], `width` columns of it
+/// `cache[n, step] = x[n]`, `width` columns of it
 #[derive(Clone, Debug)]
 pub struct CacheAppend {
     /// (N, 1, at least offset + width)

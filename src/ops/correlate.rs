@@ -7,7 +7,7 @@ use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
-/// y[k] = (Pearson's correlation of a[k] and b[k] over positions, 1), or
+/// `y[k]` = (Pearson's correlation of `a[k]` and `b[k]` over positions, 1), or
 /// (0, 0) where it is undefined because one of them is constant
 #[derive(Clone, Debug)]
 pub struct Correlate {
@@ -15,7 +15,7 @@ pub struct Correlate {
     pub a: TensorId,
     /// (K, R, C)
     pub b: TensorId,
-    /// (1, K, 1) indices: only rows up to positions[k] count
+    /// (1, K, 1) indices: only rows up to `positions[k]` count
     pub causal: Option<TensorId>,
     /// (K, 1, 2)
     pub y: TensorId,

@@ -11,7 +11,7 @@ use crate::engine::reverse::Reverse;
 use crate::engine::tensor::{Shape, TensorId};
 use crate::{Error, Result};
 
-/// y[t, c] = activation(bias[c] + sum over j of x[t + j - k/2, c] · weight[j, c])
+/// `y[t, c] = activation(bias[c] + sum over j of x[t + j - k/2, c] · weight[j, c])`
 #[derive(Clone, Debug)]
 pub struct Depthwise {
     /// (N, T, C)
@@ -27,7 +27,7 @@ pub struct Depthwise {
     pub pre: TensorId,
 }
 
-/// dx[t, c] = sum over j of dz[t - j + k/2, c] · weight[j, c]
+/// `dx[t, c] = sum over j of dz[t - j + k/2, c] · weight[j, c]`
 #[derive(Clone, Debug)]
 pub struct DepthwiseReverse {
     /// (K·B, T, C)

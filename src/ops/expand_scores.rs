@@ -37,7 +37,7 @@ pub struct ExpandScores {
     /// (G, R, C) indices: the segment of each element
     pub labels: TensorId,
     pub half: Half,
-    /// (1, K, 1) indices: rows after positions[k] are 0, since no later token
+    /// (1, K, 1) indices: rows after `positions[k]` are 0, since no later token
     /// can matter
     pub causal: Option<TensorId>,
     /// (K, R, C)

@@ -8,7 +8,7 @@ use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
-/// y[n, k] = KL(reference ‖ softmax(logits)) at row positions[k], in nats
+/// `y[n, k] = KL(reference ‖ softmax(logits))` at row `positions[k]`, in nats
 ///
 /// The reference is scored through the same plan, row for row, so that a mask
 /// that keeps everything gives exactly 0.

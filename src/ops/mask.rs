@@ -100,7 +100,7 @@ impl MaskSource {
     }
 }
 
-/// y[n] = x where mask m = first + n keeps it, else `fill`
+/// `y[n]` = x where mask m = first + n keeps it, else `fill`
 ///
 /// Mask m uses segmentation `m % G`. Masks count from `Scalar::FirstVariant`;
 /// where `Scalar::Masking` is 0, everything is kept.

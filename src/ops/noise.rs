@@ -8,7 +8,7 @@ use crate::engine::philox::philox4x32;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
-/// y[b] = x + spread · z, z normal and different for every variant
+/// `y[b] = x + spread · z`, z normal and different for every variant
 ///
 /// z of element e of variant v comes from word `e % 4` of the Philox block
 /// (e / 4, v, stream, 0) under the seed, so it depends neither on the batch

@@ -30,7 +30,7 @@ pub struct Contrast {
     pub baseline: TensorId,
 }
 
-/// map[first + k] = reduction over columns of gradient[k] · contrast
+/// `map[first + k]` = reduction over columns of `gradient[k] · contrast`
 ///
 /// Tokens count from `Scalar::FirstToken`; those past the map's end are left
 /// out.

@@ -7,7 +7,7 @@ use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
-/// y[k·B + b, positions[k]] = x[k·B + b], 0 elsewhere
+/// `y[k·B + b, positions[k]] = x[k·B + b]`, 0 elsewhere
 #[derive(Clone, Debug)]
 pub struct ScatterRows {
     /// (K·B, 1, C)

@@ -8,7 +8,7 @@ use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
-/// y[b, k] = log softmax(logits[b, positions[k]])[labels[k]]
+/// `y[b, k] = log softmax(logits[b, positions[k]])[labels[k]]`
 #[derive(Clone, Debug)]
 pub struct TokenLogProb {
     /// (B, I, V)

@@ -9,7 +9,7 @@ use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
-/// dlogits[k·B + b] = onehot(labels[k]) - softmax(logits[b, positions[k]])
+/// `dlogits[k·B + b] = onehot(labels[k]) - softmax(logits[b, positions[k]])`
 ///
 /// Tokens count from `Scalar::FirstToken`; past the last one the last is
 /// repeated, and whoever stores the results leaves those rows out.

@@ -332,18 +332,15 @@ pub fn spes(
     };
     // Half as many masks at once if the device has not the memory after all.
     let plan = loop {
-        let attempt = executor
-            .allocate(Kind::Real, Shape::new(batch, tokens, 1))
-            .and_then(|scores| {
-                targets.scores = scores;
-                executor.prepare(build(batch, &targets)?)
-            });
+        let scores = executor.allocate(Kind::Real, Shape::new(batch, tokens, 1));
+        let attempt = scores.and_then(|scores| {
+            targets.scores = scores;
+            let plan = build(batch, &targets).and_then(|plan| executor.prepare(plan));
+            plan.inspect_err(|_| executor.free(scores))
+        });
         match attempt {
             Ok(plan) => break plan,
-            Err(_) if batch > 1 && given.is_none() => {
-                executor.free(targets.scores);
-                batch = batch.div_ceil(2);
-            }
+            Err(_) if batch > 1 && given.is_none() => batch = batch.div_ceil(2),
             Err(error) => return Err(error),
         }
     };

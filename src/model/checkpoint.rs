@@ -2,7 +2,8 @@
 //! or BF16, checked against the tensors a model needs before any is read.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::PathBuf;
 
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
@@ -45,11 +46,20 @@ impl TensorList {
     }
 }
 
+/// A tensor in its file.
+struct Entry {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Bytes of the file.
+    range: Range<usize>,
+}
+
 /// The weights of a model folder.
 pub struct Checkpoint {
-    /// Where each tensor is: its file and its name there, by the name the
-    /// model knows it by.
-    index: BTreeMap<String, (usize, String)>,
+    /// Where each tensor is, by the name the model knows it by; the files'
+    /// headers are parsed once.
+    index: BTreeMap<String, Entry>,
     files: Vec<(PathBuf, Vec<u8>)>,
 }
 
@@ -64,8 +74,17 @@ impl Checkpoint {
         let files = files.weights()?;
         let mut index = BTreeMap::new();
         for (number, (path, bytes)) in files.iter().enumerate() {
-            for name in parse(path, bytes)?.names() {
-                let entry = (number, name.to_string());
+            let tensors = SafeTensors::deserialize(bytes).map_err(|problem| {
+                Error::file(path, format!("not a whole safetensors file: {problem}"))
+            })?;
+            for (name, view) in tensors.iter() {
+                let begin = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+                let entry = Entry {
+                    file: number,
+                    dtype: view.dtype(),
+                    shape: view.shape().to_vec(),
+                    range: begin..begin + view.data().len(),
+                };
                 if index.insert(rename(name), entry).is_some() {
                     return Err(Error::file(path, format!("has tensor {name} twice")));
                 }
@@ -88,23 +107,17 @@ impl Checkpoint {
         for spec in &needed.specs {
             match self.index.get(&spec.name) {
                 None => problems.push(format!("missing {} {:?}", spec.name, spec.shape)),
-                Some((file, name)) => {
-                    let (path, bytes) = &self.files[*file];
-                    let tensor = parse(path, bytes)?;
-                    let tensor = tensor.tensor(name).map_err(|e| Error::file(path, e))?;
-                    if tensor.shape() != spec.shape {
+                Some(Entry { dtype, shape, .. }) => {
+                    if *shape != spec.shape {
                         problems.push(format!(
-                            "{} is {:?} where the config asks for {:?}",
-                            spec.name,
-                            tensor.shape(),
-                            spec.shape
+                            "{} is {shape:?} where the config asks for {:?}",
+                            spec.name, spec.shape
                         ));
                     }
-                    if !matches!(tensor.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                    if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
                         problems.push(format!(
-                            "{} is {:?} where F32, F16 or BF16 is read",
-                            spec.name,
-                            tensor.dtype()
+                            "{} is {dtype:?} where F32, F16 or BF16 is read",
+                            spec.name
                         ));
                     }
                 }
@@ -139,16 +152,14 @@ impl Checkpoint {
     /// # Errors
     /// If there is none of that name, or a value is not finite.
     pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let (file, own) = self.index.get(name).ok_or_else(|| {
+        let entry = self.index.get(name).ok_or_else(|| {
             Error::Model(format!(
                 "the model's code reads {name} but never asked for it"
             ))
         })?;
-        let (path, bytes) = &self.files[*file];
-        let tensors = parse(path, bytes)?;
-        let tensor = tensors.tensor(own).map_err(|e| Error::file(path, e))?;
-        let data = tensor.data();
-        let values: Vec<f32> = match tensor.dtype() {
+        let (path, bytes) = &self.files[entry.file];
+        let data = &bytes[entry.range.clone()];
+        let values: Vec<f32> = match entry.dtype {
             Dtype::F32 => data
                 .as_chunks::<4>()
                 .0
@@ -176,9 +187,4 @@ impl Checkpoint {
             None => Ok(values),
         }
     }
-}
-
-fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>> {
-    SafeTensors::deserialize(bytes)
-        .map_err(|problem| Error::file(path, format!("not a whole safetensors file: {problem}")))
 }

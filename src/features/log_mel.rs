@@ -427,7 +427,7 @@ mod tests {
             ("chunk_length", serde_json::json!(u64::MAX)),
             ("n_fft", serde_json::json!(401)),
             ("n_fft", serde_json::json!(0)),
-            ("n_fft", serde_json::json!(1 << 40)),
+            ("n_fft", serde_json::json!(1u64 << 40)),
             ("feature_size", serde_json::json!(0)),
             ("feature_size", serde_json::json!(202)),
             ("hop_length", serde_json::json!(80)),

@@ -456,19 +456,80 @@ fn double_precision_is_refused_on_a_gpu() {
 fn several_files_and_a_bad_one() {
     let place = Place::new();
     write_wav(&place.path("short.wav"), &tone(10));
-    let output = place.run(&[
-        "transcribe",
-        "sound.wav",
-        "short.wav",
-        "--model",
-        "model",
-        "--device",
-        "cpu",
-    ]);
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.lines().count(), 1);
-    assert!(text.starts_with("sound.wav: "));
+    fs::copy(place.path("sound.wav"), place.path("again.wav")).unwrap();
+    let several = |command: &str, more: &[&str]| {
+        let mut arguments = vec![command, "--model", "model", "--device", "cpu"];
+        arguments.extend(more);
+        let output = place.run(&arguments);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let (out, error) = (text(output.stdout), text(output.stderr));
+        println!("{arguments:?}\n{out}{error}");
+        (output.status.code(), out, error)
+    };
+    let files = ["sound.wav", "short.wav", "missing.flac", "again.wav"];
+
+    let (code, out, error) = several("transcribe", &files);
+    assert_eq!(code, Some(1));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].starts_with("sound.wav: ") && lines[1].starts_with("again.wav: "));
+    for words in [
+        "error: short.wav: ",
+        "error: missing.flac: ",
+        "2 of 4 files",
+    ] {
+        assert!(error.contains(words), "{words}");
+    }
+
+    let (code, out, error) = several("explain", &[&files[..], &["--out", "all"]].concat());
+    assert_eq!(code, Some(1));
+    assert!(out.contains("sound.wav: ") && out.contains("again.wav: "));
+    assert!(error.contains("error: short.wav: ") && error.contains("2 of 4 files"));
+    let mut written: Vec<_> = fs::read_dir(place.path("all")).unwrap().collect();
+    assert_eq!(written.len(), 2, "{:?}", written.pop());
+    let [one, two] =
+        ["sound", "again"].map(|name| place.explanation(&format!("all/{name}.explained")));
+    assert_eq!(one.audio.file, "sound.wav");
+    assert_eq!((&one.text, one.maps.len()), (&two.text, two.maps.len()));
+
+    // Beside each other without --out; a line of JSON for each.
+    let (code, out, _) = several("explain", &["again.wav", "sound.wav", "--json"]);
+    assert_eq!(code, Some(0));
+    let files: Vec<Explanation> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(files.len(), 2);
+    assert_eq!(files[0].audio.file, "again.wav");
+    assert!(place.path("again.explained").is_dir());
+
+    // Only bad files, and only one.
+    for command in ["transcribe", "explain"] {
+        assert_eq!(several(command, &["short.wav", "no.wav"]).0, Some(1));
+        assert_eq!(several(command, &["short.wav"]).0, Some(2));
+    }
+}
+
+#[test]
+fn several_files_that_cannot_work_together() {
+    let place = Place::new();
+    let with = |more: &[&'static str]| [&["explain", "--model", "model"], more].concat();
+    place.refused(&with(&["a.wav", "b.wav", "--text", "a"]), &["--text"]);
+    place.refused(
+        &with(&["one/a.wav", "two/a.flac"]),
+        &["one/a.wav", "two/a.flac", "a.explained"],
+    );
+    place.refused(
+        &with(&[
+            "a.wav",
+            "b.wav",
+            "--out",
+            "no/such",
+            "--device",
+            "no device",
+        ]),
+        &["no device"],
+    );
 }
 
 #[test]

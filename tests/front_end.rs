@@ -163,6 +163,48 @@ fn the_filter_bank_is_the_reference() {
     ));
 }
 
+/// How far Whisper's reference features may be from exact ones: the noise of
+/// the reference's FFT as in [`log_mel_bounds`], here in a quarter of a decimal
+/// logarithm, and five roundings of values up to 8: two of the logarithm, the
+/// maximum, the sum, the result.
+fn whisper_bounds(reference: &Features) -> Vec<f64> {
+    let unit = 4.0 * std::f64::consts::LN_10;
+    let noise = 24.0 * 2f64.powi(-24);
+    (0..reference.frames)
+        .map(|t| reference.frame(t))
+        .flat_map(|frame| {
+            let loudest = frame.iter().copied().fold(f32::MIN, f32::max);
+            frame.iter().map(move |&x| {
+                let below_peak = f64::from(loudest - x) * unit;
+                noise * (below_peak / 2.0).exp() / unit + 5.0 * 8.0 * 2f64.powi(-24) / 4.0
+            })
+        })
+        .collect()
+}
+
+/// The reference file has the first 331 of 3000 frames: the sound ends before
+/// the last of them, and all that follow are like it.
+#[test]
+fn whispers_spectrogram_is_the_reference() {
+    let bytes = fs::read(fixture("front_end/whisper.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let wave = audio::load(fixture("front_end/utterance.wav")).unwrap();
+    for bins in [80, 128] {
+        let name = format!("whisper_log_mel_{bins}");
+        let stored = features(&file, &name);
+        assert_eq!((stored.frames, stored.bins), (331, bins));
+        let mut data = stored.data;
+        data.resize(3000 * bins, *data.last().unwrap());
+        let reference = Features::new(data, 3000, bins).unwrap();
+
+        let out = FrontEnd::whisper(bins).unwrap().features(&wave).unwrap();
+        assert_eq!((out.frames, out.bins), (3000, bins));
+        assert_eq!(out.sound_frames, 329);
+        let bounds = whisper_bounds(&reference);
+        assert!(close(&name, &out.data, &reference.data, &bounds, 2e-6));
+    }
+}
+
 /// Defects that the comparison above must see.
 #[test]
 fn the_comparison_sees_planted_defects() {

@@ -1,5 +1,7 @@
 //! `sonograd explain`: which sound each token came from.
 
+use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -7,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::progress;
-use super::{LoadedModel, ModelArgs, Outcome, Precision, print};
+use super::{LoadedModel, ModelArgs, Outcome, Precision, for_each_file, print};
 use crate::engine::executor::Executor;
 use crate::explain::explanation::Explanation;
 use crate::explain::passes::Site;
@@ -28,12 +30,12 @@ use crate::{Error, Result};
                         integrated-gradients --out explained"
 )]
 pub(super) struct ExplainArgs {
-    /// Sound file (WAV)
-    #[arg(value_name = "AUDIO")]
-    audio: PathBuf,
+    /// Sound files (WAV, FLAC, MP3, OGG, M4A, AAC)
+    #[arg(required = true, value_name = "AUDIO")]
+    audio: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
-    /// Explain this text instead of what the model hears
+    /// Explain this text instead of what the model hears; for one file only
     #[arg(long)]
     text: Option<String>,
     /// Language to write, for models with language tags
@@ -108,13 +110,14 @@ pub(super) struct ExplainArgs {
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Folder to write [default: the file's name with .explained]
+    /// Folder to write, or with several files the folder to write theirs into [default: the
+    /// file's name with .explained]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Add counters and times to explanation.json
+    /// Add counters, since the program's start, and times to explanation.json
     #[arg(long)]
     profile: bool,
-    /// Print explanation.json and nothing else
+    /// Print explanation.json and nothing else; with several files, a line for each
     #[arg(long)]
     json: bool,
 }
@@ -219,13 +222,36 @@ impl ExplainArgs {
         }
     }
 
-    fn out(&self) -> PathBuf {
-        self.out.clone().unwrap_or_else(|| {
-            let stem = self.audio.file_stem().unwrap_or_default();
-            let mut name = stem.to_os_string();
+    /// The folder to write for each file.
+    fn folders(&self) -> Result<HashMap<&Path, PathBuf>> {
+        let explained = |audio: &Path| {
+            let mut name = audio.file_stem().unwrap_or_default().to_os_string();
             name.push(".explained");
             PathBuf::from(name)
-        })
+        };
+        if let [only] = self.audio.as_slice() {
+            let folder = self.out.clone().unwrap_or_else(|| explained(only));
+            output::check(&folder)?;
+            return Ok(HashMap::from([(only.as_path(), folder)]));
+        }
+        if self.text.is_some() {
+            let problem = "--text is for one file; give one, or leave the text to the model";
+            return Err(Error::Input(problem.into()));
+        }
+        let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
+        for audio in &self.audio {
+            let folder = self.out.clone().unwrap_or_default().join(explained(audio));
+            if let Some(other) = taken.insert(folder.clone(), audio) {
+                return Err(Error::Input(format!(
+                    "{} and {} would both be written to {}; explain one of them at a time",
+                    other.display(),
+                    audio.display(),
+                    folder.display()
+                )));
+            }
+        }
+        let swapped = taken.into_iter().map(|(folder, audio)| (audio, folder));
+        Ok(swapped.collect())
     }
 }
 
@@ -243,6 +269,14 @@ impl Stages {
         }
     }
 
+    /// The same so far, with the clock at now.
+    fn again(&self) -> Self {
+        Self {
+            last: Instant::now(),
+            seconds: self.seconds.clone(),
+        }
+    }
+
     fn end(&mut self, stage: &str) {
         let seconds = self.last.elapsed().as_secs_f64();
         self.seconds.insert(stage.into(), json!(seconds));
@@ -252,30 +286,85 @@ impl Stages {
 
 pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     let mut stages = Stages::new();
-    let out = args.out();
-    output::check(&out)?;
+    let folders = args.folders()?;
     let loaded = args.model.load()?;
     let tokenizer = loaded.tokenizer()?;
-    stages.end("load");
-    let (waveform, features) = loaded.listen(&args.audio)?;
-    stages.end("front_end");
     let language = args.language.as_deref();
     let beams = args.beam.map(usize::from);
     let generation = GenerationOptions::new(&loaded.model, &tokenizer, language, beams)?;
+    stages.end("load");
+    let session = Session {
+        args,
+        loaded,
+        tokenizer,
+        generation,
+        stages,
+    };
+    let mut executor = None;
+    if args.audio.len() > 1 {
+        // What fails for all files fails before the first.
+        executor = Some(session.open()?);
+        if let Some(parent) = &args.out
+            && !parent.is_dir()
+        {
+            fs::create_dir(parent).map_err(|problem| Error::file(parent, problem))?;
+        }
+    }
+    for_each_file(&args.audio, |audio| {
+        explain_file(&session, &mut executor, audio, &folders[audio])
+    })
+}
+
+/// What serves all files.
+struct Session<'a> {
+    args: &'a ExplainArgs,
+    loaded: LoadedModel,
+    tokenizer: Tokenizer,
+    generation: GenerationOptions,
+    stages: Stages,
+}
+
+impl Session<'_> {
+    /// Opens the device.
+    fn open(&self) -> Result<Box<dyn Executor>> {
+        let (args, weights) = (self.args, &self.loaded.model.weights);
+        args.model.executor(weights, args.precision, args.profile)
+    }
+}
+
+/// Explains one file and writes its folder.
+fn explain_file(
+    session: &Session,
+    executor: &mut Option<Box<dyn Executor>>,
+    audio: &Path,
+    out: &Path,
+) -> Result<()> {
+    output::check(out)?;
+    let Session {
+        args,
+        loaded,
+        tokenizer,
+        generation,
+        stages,
+    } = session;
+    let mut stages = stages.again();
+    let (waveform, features) = loaded.listen(audio)?;
+    stages.end("front_end");
     // A text that cannot be explained is refused before a device is started.
     let given = args.text.as_ref();
-    let given = given.map(|text| given_tokens(&loaded, &tokenizer, text));
+    let given = given.map(|text| given_tokens(loaded, tokenizer, text));
     let given = given.transpose()?;
-    let mut executor = args
-        .model
-        .executor(&loaded.model.weights, args.precision, args.profile)?;
+    let executor = match executor {
+        Some(executor) => executor,
+        closed => closed.insert(session.open()?),
+    };
     stages.end("device");
 
     let mut prompt = generation.prompt.clone();
     let tokens = match given {
         Some(tokens) => tokens,
         None => {
-            let generated = generate(executor.as_mut(), &loaded.model, &features, &generation)?;
+            let generated = generate(executor.as_mut(), &loaded.model, &features, generation)?;
             if generated.truncated {
                 eprintln!("warning: the length limit cut the transcript short");
             }
@@ -286,7 +375,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     prompt.extend(&generation.forced);
     stages.end("generate");
 
-    let file = args.audio.file_name().unwrap_or_default();
+    let file = audio.file_name().unwrap_or_default();
     let subject = Subject {
         file: file.to_string_lossy().into_owned(),
         seconds: waveform.seconds(),
@@ -304,7 +393,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     let mut explained = explain(
         executor.as_mut(),
         &loaded.model,
-        &tokenizer,
+        tokenizer,
         &subject,
         &args.options(),
         progress.as_mut(),
@@ -314,14 +403,24 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
         let profile = profile(executor.as_ref(), stages.seconds);
         explained.explanation.profile = Some(profile?);
     }
-    output::write(&out, &explained, &page(&explained))?;
+    output::write(out, &explained, &page(&explained))?;
+    let several = args.audio.len() > 1;
     if args.json {
-        let json = serde_json::to_string_pretty(&explained.explanation);
-        print(&json.map_err(|problem| Error::file("JSON", problem))?)?;
+        let explanation = &explained.explanation;
+        let json = if several {
+            serde_json::to_string(explanation)
+        } else {
+            serde_json::to_string_pretty(explanation)
+        };
+        print(&json.map_err(|problem| Error::file("JSON", problem))?)
     } else {
-        print(&summary(&explained.explanation, &out))?;
+        let summary = summary(&explained.explanation, out);
+        if several {
+            print(&format!("{}: {summary}", audio.display()))
+        } else {
+            print(&summary)
+        }
     }
-    Ok(Outcome::Done)
 }
 
 /// Tokens of a given text and the end of sentence.

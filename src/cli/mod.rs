@@ -153,6 +153,29 @@ impl LoadedModel {
     }
 }
 
+/// Does `work` for every file. Where it fails the others are done all the
+/// same, unless the one file is the whole work.
+fn for_each_file(files: &[PathBuf], mut work: impl FnMut(&Path) -> Result<()>) -> Result<Outcome> {
+    if let [only] = files {
+        return work(only).map(|()| Outcome::Done);
+    }
+    let mut failed = 0;
+    for path in files {
+        if progress::stopped() {
+            eprintln!("stopped before {}", path.display());
+            failed += 1;
+        } else if let Err(error) = work(path) {
+            eprintln!("error: {error}");
+            failed += 1;
+        }
+    }
+    if failed == 0 {
+        return Ok(Outcome::Done);
+    }
+    eprintln!("{failed} of {} files failed", files.len());
+    Ok(Outcome::Failures)
+}
+
 /// Prints to standard output; a reader that has gone away is no failure.
 fn print(text: &str) -> Result<()> {
     match writeln!(std::io::stdout(), "{text}") {

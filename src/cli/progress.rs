@@ -11,6 +11,11 @@ use crate::explain::spes::Progress;
 /// Set by the first Ctrl-C.
 static STOP: AtomicBool = AtomicBool::new(false);
 
+/// Whether Ctrl-C has asked to stop.
+pub(super) fn stopped() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
 /// Shows masks, masks per second and the time left, on a terminal only. After
 /// Ctrl-C it asks the work to finish what is in flight and stop; a second
 /// Ctrl-C ends the program.

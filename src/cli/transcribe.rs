@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{LoadedModel, ModelArgs, Outcome, Precision, print};
+use super::{LoadedModel, ModelArgs, Outcome, Precision, for_each_file, print};
 use crate::Result;
 use crate::engine::executor::Executor;
 use crate::generate::{Generated, GenerationOptions, generate};
@@ -15,7 +15,7 @@ use crate::tokenizer::Tokenizer;
 #[derive(Args)]
 #[command(after_help = "Example:\n  sonograd transcribe --beam 5 samples/*.wav")]
 pub(super) struct TranscribeArgs {
-    /// Sound files (WAV)
+    /// Sound files (WAV, FLAC, MP3, OGG, M4A, AAC)
     #[arg(required = true, value_name = "AUDIO")]
     audio: Vec<PathBuf>,
     #[command(flatten)]
@@ -40,27 +40,9 @@ pub(super) fn run(args: &TranscribeArgs) -> Result<Outcome> {
     let mut executor = args
         .model
         .executor(&loaded.model.weights, Precision::F32, false)?;
-    let mut failed = 0;
-    for path in &args.audio {
-        match transcribe(executor.as_mut(), &loaded, path, &options) {
-            Ok(generated) => print(&line(args, path, &tokenizer, &generated))?,
-            // A single file that cannot be read is the whole work.
-            Err(error) if args.audio.len() == 1 => return Err(error),
-            Err(error) => {
-                eprintln!("error: {error}");
-                failed += 1;
-            }
-        }
-    }
-    if failed == args.audio.len() {
-        return Err(crate::Error::Input(format!(
-            "none of the {failed} files could be transcribed"
-        )));
-    }
-    Ok(if failed == 0 {
-        Outcome::Done
-    } else {
-        Outcome::Failures
+    for_each_file(&args.audio, |path| {
+        let generated = transcribe(executor.as_mut(), &loaded, path, &options)?;
+        print(&line(args, path, &tokenizer, &generated))
     })
 }
 

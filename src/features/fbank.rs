@@ -17,7 +17,8 @@ use rustfft::{Fft, FftPlanner};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Features, normalize};
+use super::mel::Filter;
+use super::{Features, check_common, check_finite, normalize};
 use crate::audio::{SAMPLE_RATE, Waveform};
 use crate::{Error, Result};
 
@@ -61,20 +62,7 @@ impl Default for FbankConfig {
 impl FbankConfig {
     /// The settings in a `preprocessor_config.json`, or what is wrong there.
     pub(super) fn from_json(json: Value) -> std::result::Result<Self, String> {
-        if let Some(rate) = json.get("sampling_rate")
-            && rate.as_f64() != Some(f64::from(SAMPLE_RATE))
-        {
-            return Err(format!(
-                "sampling_rate is {rate}; {SAMPLE_RATE} is supported"
-            ));
-        }
-        if let Some(dither) = json.get("dither")
-            && dither.as_f64() != Some(0.0)
-        {
-            return Err(format!(
-                "dither is {dither}; only 0 is supported, so that features do not change by run"
-            ));
-        }
+        check_common(&json)?;
         serde_json::from_value(json).map_err(|e| e.to_string())
     }
 }
@@ -88,14 +76,6 @@ pub struct Fbank {
     /// F filters.
     filters: Vec<Filter>,
     fft: Arc<dyn Fft<f64>>,
-}
-
-/// One mel filter: its weights from the FFT frequency `first` on. A filter
-/// between two FFT frequencies has none.
-#[derive(Clone)]
-struct Filter {
-    first: usize,
-    weights: Vec<f64>,
 }
 
 impl Fbank {
@@ -155,12 +135,7 @@ impl Fbank {
                 1e3 * waveform.seconds()
             )));
         }
-        if let Some(i) = samples.iter().position(|x| !x.is_finite()) {
-            return Err(Error::Input(format!(
-                "sample {i} of the sound is {}; every sample must be a finite number",
-                samples[i]
-            )));
-        }
+        check_finite(samples)?;
 
         let frames = 1 + (samples.len() - FRAME_LENGTH) / FRAME_SHIFT;
         let bins = self.filters.len();
@@ -170,15 +145,8 @@ impl Fbank {
         for start in (0..frames).map(|t| t * FRAME_SHIFT) {
             self.window_frame(&samples[start..start + FRAME_LENGTH], &mut buffer);
             self.fft.process_with_scratch(&mut buffer, &mut scratch);
-            data.extend(self.filters.iter().map(|filter| {
-                let energy: f64 = filter
-                    .weights
-                    .iter()
-                    .zip(&buffer[filter.first..])
-                    .map(|(w, x)| w * x.norm_sqr())
-                    .sum();
-                energy.max(FLOOR).ln() as f32
-            }));
+            let energies = self.filters.iter().map(|filter| filter.energy(&buffer));
+            data.extend(energies.map(|energy| energy.max(FLOOR).ln() as f32));
         }
         Features::new(data, frames, bins)
     }
@@ -230,18 +198,11 @@ fn mel_filters(count: usize) -> Vec<Filter> {
     (0..count)
         .map(|bin| {
             let left = low + bin as f64 * step;
-            let weight = |k: usize| {
+            // At the Nyquist frequency itself every filter is 0.
+            Filter::new(FFT_SIZE / 2, |k| {
                 let along = (frequency_mel(k) - left) / step;
                 along.min(2.0 - along)
-            };
-            // At the Nyquist frequency itself every filter is 0.
-            let inside = |k: &usize| weight(*k) > 0.0;
-            let first = (0..FFT_SIZE / 2).find(inside).unwrap_or(0);
-            let weights = (first..FFT_SIZE / 2)
-                .take_while(inside)
-                .map(weight)
-                .collect();
-            Filter { first, weights }
+            })
         })
         .collect()
 }
@@ -343,8 +304,8 @@ mod tests {
             let filters = mel_filters(count);
             let mut sums = [0.0; FFT_SIZE / 2];
             for filter in &filters {
-                for (k, w) in filter.weights.iter().enumerate() {
-                    sums[filter.first + k] += w;
+                for (k, w) in filter.weights() {
+                    sums[k] += w;
                 }
             }
             let step = (mel(8000.0) - mel(20.0)) / (count + 1) as f64;

@@ -5,17 +5,20 @@
 
 mod cmvn;
 mod fbank;
+mod log_mel;
+mod mel;
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::audio::Waveform;
+use crate::audio::{SAMPLE_RATE, Waveform};
 use crate::{Error, Result};
 
 pub use cmvn::normalize;
 pub use fbank::{FRAME_LENGTH, FRAME_SHIFT, Fbank, FbankConfig};
+pub use log_mel::{LogMel, LogMelConfig};
 
 /// Seconds from one frame to the next, in every front end there is.
 pub const FRAME_SECONDS: f64 = 0.01;
@@ -29,9 +32,14 @@ pub struct Features {
     pub frames: usize,
     /// F
     pub bins: usize,
+    /// How many of the T frames, from the first on, are the sound. The others
+    /// are what a front end fills its window with.
+    pub sound_frames: usize,
 }
 
 impl Features {
+    /// Features whose frames are all sound.
+    ///
     /// # Errors
     /// If `data` has not `frames` times `bins` values.
     pub fn new(data: Vec<f32>, frames: usize, bins: usize) -> Result<Self> {
@@ -44,7 +52,21 @@ impl Features {
                 ),
             ));
         }
-        Ok(Self { data, frames, bins })
+        Ok(Self {
+            data,
+            frames,
+            bins,
+            sound_frames: frames,
+        })
+    }
+
+    /// The same features, of which only the first `sound_frames` are the
+    /// sound: all of them if there are fewer.
+    pub fn with_sound_frames(self, sound_frames: usize) -> Self {
+        Self {
+            sound_frames: sound_frames.min(self.frames),
+            ..self
+        }
     }
 
     /// The bins of frame `t`: (F,)
@@ -58,9 +80,24 @@ impl Features {
 pub enum FrontEnd {
     /// Kaldi's log-mel filter bank (FBK conformers, Speech2Text).
     Fbank(Fbank),
+    /// Whisper's log-mel spectrogram of a window of fixed length.
+    LogMel(LogMel),
 }
 
 impl FrontEnd {
+    /// Whisper's front end with its published settings: for a folder without
+    /// `preprocessor_config.json`.
+    ///
+    /// # Errors
+    /// If `bins` is 0 or above 201, the number of FFT frequencies.
+    pub fn whisper(bins: usize) -> Result<Self> {
+        let config = LogMelConfig {
+            feature_size: bins,
+            ..LogMelConfig::default()
+        };
+        Ok(Self::LogMel(LogMel::new(config)?))
+    }
+
     /// Reads a `preprocessor_config.json`.
     ///
     /// # Errors
@@ -92,20 +129,56 @@ impl FrontEnd {
                     Fbank::new(config).map_err(|e| fail(e.to_string()))?,
                 ))
             }
+            Some(Some("WhisperFeatureExtractor")) => {
+                let config = LogMelConfig::from_json(json).map_err(fail)?;
+                Ok(Self::LogMel(
+                    LogMel::new(config).map_err(|e| fail(e.to_string()))?,
+                ))
+            }
             _ => Err(fail(format!(
-                "feature_extractor_type is {}; Speech2TextFeatureExtractor is supported",
+                "feature_extractor_type is {}; Speech2TextFeatureExtractor and \
+                 WhisperFeatureExtractor are supported",
                 json["feature_extractor_type"]
             ))),
         }
     }
 
-    /// The features of a sound: (T, F).
+    /// The features of a whole sound: (T, F).
     ///
     /// # Errors
-    /// If the sound is too short or has samples that are not finite.
+    /// If the sound is too short, longer than [`FrontEnd::window`], or has
+    /// samples that are not finite.
     pub fn features(&self, waveform: &Waveform) -> Result<Features> {
         match self {
             Self::Fbank(fbank) => fbank.features(waveform),
+            Self::LogMel(log_mel) => log_mel.features(waveform),
+        }
+    }
+
+    /// The features of the part of a sound that begins at sample `start` and
+    /// ends with the sound or, if that is earlier, with the front end's
+    /// window. They are those of the part alone: nothing outside it shows.
+    /// (T, F)
+    ///
+    /// # Errors
+    /// If the part is too short or has samples that are not finite.
+    pub fn features_at(&self, waveform: &Waveform, start: usize) -> Result<Features> {
+        let samples = &waveform.samples;
+        let end = self.window().map_or(samples.len(), |window| {
+            start.saturating_add(window).min(samples.len())
+        });
+        let part = samples.get(start..end).unwrap_or_default();
+        self.features(&Waveform {
+            samples: part.to_vec(),
+        })
+    }
+
+    /// The most samples heard at once, where that is fixed. A longer sound is
+    /// heard window by window, see [`FrontEnd::features_at`].
+    pub fn window(&self) -> Option<usize> {
+        match self {
+            Self::Fbank(_) => None,
+            Self::LogMel(log_mel) => Some(log_mel.config().window()),
         }
     }
 
@@ -113,6 +186,7 @@ impl FrontEnd {
     pub fn bins(&self) -> usize {
         match self {
             Self::Fbank(fbank) => fbank.config().num_mel_bins,
+            Self::LogMel(log_mel) => log_mel.config().feature_size,
         }
     }
 }
@@ -125,21 +199,68 @@ impl Default for FrontEnd {
     }
 }
 
+/// Checks what `preprocessor_config.json` says whatever the extractor is: the
+/// problem, if there is one.
+fn check_common(json: &Value) -> std::result::Result<(), String> {
+    if let Some(rate) = json.get("sampling_rate")
+        && rate.as_f64() != Some(f64::from(SAMPLE_RATE))
+    {
+        return Err(format!(
+            "sampling_rate is {rate}; {SAMPLE_RATE} is supported"
+        ));
+    }
+    if let Some(dither) = json.get("dither")
+        && dither.as_f64() != Some(0.0)
+    {
+        return Err(format!(
+            "dither is {dither}; only 0 is supported, so that features do not change by run"
+        ));
+    }
+    Ok(())
+}
+
+fn check_finite(samples: &[f32]) -> Result<()> {
+    match samples.iter().position(|x| !x.is_finite()) {
+        None => Ok(()),
+        Some(i) => Err(Error::Input(format!(
+            "sample {i} of the sound is {}; every sample must be a finite number",
+            samples[i]
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn config_of(json: &str) -> FbankConfig {
-        let FrontEnd::Fbank(fbank) = FrontEnd::from_bytes("p.json", json.as_bytes()).unwrap();
-        fbank.config().clone()
+        match FrontEnd::from_bytes("p.json", json.as_bytes()).unwrap() {
+            FrontEnd::Fbank(fbank) => fbank.config().clone(),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn absent_fields_have_the_published_values() {
         assert_eq!(config_of("{}"), FbankConfig::default());
-        let FrontEnd::Fbank(default) = FrontEnd::default();
-        assert_eq!(default.config(), &FbankConfig::default());
+        assert!(matches!(
+            FrontEnd::default(),
+            FrontEnd::Fbank(fbank) if fbank.config() == &FbankConfig::default()
+        ));
         assert_eq!(FrontEnd::default().bins(), 80);
+        assert_eq!(FrontEnd::default().window(), None);
+        let json = r#"{"feature_extractor_type": "WhisperFeatureExtractor"}"#;
+        for whisper in [
+            FrontEnd::from_bytes("p.json", json.as_bytes()).unwrap(),
+            FrontEnd::whisper(80).unwrap(),
+        ] {
+            assert!(matches!(
+                &whisper,
+                FrontEnd::LogMel(log_mel) if log_mel.config() == &LogMelConfig::default()
+            ));
+            assert_eq!((whisper.bins(), whisper.window()), (80, Some(480_000)));
+        }
+        assert!(FrontEnd::whisper(0).is_err());
     }
 
     #[test]
@@ -172,6 +293,10 @@ mod tests {
                 r#"{"feature_extractor_type": 3}"#,
                 "feature_extractor_type is 3",
             ),
+            (
+                r#"{"feature_extractor_type": "WhisperFeatureExtractor", "hop_length": 80}"#,
+                "hop_length is 80",
+            ),
         ] {
             let message = FrontEnd::from_bytes("p.json", json.as_bytes())
                 .unwrap_err()
@@ -186,10 +311,42 @@ mod tests {
         assert!(message.starts_with("absent/p.json: "), "{message}");
     }
 
+    /// A part is heard as if nothing else had been recorded.
+    #[test]
+    fn parts_are_heard_alone() {
+        let samples: Vec<f32> = (0..500_000)
+            .map(|n| (n as f32 * 0.1).sin() * (n as f32 * 1e-4).cos())
+            .collect();
+        let sound = Waveform { samples };
+        let part = |range: std::ops::Range<usize>| Waveform {
+            samples: sound.samples[range].to_vec(),
+        };
+        let fbank = FrontEnd::default();
+        let rest = fbank.features(&part(499_000..500_000)).unwrap();
+        assert_eq!(fbank.features_at(&sound, 499_000).unwrap(), rest);
+        assert_eq!(rest.sound_frames, rest.frames);
+        let whisper = FrontEnd::whisper(80).unwrap();
+        for (start, end) in [(0, 480_000), (123, 480_123), (480_000, 500_000)] {
+            let alone = whisper.features(&part(start..end)).unwrap();
+            assert_eq!(whisper.features_at(&sound, start).unwrap(), alone);
+        }
+        for front_end in [fbank, whisper] {
+            for start in [500_000, 500_001, usize::MAX] {
+                let message = front_end.features_at(&sound, start).unwrap_err();
+                assert!(message.to_string().contains("0 samples"), "{message}");
+            }
+        }
+    }
+
     #[test]
     fn features_have_the_size_they_claim() {
         let features = Features::new(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 3, 2).unwrap();
         assert_eq!(features.frame(1), [3.0, 4.0]);
+        assert_eq!(features.sound_frames, 3);
+        for (given, kept) in [(0, 0), (2, 2), (3, 3), (4, 3)] {
+            let features = features.clone().with_sound_frames(given);
+            assert_eq!(features.sound_frames, kept);
+        }
         let message = Features::new(vec![0.0; 5], 3, 2).unwrap_err().to_string();
         assert!(
             message.contains("5 values") && message.contains("(3, 2)"),

@@ -1,17 +1,20 @@
 //! From a sound file to the waveform that a model hears: mono, 16 kHz.
 //!
-//! WAV is read (8-, 16-, 24- and 32-bit integers, 32-bit floats; any rate and
-//! channel count). A file that promises more than it holds is an error, not a
-//! shorter sound: an explanation of half an utterance would look complete.
+//! WAV, FLAC, MP3, OGG (Vorbis, FLAC), M4A (AAC, ALAC) and AAC are told apart
+//! by their content, never by their name. A file that promises more than it
+//! holds is an error, not a shorter sound: an explanation of half an utterance
+//! would look complete.
 
-use std::fs;
-use std::io::{Cursor, Read};
+mod compressed;
+mod edit_list;
+mod resample;
+mod wav;
+
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use hound::{SampleFormat, WavReader, WavSpec};
-use rubato::audioadapter_buffers::direct::InterleavedSlice;
-use rubato::{Fft, FixedSync, Resampler, WindowFunction};
-
+use self::resample::resample;
 use crate::{Error, Result};
 
 /// Samples per second of every [`Waveform`], in Hz.
@@ -21,11 +24,16 @@ pub const SAMPLE_RATE: u32 = 16_000;
 /// practice, and a resampler for them would need gigabytes.
 const RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 
-/// Samples on the slower side of one resampling block. Longer blocks bring
-/// the filter's cutoff nearer to the Nyquist frequency: 98.7% of it here.
-const RESAMPLER_BLOCK: usize = 1024;
+/// The longest sound, in seconds, and the largest file, in bytes: what still
+/// fits the memory of an ordinary machine.
+const MOST_SECONDS: usize = 4 * 3600;
+const MOST_BYTES: u64 = 4 << 30;
+
+/// As many bytes as tell the formats apart.
+const HEAD: u64 = 16;
 
 const CONVERT: &str = "convert it with `ffmpeg -i IN -ac 1 -ar 16000 OUT.wav`";
+const NO_SAMPLES: &str = "holds no samples; a recording of at least 25 ms is needed";
 
 /// A mono sound at [`SAMPLE_RATE`]; full scale is -1 to 1. Float files may
 /// exceed full scale and are kept as they are.
@@ -42,211 +50,118 @@ impl Waveform {
     }
 }
 
-/// Reads a WAV file, averages its channels and resamples it to 16 kHz. The
-/// length is that of the file times 16000 / rate, rounded (halves up).
+/// Reads a sound file, averages its channels and resamples it to 16 kHz. The
+/// length is that of the file times 16000 / rate, rounded (halves up). What
+/// an encoder added before and after the sound is cut off where the file says
+/// how much it is.
 ///
 /// # Errors
-/// If the file cannot be read, is not a WAV file, is truncated, holds no
-/// samples or samples that are not finite numbers, or has an encoding or a
-/// rate that is not supported.
+/// If the file cannot be read, is of no supported format, is truncated or
+/// damaged, is longer than four hours or 4 GiB, holds no samples or samples
+/// that are not finite numbers, or has an encoding or a rate that is not
+/// supported.
 pub fn load(path: impl AsRef<Path>) -> Result<Waveform> {
     let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|e| Error::file(path, e))?;
-    let (mono, rate) = decode_wav(&bytes).map_err(|problem| Error::file(path, problem))?;
-    let samples = resample(&mono, rate).map_err(|problem| Error::file(path, problem))?;
+    read(path).map_err(|problem| Error::file(path, problem))
+}
+
+fn read(path: &Path) -> std::result::Result<Waveform, String> {
+    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    let mut bytes = Vec::new();
+    let mut more = |most: u64, bytes: &mut Vec<u8>| {
+        let read = file.by_ref().take(most).read_to_end(bytes);
+        read.map_err(|e| e.to_string())
+    };
+    // Files of other kinds may be huge, and are refused by their first bytes.
+    more(HEAD, &mut bytes)?;
+    let format = format(&bytes)?;
+    more(MOST_BYTES, &mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        let most = MOST_BYTES >> 30;
+        return Err(format!("is larger than {most} GiB; split the recording"));
+    }
+    let (mono, rate) = match format {
+        Format::Wav => wav::decode(&bytes)?,
+        Format::Compressed(name) => compressed::decode(&bytes, name)?,
+    };
+    // The file is not needed any more, and resampling takes memory too.
+    drop(bytes);
+    let samples = resample(&mono, rate)?;
     Ok(Waveform { samples })
 }
 
-/// The channels' mean and the sample rate in Hz, or what is wrong.
-fn decode_wav(bytes: &[u8]) -> std::result::Result<(Vec<f32>, u32), String> {
-    if bytes.is_empty() {
-        return Err(format!(
-            "is an empty file; a WAV file is needed ({CONVERT})"
-        ));
-    }
-    if !(bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WAVE")) {
-        return Err(format!(
-            "is {}, not WAV, the one format read so far; {CONVERT}",
-            format_name(bytes)
-        ));
-    }
-    let reader = open_wav(bytes).map_err(|e| describe(e, None))?;
-    let spec = reader.spec();
-    if !RATES.contains(&spec.sample_rate) {
-        return Err(format!(
-            "has a sample rate of {} Hz; {} to {} Hz can be resampled",
-            spec.sample_rate,
-            RATES.start(),
-            RATES.end()
-        ));
-    }
-    let promised = reader.duration() as usize;
-    if promised == 0 {
-        return Err("holds no samples; a recording of at least 25 ms is needed".into());
-    }
-    let mono = match spec.sample_format {
-        SampleFormat::Int => {
-            let full_scale = f64::from(spec.bits_per_sample - 1).exp2();
-            let values = reader.into_samples::<i32>();
-            average(values.map(|v| v.map(|v| f64::from(v) / full_scale)), spec)?
-        }
-        SampleFormat::Float => {
-            let values = reader.into_samples::<f32>();
-            average(values.map(|v| v.map(f64::from)), spec)?
-        }
-    };
-    if mono.len() < promised {
-        return Err(format!(
-            "is truncated: its header promises {promised} samples per channel, {} are there; \
-             record or copy it again, or rewrite its header ({CONVERT})",
-            mono.len()
-        ));
-    }
-    Ok((mono, spec.sample_rate))
+/// Who decodes a file.
+enum Format {
+    Wav,
+    /// symphonia; with the format's name for messages.
+    Compressed(&'static str),
 }
 
-/// A reader behind the header. Chunks of odd length are followed by a byte of
-/// padding, which the decoder does not know (some writers leave it out); where
-/// it loses its way for that, it gets the two chunks it needs alone.
-fn open_wav(bytes: &[u8]) -> hound::Result<WavReader<impl Read + '_>> {
-    match WavReader::new(Cursor::new(Vec::new()).chain(bytes)) {
-        Err(hound::Error::IoError(e)) => match padded_chunks(bytes) {
-            Some((header, data)) => WavReader::new(Cursor::new(header).chain(data)),
-            None => Err(hound::Error::IoError(e)),
-        },
-        result => result,
-    }
-}
-
-/// The header with its format chunk and the data chunk's head, and what
-/// follows that head.
-fn padded_chunks(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut header = bytes.get(..12)?.to_vec();
-    let mut rest = &bytes[12..];
-    loop {
-        let (head, body) = rest.split_at_checked(8)?;
-        if head.starts_with(b"data") {
-            header.extend(head);
-            return Some((header, body));
-        }
-        let length = u32::from_le_bytes(head[4..].try_into().ok()?) as usize;
-        if head.starts_with(b"fmt ") {
-            header.extend(head);
-            header.extend(body.get(..length)?);
-        }
-        rest = body.get(length.checked_next_multiple_of(2)?..)?;
-    }
-}
-
-/// The mean over channels of interleaved samples, up to the last complete
-/// frame before the data ends.
-fn average(
-    values: impl Iterator<Item = hound::Result<f64>>,
-    spec: WavSpec,
-) -> std::result::Result<Vec<f32>, String> {
-    let channels = usize::from(spec.channels);
-    let mut mono = Vec::new();
-    let mut sum = 0.0;
-    for (i, value) in values.enumerate() {
-        let value = match value {
-            Ok(value) => value,
-            Err(hound::Error::IoError(_)) => break,
-            Err(e) => return Err(describe(e, Some(spec))),
-        };
-        let channel = i % channels;
-        if !value.is_finite() {
-            return Err(format!(
-                "sample {} of channel {} is {value}; every sample must be a finite number",
-                i / channels,
-                channel + 1
-            ));
-        }
-        sum += value;
-        if channel + 1 == channels {
-            mono.push((sum / channels as f64) as f32);
-            sum = 0.0;
-        }
-    }
-    Ok(mono)
-}
-
-/// A decoder's complaint, with what would be right.
-fn describe(error: hound::Error, spec: Option<WavSpec>) -> String {
-    const READ: &str = "8-, 16-, 24- and 32-bit integers and 32-bit floats are read";
-    match error {
-        hound::Error::IoError(_) => {
-            format!(
-                "is truncated: it ends before its samples begin; record or copy it again, or {CONVERT}"
-            )
-        }
-        hound::Error::FormatError(reason) => {
-            format!("has a WAV header that cannot be used ({reason}); {READ}: {CONVERT}")
-        }
-        _ => {
-            let bits = spec.map_or(String::new(), |s| format!(" ({} bits)", s.bits_per_sample));
-            format!("has a sample encoding{bits} that is not supported; {READ}: {CONVERT}")
-        }
-    }
-}
-
-/// What a file that is not WAV seems to be.
-fn format_name(bytes: &[u8]) -> &'static str {
-    match bytes {
-        [b'f', b'L', b'a', b'C', ..] => "FLAC",
-        [b'O', b'g', b'g', b'S', ..] => "OGG",
-        [b'I', b'D', b'3', ..] | [0xff, 0xe0..=0xff, ..] => "MP3",
+/// The format that a file's first bytes tell, or what it is instead.
+fn format(head: &[u8]) -> std::result::Result<Format, String> {
+    const READ: &str = "WAV, FLAC, MP3, OGG, M4A and AAC are read";
+    let other = match head {
+        [] => return Err(format!("is an empty file; {READ}")),
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'A',
+            b'V',
+            b'E',
+            ..,
+        ] => return Ok(Format::Wav),
+        [b'f', b'L', b'a', b'C', ..] => return Ok(Format::Compressed("FLAC")),
+        [b'O', b'g', b'g', b'S', ..] => return Ok(Format::Compressed("OGG")),
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => return Ok(Format::Compressed("MP4")),
+        // Two bits that in MP3 are never both 0 are always 0 in AAC.
+        [0xff, second, ..] if second & 0xf6 == 0xf0 => return Ok(Format::Compressed("AAC")),
+        // ID3 tags also stand before the other formats; symphonia skips them.
+        [b'I', b'D', b'3', ..] | [0xff, 0xe0..=0xff, ..] => return Ok(Format::Compressed("MP3")),
         [b'R', b'F', b'6', b'4', ..] => "RF64",
-        [_, _, _, _, b'f', b't', b'y', b'p', ..] => "MP4",
+        [b'F', b'O', b'R', b'M', ..] => "AIFF",
+        [b'c', b'a', b'f', b'f', ..] => "CAF",
+        [b'#', b'!', b'A', b'M', b'R', ..] => "AMR",
+        [0x1a, 0x45, 0xdf, 0xa3, ..] => "Matroska or WebM",
+        [0x30, 0x26, 0xb2, 0x75, ..] => "WMA",
         _ => "of an unknown format",
-    }
+    };
+    Err(format!("is {other}; {READ}: {CONVERT}"))
 }
 
-/// `samples` at `rate` Hz as they are at [`SAMPLE_RATE`].
-fn resample(samples: &[f32], rate: u32) -> std::result::Result<Vec<f32>, String> {
-    if rate == SAMPLE_RATE {
-        return Ok(samples.to_vec());
+/// Refuses a sample rate that cannot be resampled.
+fn check_rate(rate: u32) -> std::result::Result<(), String> {
+    if RATES.contains(&rate) {
+        return Ok(());
     }
-    let (rate, target) = (rate as usize, SAMPLE_RATE as usize);
-    let length = (2 * samples.len() * target + rate) / (2 * rate);
-    let divisor = gcd(rate, target);
-    // The smallest block is rate/divisor samples in, target/divisor out. The
-    // filter delays by half a block; only an even number of smallest blocks
-    // makes that a whole number of samples on both sides, so that nothing is
-    // left of the delay once the resampler has dropped it.
-    let smaller = rate.min(target) / divisor;
-    let blocks = RESAMPLER_BLOCK.div_ceil(smaller).next_multiple_of(2);
-    let mut resampler = Fft::<f64>::new_custom(
-        rate,
-        target,
-        blocks * rate / divisor,
-        1,
-        1,
-        WindowFunction::BlackmanHarris2,
-        FixedSync::Both,
-    )
-    .map_err(|e| format!("cannot be resampled from {rate} Hz: {e}"))?;
-
-    let input: Vec<f64> = samples.iter().map(|&x| f64::from(x)).collect();
-    let input = InterleavedSlice::new(&input, 1, samples.len())
-        .map_err(|e| format!("cannot be resampled from {rate} Hz: {e}"))?;
-    let output = resampler
-        .process_all(&input, samples.len(), None)
-        .map_err(|e| format!("cannot be resampled from {rate} Hz: {e}"))?
-        .take_data();
-    // The resampler rounds the length up.
-    debug_assert!(output.len() >= length);
-    Ok(output.iter().take(length).map(|&x| x as f32).collect())
+    Err(format!(
+        "has a sample rate of {rate} Hz; {} to {} Hz can be resampled",
+        RATES.start(),
+        RATES.end()
+    ))
 }
 
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
+/// Refuses a sound of too many samples per channel.
+fn check_length(samples: usize, rate: u32) -> std::result::Result<(), String> {
+    if samples / (rate as usize) < MOST_SECONDS {
+        return Ok(());
+    }
+    let hours = MOST_SECONDS / 3600;
+    Err(format!("is longer than {hours} hours; split the recording"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hound::WavWriter;
+    use hound::{SampleFormat, WavSpec, WavWriter};
     use std::f64::consts::TAU;
+    use std::fs;
     use std::path::PathBuf;
     use tempfile::TempDir;
 
@@ -394,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_not_wav_are_named() {
+    fn files_that_are_no_sounds_are_named() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("sound.wav");
         for (bytes, word) in [
@@ -402,6 +317,10 @@ mod tests {
             (b"OggS", "OGG"),
             (b"ID3\x04", "MP3"),
             (&[0xff, 0xfb, 0x90], "MP3"),
+            (&[0xff, 0xf1, 0x50], "AAC"),
+            (b"\0\0\0\x08ftyp", "MP4"),
+            (b"RF64\0\0\0\0WAVE", "RF64"),
+            (&[0x1a, 0x45, 0xdf, 0xa3], "WebM"),
             (b"RIFF\0\0\0\0AVI LIST", "unknown format"),
             (b"hello", "unknown format"),
             (b"R", "unknown format"),
@@ -409,10 +328,8 @@ mod tests {
         ] {
             fs::write(&path, bytes).unwrap();
             let message = refusal(&path);
-            assert!(
-                message.contains(word) && message.contains("ffmpeg"),
-                "{message}"
-            );
+            println!("{message}");
+            assert!(message.contains(word), "{message}");
         }
         refusal(&dir.path().join("missing.wav"));
         refusal(dir.path());
@@ -450,6 +367,13 @@ mod tests {
                 assert_eq!(load(&path).unwrap().samples, [0.5; 9], "{note:?} at {at}");
             }
         }
+    }
+
+    #[test]
+    fn sounds_of_many_hours_are_refused() {
+        assert!(check_length(4 * 3600 * 44_100 - 1, 44_100).is_ok());
+        let message = check_length(4 * 3600 * 44_100, 44_100).unwrap_err();
+        assert!(message.contains("4 hours"), "{message}");
     }
 
     #[test]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from references.hearing import hear, read_wave
+from references.hearing import FRAME_SHIFT, SAMPLE_RATE, hear, read_wave
 from references.recogniser import open_recogniser
 from references.reference_file import compute, errors, write
 from references.utterance import forced, greedy, prompt_of, random_features, random_ids, random_masks, text_ids
@@ -56,6 +56,14 @@ def numbers(text):
     return [int(number) for number in text.split(",") if number]
 
 
+def cut(model, waveform):
+    """What fits into Whisper's window; other models hear everything."""
+    most = model.frames * FRAME_SHIFT if model.frames else len(waveform)
+    if len(waveform) > most:
+        print(f"the sound is cut to {most / SAMPLE_RATE} seconds, the model's window", file=sys.stderr)
+    return waveform[:most].copy()
+
+
 def make(model, folder, *, audio=None, frames=None, seed=0, text=None, tokens=None, prompt=None,
          language=None, task="transcribe", most_tokens=64, random_tokens=5, masks=12, leave_out=()):
     """All tensors of a reference. audio: a path, or None for random features of `frames` frames."""
@@ -65,7 +73,7 @@ def make(model, folder, *, audio=None, frames=None, seed=0, text=None, tokens=No
         features = random_features(model, frames, generator)
         sound = len(features)
     else:
-        waveform = read_wave(audio)
+        waveform = cut(model, read_wave(audio))
         made["waveform"] = torch.from_numpy(waveform)
         features, sound = hear(model, folder, waveform)
     with torch.no_grad():

@@ -158,6 +158,9 @@ class FbkConformer(Recogniser):
 
 
 def load_with_transformers(kind, folder, dtype):
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     model, report = kind.from_pretrained(
         folder, dtype=dtype, attn_implementation="eager", local_files_only=True, output_loading_info=True
     )

@@ -22,6 +22,7 @@ import torch
 from references.hearing import FRAME_SHIFT, SAMPLE_RATE, hear, read_wave
 from references.recogniser import open_recogniser
 from references.reference_file import compute, errors, write
+from references.saliency import GRADIENTS
 from references.utterance import forced, greedy, prompt_of, random_features, random_ids, random_masks, text_ids
 
 TOLERANCE = 1e-5
@@ -96,9 +97,9 @@ def make(model, folder, *, audio=None, frames=None, seed=0, text=None, tokens=No
         len(features), sound, features.shape[1], encoder_frames, encoder_sound, len(ids), masks, generator
     )
     kept = {name: mask for name, mask in chosen.items() if name not in leave_out}
-    wants_gradients = not {"input_gradient", "encoder_output_gradient"} <= set(leave_out)
+    wanted_gradients = [name for name in GRADIENTS if name not in leave_out]
     made |= {"features": features, "decoder_input_ids": ids, "labels": labels, **chosen}
-    made |= compute(model, features, ids, labels, kept, wants_gradients)
+    made |= compute(model, features, ids, labels, kept, wanted_gradients)
     return {name: tensor for name, tensor in made.items() if name not in leave_out}
 
 

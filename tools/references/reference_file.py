@@ -4,19 +4,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .hearing import hear
-from .saliency import gradients, occlusion, outputs
+from .saliency import GRADIENTS, gradients, occlusion, outputs
 
 METADATA = {"format": "saliency-reference", "version": "1"}
 INTEGERS = (torch.int64, torch.uint8)
 
 
-def compute(model, features, tokens, labels, masks, with_gradients=True):
+def compute(model, features, tokens, labels, masks, wanted_gradients=GRADIENTS):
     """Every output by its name. features: (T, F); tokens, labels: (I,); masks: by their names."""
     features = features.to(model.dtype)
     known = outputs(model, features, tokens)
     made = dict(known)
-    if with_gradients:
-        made |= gradients(model, features, tokens, labels)
+    if wanted_gradients:
+        made |= gradients(model, features, tokens, labels, wanted_gradients)
     made |= occlusion(model, features, tokens, known, masks)
     return made
 
@@ -46,7 +46,7 @@ def errors(model, folder, path):
     labels = stored.get("labels")
     made = compute(
         model, stored["features"], stored["decoder_input_ids"], labels, masks,
-        with_gradients=labels is not None and any(name.endswith("_gradient") for name in stored),
+        wanted_gradients=[name for name in GRADIENTS if name in stored],
     )
     if "waveform" in stored:
         made["features"] = hear(model, folder, stored["waveform"].numpy())[0]

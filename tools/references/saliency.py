@@ -5,6 +5,7 @@ Shapes are those of docs/reference-format.md: T, F features; T', D encoder outpu
 
 import torch
 
+GRADIENTS = ("input_gradient", "encoder_output_gradient")
 # What the attention weights of one batch of masked passes may take, bytes.
 BATCH_BYTES = 2**30
 
@@ -17,20 +18,23 @@ def outputs(model, features, tokens):
     return {"encoder_output": memory[0], "cross_attention": attention[0], "logits": logits[0]}
 
 
-def gradients(model, features, tokens, labels):
-    """input_gradient (I, T, F) and encoder_output_gradient (I, T', D), one token at a time."""
-    features = features[None].detach().requires_grad_()
+def gradients(model, features, tokens, labels, wanted):
+    """Those `wanted` of input_gradient (I, T, F) and encoder_output_gradient (I, T', D), token by token."""
+    features = features[None].detach().requires_grad_("input_gradient" in wanted)
+    made = {name: [] for name in wanted}
     with model.recomputed_encoder():
         memory = model.encode(features)
         # The decoder starts from a copy, so that its graph ends there and stays small.
         source = memory.detach().requires_grad_()
         log_p = model.decode(tokens, source)[0][0].log_softmax(-1)
-        at_input, at_memory = [], []
         for i, label in enumerate(labels):
             (cotangent,) = torch.autograd.grad(log_p[i, label], source, retain_graph=True)
-            at_memory.append(cotangent[0])
-            at_input.append(torch.autograd.grad(memory, features, cotangent, retain_graph=True)[0][0])
-    return {"input_gradient": torch.stack(at_input), "encoder_output_gradient": torch.stack(at_memory)}
+            if "encoder_output_gradient" in made:
+                made["encoder_output_gradient"].append(cotangent[0])
+            if "input_gradient" in made:
+                (gradient,) = torch.autograd.grad(memory, features, cotangent, retain_graph=True)
+                made["input_gradient"].append(gradient[0])
+    return {name: torch.stack(rows) for name, rows in made.items()}
 
 
 def batch_size(model, encoder_frames):

@@ -7,6 +7,9 @@ from .recogniser import Whisper
 # Side lengths of the rectangles that input masks hide, frames and mel bins. Single features would
 # cancel each other out; rectangles act as the superpixels of a real map do.
 RECTANGLE = (4, 8)
+# Spans of encoder frames that a mask keeps or hides as one, at most this many: hiding every second
+# of a thousand frames changes hardly anything.
+ENCODER_SPANS = 32
 KEEP = 0.5
 
 
@@ -107,7 +110,9 @@ def random_masks(frames, sound, bins, encoder_frames, encoder_sound, positions, 
         blocks.repeat_interleave(rows, 1).repeat_interleave(columns, 2)[:, :sound, :bins]
     )
     at_encoder = torch.ones(count, encoder_frames, dtype=torch.uint8)
-    at_encoder[:, :encoder_sound] = draw(encoder_sound)
+    span = -(-encoder_sound // ENCODER_SPANS)
+    spans = draw(-(-encoder_sound // span))
+    at_encoder[:, :encoder_sound] = spans.repeat_interleave(span, 1)[:, :encoder_sound]
     masks = {"input_masks": at_input, "encoder_output_masks": at_encoder, "token_masks": draw(positions)}
     for mask in masks.values():
         mask[-1] = 1

@@ -259,6 +259,18 @@ const OPERATORS: &[(&str, Build)] = &[
         });
         0
     }),
+    ("take_rows", |b| {
+        let x = b.input(TOKENS, FRAMES, WIDTH);
+        let y = b.output(TOKENS, FRAMES / 2, WIDTH);
+        b.recording.push(TakeRows { x, first: 3, y });
+        0
+    }),
+    ("join_rows", |b| {
+        let (top, bottom) = (b.input(TOKENS, FRAMES, WIDTH), b.input(1, FRAMES, WIDTH));
+        let y = b.output(TOKENS, 2 * FRAMES, WIDTH);
+        b.recording.push(JoinRows { top, bottom, y });
+        0
+    }),
     ("sum_batch", |b| {
         let x = b.input(TOKENS * 4, FRAMES, WIDTH);
         let y = b.output(TOKENS, FRAMES, WIDTH);

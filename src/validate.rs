@@ -244,7 +244,7 @@ fn compare_all(
     let specs: &[MapSpec] = if has_labels { &specs } else { &[] };
     let pass = forward_and_gradients(executor, model, &utterance, specs, MEMORY)?;
     let layers = pass.forward.cross_attention.len();
-    let mut wanted = vec![pass.forward.encoder_output, pass.forward.logits];
+    let mut wanted = vec![pass.forward.encoder_output.sound, pass.forward.logits];
     wanted.extend(&pass.forward.cross_attention);
     wanted.extend(pass.maps.iter().map(|map| map.id));
     let mut results = executor.read(&wanted, Purpose::Maps)?.into_iter();

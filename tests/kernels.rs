@@ -662,6 +662,53 @@ fn scatter_rows() {
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn take_rows() {
+    for (lead, rows, cols, first, count) in [(1, 2, 1, 1, 1), (3, 7, 5, 2, 3), (2, 5, 1023, 0, 4)] {
+        let mut case = Case::new();
+        let x = case.any(lead, rows, cols);
+        let y = case.recording.take_rows(x, first, count).unwrap();
+        case.output(y);
+        let name = format!("take_rows {lead}x{rows}x{cols} from {first}, {count}");
+        case.compare(&name, ONCE, &[Tolerance::EXACT]);
+    }
+    let mut case = Case::new();
+    let x = case.any(1, 4, 3);
+    assert_eq!(case.recording.take_rows(x, 0, 4).unwrap(), x);
+    let error = case.recording.take_rows(x, 2, 3).unwrap_err().to_string();
+    assert!(error.contains("(1, 4, 3)"), "{error}");
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn join_rows() {
+    for (above, below, rows, others, cols) in [
+        (1, 1, 1, 1, 1),
+        (3, 1, 7, 2, 5),
+        (1, 4, 3, 5, 1),
+        (2, 2, 1, 3, 1023),
+    ] {
+        let mut case = Case::new();
+        let (top, bottom) = (case.any(above, rows, cols), case.any(below, others, cols));
+        let y = case.recording.join_rows(top, bottom).unwrap();
+        case.output(y);
+        let name = format!("join_rows {above}x{rows}x{cols} on {below}x{others}");
+        case.compare(&name, ONCE, &[Tolerance::EXACT]);
+    }
+    let mut case = Case::new();
+    let (top, bottom) = (case.any(1, 2, 3), case.any(1, 2, 4));
+    let error = case
+        .recording
+        .join_rows(top, bottom)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("(1, 2, 3)") && error.contains("(1, 2, 4)"),
+        "{error}"
+    );
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn spread() {
     for (rows, cols) in [(1, 1), (3, 7), (1, 1023), (257, 80)] {
         let mut case = Case::new();

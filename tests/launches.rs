@@ -304,6 +304,9 @@ fn occluding() -> Recording {
     ] {
         let recording = &mut draft.recording;
         let masked = recording.apply_mask(sound, labels, segments, source, fill, batch);
+        // A window of a fixed length is filled up and cut again.
+        let filled = recording.join_rows(masked, one_row).unwrap();
+        let masked = recording.take_rows(filled, 0, frames).unwrap();
         let weight = draft.real(1, 11, bins);
         let logits = draft.recording.matmul(masked, weight).record().unwrap();
         let reference = draft.recording.log_softmax(logits);

@@ -168,7 +168,11 @@ fn agrees(make: impl Fn(&Model) -> Box<dyn Executor>, memory: usize) {
         let names = ["encoder output", "logits", "log-probabilities"];
         let ids = |pass: &ForwardPass| {
             let forward = &pass.forward;
-            let mut ids = vec![forward.encoder_output, forward.logits, forward.log_probs];
+            let mut ids = vec![
+                forward.encoder_output.sound,
+                forward.logits,
+                forward.log_probs,
+            ];
             ids.extend(pass.maps.iter().map(|map| map.id));
             ids.extend(&forward.cross_attention);
             ids

@@ -444,6 +444,17 @@ fn attention_to_something_else() {
     }
 }
 
+#[test]
+fn join_rows() {
+    for (above, below) in [(1, 1), (2, 1), (1, 3)] {
+        check(&format!("join_rows, lead {above} on {below}"), |case| {
+            let (top, bottom) = (case.any(above, 3, 4), case.any(below, 2, 4));
+            let y = case.recording.join_rows(top, bottom).unwrap();
+            (vec![top, bottom], y)
+        });
+    }
+}
+
 /// Operators after one another, as in the models.
 #[test]
 fn a_small_conformer_block() {

@@ -363,8 +363,8 @@ fn compute(
 
     let features = NamedMap {
         name: "features".into(),
-        shape: vec![subject.features.frames, subject.features.bins],
-        data: subject.features.data.clone(),
+        shape: vec![subject.features.sound_frames, subject.features.bins],
+        data: subject.features.sound().data,
     };
     let mut maps = vec![features];
     let mut infos = Vec::new();
@@ -598,7 +598,8 @@ fn chosen_tokens(tokens: &[u32], wanted: &[usize]) -> Result<Vec<usize>> {
     }
 }
 
-/// Rows of the explained positions: (H·I, T') to (H, K, T').
+/// Rows of the explained positions, cut to the sound: (H·I, W') to
+/// (H, K, T').
 fn select_rows(
     probabilities: &[f32],
     heads: usize,
@@ -609,7 +610,7 @@ fn select_rows(
     let mut rows = Vec::with_capacity(heads * positions.len() * frames);
     for h in 0..heads {
         for &position in positions {
-            let begin = (h * utterance.inputs + position as usize) * frames;
+            let begin = (h * utterance.inputs + position as usize) * utterance.encoder_window;
             rows.extend_from_slice(&probabilities[begin..begin + frames]);
         }
     }

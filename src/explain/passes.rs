@@ -19,8 +19,10 @@ use crate::{Error, Result};
 /// Persistent inputs of one utterance, and its sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct Utterance {
-    /// (1, T, F)
-    pub(super) features: PersistentId,
+    /// (1, T, F): the sound
+    features: PersistentId,
+    /// (1, W - T, F): what fills a model's window of W frames behind it
+    filling: Option<PersistentId>,
     /// (1, I, 1): the decoder's input
     pub(super) ids: PersistentId,
     /// (1, K, 1): decoder positions of the explained tokens
@@ -29,10 +31,14 @@ pub struct Utterance {
     labels: PersistentId,
     /// T
     pub frames: usize,
+    /// W, or T where there is no window
+    window: usize,
     /// F
     pub mel_bins: usize,
     /// T'
     pub encoder_frames: usize,
+    /// W'
+    pub(super) encoder_window: usize,
     /// I
     pub inputs: usize,
     /// K
@@ -108,20 +114,31 @@ impl Utterance {
                 ids.len()
             )));
         }
-        let shape = Shape::new(1, features.frames, features.bins);
-        let own = inputs.real(executor, shape, &features.data)?;
+        let (sound, filling) = features
+            .data
+            .split_at(features.sound_frames * features.bins);
+        let rows = |count| Shape::new(1, count, features.bins);
+        let own = inputs.real(executor, rows(features.sound_frames), sound)?;
+        let rest = features.frames - features.sound_frames;
+        let filling = match rest {
+            0 => None,
+            _ => Some(inputs.real(executor, rows(rest), filling)?),
+        };
         let mut list = |values: &'a [u32]| {
             let shape = Shape::new(1, values.len(), 1);
             inputs.indices(executor, shape, values)
         };
         Ok(Self {
             features: own,
+            filling,
             ids: list(ids)?,
             positions: list(positions)?,
             labels: list(labels)?,
-            frames: features.frames,
+            frames: features.sound_frames,
+            window: features.frames,
             mel_bins: features.bins,
-            encoder_frames: model.encoder.encoder_frames(features.frames),
+            encoder_frames: model.encoder.encoder_frames(features.sound_frames),
+            encoder_window: model.encoder.encoder_frames(features.frames),
             inputs: ids.len(),
             explained: labels.len(),
         })
@@ -158,6 +175,31 @@ impl Utterance {
     pub(super) fn features(&self, recording: &mut Recording) -> TensorId {
         let shape = Shape::new(1, self.frames, self.mel_bins);
         recording.persistent(self.features, Kind::Real, shape)
+    }
+
+    /// Records the encoder: variants of the sound (N, T, F) to (N, W', D).
+    pub(super) fn encode(
+        &self,
+        model: &Model,
+        recording: &mut Recording,
+        sound: TensorId,
+    ) -> Result<TensorId> {
+        let rest = Shape::new(1, self.window - self.frames, self.mel_bins);
+        let whole = joined(recording, sound, self.filling, rest)?;
+        model.encoder.record(recording, whole)
+    }
+
+    /// Records the whole encoder output (N, W', D) for variants of the
+    /// sound's (N, T', D).
+    pub(super) fn whole_output(
+        &self,
+        recording: &mut Recording,
+        sound: TensorId,
+        output: EncoderOutput,
+    ) -> Result<TensorId> {
+        let width = recording.shape(sound).cols;
+        let rest = Shape::new(1, self.encoder_window - self.encoder_frames, width);
+        joined(recording, sound, output.filling, rest)
     }
 
     pub(super) fn indices(
@@ -204,6 +246,31 @@ impl Utterance {
     }
 }
 
+/// `sound`, followed by the rows of `filling` if there are any.
+fn joined(
+    recording: &mut Recording,
+    sound: TensorId,
+    filling: Option<PersistentId>,
+    shape: Shape,
+) -> Result<TensorId> {
+    match filling {
+        None => Ok(sound),
+        Some(id) => {
+            let filling = recording.persistent(id, Kind::Real, shape);
+            recording.join_rows(sound, filling)
+        }
+    }
+}
+
+/// An encoder's output on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct EncoderOutput {
+    /// (1, T', D): of the sound
+    pub sound: PersistentId,
+    /// (1, W' - T', D): of what fills the window behind it
+    pub filling: Option<PersistentId>,
+}
+
 fn no_token_gradients() -> Error {
     Error::Input("gradients are taken at input and encoder; tokens are for spes".into())
 }
@@ -222,9 +289,8 @@ fn kept(
 /// Results of the forward pass, all persistent.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    /// (1, T', D)
-    pub encoder_output: PersistentId,
-    /// By layer: (1, H·I, T')
+    pub encoder_output: EncoderOutput,
+    /// By layer: (1, H·I, W')
     pub cross_attention: Vec<PersistentId>,
     /// (1, I, V)
     pub logits: PersistentId,
@@ -235,13 +301,19 @@ pub struct Forward {
 impl Forward {
     fn allocate(executor: &mut dyn Executor, model: &Model, utterance: &Utterance) -> Result<Self> {
         let decoder = &model.decoder.config;
-        let frames = utterance.encoder_frames;
+        let (frames, window) = (utterance.encoder_frames, utterance.encoder_window);
         let mut real = |rows, cols| executor.allocate(Kind::Real, Shape::new(1, rows, cols));
         let attention_rows = decoder.heads * utterance.inputs;
         Ok(Self {
-            encoder_output: real(frames, decoder.width)?,
+            encoder_output: EncoderOutput {
+                sound: real(frames, decoder.width)?,
+                filling: match window - frames {
+                    0 => None,
+                    rest => Some(real(rest, decoder.width)?),
+                },
+            },
             cross_attention: (0..decoder.layers)
-                .map(|_| real(attention_rows, frames))
+                .map(|_| real(attention_rows, window))
                 .collect::<Result<_>>()?,
             logits: real(utterance.inputs, decoder.vocabulary)?,
             log_probs: real(utterance.explained, 1)?,
@@ -311,8 +383,15 @@ pub fn forward_and_gradients(
     let build = |count: usize| -> Result<Recording> {
         let mut recording = Recording::new(model.weights.clone());
         let features = utterance.features(&mut recording);
-        let encoder_output = model.encoder.record(&mut recording, features)?;
-        recording.keep(encoder_output, forward.encoder_output);
+        let encoder_output = utterance.encode(model, &mut recording, features)?;
+        let frames = utterance.encoder_frames;
+        let sound_output = recording.take_rows(encoder_output, 0, frames)?;
+        recording.keep(sound_output, forward.encoder_output.sound);
+        if let Some(id) = forward.encoder_output.filling {
+            let count = utterance.encoder_window - frames;
+            let filling = recording.take_rows(encoder_output, frames, count)?;
+            recording.keep(filling, id);
+        }
         let decoded = utterance.decode(model, &mut recording, encoder_output)?;
         recording.keep(decoded.logits, forward.logits);
         for (&tensor, &id) in decoded.cross_attention.iter().zip(&forward.cross_attention) {
@@ -331,7 +410,10 @@ pub fn forward_and_gradients(
         let gradients = reverse(&mut recording, seed, &sources)?;
         for (spec, map) in specs.iter().zip(&maps) {
             let (x, gradient) = match spec.site {
-                Site::Encoder => (encoder_output, gradients[0]),
+                Site::Encoder => {
+                    let gradient = recording.take_rows(gradients[0], 0, frames)?;
+                    (sound_output, gradient)
+                }
                 Site::Input => (features, gradients[1]),
                 Site::Tokens => return Err(no_token_gradients()),
             };
@@ -461,7 +543,7 @@ pub fn averaged_gradients(
     executor: &mut dyn Executor,
     model: &Model,
     utterance: &Utterance,
-    encoder_output: PersistentId,
+    encoder_output: EncoderOutput,
     site: Site,
     variants: &Variants,
     reduction: Reduction,
@@ -470,7 +552,7 @@ pub fn averaged_gradients(
     let shape = utterance.site_shape(model, site);
     let source = match site {
         Site::Input => utterance.features,
-        Site::Encoder => encoder_output,
+        Site::Encoder => encoder_output.sound,
         Site::Tokens => return Err(no_token_gradients()),
     };
     let all = variants.count();
@@ -492,8 +574,8 @@ pub fn averaged_gradients(
             preparation.push(Baseline { x, kind, y });
             let aside = kept(executor, &mut preparation, y)?;
             let output = match site {
-                Site::Input => model.encoder.record(&mut preparation, y)?,
-                _ => y,
+                Site::Input => utterance.encode(model, &mut preparation, y)?,
+                _ => utterance.whole_output(&mut preparation, y, encoder_output)?,
             };
             let decoded = utterance.decode(model, &mut preparation, output)?;
             let log_probs = executor.allocate(Kind::Real, Shape::new(1, utterance.explained, 1))?;
@@ -543,8 +625,8 @@ pub fn averaged_gradients(
             }
         };
         let output = match site {
-            Site::Input => model.encoder.record(&mut recording, y)?,
-            _ => y,
+            Site::Input => utterance.encode(model, &mut recording, y)?,
+            _ => utterance.whole_output(&mut recording, y, encoder_output)?,
         };
         let decoded = utterance.decode(model, &mut recording, output)?;
         let seed = utterance.seed(&mut recording, decoded.logits, count);

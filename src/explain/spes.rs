@@ -8,7 +8,7 @@
 //! upload of the sound and the finished map stays on the device; only a few
 //! bytes per token come back at checkpoints, for the stopping rule.
 
-use super::passes::{DeviceMap, Site, Utterance, fitting};
+use super::passes::{DeviceMap, EncoderOutput, Site, Utterance, fitting};
 use super::slic::{SlicOptions, scaled_segments, slic};
 use crate::engine::executor::{Executor, Inputs, PlanId};
 use crate::engine::profile::Purpose;
@@ -128,6 +128,7 @@ impl Segmentation {
     /// # Errors
     /// If the features or options cannot be segmented.
     pub fn superpixels(features: &Features, options: &SpesOptions) -> Result<Self> {
+        let features = &features.sound();
         let mut labels = Vec::new();
         let mut segments = 0;
         for &nominal in &options.segments {
@@ -315,7 +316,7 @@ pub fn spes(
     executor: &mut dyn Executor,
     model: &Model,
     utterance: &Utterance,
-    encoder_output: PersistentId,
+    encoder_output: EncoderOutput,
     occluded: Occluded,
     segments: Segments,
     given: Option<GivenMasks>,
@@ -432,7 +433,7 @@ fn pack(hidden: &[bool], segments: usize, words: usize) -> Vec<u32> {
 fn record(
     model: &Model,
     utterance: &Utterance,
-    encoder_output: PersistentId,
+    encoder_output: EncoderOutput,
     occluded: Occluded,
     segments: Segments,
     given: Option<GivenMasks>,
@@ -470,7 +471,7 @@ fn record(
             let input = decoder.record_input(r, ids)?;
             r.next_stage();
             let masked = mask(r, x, fill);
-            let output = model.encoder.record(r, masked)?;
+            let output = utterance.encode(model, r, masked)?;
             let memories = decoder.record_memories(r, output)?;
             decoder.record(r, input, &memories)?
         }
@@ -478,12 +479,22 @@ fn record(
             let memories = memories(r, model, utterance, encoder_output)?;
             let biases = decoder.record_memory_biases(r);
             let input = decoder.record_input(r, ids)?;
+            let (sound, window) = (utterance.encoder_frames, utterance.encoder_window);
+            let mut parts = Vec::new();
+            for (memory, bias) in memories.into_iter().zip(biases) {
+                let own = r.take_rows(memory, 0, sound)?;
+                let filling = r.take_rows(memory, sound, window - sound)?;
+                parts.push((own, filling, bias));
+            }
             r.next_stage();
-            let memories: Vec<TensorId> = memories
-                .into_iter()
-                .zip(biases)
-                .map(|(memory, bias)| mask(r, memory, bias))
-                .collect();
+            let mut memories = Vec::new();
+            for (own, filling, bias) in parts {
+                let masked = mask(r, own, bias);
+                memories.push(match window - sound {
+                    0 => masked,
+                    _ => r.join_rows(masked, filling)?,
+                });
+            }
             decoder.record(r, input, &memories)?
         }
         Occluded::Tokens => {
@@ -558,10 +569,11 @@ fn memories(
     recording: &mut Recording,
     model: &Model,
     utterance: &Utterance,
-    encoder_output: PersistentId,
+    encoder_output: EncoderOutput,
 ) -> Result<Vec<TensorId>> {
     let shape = Shape::new(1, utterance.encoder_frames, model.decoder.config.width);
-    let output = recording.persistent(encoder_output, Kind::Real, shape);
+    let sound = recording.persistent(encoder_output.sound, Kind::Real, shape);
+    let output = utterance.whole_output(recording, sound, encoder_output)?;
     model.decoder.record_memories(recording, output)
 }
 

@@ -69,6 +69,15 @@ impl Features {
         }
     }
 
+    /// The frames that are sound.
+    pub fn sound(&self) -> Self {
+        Self {
+            data: self.data[..self.sound_frames * self.bins].to_vec(),
+            frames: self.sound_frames,
+            ..*self
+        }
+    }
+
     /// The bins of frame `t`: (F,)
     pub fn frame(&self, t: usize) -> &[f32] {
         &self.data[t * self.bins..(t + 1) * self.bins]
@@ -85,6 +94,19 @@ pub enum FrontEnd {
 }
 
 impl FrontEnd {
+    /// The filter bank with its published settings but for the number of mel
+    /// bins: for a folder without `preprocessor_config.json`.
+    ///
+    /// # Errors
+    /// If so many bins cannot be.
+    pub fn fbank(bins: usize) -> Result<Self> {
+        let config = FbankConfig {
+            num_mel_bins: bins,
+            ..FbankConfig::default()
+        };
+        Ok(Self::Fbank(Fbank::new(config)?))
+    }
+
     /// Whisper's front end with its published settings: for a folder without
     /// `preprocessor_config.json`.
     ///

@@ -46,6 +46,19 @@ impl TensorList {
     }
 }
 
+/// The output projection (V, D), by the name all families know it by.
+pub const PROJECTION: &str = "decoder.output_projection.weight";
+
+/// A file's tensor name as the models know it: Hugging Face puts `model.` in
+/// front, and each family names the output projection its own way.
+pub fn standard_name(name: &str) -> String {
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    match name {
+        "lm_head.weight" | "proj_out.weight" => PROJECTION.to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
 /// A tensor in its file.
 struct Entry {
     file: usize,

@@ -3,12 +3,13 @@
 //! Two strided convolutions with gated linear units, then blocks of two half
 //! feed-forwards around relative self-attention and a convolution module.
 
-use super::checkpoint::{Checkpoint, TensorList};
+use super::checkpoint::{Checkpoint, TensorList, standard_name};
 use super::config::Config;
-use super::decoder::{Decoder, DecoderConfig, DecoderNames};
+use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
 use super::files::ModelFiles;
 use super::layers::{Convolution, EPS, Linear, Norm, halved_positions, interleaved_positions};
-use super::{Encoder, Parts};
+use super::subsampler::{Subsampler, SubsamplerSizes};
+use super::{Encoder, FIRST_POSITION, Parts};
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Columns, Shape, TensorId, WeightId};
@@ -18,21 +19,13 @@ use crate::ops::{Activation, AttentionSpec, Mask, Relative};
 /// The name in `architectures[0]`.
 pub const ARCHITECTURE: &str = "ConformerEncoderDecoderForConditionalGeneration";
 
-const NAMES: DecoderNames = DecoderNames {
-    projection: "decoder.output_projection.weight",
-};
-
-/// First row of the decoder's sinusoid positions: fairseq counts from the
-/// padding index plus one.
-const FIRST_POSITION: usize = 2;
-
 struct Conformer {
     mel_bins: usize,
     width: usize,
     heads: usize,
     half_step: f32,
     max_frames: usize,
-    convolutions: Vec<Convolution>,
+    subsampler: Subsampler,
     blocks: Vec<Block>,
 }
 
@@ -69,9 +62,7 @@ struct Sizes {
     heads: usize,
     feed_forward: usize,
     kernel: usize,
-    mel_bins: usize,
-    channels: usize,
-    subsampling: Vec<usize>,
+    subsampler: SubsamplerSizes,
 }
 
 impl Sizes {
@@ -84,16 +75,8 @@ impl Sizes {
         if kernel % 2 == 0 {
             return Err(config.wrong("conformer_conv_kernel_size", "an odd number"));
         }
-        let channels = config.size("conv_channels")?;
-        if channels % 2 != 0 {
-            return Err(config.wrong("conv_channels", "an even number"));
-        }
         if config.size_or("conv_expansion_factor", 2)? != 2 {
             return Err(config.wrong("conv_expansion_factor", "2"));
-        }
-        let subsampling = config.sizes("conv_kernel_sizes")?;
-        if subsampling.is_empty() || subsampling.iter().any(|kernel| kernel % 2 == 0) {
-            return Err(config.wrong("conv_kernel_sizes", "a list of odd numbers"));
         }
         Ok(Self {
             width,
@@ -101,39 +84,13 @@ impl Sizes {
             heads: config.heads("encoder_attention_heads", width)?,
             feed_forward: width * config.size_or("feed_forward_expansion_factor", 4)?,
             kernel,
-            mel_bins: config.size("input_feat_per_channel")?,
-            channels,
-            subsampling,
+            subsampler: SubsamplerSizes::read(config, width, "encoder.subsample.conv_layers")?,
         })
-    }
-
-    /// (inputs, outputs, kernel) of every strided convolution.
-    fn convolutions(&self) -> Vec<(usize, usize, usize)> {
-        let last = self.subsampling.len() - 1;
-        let sizes = self.subsampling.iter().enumerate();
-        sizes
-            .map(|(n, &kernel)| {
-                let inputs = if n == 0 {
-                    self.mel_bins
-                } else {
-                    self.channels / 2
-                };
-                let outputs = if n == last {
-                    2 * self.width
-                } else {
-                    self.channels
-                };
-                (inputs, outputs, kernel)
-            })
-            .collect()
     }
 
     fn list(&self, list: &mut TensorList) {
         let width = self.width;
-        for (n, (inputs, outputs, kernel)) in self.convolutions().into_iter().enumerate() {
-            let name = format!("encoder.subsample.conv_layers.{n}");
-            Convolution::list(list, &name, outputs, inputs, kernel);
-        }
+        self.subsampler.list(list);
         for l in 0..self.layers {
             let block = format!("encoder.conformer_layers.{l}");
             for feed in ["first_feed_forward", "second_feed_forward"] {
@@ -199,75 +156,46 @@ fn ignored(name: &str) -> bool {
         || name == "version"
 }
 
-/// File names to the model's: Hugging Face puts `model.` in front and calls
-/// the output projection `lm_head`.
-fn rename(name: &str) -> String {
-    let name = name.strip_prefix("model.").unwrap_or(name);
-    match name {
-        "lm_head.weight" => NAMES.projection.to_owned(),
-        _ => name.to_owned(),
-    }
-}
-
 /// Reads an FBK conformer model.
 ///
 /// # Errors
 /// If the config does not make sense or the weights do not fit it.
 pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let sizes = Sizes::read(config)?;
-    let checkpoint = Checkpoint::open(files, rename)?;
+    let checkpoint = Checkpoint::open(files, standard_name)?;
     let width = sizes.width;
-    let vocabulary = config.size("vocab_size")?;
-    let decoder = DecoderConfig {
-        layers: config.layers("decoder_layers")?,
-        heads: config.heads("decoder_attention_heads", width)?,
-        width,
-        feed_forward: config.size("decoder_ffn_dim")?,
-        vocabulary,
-        activation: config.activation("activation_function", Activation::Relu)?,
-        embedding_scale: if config.flag("scale_embedding", true)? {
-            (width as f64).sqrt() as f32
-        } else {
-            1.0
+    let decoder = DecoderConfig::read(
+        config,
+        &checkpoint,
+        DecoderDefaults {
+            activation: Activation::Relu,
+            scaled: true,
+            key_bias: true,
         },
-        max_tokens: config.size("max_target_positions")?,
-        key_bias: true,
-        own_projection: checkpoint.contains(NAMES.projection),
-    };
-    if !decoder.own_projection && !config.flag("tie_word_embeddings", false)? {
-        return Err(config.wrong(
-            "tie_word_embeddings",
-            "true, since the weights have no output projection,",
-        ));
-    }
+    )?;
     let mut list = TensorList::default();
     sizes.list(&mut list);
-    Decoder::list(&mut list, &decoder, NAMES);
+    Decoder::list(&mut list, &decoder);
     checkpoint.check(&list, ignored)?;
 
     let mut table = WeightTable::default();
-    let convolutions = sizes.convolutions().into_iter().enumerate();
-    let convolutions = convolutions
-        .map(|(n, (inputs, _, kernel))| {
-            let name = format!("encoder.subsample.conv_layers.{n}");
-            Convolution::read(&checkpoint, &mut table, &name, inputs, kernel, 2)
-        })
-        .collect::<Result<_>>()?;
+    let scale = (width as f64).sqrt() as f32;
+    let subsampler = sizes.subsampler.load(&checkpoint, &mut table, scale)?;
     let blocks = (0..sizes.layers)
         .map(|l| Block::read(&checkpoint, &mut table, &sizes, l))
         .collect::<Result<_>>()?;
     let half_step = config.flag("conformer_half_step_residual", true)?;
     let encoder = Conformer {
-        mel_bins: sizes.mel_bins,
+        mel_bins: sizes.subsampler.mel_bins,
         width,
         heads: sizes.heads,
         half_step: if half_step { 0.5 } else { 1.0 },
         max_frames: config.size("max_source_positions")?,
-        convolutions,
+        subsampler,
         blocks,
     };
     let positions = halved_positions(decoder.max_tokens, width, FIRST_POSITION);
-    let decoder = Decoder::read(&checkpoint, &mut table, decoder, NAMES, positions)?;
+    let decoder = Decoder::read(&checkpoint, &mut table, decoder, positions)?;
     Ok(Parts {
         encoder: Box::new(encoder),
         decoder,
@@ -451,27 +379,15 @@ impl Encoder for Conformer {
     }
 
     fn encoder_frames(&self, frames: usize) -> usize {
-        let layers = self.convolutions.iter();
-        layers.fold(frames, |frames, layer| layer.frames(frames))
+        self.subsampler.frames(frames)
     }
 
     fn subsampling(&self) -> usize {
-        self.convolutions.iter().map(|layer| layer.stride).product()
+        self.subsampler.stride()
     }
 
     fn record(&self, recording: &mut Recording, features: TensorId) -> Result<TensorId> {
-        let mut x = features;
-        let last = self.convolutions.len() - 1;
-        for (n, layer) in self.convolutions.iter().enumerate() {
-            x = layer.record(recording, x, Activation::None)?;
-            // The embedding scale sqrt(D) goes into the last gate.
-            let scale = if n == last {
-                (self.width as f64).sqrt() as f32
-            } else {
-                1.0
-            };
-            x = recording.glu(x, scale)?;
-        }
+        let mut x = self.subsampler.record(recording, features)?;
         for block in &self.blocks {
             x = block.record(recording, self, x)?;
         }

@@ -1,7 +1,8 @@
 //! The pre-norm transformer decoder that all families share: causal
 //! self-attention, cross-attention to the encoder, feed-forward.
 
-use super::checkpoint::{Checkpoint, TensorList};
+use super::checkpoint::{Checkpoint, PROJECTION, TensorList};
+use super::config::Config;
 use super::layers::{Linear, Norm};
 use crate::Result;
 use crate::engine::recording::Recording;
@@ -29,11 +30,52 @@ pub struct DecoderConfig {
     pub own_projection: bool,
 }
 
-/// Names of the tensors that differ between families.
+/// What differs between families where `config.json` does not say.
 #[derive(Clone, Copy, Debug)]
-pub struct DecoderNames {
-    /// Output projection (V, D), used where the file has it.
-    pub projection: &'static str,
+pub struct DecoderDefaults {
+    pub activation: Activation,
+    /// Whether embeddings are multiplied by sqrt(D).
+    pub scaled: bool,
+    pub key_bias: bool,
+}
+
+impl DecoderConfig {
+    /// Reads the `decoder_...` fields and what goes with them.
+    ///
+    /// # Errors
+    /// If a field is missing or wrong, or there is no output projection.
+    pub fn read(
+        config: &Config,
+        checkpoint: &Checkpoint,
+        defaults: DecoderDefaults,
+    ) -> Result<Self> {
+        let width = config.size("d_model")?;
+        let scaled = config.flag("scale_embedding", defaults.scaled)?;
+        let own_projection = checkpoint.contains(PROJECTION);
+        // Hugging Face leaves the field out where it is true.
+        if !own_projection && !config.flag("tie_word_embeddings", true)? {
+            return Err(config.wrong(
+                "tie_word_embeddings",
+                "true, since the weights have no output projection,",
+            ));
+        }
+        Ok(Self {
+            layers: config.layers("decoder_layers")?,
+            heads: config.heads("decoder_attention_heads", width)?,
+            width,
+            feed_forward: config.size("decoder_ffn_dim")?,
+            vocabulary: config.size("vocab_size")?,
+            activation: config.activation("activation_function", defaults.activation)?,
+            embedding_scale: if scaled {
+                (width as f64).sqrt() as f32
+            } else {
+                1.0
+            },
+            max_tokens: config.size("max_target_positions")?,
+            key_bias: defaults.key_bias,
+            own_projection,
+        })
+    }
 }
 
 /// A decoder's weights.
@@ -90,7 +132,7 @@ pub struct StepState {
 
 impl Decoder {
     /// Lists the tensors of a decoder.
-    pub fn list(list: &mut TensorList, config: &DecoderConfig, names: DecoderNames) {
+    pub fn list(list: &mut TensorList, config: &DecoderConfig) {
         let width = config.width;
         let table = [config.vocabulary, width];
         list.tensor("decoder.embed_tokens.weight", &table);
@@ -113,7 +155,7 @@ impl Decoder {
         }
         list.norm("decoder.layer_norm", width);
         if config.own_projection {
-            list.tensor(names.projection, &table);
+            list.tensor(PROJECTION, &table);
         }
     }
 
@@ -125,7 +167,6 @@ impl Decoder {
         checkpoint: &Checkpoint,
         table: &mut WeightTable,
         config: DecoderConfig,
-        names: DecoderNames,
         positions: Vec<f32>,
     ) -> Result<Self> {
         let width = config.width;
@@ -137,8 +178,8 @@ impl Decoder {
             .map(|l| Layer::read(checkpoint, table, &config, l))
             .collect::<Result<_>>()?;
         let projection = if config.own_projection {
-            let values = checkpoint.read(names.projection)?;
-            table.add(names.projection, config.vocabulary, width, values)
+            let values = checkpoint.read(PROJECTION)?;
+            table.add(PROJECTION, config.vocabulary, width, values)
         } else {
             embedding
         };

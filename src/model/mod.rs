@@ -9,6 +9,10 @@ pub mod conformer;
 pub mod decoder;
 pub mod files;
 mod layers;
+pub mod speech_to_text;
+mod subsampler;
+mod transformer;
+pub mod whisper;
 
 use std::sync::Arc;
 
@@ -24,6 +28,10 @@ use crate::features::{FRAME_SECONDS, Features, FrontEnd};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
+/// First row of a filter-bank family's sinusoid positions: fairseq counts
+/// from the padding index plus one.
+const FIRST_POSITION: usize = 2;
+
 /// The part of a model that differs between families.
 pub trait Encoder: Send + Sync {
     /// F: mel bins of a feature frame.
@@ -31,6 +39,20 @@ pub trait Encoder: Send + Sync {
 
     /// Most feature frames the model takes.
     fn max_frames(&self) -> usize;
+
+    /// Feature frames that every input has, for models that hear a window of
+    /// fixed length.
+    fn window_frames(&self) -> Option<usize> {
+        None
+    }
+
+    /// How the model hears where its folder does not say.
+    ///
+    /// # Errors
+    /// If there is no such front end for its mel bins.
+    fn default_front_end(&self) -> Result<FrontEnd> {
+        FrontEnd::fbank(self.mel_bins())
+    }
 
     /// T' for T feature frames.
     fn encoder_frames(&self, frames: usize) -> usize;
@@ -55,7 +77,11 @@ pub struct Parts {
 type Reader = fn(&ModelFiles, &Config) -> Result<Parts>;
 
 /// Supported families by `architectures[0]`.
-const FAMILIES: &[(&str, Reader)] = &[(conformer::ARCHITECTURE, conformer::read)];
+const FAMILIES: &[(&str, Reader)] = &[
+    (conformer::ARCHITECTURE, conformer::read),
+    (speech_to_text::ARCHITECTURE, speech_to_text::read),
+    (whisper::ARCHITECTURE, whisper::read),
+];
 
 /// A loaded model.
 pub struct Model {
@@ -131,7 +157,7 @@ impl Model {
         const FILE: &str = "preprocessor_config.json";
         let front_end = match self.files.read_if_present(FILE)? {
             Some(bytes) => FrontEnd::from_bytes(self.files.path(FILE), &bytes)?,
-            None => FrontEnd::default(),
+            None => self.encoder.default_front_end()?,
         };
         if front_end.bins() != self.encoder.mel_bins() {
             return Err(Error::file(
@@ -190,7 +216,17 @@ impl Model {
                 seconds(encoder.max_frames())
             )));
         }
-        if features.frames == 0 {
+        if let Some(window) = encoder.window_frames()
+            && features.frames != window
+        {
+            return Err(Error::Input(format!(
+                "{} frames ({:.1} s) are not the model's window of {window} ({:.1} s)",
+                features.frames,
+                seconds(features.frames),
+                seconds(window)
+            )));
+        }
+        if features.sound_frames == 0 {
             return Err(Error::Input("there are no feature frames".into()));
         }
         Ok(())

@@ -22,6 +22,32 @@ pub struct Add {
     pub y: TensorId,
 }
 
+impl Recording {
+    /// Records a + b (A, R, C) and (B, R, C).
+    ///
+    /// # Errors
+    /// If their rows or columns differ, or neither lead is a multiple of the
+    /// other.
+    pub fn add(&mut self, a: TensorId, b: TensorId) -> Result<TensorId> {
+        let (left, right) = (self.shape(a), self.shape(b));
+        let lead = left.lead.max(right.lead);
+        let fits = left.with_lead(lead) == right.with_lead(lead);
+        if !fits || lead % left.lead != 0 || lead % right.lead != 0 {
+            let problem = format!("{left} and {right} cannot be added");
+            return Err(Error::shape(Add::NAME, problem));
+        }
+        let y = self.computed(left.with_lead(lead));
+        self.push(Add {
+            a,
+            b,
+            scale_a: 1.0,
+            scale_b: 1.0,
+            y,
+        });
+        Ok(y)
+    }
+}
+
 impl Operate for Add {
     const NAME: &'static str = "add";
 

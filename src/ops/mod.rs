@@ -157,6 +157,7 @@ operators! {
     noise::{AddNoise, Spread};
     pool_max::{PoolMax};
     reduce::{Reduce};
+    rows::{JoinRows, TakeRows};
     scatter::{ScatterRows};
     sum_batch::{SumBatch};
     token_log_prob::{TokenLogProb};

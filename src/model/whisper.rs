@@ -1,0 +1,131 @@
+//! Whisper: two convolutions over a window of fixed length, learned
+//! positions, a transformer encoder and the shared decoder.
+
+use super::checkpoint::{Checkpoint, TensorList, standard_name};
+use super::config::Config;
+use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
+use super::files::ModelFiles;
+use super::layers::Convolution;
+use super::transformer::{Transformer, TransformerSizes};
+use super::{Encoder, Parts};
+use crate::Result;
+use crate::engine::recording::Recording;
+use crate::engine::tensor::{TensorId, WeightId};
+use crate::engine::weights::WeightTable;
+use crate::features::FrontEnd;
+use crate::ops::Activation;
+
+/// The name in `architectures[0]`.
+pub const ARCHITECTURE: &str = "WhisperForConditionalGeneration";
+
+const KERNEL: usize = 3;
+
+/// Feature frames for each encoder frame.
+const SUBSAMPLING: usize = 2;
+
+const CONVOLUTIONS: [&str; 2] = ["encoder.conv1", "encoder.conv2"];
+const ENCODER_POSITIONS: &str = "encoder.embed_positions.weight";
+const DECODER_POSITIONS: &str = "decoder.embed_positions.weight";
+
+struct Whisper {
+    mel_bins: usize,
+    /// T' of the window.
+    positions_count: usize,
+    /// The second one halves the frames.
+    convolutions: [Convolution; 2],
+    /// (T', D)
+    positions: WeightId,
+    transformer: Transformer,
+}
+
+/// Reads a Whisper model.
+///
+/// # Errors
+/// If the config does not make sense or the weights do not fit it.
+pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
+    let checkpoint = Checkpoint::open(files, standard_name)?;
+    let sizes = TransformerSizes::read(config, Activation::Gelu, false)?;
+    let width = sizes.width;
+    let mel_bins = config.size("num_mel_bins")?;
+    let positions_count = config.size("max_source_positions")?;
+    let decoder = DecoderConfig::read(
+        config,
+        &checkpoint,
+        DecoderDefaults {
+            activation: Activation::Gelu,
+            scaled: false,
+            key_bias: false,
+        },
+    )?;
+    let mut list = TensorList::default();
+    for (name, inputs) in CONVOLUTIONS.into_iter().zip([mel_bins, width]) {
+        Convolution::list(&mut list, name, width, inputs, KERNEL);
+    }
+    list.tensor(ENCODER_POSITIONS, &[positions_count, width]);
+    list.tensor(DECODER_POSITIONS, &[decoder.max_tokens, width]);
+    sizes.list(&mut list);
+    Decoder::list(&mut list, &decoder);
+    checkpoint.check(&list, |_| false)?;
+
+    let mut table = WeightTable::default();
+    let [first, second] = CONVOLUTIONS;
+    let table_mut = &mut table;
+    let encoder = Whisper {
+        mel_bins,
+        positions_count,
+        convolutions: [
+            Convolution::read(&checkpoint, table_mut, first, mel_bins, KERNEL, 1)?,
+            Convolution::read(&checkpoint, table_mut, second, width, KERNEL, SUBSAMPLING)?,
+        ],
+        positions: table_mut.add(
+            ENCODER_POSITIONS,
+            positions_count,
+            width,
+            checkpoint.read(ENCODER_POSITIONS)?,
+        ),
+        transformer: sizes.load(&checkpoint, table_mut)?,
+    };
+    let positions = checkpoint.read(DECODER_POSITIONS)?;
+    let decoder = Decoder::read(&checkpoint, &mut table, decoder, positions)?;
+    Ok(Parts {
+        encoder: Box::new(encoder),
+        decoder,
+        weights: table,
+    })
+}
+
+impl Encoder for Whisper {
+    fn mel_bins(&self) -> usize {
+        self.mel_bins
+    }
+
+    fn max_frames(&self) -> usize {
+        self.positions_count * SUBSAMPLING
+    }
+
+    fn window_frames(&self) -> Option<usize> {
+        Some(self.max_frames())
+    }
+
+    fn default_front_end(&self) -> Result<FrontEnd> {
+        FrontEnd::whisper(self.mel_bins)
+    }
+
+    fn encoder_frames(&self, frames: usize) -> usize {
+        frames.div_ceil(SUBSAMPLING)
+    }
+
+    fn subsampling(&self) -> usize {
+        SUBSAMPLING
+    }
+
+    fn record(&self, recording: &mut Recording, features: TensorId) -> Result<TensorId> {
+        let mut x = features;
+        for convolution in &self.convolutions {
+            x = convolution.record(recording, x, Activation::Gelu)?;
+        }
+        let positions = recording.weight(self.positions);
+        let x = recording.add(x, positions)?;
+        self.transformer.record(recording, x)
+    }
+}

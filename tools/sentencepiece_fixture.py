@@ -2,7 +2,7 @@
 """Makes tests/fixtures/sentencepiece: two small SentencePiece models and what
 the Python library makes of some texts with them.
 
-    pip install sentencepiece==0.2.3
+    pip install sentencepiece==0.2.3 protobuf
     python tools/sentencepiece_fixture.py
 
 `unigram.model` has NFKC normalisation, language tags as user-defined symbols
@@ -10,7 +10,8 @@ and no bytes; `bpe.model` has no normalisation, keeps white space and falls
 back to bytes. `vocab.json` numbers the pieces of `unigram.model` as fairseq
 does: four special tokens first, then the pieces, then more.
 `cases.json`: for each model `encode`, a list of [text, ids, decoded], and
-`decode`, a list of [ids, text].
+`decode`, a list of [ids, text]; then with the pieces `unused` marked as
+such, `encode_without`, a list of [text, ids].
 """
 
 import io
@@ -19,6 +20,7 @@ import random
 from pathlib import Path
 
 import sentencepiece as spm
+from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from small_models.grammar import distinct_sentences
 
 FIXTURE = Path(__file__).parent.parent / "tests" / "fixtures" / "sentencepiece"
@@ -87,11 +89,23 @@ def cases(processor):
     lists += [[], [1, 2], [0, 0]]
     encode = []
     texts = TEXTS + SENTENCES
-    texts += ["".join(source.choices("the run is é今 \U0001f600<>:ß", k=source.randint(1, 20))) for _ in range(60)]
+    letters = "the run is é今 \U0001f600<>:ß"
+    texts += ["".join(source.choices(letters, k=source.randint(1, 20))) for _ in range(60)]
     for text in texts:
         ids = processor.encode(text)
         encode.append([text, ids, processor.decode(ids)])
-    return {"encode": encode, "decode": [[ids, processor.decode(ids)] for ids in lists]}
+    decode = [[ids, processor.decode(ids)] for ids in lists]
+    changed = ModelProto.FromString(processor.serialized_model_proto())
+    unused = [
+        i
+        for i, piece in enumerate(changed.pieces)
+        if i % 2 == 0 and piece.type == piece.NORMAL and len(piece.piece) > 1
+    ]
+    for i in unused:
+        changed.pieces[i].type = changed.pieces[i].UNUSED
+    other = spm.SentencePieceProcessor(model_proto=changed.SerializeToString())
+    without = [[text, other.encode(text)] for text in texts]
+    return {"encode": encode, "decode": decode, "unused": unused, "encode_without": without}
 
 
 def main():

@@ -654,6 +654,25 @@ mod tests {
         }
     }
 
+    /// Unused pieces help to merge but are not in the result.
+    #[test]
+    fn unused_pieces_are_those_of_the_library() {
+        let cases: Json = serde_json::from_slice(&fixture("cases.json")).unwrap();
+        for name in ["unigram", "bpe"] {
+            let mut model = SentencePiece::read(&fixture(&format!("{name}.model"))).unwrap();
+            let unused = ids(&cases[name]["unused"]);
+            assert!(unused.len() > 50);
+            for id in unused {
+                model.pieces[id as usize].kind = Kind::Unused;
+            }
+            for case in cases[name]["encode_without"].as_array().unwrap() {
+                let pieces = model.encode(case[0].as_str().unwrap());
+                let out: Vec<u32> = pieces.iter().map(|&(_, id)| id).collect();
+                assert_eq!(out, ids(&case[1]), "{name} {}: {pieces:?}", case[0]);
+            }
+        }
+    }
+
     #[test]
     fn broken_models_are_refused() {
         let whole = fixture("bpe.model");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sonograd::engine::executor::Executor;
-use sonograd::engine::profile::ReadPurpose;
+use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Columns, Kind, PersistentId, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
@@ -491,7 +491,7 @@ fn operators(criterion: &mut Criterion) {
                         executor.run(plan, 0, Scalars::default()).unwrap();
                     }
                     // Waits until the device has done it all.
-                    executor.read(&[last], ReadPurpose::Status).unwrap();
+                    executor.read(&[last], Purpose::Status).unwrap();
                     begin.elapsed()
                 });
             });

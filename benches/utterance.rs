@@ -50,7 +50,7 @@ fn utterance(criterion: &mut Criterion) {
                     let pass =
                         forward_and_gradients(executor, &model, &utterance, specs, MEMORY).unwrap();
                     let wanted = [pass.forward.log_probs];
-                    let purpose = sonograd::engine::profile::ReadPurpose::Maps;
+                    let purpose = sonograd::engine::profile::Purpose::Maps;
                     executor.read(&wanted, purpose).unwrap();
                     pass.forward.free(executor);
                     pass.maps.iter().for_each(|map| executor.free(map.id));

@@ -21,6 +21,9 @@ pub enum Error {
     /// A device that does not exist, lacks something or failed.
     #[error("{0}")]
     Device(String),
+    /// Memory that a device does not have; less work at once may fit.
+    #[error("{0}")]
+    Memory(String),
     /// A recording that breaks an operator's shape rule.
     #[error("{operator}: {problem}")]
     Shape {

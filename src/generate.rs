@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 
-use crate::engine::executor::{Executor, PlanId};
-use crate::engine::profile::ReadPurpose;
+use crate::engine::executor::{Executor, Inputs, PlanId, Values};
+use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape};
 use crate::features::Features;
@@ -92,8 +92,6 @@ struct Decoding<'a> {
     ids: PersistentId,
     /// (N, capacity, 1)
     banned: PersistentId,
-    /// (1, 1, V)
-    allowed: PersistentId,
     /// (N, count, 2)
     chosen: PersistentId,
     count: usize,
@@ -117,13 +115,13 @@ pub fn generate(
             options.prompt.len() + options.forced.len()
         )));
     }
-    let mut decoding = Decoding::start(executor, model, features, options)?;
-    let result = if options.beams == 1 {
-        decoding.greedy(model.tokens.end, options)
-    } else {
-        decoding.beams(model.tokens.end, options)
-    };
-    decoding.finish();
+    let mark = executor.mark();
+    let started = Decoding::start(executor, model, features, options);
+    let result = started.and_then(|mut decoding| match options.beams {
+        1 => decoding.greedy(model.tokens.end, options),
+        _ => decoding.beams(model.tokens.end, options),
+    });
+    executor.unwind(mark);
     result
 }
 
@@ -139,8 +137,17 @@ impl<'a> Decoding<'a> {
         let frames = model.encoder.encoder_frames(features.frames);
         let mut recording = Recording::new(model.weights.clone());
         let shape = Shape::new(1, features.frames, features.bins);
-        let own = executor.allocate(Kind::Real, shape)?;
-        executor.upload(own, &features.data)?;
+        let mut inputs = Inputs::default();
+        let own = inputs.real(executor, shape, &features.data)?;
+        let words = Shape::new(1, 1, config.vocabulary);
+        let mut table = vec![1.0; config.vocabulary];
+        for &token in &options.suppressed {
+            if let Some(allowed) = table.get_mut(token as usize) {
+                *allowed = 0.0;
+            }
+        }
+        let allowed = inputs.real(executor, words, table)?;
+        inputs.send(executor, Purpose::Generation)?;
         let x = recording.persistent(own, Kind::Real, shape);
         let output = model.encoder.record(&mut recording, x)?;
         let mut memories = Vec::new();
@@ -173,15 +180,6 @@ impl<'a> Decoding<'a> {
         };
         let ids = executor.allocate(Kind::Index, Shape::new(beams, 1, 1))?;
         let banned = executor.allocate(Kind::Index, list)?;
-        let words = Shape::new(1, 1, config.vocabulary);
-        let allowed = executor.allocate(Kind::Real, words)?;
-        let mut table = vec![1.0; config.vocabulary];
-        for &token in &options.suppressed {
-            if let Some(allowed) = table.get_mut(token as usize) {
-                *allowed = 0.0;
-            }
-        }
-        executor.upload(allowed, &table)?;
         // Every beam may end, so twice as many candidates are looked at.
         let count = if beams == 1 { 1 } else { 2 * beams }.min(config.vocabulary);
         let best = Shape::new(beams, count, 2);
@@ -206,19 +204,9 @@ impl<'a> Decoding<'a> {
             plan,
             ids,
             banned,
-            allowed,
             chosen,
             count,
         })
-    }
-
-    fn finish(self) {
-        self.executor.release(self.plan);
-        let own = [self.ids, self.banned, self.allowed, self.chosen];
-        let caches = self.state.caches.iter().chain(&self.state.memories);
-        for &id in caches.chain([&self.state.ancestry]).chain(&own) {
-            self.executor.free(id);
-        }
     }
 
     /// Runs one step: every hypothesis gets its newest token at position
@@ -234,7 +222,6 @@ impl<'a> Decoding<'a> {
         let rows = self.state.hypotheses;
         let capacity = self.state.capacity;
         let newest: Vec<u32> = (0..rows).map(|n| sequences[n][step]).collect();
-        self.executor.upload_indices(self.ids, &newest)?;
         let mut table = vec![0; rows * capacity];
         let mut banned = vec![NO_TOKEN; rows * capacity];
         for n in 0..rows {
@@ -242,19 +229,21 @@ impl<'a> Decoding<'a> {
             let list = repeated(&sequences[n], ngram);
             banned[n * capacity..n * capacity + list.len()].copy_from_slice(&list);
         }
-        self.executor.upload_indices(self.state.ancestry, &table)?;
+        let mut parts = vec![
+            (self.ids, Values::Index(newest.into())),
+            (self.state.ancestry, Values::Index(table.into())),
+        ];
         if ngram > 0 || step == 0 {
-            self.executor.upload_indices(self.banned, &banned)?;
+            parts.push((self.banned, Values::Index(banned.into())));
         }
+        self.executor.upload_all(&parts, Purpose::Generation)?;
         let mut scalars = Scalars::default();
         scalars[Scalar::Step as usize] = step as u32;
         self.executor.run(self.plan, 0, scalars)?;
         if !read {
             return Ok(Vec::new());
         }
-        let chosen = self
-            .executor
-            .read(&[self.chosen], ReadPurpose::Generation)?;
+        let chosen = self.executor.read(&[self.chosen], Purpose::Generation)?;
         let pairs: Vec<(f64, u32)> = chosen[0]
             .chunks(2)
             .map(|pair| (f64::from(pair[0]), pair[1] as u32))

@@ -9,8 +9,8 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
 use crate::audio::Waveform;
-use crate::engine::executor::Executor;
-use crate::engine::profile::ReadPurpose;
+use crate::engine::executor::{Executor, Inputs};
+use crate::engine::profile::Purpose;
 use crate::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
 use crate::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, spes};
 use crate::features::{Features, FrontEnd};
@@ -189,6 +189,18 @@ pub fn validate(
     path: &Path,
 ) -> Result<Validation> {
     let reference = Reference::read(path)?;
+    let mark = executor.mark();
+    let validation = compare_all(executor, model, front_end, &reference);
+    executor.unwind(mark);
+    validation
+}
+
+fn compare_all(
+    executor: &mut dyn Executor,
+    model: &Model,
+    front_end: &FrontEnd,
+    reference: &Reference,
+) -> Result<Validation> {
     let required = |name: &str| reference.problem(format!("has no {name}"));
     let (shape, features) = reference
         .real("features", 2)?
@@ -235,7 +247,7 @@ pub fn validate(
     let mut wanted = vec![pass.forward.encoder_output, pass.forward.logits];
     wanted.extend(&pass.forward.cross_attention);
     wanted.extend(pass.maps.iter().map(|map| map.id));
-    let mut results = executor.read(&wanted, ReadPurpose::Maps)?.into_iter();
+    let mut results = executor.read(&wanted, Purpose::Maps)?.into_iter();
     let mut next = || results.next().expect("as many as were asked for");
     let (encoder_output, logits) = (next(), next());
     let attention: Vec<f32> = (0..layers).flat_map(|_| next()).collect();
@@ -243,7 +255,7 @@ pub fn validate(
     let exact = executor.precision() == "f64";
     let (forward, reverse) = if exact { (1e-6, 1e-6) } else { (5e-6, 2e-5) };
     let mut check = |name: &str, rank, output, tolerance| {
-        check_one(&reference, &mut validation, name, rank, output, tolerance)
+        check_one(reference, &mut validation, name, rank, output, tolerance)
     };
     check("encoder_output", 2, Some(encoder_output), forward)?;
     check("cross_attention", 4, Some(attention), forward)?;
@@ -281,23 +293,24 @@ pub fn validate(
             return Err(reference.problem(what));
         }
         let hidden: Vec<bool> = masks.iter().map(|&keep| keep == 0).collect();
-        let given = GivenMasks {
-            hidden: &hidden,
-            count: masks.len() / each,
-        };
+        let mut inputs = Inputs::default();
+        let given = GivenMasks::place(executor, &mut inputs, &hidden, each)?;
+        let segments = Segmentation::elements(shape[0], shape[1]);
+        let segments = segments.place(executor, &mut inputs)?;
+        inputs.send(executor, Purpose::Maps)?;
         let occlusion = spes(
             executor,
             model,
             &utterance,
             pass.forward.encoder_output,
             occluded,
-            &Segmentation::elements(shape[0], shape[1]),
-            Some(&given),
+            segments,
+            Some(given),
             &SpesOptions::default(),
             &mut |_| true,
         )?;
         let scores = occlusion.scores.expect("given masks keep their scores");
-        let mut results = executor.read(&[scores, occlusion.map.id], ReadPurpose::Maps)?;
+        let mut results = executor.read(&[scores, occlusion.map.id], Purpose::Maps)?;
         for id in [scores, occlusion.map.id, occlusion.clamped] {
             executor.free(id);
         }
@@ -307,7 +320,7 @@ pub fn validate(
             (&names[1], if name == "input" { 3 } else { 2 }, map),
         ] {
             check_one(
-                &reference,
+                reference,
                 &mut validation,
                 name,
                 rank,
@@ -316,11 +329,6 @@ pub fn validate(
             )?;
         }
     }
-    pass.forward.free(executor);
-    for map in &pass.maps {
-        executor.free(map.id);
-    }
-    utterance.free(executor);
     Ok(validation)
 }
 

@@ -577,9 +577,9 @@ fn validate_reports_and_fails_by_exit_code() {
 /// one transfer, and the maps are those of the native executor.
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
-fn a_gpu_gives_the_same_maps_in_one_readback() {
+fn a_gpu_gives_the_same_maps_in_one_upload_and_one_readback() {
     let place = Place::new();
-    let methods = "attention,gradient,integrated-gradients,smoothgrad";
+    let methods = "attention,gradient,integrated-gradients,smoothgrad,spes";
     let run = |device: &str| {
         let output = place.run(&[
             "explain",
@@ -594,6 +594,10 @@ fn a_gpu_gives_the_same_maps_in_one_readback() {
             "3",
             "--samples",
             "3",
+            "--masks",
+            "500",
+            "--at",
+            "input,encoder,tokens",
             "--profile",
             "--device",
             device,
@@ -604,9 +608,17 @@ fn a_gpu_gives_the_same_maps_in_one_readback() {
     };
     run("cpu");
     run("gpu");
-    let profile = place.explanation("gpu").profile.unwrap();
-    assert_eq!(profile["map_readbacks"], 1);
-    assert_eq!(profile["status_reads"], 0);
+    let explanation = place.explanation("gpu");
+    let profile = explanation.profile.unwrap();
+    assert_eq!(
+        (&profile["uploads"], &profile["map_readbacks"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(profile["generation_uploads"], 0);
+    // At 240, 480 and 500 masks of every site.
+    assert_eq!(profile["status_reads"], 9);
+    let bytes = profile["status_read_bytes"].as_u64().unwrap();
+    assert!(bytes <= 9 * 64 * explanation.tokens.len() as u64, "{bytes}");
     let read = |device: &str, name: &str| -> Vec<f32> {
         let bytes = fs::read(place.path(device).join("maps.safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&bytes).unwrap();
@@ -623,4 +635,64 @@ fn a_gpu_gives_the_same_maps_in_one_readback() {
         println!("{check:?}");
         assert!(check.pass);
     }
+}
+
+/// A run that is killed leaves what an earlier one wrote as it was.
+#[test]
+fn killed_at_any_moment_nothing_is_damaged() {
+    let place = Place::new();
+    let first = place.explain(&[]);
+    assert_eq!(first.status.code(), Some(0), "{first:?}");
+    let folder = place.path("sound.explained");
+    let contents = |folder: &Path| -> Vec<(PathBuf, Vec<u8>)> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut all: Vec<_> = entries
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
+        all.sort();
+        all
+    };
+    let before = contents(&folder);
+    for milliseconds in [5, 20, 60, 150, 400, 900] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sonograd"))
+            .args([
+                "explain",
+                "sound.wav",
+                "--model",
+                "model",
+                "--device",
+                "cpu",
+            ])
+            .args(["--method", "spes", "--masks", "1000000", "--seed", "9"])
+            .current_dir(place.folder.path())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success());
+        assert_eq!(contents(&folder), before);
+    }
+    // And whoever replaces it does so at once: at no moment is it missing or
+    // a mixture of old and new.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sonograd"))
+        .args([
+            "explain",
+            "sound.wav",
+            "--model",
+            "model",
+            "--device",
+            "cpu",
+        ])
+        .args(["--method", "gradient", "--seed", "9"])
+        .current_dir(place.folder.path())
+        .spawn()
+        .unwrap();
+    while child.try_wait().unwrap().is_none() {
+        if cfg!(target_os = "linux") {
+            assert!(folder.join("explanation.json").is_file());
+        }
+    }
+    assert_ne!(contents(&folder), before);
 }

@@ -9,7 +9,7 @@ use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::{Device, open_for_tests};
 use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
-use sonograd::engine::profile::ReadPurpose;
+use sonograd::engine::profile::Purpose;
 use sonograd::explain::passes::{
     MapSpec, Site, Utterance, Variants, averaged_gradients, forward_and_gradients,
 };
@@ -100,7 +100,7 @@ fn explained(
     }
     let ids: Vec<_> = results.iter().map(|(.., id)| *id).collect();
     let before = executor.profile().map_readbacks;
-    let values = executor.read(&ids, ReadPurpose::Maps).unwrap();
+    let values = executor.read(&ids, Purpose::Maps).unwrap();
     assert_eq!(executor.profile().map_readbacks - before, 1);
     let results = results.into_iter().zip(values);
     results

@@ -7,7 +7,7 @@ use sonograd::engine::executor::{Executor, PlanId};
 use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
-use sonograd::engine::profile::ReadPurpose;
+use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
@@ -91,7 +91,7 @@ impl Chain {
             .unwrap();
         executor.run(plan, 0, Scalars::default()).unwrap();
         executor.run(plan, 1, Scalars::default()).unwrap();
-        executor.read(&[self.y, self.z], ReadPurpose::Maps).unwrap()
+        executor.read(&[self.y, self.z], Purpose::Maps).unwrap()
     }
 }
 
@@ -181,21 +181,21 @@ fn counters_count() {
     let ran = gpu.profile();
     let bytes = Chain::SHAPE.len() as u64 * 4;
     assert_eq!(ran.dispatches - prepared.dispatches, 3 + 2);
-    // Two stages and one transfer for both tensors.
-    assert_eq!(ran.submissions - prepared.submissions, 2 + 1);
+    // The input, two stages, and one transfer for both tensors.
+    assert_eq!(ran.submissions - prepared.submissions, 1 + 2 + 1);
     assert_eq!((ran.map_readbacks, ran.read_bytes), (1, 2 * bytes));
     assert_eq!((ran.generation_reads, ran.status_reads), (0, 0));
     // The input, and the scalars once: the second stage has the same.
-    let scalars = size_of::<Scalars>() as u64;
-    assert_eq!((ran.uploads, ran.upload_bytes), (2, bytes + scalars));
+    assert_eq!((ran.uploads, ran.upload_bytes), (1, bytes));
+    assert_eq!((ran.generation_uploads, ran.scalar_writes), (0, 1));
     assert!(ran.kernel_seconds.is_empty());
 
-    gpu.read(&[chain.y], ReadPurpose::Generation).unwrap();
-    gpu.read(&[chain.y], ReadPurpose::Status).unwrap();
+    gpu.read(&[chain.y], Purpose::Generation).unwrap();
+    gpu.read(&[chain.y], Purpose::Status).unwrap();
     let read = gpu.profile();
     assert_eq!((read.generation_reads, read.status_reads), (1, 1));
     assert_eq!(read.map_readbacks, 1);
-    assert!(gpu.read(&[], ReadPurpose::Maps).unwrap().is_empty());
+    assert!(gpu.read(&[], Purpose::Maps).unwrap().is_empty());
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn scalars_reach_the_shaders() {
                 executor.run(plan, 0, scalars).unwrap();
             }
         }
-        results.push(executor.read(&[kept], ReadPurpose::Maps).unwrap());
+        results.push(executor.read(&[kept], Purpose::Maps).unwrap());
     }
     assert_eq!(results[0], results[1]);
 }
@@ -348,8 +348,7 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
     let error = gpu.upload(again, &[1.0]).unwrap_err().to_string();
     assert!(error.contains("1 values do not fill"), "{error}");
     gpu.upload_indices(again, &[1, 2, 3]).unwrap_err();
-    gpu.read(&[PersistentId(77)], ReadPurpose::Maps)
-        .unwrap_err();
+    gpu.read(&[PersistentId(77)], Purpose::Maps).unwrap_err();
     assert!(gpu.memory_bytes() <= before);
 }
 

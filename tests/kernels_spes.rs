@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use common::{Case, MODES, Tolerance, compare, values};
 use safetensors::SafeTensors;
-use sonograd::engine::executor::Executor;
+use sonograd::engine::executor::{Executor, Inputs};
 use sonograd::engine::gpu::GpuExecutor;
 use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
-use sonograd::engine::profile::{Profile, ReadPurpose};
+use sonograd::engine::profile::{Profile, Purpose};
 use sonograd::engine::tensor::{Scalar, Scalars, Shape, TensorId};
 use sonograd::explain::passes::{Utterance, forward_and_gradients};
 use sonograd::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, Stop, spes};
@@ -510,13 +510,17 @@ impl Fixture {
         let mut ids = Vec::new();
         let mut reliabilities = Vec::new();
         for occluded in SITES {
+            let mut inputs = Inputs::default();
+            let segmentation = self.segmentation(occluded, &options);
+            let segments = segmentation.place(executor, &mut inputs).unwrap();
+            inputs.send(executor, Purpose::Maps).unwrap();
             let pass = spes(
                 executor,
                 model,
                 &utterance,
                 pass.forward.encoder_output,
                 occluded,
-                &self.segmentation(occluded, &options),
+                segments,
                 None,
                 &options,
                 &mut |_| true,
@@ -529,7 +533,7 @@ impl Fixture {
             reliabilities.push(both.copied().collect());
             ids.push(pass.map.id);
         }
-        let maps = executor.read(&ids, ReadPurpose::Maps).unwrap();
+        let maps = executor.read(&ids, Purpose::Maps).unwrap();
         Whole {
             maps,
             reliabilities,
@@ -555,24 +559,25 @@ impl Fixture {
         for occluded in SITES {
             let segmentation = self.segmentation(occluded, &options);
             let hidden = vec![false; 3 * segmentation.segments];
-            let given = GivenMasks {
-                hidden: &hidden,
-                count: 3,
-            };
+            let mut inputs = Inputs::default();
+            let count = segmentation.segments;
+            let given = GivenMasks::place(executor, &mut inputs, &hidden, count).unwrap();
+            let segments = segmentation.place(executor, &mut inputs).unwrap();
+            inputs.send(executor, Purpose::Maps).unwrap();
             let pass = spes(
                 executor,
                 model,
                 &utterance,
                 pass.forward.encoder_output,
                 occluded,
-                &segmentation,
-                Some(&given),
+                segments,
+                Some(given),
                 &options,
                 &mut |_| true,
             )
             .unwrap();
             let ids = [pass.scores.unwrap(), pass.map.id, pass.clamped];
-            for values in executor.read(&ids, ReadPurpose::Maps).unwrap() {
+            for values in executor.read(&ids, Purpose::Maps).unwrap() {
                 assert!(values.iter().all(|x| *x == 0.0), "{occluded:?}: {values:?}");
             }
         }

@@ -10,7 +10,7 @@ use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::GpuExecutor;
 use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::native::NativeExecutor;
-use sonograd::engine::profile::ReadPurpose;
+use sonograd::engine::profile::Purpose;
 use sonograd::explain::passes::{ForwardPass, MapSpec, Site, Utterance, forward_and_gradients};
 use sonograd::features::Features;
 use sonograd::model::Model;
@@ -173,7 +173,7 @@ fn agrees(make: impl Fn(&Model) -> Box<dyn Executor>, memory: usize) {
             ids.extend(&forward.cross_attention);
             ids
         };
-        let outputs = executor.read(&ids(&pass), ReadPurpose::Maps).unwrap();
+        let outputs = executor.read(&ids(&pass), Purpose::Maps).unwrap();
         for (index, (output, id)) in outputs.iter().zip(ids(&expected)).enumerate() {
             let reference: Vec<f32> = oracle.read_real(id).iter().map(|&x| x as f32).collect();
             let name = names.get(index).copied().unwrap_or("gradient or attention");

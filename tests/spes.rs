@@ -3,8 +3,15 @@
 mod random_model;
 
 use random_model::{SMALL, numbers};
-use sonograd::engine::executor::Executor;
+use std::sync::Arc;
+
+use sonograd::engine::executor::{Executor, Inputs, PlanId, Values};
+use sonograd::engine::journal::Mark;
 use sonograd::engine::native::NativeExecutor;
+use sonograd::engine::profile::{Profile, Purpose};
+use sonograd::engine::recording::Recording;
+use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, WeightId};
+use sonograd::engine::weights::WeightTable;
 use sonograd::explain::passes::{Utterance, forward_and_gradients};
 use sonograd::explain::spes::{
     GivenMasks, MOST_MASKS, Occluded, Segmentation, SpesOptions, SpesPass, Stop, spearman_brown,
@@ -13,6 +20,8 @@ use sonograd::explain::spes::{
 use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
+use sonograd::ops::{AccumulateScores, ExpandScores, Half, MaskSource};
+use sonograd::{Error, Result};
 
 const FRAMES: usize = 37;
 const TOKENS: usize = 5;
@@ -55,10 +64,22 @@ impl Setting {
         &self,
         executor: &mut E,
         occluded: Occluded,
-        given: Option<&GivenMasks>,
+        given: Option<&[bool]>,
         options: &SpesOptions,
         stop_after: usize,
     ) -> SpesPass {
+        let pass = self.try_run(executor, occluded, given, options, stop_after);
+        pass.unwrap()
+    }
+
+    fn try_run<E: Executor>(
+        &self,
+        executor: &mut E,
+        occluded: Occluded,
+        given: Option<&[bool]>,
+        options: &SpesOptions,
+        stop_after: usize,
+    ) -> Result<SpesPass> {
         let ids = [2, 4, 9, 14, 5];
         let labels = [4, 9, 14, 5, 2];
         let positions = [0, 1, 2, 3, 4];
@@ -71,6 +92,13 @@ impl Setting {
             &labels,
         )
         .unwrap();
+        let mut inputs = Inputs::default();
+        let segmentation = self.segmentation(occluded);
+        let count = segmentation.segments;
+        let given =
+            given.map(|hidden| GivenMasks::place(executor, &mut inputs, hidden, count).unwrap());
+        let segments = segmentation.place(executor, &mut inputs).unwrap();
+        inputs.send(executor, Purpose::Maps).unwrap();
         let pass = forward_and_gradients(executor, &self.model, &utterance, &[], 1 << 30).unwrap();
         spes(
             executor,
@@ -78,12 +106,11 @@ impl Setting {
             &utterance,
             pass.forward.encoder_output,
             occluded,
-            &self.segmentation(occluded),
+            segments,
             given,
             options,
             &mut |progress| progress.masks < stop_after,
         )
-        .unwrap()
     }
 
     fn map(&self, occluded: Occluded, masks: usize, seed: u64, batch: usize) -> Vec<f64> {
@@ -116,13 +143,9 @@ fn a_mask_that_keeps_everything_scores_exactly_zero() {
         let count = 5;
         // The middle mask hides everything, the others nothing.
         let hidden: Vec<bool> = (0..count * segments).map(|i| i / segments == 2).collect();
-        let given = GivenMasks {
-            hidden: &hidden,
-            count,
-        };
         let mut executor = NativeExecutor::<f32>::new(&setting.model.weights, false);
         let options = SpesOptions::default();
-        let pass = setting.run(&mut executor, occluded, Some(&given), &options, usize::MAX);
+        let pass = setting.run(&mut executor, occluded, Some(&hidden), &options, usize::MAX);
         let scores = executor.read_real(pass.scores.unwrap());
         for (m, row) in scores.chunks(TOKENS).enumerate() {
             // The first token sees no earlier one than the start token.
@@ -171,16 +194,12 @@ fn the_error_falls_with_the_root_of_the_masks() {
     let hidden: Vec<bool> = (0..count * TOKENS)
         .map(|i| (i / TOKENS) >> (i % TOKENS) & 1 == 1)
         .collect();
-    let given = GivenMasks {
-        hidden: &hidden,
-        count,
-    };
     let mut executor = NativeExecutor::<f64>::new(&setting.model.weights, false);
     let options = SpesOptions::default();
     let pass = setting.run(
         &mut executor,
         Occluded::Tokens,
-        Some(&given),
+        Some(&hidden),
         &options,
         usize::MAX,
     );
@@ -227,23 +246,31 @@ fn reliability_grows_and_stops_the_run() {
     };
     let pass = setting.run(&mut executor, Occluded::Encoder, None, &options, usize::MAX);
     let masks: Vec<usize> = pass.checkpoints.iter().map(|c| c.masks).collect();
-    assert_eq!(masks, [960, 1920, 3840, 4000]);
+    assert_eq!(masks, [240, 480, 960, 1920, 3840, 4000]);
     let medians: Vec<f64> = pass
         .checkpoints
         .iter()
         .filter_map(|c| c.pooled_median())
         .collect();
     println!("{medians:?}");
-    assert_eq!(medians.len(), 4);
-    assert!(medians[3] > medians[0]);
+    assert_eq!(medians.len(), 6);
+    assert!(medians[5] > medians[2] && medians[2] > medians[0]);
 
     let options = SpesOptions {
-        stop: Stop::Reliability(medians[1] - 1e-6),
+        stop: Stop::Reliability(medians[3] - 1e-6),
         ..SpesOptions::default()
     };
     let pass = setting.run(&mut executor, Occluded::Encoder, None, &options, usize::MAX);
     assert!(pass.masks <= 1920 && !pass.interrupted);
-    assert!(pass.checkpoints.last().unwrap().pooled_median().unwrap() >= medians[1] - 1e-6);
+    assert!(pass.checkpoints.last().unwrap().pooled_median().unwrap() >= medians[3] - 1e-6);
+
+    // What a few hundred masks say of themselves stops nothing.
+    let options = SpesOptions {
+        stop: Stop::Reliability(1e-3),
+        ..SpesOptions::default()
+    };
+    let pass = setting.run(&mut executor, Occluded::Encoder, None, &options, usize::MAX);
+    assert_eq!((pass.masks, pass.checkpoints.len()), (960, 3));
 
     // Interrupted after the third batch.
     let options = SpesOptions {
@@ -255,4 +282,274 @@ fn reliability_grows_and_stops_the_run() {
     assert_eq!((pass.masks, pass.checkpoints.len()), (30, 1));
     const { assert!(MOST_MASKS == 20_000) };
     assert_eq!(spearman_brown(0.5), 2.0 / 3.0);
+}
+
+/// A model whose score is linear: a weight for every element, summed over the
+/// elements that a mask hides.
+struct LinearModel {
+    /// (K, R·C), none negative
+    weights: Vec<f32>,
+    weight_table: Arc<WeightTable>,
+    /// Of weight and bias.
+    ids: [WeightId; 2],
+    segmentation: Segmentation,
+}
+
+impl LinearModel {
+    const ROWS: usize = 5;
+    const COLS: usize = 6;
+    const TOKENS: usize = 3;
+    const PROBABILITY: f64 = 0.5;
+
+    fn new() -> Self {
+        let elements = Self::ROWS * Self::COLS;
+        let weights = numbers(77, Self::TOKENS * elements);
+        let weights: Vec<f32> = weights.iter().map(|x| x.abs()).collect();
+        // Three segmentations: pairs of columns, rows, single elements.
+        let labels = |of: fn(usize, usize) -> usize| {
+            (0..elements).map(move |e| of(e / Self::COLS, e % Self::COLS) as u32)
+        };
+        let all = labels(|_, c| c / 2).chain(labels(|r, _| r));
+        let segmentation = Segmentation {
+            labels: all.chain(labels(|r, c| r * Self::COLS + c)).collect(),
+            shape: Shape::new(3, Self::ROWS, Self::COLS),
+            segments: elements,
+        };
+        // Hidden elements are 0: the score is all weights less the kept ones.
+        let mut weight_table = WeightTable::default();
+        let negative: Vec<f32> = weights.iter().map(|x| -x).collect();
+        let weight = weight_table.add("weight", Self::TOKENS, elements, negative);
+        let sums = weights.chunks(elements).map(|row| row.iter().sum());
+        let bias = weight_table.add("bias", 1, Self::TOKENS, sums.collect::<Vec<f32>>());
+        Self {
+            weights,
+            weight_table: Arc::new(weight_table),
+            ids: [weight, bias],
+            segmentation,
+        }
+    }
+
+    /// The map that infinitely many masks would give: for every segmentation
+    /// the whole segment of the element, and of the rest what is hidden on
+    /// average.
+    fn exact(&self) -> Vec<f64> {
+        let elements = Self::ROWS * Self::COLS;
+        let mut map = vec![0.0; Self::TOKENS * elements];
+        for (at, value) in map.iter_mut().enumerate() {
+            let (k, e) = (at / elements, at % elements);
+            for labels in self.segmentation.labels.chunks(elements) {
+                for other in 0..elements {
+                    let weight = f64::from(self.weights[k * elements + other]);
+                    let together = labels[e] == labels[other];
+                    let share = if together { 1.0 } else { Self::PROBABILITY };
+                    *value += weight * share / 3.0;
+                }
+            }
+        }
+        map
+    }
+
+    /// The estimate of so many masks, through the operators that SPES uses.
+    fn estimate(&self, masks: usize, seed: u64) -> Vec<f64> {
+        const BATCH: usize = 64;
+        let tokens = Self::TOKENS;
+        let elements = Self::ROWS * Self::COLS;
+        let mut executor = NativeExecutor::<f64>::new(&self.weight_table, false);
+        let mut inputs = Inputs::default();
+        let shape = self.segmentation.shape;
+        let own = &mut executor;
+        let labels = inputs
+            .indices(own, shape, &self.segmentation.labels)
+            .unwrap();
+        inputs.send(own, Purpose::Maps).unwrap();
+        let scores = own
+            .allocate(Kind::Real, Shape::new(BATCH, 1, tokens))
+            .unwrap();
+        let sums_shape = Shape::new(6, elements, tokens + 1);
+        let sums = own.allocate(Kind::Real, sums_shape).unwrap();
+        let clamped = own.allocate(Kind::Real, Shape::new(1, tokens, 1)).unwrap();
+        let map_shape = shape.with_lead(tokens);
+        let map = own.allocate(Kind::Real, map_shape).unwrap();
+
+        let mut recording = Recording::new(self.weight_table.clone());
+        let r = &mut recording;
+        let (weight, bias) = (r.weight(self.ids[0]), r.weight(self.ids[1]));
+        let source = MaskSource::random(seed, 9, Self::PROBABILITY);
+        let flat = Shape::new(3, 1, elements);
+        let ones = r.constant(Shape::new(1, 1, elements), vec![1.0; elements]);
+        let nothing = r.constant(Shape::new(1, 1, elements), vec![0.0; elements]);
+        let flat = r.persistent(labels, Kind::Index, flat);
+        let kept = r.apply_mask(ones, flat, elements, source, nothing, BATCH);
+        let score = r.matmul(kept, weight).bias(bias).record().unwrap();
+        r.keep(score, scores);
+        r.next_stage();
+        let sums = r.persistent(sums, Kind::Real, sums_shape);
+        let operator = AccumulateScores {
+            scores: r.persistent(scores, Kind::Real, Shape::new(BATCH, tokens, 1)),
+            source,
+            groups: 3,
+            sums,
+            clamped: r.persistent(clamped, Kind::Real, Shape::new(1, tokens, 1)),
+        };
+        r.push(operator);
+        r.next_stage();
+        let operator = ExpandScores {
+            sums,
+            labels: r.persistent(labels, Kind::Index, shape),
+            half: Half::Both,
+            causal: None,
+            map: r.persistent(map, Kind::Real, map_shape),
+        };
+        r.push(operator);
+        let plan = executor.prepare(recording).unwrap();
+        let mut scalars = Scalars::default();
+        scalars[Scalar::Masking as usize] = 1;
+        for first in (0..masks).step_by(BATCH) {
+            scalars[Scalar::FirstVariant as usize] = first as u32;
+            scalars[Scalar::MaskEnd as usize] = masks.min(first + BATCH) as u32;
+            executor.run(plan, 0, scalars).unwrap();
+            executor.run(plan, 1, scalars).unwrap();
+        }
+        executor.run(plan, 2, scalars).unwrap();
+        executor.read_real(map).to_vec()
+    }
+}
+
+#[test]
+fn a_linear_model_meets_its_closed_form() {
+    let model = LinearModel::new();
+    let exact = model.exact();
+    let seeds = 12;
+    let counts = [96, 384, 1536, 6144, 24_576];
+    let errors: Vec<f64> = counts
+        .iter()
+        .map(|&masks| {
+            let squares =
+                (0..seeds).map(|seed| relative(&model.estimate(masks, seed), &exact).powi(2));
+            (squares.sum::<f64>() / seeds as f64).sqrt()
+        })
+        .collect();
+    println!("{errors:?}");
+    for pair in errors.windows(2) {
+        // Four times the masks, half the error; the error of one estimate is
+        // a mean over 90 elements and 12 seeds.
+        let ratio = pair[0] / pair[1];
+        assert!((1.5..=2.7).contains(&ratio), "{ratio}");
+    }
+    // The constant of the law: of N masks half hide an element, so the
+    // standard error is the spread of the scores over sqrt(N / 2).
+    assert!(errors[4] <= 0.01, "{}", errors[4]);
+    // No bias: the mean over seeds is closer than any of them.
+    let mut mean = vec![0.0; exact.len()];
+    for seed in 0..seeds {
+        for (mean, x) in mean.iter_mut().zip(model.estimate(6144, 100 + seed)) {
+            *mean += x / seeds as f64;
+        }
+    }
+    assert!(relative(&mean, &exact) <= 0.6 * errors[3]);
+}
+
+/// An executor with little memory.
+struct Small<E> {
+    inner: E,
+    /// Bytes that a plan may take.
+    most: usize,
+    refused: usize,
+}
+
+impl<E: Executor> Executor for Small<E> {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+    fn precision(&self) -> &'static str {
+        self.inner.precision()
+    }
+    fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {
+        self.inner.allocate(kind, shape)
+    }
+    fn free(&mut self, id: PersistentId) {
+        self.inner.free(id);
+    }
+    fn upload_all(&mut self, parts: &[(PersistentId, Values)], purpose: Purpose) -> Result<()> {
+        self.inner.upload_all(parts, purpose)
+    }
+    fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
+        if self.inner.estimate(&recording) > self.most {
+            self.refused += 1;
+            return Err(Error::Memory("no memory left".into()));
+        }
+        self.inner.prepare(recording)
+    }
+    fn estimate(&self, recording: &Recording) -> usize {
+        self.inner.estimate(recording)
+    }
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+        self.inner.run(plan, stage, scalars)
+    }
+    fn release(&mut self, plan: PlanId) {
+        self.inner.release(plan);
+    }
+    fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>> {
+        self.inner.read(ids, purpose)
+    }
+    fn mark(&self) -> Mark {
+        self.inner.mark()
+    }
+    fn unwind(&mut self, mark: Mark) {
+        self.inner.unwind(mark);
+    }
+    fn memory_bytes(&self) -> usize {
+        self.inner.memory_bytes()
+    }
+    fn profile(&self) -> Profile {
+        self.inner.profile()
+    }
+}
+
+#[test]
+fn where_memory_fails_the_batch_is_halved_and_the_map_is_the_same() {
+    let setting = Setting::new();
+    let options = SpesOptions {
+        stop: Stop::Masks(200),
+        batch: Some(64),
+        ..SpesOptions::default()
+    };
+    let run = |most: usize| {
+        let mut executor = Small {
+            inner: NativeExecutor::<f64>::new(&setting.model.weights, false),
+            most,
+            refused: 0,
+        };
+        let mark = executor.mark();
+        let empty = executor.memory_bytes();
+        let pass = setting.try_run(&mut executor, Occluded::Input, None, &options, usize::MAX);
+        let pass = pass.map(|pass| (pass.batch, executor.inner.read_real(pass.map.id).to_vec()));
+        executor.unwind(mark);
+        assert_eq!(executor.memory_bytes(), empty, "everything is given back");
+        (pass, executor.refused)
+    };
+    let (whole, refused) = run(usize::MAX);
+    let whole = whole.unwrap();
+    assert_eq!((whole.0, refused), (64, 0));
+    // Less and less memory: smaller batches, until not even one mask fits.
+    let mut batches = Vec::new();
+    let failed = (10..30).rev().find_map(|exponent| {
+        let (pass, refused) = run(1 << exponent);
+        match pass {
+            Ok((batch, map)) => {
+                assert_eq!(batch, 64 >> refused);
+                assert!(relative(&map, &whole.1) <= 1e-12);
+                batches.push(batch);
+                None
+            }
+            Err(error) => Some(error),
+        }
+    });
+    batches.dedup();
+    println!("{batches:?}");
+    assert!(batches.len() >= 3, "{batches:?}");
+    assert!(matches!(failed, Some(Error::Memory(_))), "{failed:?}");
 }

@@ -1,6 +1,9 @@
 //! What every executor can do.
 
-use super::profile::{Profile, ReadPurpose};
+use std::borrow::Cow;
+
+use super::journal::Mark;
+use super::profile::{Profile, Purpose};
 use super::recording::Recording;
 use super::tensor::{Kind, PersistentId, Scalars, Shape};
 use crate::Result;
@@ -8,6 +11,74 @@ use crate::Result;
 /// Index of a plan in the executor that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanId(pub u32);
+
+/// Values for a persistent tensor.
+#[derive(Clone, Debug)]
+pub enum Values<'a> {
+    Real(Cow<'a, [f32]>),
+    Index(Cow<'a, [u32]>),
+}
+
+impl Values<'_> {
+    /// How many there are, of four bytes each.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Real(values) => values.len(),
+            Self::Index(values) => values.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Persistent tensors and their values, gathered to go to the device in one
+/// transfer.
+#[derive(Default)]
+pub struct Inputs<'a> {
+    parts: Vec<(PersistentId, Values<'a>)>,
+}
+
+impl<'a> Inputs<'a> {
+    /// Reserves a tensor of real numbers for these values.
+    ///
+    /// # Errors
+    /// If the memory cannot be had.
+    pub fn real(
+        &mut self,
+        executor: &mut dyn Executor,
+        shape: Shape,
+        values: impl Into<Cow<'a, [f32]>>,
+    ) -> Result<PersistentId> {
+        let id = executor.allocate(Kind::Real, shape)?;
+        self.parts.push((id, Values::Real(values.into())));
+        Ok(id)
+    }
+
+    /// Reserves a tensor of indices for these values.
+    ///
+    /// # Errors
+    /// If the memory cannot be had.
+    pub fn indices(
+        &mut self,
+        executor: &mut dyn Executor,
+        shape: Shape,
+        values: impl Into<Cow<'a, [u32]>>,
+    ) -> Result<PersistentId> {
+        let id = executor.allocate(Kind::Index, shape)?;
+        self.parts.push((id, Values::Index(values.into())));
+        Ok(id)
+    }
+
+    /// Uploads all of it.
+    ///
+    /// # Errors
+    /// If the number of values is not the tensor's, or the device fails.
+    pub fn send(self, executor: &mut dyn Executor, purpose: Purpose) -> Result<()> {
+        executor.upload_all(&self.parts, purpose)
+    }
+}
 
 /// Runs recordings over one model's weights.
 ///
@@ -32,17 +103,28 @@ pub trait Executor {
     /// Gives a persistent tensor's memory back.
     fn free(&mut self, id: PersistentId);
 
-    /// Sets a persistent tensor of real numbers.
+    /// Sets persistent tensors, all of them in one transfer.
     ///
     /// # Errors
-    /// If the length differs from the tensor's, or the device fails.
-    fn upload(&mut self, id: PersistentId, values: &[f32]) -> Result<()>;
+    /// If the kind or number of values is not the tensor's, or the device
+    /// fails.
+    fn upload_all(&mut self, parts: &[(PersistentId, Values)], purpose: Purpose) -> Result<()>;
 
-    /// Sets a persistent tensor of indices.
+    /// Sets one persistent tensor of real numbers.
     ///
     /// # Errors
-    /// As for [`upload`](Self::upload).
-    fn upload_indices(&mut self, id: PersistentId, values: &[u32]) -> Result<()>;
+    /// As for [`upload_all`](Self::upload_all).
+    fn upload(&mut self, id: PersistentId, values: &[f32]) -> Result<()> {
+        self.upload_all(&[(id, Values::Real(values.into()))], Purpose::Maps)
+    }
+
+    /// Sets one persistent tensor of indices.
+    ///
+    /// # Errors
+    /// As for [`upload_all`](Self::upload_all).
+    fn upload_indices(&mut self, id: PersistentId, values: &[u32]) -> Result<()> {
+        self.upload_all(&[(id, Values::Index(values.into()))], Purpose::Maps)
+    }
 
     /// Makes a plan: memory, pipelines, and everything that depends on
     /// weights alone computed.
@@ -73,7 +155,16 @@ pub trait Executor {
     ///
     /// # Errors
     /// If the device fails.
-    fn read(&mut self, ids: &[PersistentId], purpose: ReadPurpose) -> Result<Vec<Vec<f32>>>;
+    fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>>;
+
+    /// Now, for [`unwind`](Self::unwind).
+    fn mark(&self) -> Mark;
+
+    /// Gives back every persistent tensor and plan made since `mark`.
+    fn unwind(&mut self, mark: Mark);
+
+    /// Bytes of all tensors held now, weights included.
+    fn memory_bytes(&self) -> usize;
 
     /// Counters and times since the executor was made.
     fn profile(&self) -> Profile;

@@ -3,6 +3,7 @@
 pub mod device;
 pub mod executor;
 pub mod gpu;
+pub mod journal;
 pub mod native;
 pub mod philox;
 pub mod profile;

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// Why values leave the device; each purpose is counted apart.
+/// Why values go to the device or leave it; each purpose is counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadPurpose {
-    /// Finished maps.
+pub enum Purpose {
+    /// An utterance's inputs and its finished maps.
     Maps,
-    /// Candidates of a decoding step.
+    /// Tokens and candidates of decoding steps.
     Generation,
     /// State of a stopping rule.
     Status,
@@ -22,11 +22,18 @@ pub struct Profile {
     pub dispatches: u64,
     /// Command submissions; 0 on the native executor.
     pub submissions: u64,
+    /// Transfers of an utterance's inputs.
     pub uploads: u64,
+    pub generation_uploads: u64,
     pub upload_bytes: u64,
+    /// Changes of the 32 bytes of numbers that vary from run to run of a
+    /// plan; they travel with the commands. 0 on the native executor.
+    pub scalar_writes: u64,
     pub map_readbacks: u64,
     pub generation_reads: u64,
     pub status_reads: u64,
+    /// Of `read_bytes`, those of `status_reads`.
+    pub status_read_bytes: u64,
     pub read_bytes: u64,
     /// Largest sum of all tensors held at once, weights included.
     pub peak_memory_bytes: u64,
@@ -37,19 +44,26 @@ pub struct Profile {
 
 impl Profile {
     /// Counts a read of `bytes`.
-    pub fn count_read(&mut self, purpose: ReadPurpose, bytes: usize) {
+    pub fn count_read(&mut self, purpose: Purpose, bytes: usize) {
         let counter = match purpose {
-            ReadPurpose::Maps => &mut self.map_readbacks,
-            ReadPurpose::Generation => &mut self.generation_reads,
-            ReadPurpose::Status => &mut self.status_reads,
+            Purpose::Maps => &mut self.map_readbacks,
+            Purpose::Generation => &mut self.generation_reads,
+            Purpose::Status => &mut self.status_reads,
         };
         *counter += 1;
         self.read_bytes += bytes as u64;
+        if purpose == Purpose::Status {
+            self.status_read_bytes += bytes as u64;
+        }
     }
 
     /// Counts an upload of `bytes`.
-    pub fn count_upload(&mut self, bytes: usize) {
-        self.uploads += 1;
+    pub fn count_upload(&mut self, purpose: Purpose, bytes: usize) {
+        let counter = match purpose {
+            Purpose::Generation => &mut self.generation_uploads,
+            Purpose::Maps | Purpose::Status => &mut self.uploads,
+        };
+        *counter += 1;
         self.upload_bytes += bytes as u64;
     }
 }

@@ -14,10 +14,12 @@ use self::explanation::{
     Audio, Device, Explanation, FORMAT, MapInfo, Model as ModelInfo, Token, VERSION, Word,
 };
 use self::passes::{MapSpec, Site, Utterance, Variants, averaged_gradients, forward_and_gradients};
-use self::spes::{Checkpoint, Occluded, Progress, Segmentation, SpesOptions, SpesPass, Stop, spes};
+use self::spes::{
+    Checkpoint, Occluded, Progress, Segmentation, Segments, SpesOptions, SpesPass, Stop, spes,
+};
 use crate::audio::SAMPLE_RATE;
-use crate::engine::executor::Executor;
-use crate::engine::profile::ReadPurpose;
+use crate::engine::executor::{Executor, Inputs};
+use crate::engine::profile::Purpose;
 use crate::engine::tensor::PersistentId;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::model::Model;
@@ -185,6 +187,21 @@ pub fn explain(
     options: &ExplainOptions,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Explained> {
+    // Whatever it takes on the device is given back, also when it fails.
+    let mark = executor.mark();
+    let explained = compute(executor, model, tokenizer, subject, options, progress);
+    executor.unwind(mark);
+    explained
+}
+
+fn compute(
+    executor: &mut dyn Executor,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    subject: &Subject,
+    options: &ExplainOptions,
+    progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Explained> {
     check_sites(options)?;
     let chosen = chosen_tokens(subject.tokens, &options.tokens)?;
     let prompt = subject.prompt;
@@ -195,14 +212,33 @@ pub fn explain(
         .map(|&c| (prompt.len() - 1 + c) as u32)
         .collect();
     let labels: Vec<u32> = chosen.iter().map(|&c| subject.tokens[c]).collect();
-    let utterance = Utterance::upload(
+
+    // Everything goes to the device in one transfer.
+    let mut uploads = Inputs::default();
+    let utterance = Utterance::place(
         executor,
+        &mut uploads,
         model,
         subject.features,
         inputs,
         &positions,
         &labels,
     )?;
+    let own = SpesOptions {
+        baseline: options.baseline,
+        seed: options.seed,
+        memory: options.memory,
+        ..options.spes.clone()
+    };
+    let mut occlusions: Vec<(Occluded, Segments)> = Vec::new();
+    if options.methods.contains(&Method::Spes) {
+        for &site in &options.sites {
+            let (occluded, segmentation) = segmentation(&utterance, subject.features, site, &own)?;
+            let segments = segmentation.place(executor, &mut uploads)?;
+            occlusions.push((occluded, segments));
+        }
+    }
+    uploads.send(executor, Purpose::Maps)?;
 
     // One pass gives the plain gradients at both sites.
     let plain = [Method::Gradient, Method::InputXGradient];
@@ -277,21 +313,29 @@ pub fn explain(
             clamped: None,
         });
     }
-    if options.methods.contains(&Method::Spes) {
-        for &site in &options.sites {
-            let encoder_output = pass.forward.encoder_output;
-            let features = subject.features;
-            pending.push(occlude(
-                executor,
-                model,
-                &utterance,
-                encoder_output,
-                features,
-                site,
-                options,
-                progress,
-            )?);
-        }
+    for (occluded, segments) in occlusions {
+        let pass = spes(
+            executor,
+            model,
+            &utterance,
+            pass.forward.encoder_output,
+            occluded,
+            segments,
+            None,
+            &own,
+            progress,
+        )?;
+        let Value::Object(described) = described(&pass, &own) else {
+            unreachable!("options are an object")
+        };
+        pending.push(Pending {
+            method: Method::Spes,
+            site: occluded.site(),
+            map: pass.map,
+            options: described,
+            baseline: None,
+            clamped: Some(pass.clamped),
+        });
     }
 
     // Everything comes back in one transfer.
@@ -300,7 +344,7 @@ pub fn explain(
     ids.extend(pending.iter().map(|pending| pending.map.id));
     ids.extend(pending.iter().filter_map(|pending| pending.baseline));
     ids.extend(pending.iter().filter_map(|pending| pending.clamped));
-    let mut read = executor.read(&ids, ReadPurpose::Maps)?.into_iter();
+    let mut read = executor.read(&ids, Purpose::Maps)?.into_iter();
     let mut next = || read.next().expect("as many as were asked for");
     let log_probs = next();
     let decoder = &model.decoder.config;
@@ -316,8 +360,6 @@ pub fn explain(
         .iter()
         .map(|pending| pending.clamped.map(|_| next()))
         .collect();
-    free(executor, &pass.forward, &pending);
-    utterance.free(executor);
 
     let features = NamedMap {
         name: "features".into(),
@@ -448,16 +490,6 @@ fn pairs(options: &ExplainOptions) -> impl Iterator<Item = (Method, Site)> {
     all.filter(|(method, site)| method.works_at(*site))
 }
 
-fn free(executor: &mut dyn Executor, forward: &passes::Forward, pending: &[Pending]) {
-    forward.free(executor);
-    for pending in pending {
-        executor.free(pending.map.id);
-        for id in [pending.baseline, pending.clamped].into_iter().flatten() {
-            executor.free(id);
-        }
-    }
-}
-
 /// Refuses a method that has no map at any of the sites.
 fn check_sites(options: &ExplainOptions) -> Result<()> {
     for &method in &options.methods {
@@ -472,26 +504,18 @@ fn check_sites(options: &ExplainOptions) -> Result<()> {
     Ok(())
 }
 
-/// Runs SPES at one site.
-#[allow(clippy::too_many_arguments, reason = "one for each thing that varies")]
-fn occlude(
-    executor: &mut dyn Executor,
-    model: &Model,
+/// What SPES hides at a site, and in which pieces.
+fn segmentation(
     utterance: &Utterance,
-    encoder_output: PersistentId,
     features: &Features,
     site: Site,
-    options: &ExplainOptions,
-    progress: &mut dyn FnMut(Progress) -> bool,
-) -> Result<Pending> {
-    let own = SpesOptions {
-        baseline: options.baseline,
-        seed: options.seed,
-        memory: options.memory,
-        ..options.spes.clone()
-    };
-    let (occluded, segmentation) = match site {
-        Site::Input => (Occluded::Input, Segmentation::superpixels(features, &own)?),
+    options: &SpesOptions,
+) -> Result<(Occluded, Segmentation)> {
+    Ok(match site {
+        Site::Input => (
+            Occluded::Input,
+            Segmentation::superpixels(features, options)?,
+        ),
         Site::Encoder => {
             let frames = utterance.encoder_frames;
             (Occluded::Encoder, Segmentation::elements(frames, 1))
@@ -500,28 +524,6 @@ fn occlude(
             Occluded::Tokens,
             Segmentation::elements(utterance.inputs, 1),
         ),
-    };
-    let pass = spes(
-        executor,
-        model,
-        utterance,
-        encoder_output,
-        occluded,
-        &segmentation,
-        None,
-        &own,
-        progress,
-    )?;
-    let Value::Object(described) = described(&pass, &own) else {
-        unreachable!("options are an object")
-    };
-    Ok(Pending {
-        method: Method::Spes,
-        site,
-        map: pass.map,
-        options: described,
-        baseline: None,
-        clamped: Some(pass.clamped),
     })
 }
 

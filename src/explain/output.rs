@@ -85,25 +85,37 @@ pub fn write(folder: &Path, explained: &Explained, page: &str) -> Result<()> {
     std::fs::write(file(REPORT), page).map_err(problem)?;
     open_to_readers(temporary.path()).map_err(problem)?;
 
-    // The old folder moves aside first: the name never holds a mixture.
-    let mut aside = None;
-    if folder.exists() {
-        let place = tempfile::Builder::new()
-            .prefix(".sonograd-old-")
-            .tempdir_in(parent(folder))
-            .map_err(problem)?;
-        std::fs::rename(folder, place.path().join("old")).map_err(problem)?;
-        aside = Some(place);
+    if !folder.exists() {
+        std::fs::rename(temporary.path(), folder).map_err(problem)?;
+        // It has moved: there is nothing left to remove under its old name.
+        let _ = temporary.keep();
+        return Ok(());
     }
-    if let Err(failed) = std::fs::rename(temporary.path(), folder) {
-        if let Some(place) = &aside {
-            std::fs::rename(place.path().join("old"), folder).map_err(problem)?;
+    // What is there goes when `temporary` is dropped.
+    exchange(temporary.path(), folder).map_err(problem)
+}
+
+/// Gives each of two folders the other's name, in one step: whoever is killed
+/// or looks meanwhile finds the old or the new.
+fn exchange(new: &Path, old: &Path) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).is_ok() {
+            return Ok(());
         }
-        return Err(problem(failed));
     }
-    // It has moved: there is nothing left to remove under its old name.
-    let _ = temporary.keep();
-    Ok(())
+    // Without such a call (or a file system that has it) the old one moves
+    // aside first, and back if the new one cannot come.
+    let place = tempfile::Builder::new()
+        .prefix(".sonograd-old-")
+        .tempdir_in(parent(old))?;
+    let aside = place.path().join("old");
+    std::fs::rename(old, &aside)?;
+    std::fs::rename(new, old).or_else(|failed| {
+        std::fs::rename(&aside, old)?;
+        Err(failed)
+    })
 }
 
 /// Temporary folders are private; the finished one is like any other.

@@ -1,7 +1,8 @@
 //! Recordings over one utterance: the forward pass under forced decoding and
 //! the reverse passes of the gradient family.
 
-use crate::engine::executor::{Executor, PlanId};
+use crate::engine::executor::{Executor, Inputs, PlanId};
+use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
 use crate::engine::reverse::{Seed, reverse};
 use crate::engine::schedule::largest_tensor;
@@ -61,18 +62,19 @@ impl Site {
 }
 
 impl Utterance {
-    /// Uploads features, the decoder's input, and positions and ids of the
-    /// tokens to be explained.
+    /// Adds features, the decoder's input, and positions and ids of the tokens
+    /// to be explained to what will be uploaded.
     ///
     /// # Errors
     /// If the model cannot take them.
-    pub fn upload(
+    pub fn place<'a>(
         executor: &mut dyn Executor,
+        inputs: &mut Inputs<'a>,
         model: &Model,
-        features: &Features,
-        ids: &[u32],
-        positions: &[u32],
-        labels: &[u32],
+        features: &'a Features,
+        ids: &'a [u32],
+        positions: &'a [u32],
+        labels: &'a [u32],
     ) -> Result<Self> {
         model.check_features(features)?;
         let decoder = &model.decoder.config;
@@ -107,18 +109,16 @@ impl Utterance {
             )));
         }
         let shape = Shape::new(1, features.frames, features.bins);
-        let own = executor.allocate(Kind::Real, shape)?;
-        executor.upload(own, &features.data)?;
-        let mut indices = |values: &[u32]| -> Result<PersistentId> {
-            let id = executor.allocate(Kind::Index, Shape::new(1, values.len(), 1))?;
-            executor.upload_indices(id, values)?;
-            Ok(id)
+        let own = inputs.real(executor, shape, &features.data)?;
+        let mut list = |values: &'a [u32]| {
+            let shape = Shape::new(1, values.len(), 1);
+            inputs.indices(executor, shape, values)
         };
         Ok(Self {
             features: own,
-            ids: indices(ids)?,
-            positions: indices(positions)?,
-            labels: indices(labels)?,
+            ids: list(ids)?,
+            positions: list(positions)?,
+            labels: list(labels)?,
             frames: features.frames,
             mel_bins: features.bins,
             encoder_frames: model.encoder.encoder_frames(features.frames),
@@ -127,11 +127,23 @@ impl Utterance {
         })
     }
 
-    /// Gives the inputs' memory back.
-    pub fn free(self, executor: &mut dyn Executor) {
-        for id in [self.features, self.ids, self.positions, self.labels] {
-            executor.free(id);
-        }
+    /// As [`place`](Self::place), uploaded at once.
+    ///
+    /// # Errors
+    /// If the model cannot take them or the device fails.
+    pub fn upload(
+        executor: &mut dyn Executor,
+        model: &Model,
+        features: &Features,
+        ids: &[u32],
+        positions: &[u32],
+        labels: &[u32],
+    ) -> Result<Self> {
+        let mut inputs = Inputs::default();
+        let own = &mut inputs;
+        let utterance = Self::place(executor, own, model, features, ids, positions, labels)?;
+        inputs.send(executor, Purpose::Maps)?;
+        Ok(utterance)
     }
 
     /// Shape of what is explained at a site: (1, T, F) or (1, T', D).
@@ -234,16 +246,6 @@ impl Forward {
             logits: real(utterance.inputs, decoder.vocabulary)?,
             log_probs: real(utterance.explained, 1)?,
         })
-    }
-
-    /// Gives the results' memory back.
-    pub fn free(&self, executor: &mut dyn Executor) {
-        for id in [self.encoder_output, self.logits, self.log_probs] {
-            executor.free(id);
-        }
-        for &id in &self.cross_attention {
-            executor.free(id);
-        }
     }
 }
 

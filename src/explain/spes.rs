@@ -10,8 +10,8 @@
 
 use super::passes::{DeviceMap, Site, Utterance, fitting};
 use super::slic::{SlicOptions, scaled_segments, slic};
-use crate::engine::executor::{Executor, PlanId};
-use crate::engine::profile::ReadPurpose;
+use crate::engine::executor::{Executor, Inputs, PlanId};
+use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
 use crate::features::Features;
@@ -23,7 +23,11 @@ use crate::ops::{
 use crate::{Error, Result};
 
 /// Numbers of masks at which reliability is looked at.
-pub const CHECKPOINTS: [usize; 5] = [960, 1_920, 3_840, 7_680, 15_360];
+pub const CHECKPOINTS: [usize; 7] = [240, 480, 960, 1_920, 3_840, 7_680, 15_360];
+
+/// Fewest masks on whose reliability a run may end: that of fewer is itself
+/// too uncertain.
+const FEWEST_MASKS: usize = 960;
 
 /// Most masks when stopping by reliability.
 pub const MOST_MASKS: usize = 20_000;
@@ -155,11 +159,62 @@ impl Segmentation {
     }
 }
 
-/// Masks that are given instead of drawn.
-pub struct GivenMasks<'a> {
-    /// (M, segments): whether each mask hides each segment
-    pub hidden: &'a [bool],
-    pub count: usize,
+impl Segmentation {
+    /// Adds the labels to what will be uploaded.
+    ///
+    /// # Errors
+    /// If the memory cannot be had.
+    pub fn place(self, executor: &mut dyn Executor, inputs: &mut Inputs) -> Result<Segments> {
+        Ok(Segments {
+            labels: inputs.indices(executor, self.shape, self.labels)?,
+            shape: self.shape,
+            count: self.segments,
+        })
+    }
+}
+
+/// A [`Segmentation`] on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Segments {
+    /// (G, R, C)
+    labels: PersistentId,
+    shape: Shape,
+    /// Segments of the largest segmentation.
+    count: usize,
+}
+
+/// Masks that are given instead of drawn, on the device.
+#[derive(Clone, Copy, Debug)]
+pub struct GivenMasks {
+    /// (1, M, words): a bit for every segment that a mask hides
+    bits: PersistentId,
+    shape: Shape,
+}
+
+impl GivenMasks {
+    /// Adds masks to what will be uploaded; `hidden`: (M, segments), whether
+    /// each mask hides each segment.
+    ///
+    /// # Errors
+    /// If the memory cannot be had.
+    pub fn place(
+        executor: &mut dyn Executor,
+        inputs: &mut Inputs,
+        hidden: &[bool],
+        segments: usize,
+    ) -> Result<Self> {
+        let words = segments.div_ceil(32);
+        let shape = Shape::new(1, hidden.len() / segments, words);
+        let bits = pack(hidden, segments, words);
+        Ok(Self {
+            bits: inputs.indices(executor, shape, bits)?,
+            shape,
+        })
+    }
+
+    fn count(&self) -> usize {
+        self.shape.rows
+    }
 }
 
 /// How far a run has come.
@@ -236,11 +291,9 @@ const SCORE: usize = 3;
 const CHECK: usize = 4;
 const FINISH: usize = 5;
 
-/// Persistent tensors of a run.
+/// Persistent tensors that a run writes.
 #[derive(Clone, Copy)]
 struct Targets {
-    labels: PersistentId,
-    bits: Option<(PersistentId, Shape)>,
     sums: PersistentId,
     clamped: PersistentId,
     scores: PersistentId,
@@ -264,15 +317,14 @@ pub fn spes(
     utterance: &Utterance,
     encoder_output: PersistentId,
     occluded: Occluded,
-    segmentation: &Segmentation,
-    given: Option<&GivenMasks>,
+    segments: Segments,
+    given: Option<GivenMasks>,
     options: &SpesOptions,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<SpesPass> {
     let tokens = utterance.explained;
-    let groups = segmentation.shape.lead;
     let most = match (given, options.stop) {
-        (Some(given), _) => given.count,
+        (Some(given), _) => given.count(),
         (None, Stop::Masks(count)) => count,
         (None, Stop::Reliability(_)) => MOST_MASKS,
     };
@@ -280,29 +332,14 @@ pub fn spes(
         return Err(Error::Input("a map needs at least one mask".into()));
     }
 
-    let segments = segmentation.segments;
-    let sums_shape = Shape::new(2 * groups, segments, tokens + 1);
-    let labels = executor.allocate(Kind::Index, segmentation.shape)?;
-    executor.upload_indices(labels, &segmentation.labels)?;
-    let bits = match given {
-        None => None,
-        Some(given) => {
-            let words = segments.div_ceil(32);
-            let shape = Shape::new(1, given.count, words);
-            let id = executor.allocate(Kind::Index, shape)?;
-            executor.upload_indices(id, &pack(given, segments, words))?;
-            Some((id, shape))
-        }
-    };
-    let map_shape = Shape::new(tokens, segmentation.shape.rows, segmentation.shape.cols);
+    let sums_shape = Shape::new(2 * segments.shape.lead, segments.count, tokens + 1);
+    let map_shape = segments.shape.with_lead(tokens);
     let map = DeviceMap {
         id: executor.allocate(Kind::Real, map_shape)?,
         shape: map_shape,
     };
     let status = Shape::new(tokens, 1, 2);
     let mut targets = Targets {
-        labels,
-        bits,
         sums: executor.allocate(Kind::Real, sums_shape)?,
         clamped: executor.allocate(Kind::Real, Shape::new(1, tokens, 1))?,
         scores: PersistentId(u32::MAX),
@@ -316,14 +353,15 @@ pub fn spes(
             utterance,
             encoder_output,
             occluded,
-            segmentation,
+            segments,
+            given,
             options,
             batch,
             targets,
         )
     };
     let mut batch = match (given, options.batch) {
-        (Some(given), _) => given.count,
+        (Some(given), _) => given.count(),
         (None, Some(batch)) => batch.clamp(1, most),
         (None, None) => {
             let build = |batch| build(batch, &targets);
@@ -340,7 +378,7 @@ pub fn spes(
         });
         match attempt {
             Ok(plan) => break plan,
-            Err(_) if batch > 1 && given.is_none() => batch = batch.div_ceil(2),
+            Err(Error::Memory(_)) if batch > 1 && given.is_none() => batch = batch.div_ceil(2),
             Err(error) => return Err(error),
         }
     };
@@ -356,15 +394,7 @@ pub fn spes(
     };
     let done = run.all(executor, progress);
     executor.release(plan);
-    for id in [
-        labels,
-        targets.sums,
-        targets.pooled_status,
-        targets.full_status,
-    ] {
-        executor.free(id);
-    }
-    if let Some((id, _)) = bits {
+    for id in [targets.sums, targets.pooled_status, targets.full_status] {
         executor.free(id);
     }
     let scores = if given.is_some() {
@@ -381,16 +411,16 @@ pub fn spes(
         scores,
         masks,
         batch,
-        segments,
+        segments: segments.count,
         checkpoints,
         interrupted,
     })
 }
 
-/// Masks as bits: (M, words).
-fn pack(given: &GivenMasks, segments: usize, words: usize) -> Vec<u32> {
-    let mut bits = vec![0u32; given.count * words];
-    for (row, hidden) in bits.chunks_mut(words).zip(given.hidden.chunks(segments)) {
+/// Masks as bits: (M, segments) to (M, words).
+fn pack(hidden: &[bool], segments: usize, words: usize) -> Vec<u32> {
+    let mut bits = vec![0u32; hidden.len() / segments * words];
+    for (row, hidden) in bits.chunks_mut(words).zip(hidden.chunks(segments)) {
         for (segment, _) in hidden.iter().enumerate().filter(|(_, hidden)| **hidden) {
             row[segment / 32] |= 1 << (segment % 32);
         }
@@ -404,7 +434,8 @@ fn record(
     utterance: &Utterance,
     encoder_output: PersistentId,
     occluded: Occluded,
-    segmentation: &Segmentation,
+    segments: Segments,
+    given: Option<GivenMasks>,
     options: &SpesOptions,
     batch: usize,
     targets: &Targets,
@@ -415,19 +446,18 @@ fn record(
     let probability = options
         .probability
         .unwrap_or_else(|| occluded.default_probability());
-    let labels = r.persistent(targets.labels, Kind::Index, segmentation.shape);
-    let source = match targets.bits {
+    let labels = r.persistent(segments.labels, Kind::Index, segments.shape);
+    let source = match given {
         None => MaskSource::random(options.seed, occluded as u32, probability),
-        Some((id, shape)) => MaskSource::Given {
-            bits: r.persistent(id, Kind::Index, shape),
+        Some(given) => MaskSource::Given {
+            bits: r.persistent(given.bits, Kind::Index, given.shape),
         },
     };
-    let segments = segmentation.segments;
     let ids = utterance.indices(r, utterance.ids, utterance.inputs);
     let positions = utterance.indices(r, utterance.positions, tokens);
     let decoder = &model.decoder;
     let mask = |r: &mut Recording, x: TensorId, fill: TensorId| {
-        r.apply_mask(x, labels, segments, source, fill, batch)
+        r.apply_mask(x, labels, segments.count, source, fill, batch)
     };
 
     // What the masks do not touch is computed once.
@@ -475,8 +505,8 @@ fn record(
         positions,
         y: scores,
     });
-    let groups = segmentation.shape.lead;
-    let sums_shape = Shape::new(2 * groups, segments, tokens + 1);
+    let groups = segments.shape.lead;
+    let sums_shape = Shape::new(2 * groups, segments.count, tokens + 1);
     let sums = r.persistent(targets.sums, Kind::Real, sums_shape);
     let clamped = r.persistent(targets.clamped, Kind::Real, Shape::new(1, tokens, 1));
     r.push(AccumulateScores {
@@ -588,6 +618,7 @@ impl Run {
                 checkpoints.push(checkpoint);
                 if let (Stop::Reliability(wanted), Some(reached)) = (self.stop, reached)
                     && reached >= wanted
+                    && first >= FEWEST_MASKS
                 {
                     break;
                 }
@@ -608,7 +639,7 @@ impl Run {
     ) -> Result<Checkpoint> {
         executor.run(self.plan, CHECK, scalars)?;
         let ids = [self.targets.pooled_status, self.targets.full_status];
-        let status = executor.read(&ids, ReadPurpose::Status)?;
+        let status = executor.read(&ids, Purpose::Status)?;
         let corrected = |values: &[f32]| -> Vec<Option<f64>> {
             let pairs = values.chunks(2).take(self.tokens);
             pairs

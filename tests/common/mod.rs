@@ -11,7 +11,7 @@ use sonograd::engine::gpu::adapter::{Device, open_for_tests};
 use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
-use sonograd::engine::profile::ReadPurpose;
+use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::{Recording, Source};
 use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
@@ -316,7 +316,7 @@ impl Case {
     pub fn gpu(&self, runs: &[Scalars], mode: ShaderMode) -> Vec<Vec<f32>> {
         let mut executor = gpu(mode);
         self.run(&mut executor, runs);
-        executor.read(&self.results(), ReadPurpose::Maps).unwrap()
+        executor.read(&self.results(), Purpose::Maps).unwrap()
     }
 
     /// Runs the recording natively in f64 and twice on the GPU, which must
@@ -334,7 +334,7 @@ impl Case {
         let mut executor = gpu(mode);
         let plan = self.run(&mut executor, &[Scalars::default()]);
         let read =
-            |executor: &mut GpuExecutor| executor.read(&self.results(), ReadPurpose::Maps).unwrap();
+            |executor: &mut GpuExecutor| executor.read(&self.results(), Purpose::Maps).unwrap();
         let got = read(&mut executor);
         executor.run(plan, 0, Scalars::default()).unwrap();
         let again = read(&mut executor);

@@ -387,8 +387,9 @@ impl Device {
     /// what it made if the device took all of it. `what` names it in the error.
     ///
     /// # Errors
-    /// [`Error::Device`] with the first problem: out of memory, a broken rule,
-    /// a failure of the driver or the loss of the device.
+    /// [`Error::Memory`] where there is none left, else [`Error::Device`] with
+    /// the first problem: a broken rule, a failure of the driver or the loss
+    /// of the device.
     pub fn guarded<T>(&self, what: &str, work: impl FnOnce(&wgpu::Device) -> T) -> Result<T> {
         let memory = self.raw.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.raw.push_error_scope(wgpu::ErrorFilter::Internal);
@@ -399,7 +400,11 @@ impl Device {
         let validation = pollster::block_on(validation.pop());
         let internal = pollster::block_on(internal.pop());
         let memory = pollster::block_on(memory.pop());
-        if let Some(error) = memory.or(internal).or(validation) {
+        if let Some(error) = memory {
+            let problem = format!("{}: {what}: {}", self.info.name, describe(&error));
+            return Err(Error::Memory(problem));
+        }
+        if let Some(error) = internal.or(validation) {
             return Err(self.error(format!("{what}: {}", describe(&error))));
         }
         self.check()?;

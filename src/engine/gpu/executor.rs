@@ -10,8 +10,9 @@ use super::layout::{
 use super::pipelines::{Pipelines, ShaderMode};
 use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
-use crate::engine::executor::{Executor, PlanId};
-use crate::engine::profile::{Profile, ReadPurpose};
+use crate::engine::executor::{Executor, PlanId, Values};
+use crate::engine::journal::{Held, Journal, Mark};
+use crate::engine::profile::{Profile, Purpose};
 use crate::engine::recording::{Recording, Source};
 use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
 use crate::engine::weights::WeightTable;
@@ -37,6 +38,7 @@ pub struct GpuExecutor {
     weights: Vec<wgpu::Buffer>,
     persistent: Vec<Option<Persistent>>,
     plans: Vec<Option<Plan>>,
+    journal: Journal,
     /// Shared by all plans: the queue keeps its writes and runs in order.
     scalars: wgpu::Buffer,
     scalars_now: Option<Scalars>,
@@ -138,6 +140,7 @@ impl GpuExecutor {
             weights: buffers,
             persistent: Vec::new(),
             plans: Vec::new(),
+            journal: Journal::default(),
             scalars,
             scalars_now: None,
             absent: Vec::new(),
@@ -150,11 +153,6 @@ impl GpuExecutor {
         };
         executor.grow(sizes.iter().sum::<usize>() + scalars_bytes + timing);
         Ok(executor)
-    }
-
-    /// Bytes of all buffers held now.
-    pub fn memory_bytes(&self) -> usize {
-        self.bytes
     }
 
     fn grow(&mut self, bytes: usize) {
@@ -179,20 +177,6 @@ impl GpuExecutor {
             .ok_or_else(|| Error::Device(format!("persistent tensor {} is not allocated", id.0)))
     }
 
-    fn write_persistent(&mut self, id: PersistentId, kind: Kind, values: &[u8]) -> Result<()> {
-        let own = self.persistent(id)?;
-        if own.kind != kind || own.shape.len() * 4 != values.len() {
-            return Err(Error::Device(format!(
-                "{} values do not fill {}",
-                values.len() / 4,
-                describe_persistent(own.kind, own.shape)
-            )));
-        }
-        write(&self.device, &own.buffer, 0, values);
-        self.profile.count_upload(values.len());
-        self.device.check()
-    }
-
     fn set_scalars(&mut self, scalars: Scalars) {
         if self.scalars_now != Some(scalars) {
             write(
@@ -201,7 +185,7 @@ impl GpuExecutor {
                 0,
                 bytemuck::cast_slice(&scalars),
             );
-            self.profile.count_upload(size_of::<Scalars>());
+            self.profile.scalar_writes += 1;
             self.scalars_now = Some(scalars);
         }
     }
@@ -399,21 +383,47 @@ impl Executor for GpuExecutor {
             shape,
             buffer,
         });
-        Ok(PersistentId(index as u32))
+        let id = PersistentId(index as u32);
+        self.journal.made(Held::Persistent(id));
+        Ok(id)
     }
 
     fn free(&mut self, id: PersistentId) {
+        self.journal.gone(Held::Persistent(id));
         if let Some(own) = self.persistent[id.0 as usize].take() {
             self.bytes -= bytes_of(own.shape);
         }
     }
 
-    fn upload(&mut self, id: PersistentId, values: &[f32]) -> Result<()> {
-        self.write_persistent(id, Kind::Real, bytemuck::cast_slice(values))
-    }
-
-    fn upload_indices(&mut self, id: PersistentId, values: &[u32]) -> Result<()> {
-        self.write_persistent(id, Kind::Index, bytemuck::cast_slice(values))
+    fn upload_all(&mut self, parts: &[(PersistentId, Values)], purpose: Purpose) -> Result<()> {
+        for (id, values) in parts {
+            let own = self.persistent(*id)?;
+            let kind = match values {
+                Values::Real(_) => Kind::Real,
+                Values::Index(_) => Kind::Index,
+            };
+            if own.kind != kind || own.shape.len() != values.len() {
+                return Err(Error::Device(format!(
+                    "{} values do not fill {}",
+                    values.len(),
+                    describe_persistent(own.kind, own.shape)
+                )));
+            }
+        }
+        let mut begin = 0;
+        while begin < parts.len() {
+            // All of them, unless they are more than one buffer can hold.
+            let mut total = 0;
+            let fitting = parts[begin..].iter().take_while(|(_, values)| {
+                total += 4 * values.len();
+                total <= self.limits.buffer
+            });
+            let group = &parts[begin..begin + fitting.count().max(1)];
+            begin += group.len();
+            let bytes = self.write_group(group)?;
+            self.profile.count_upload(purpose, bytes);
+        }
+        self.device.check()
     }
 
     fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
@@ -459,7 +469,9 @@ impl Executor for GpuExecutor {
         }
         let index = vacancy(&mut self.plans);
         self.plans[index] = Some(Plan { stages, bytes });
-        Ok(PlanId(index as u32))
+        let id = PlanId(index as u32);
+        self.journal.made(Held::Plan(id));
+        Ok(id)
     }
 
     fn estimate(&self, recording: &Recording) -> usize {
@@ -483,12 +495,13 @@ impl Executor for GpuExecutor {
     }
 
     fn release(&mut self, plan: PlanId) {
+        self.journal.gone(Held::Plan(plan));
         if let Some(plan) = self.plans[plan.0 as usize].take() {
             self.bytes -= plan.bytes;
         }
     }
 
-    fn read(&mut self, ids: &[PersistentId], purpose: ReadPurpose) -> Result<Vec<Vec<f32>>> {
+    fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>> {
         let mut sizes = Vec::with_capacity(ids.len());
         for &id in ids {
             let own = self.persistent(id)?;
@@ -516,12 +529,66 @@ impl Executor for GpuExecutor {
         Ok(values)
     }
 
+    fn mark(&self) -> Mark {
+        self.journal.mark()
+    }
+
+    fn unwind(&mut self, mark: Mark) {
+        for held in self.journal.since(mark) {
+            match held {
+                Held::Persistent(id) => self.free(id),
+                Held::Plan(plan) => self.release(plan),
+            }
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn profile(&self) -> Profile {
         self.profile.clone()
     }
 }
 
 impl GpuExecutor {
+    /// One transfer: a staging buffer that is filled, and copies from it.
+    /// Returns its bytes.
+    fn write_group(&mut self, parts: &[(PersistentId, Values)]) -> Result<usize> {
+        let bytes: usize = parts.iter().map(|(_, values)| 4 * values.len()).sum();
+        if bytes == 0 {
+            return Ok(0);
+        }
+        let staging = self.make("an upload", |raw| {
+            raw.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("upload"),
+                size: bytes as u64,
+                usage: wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: true,
+            })
+        })?;
+        let view = staging.slice(..).get_mapped_range_mut();
+        let mut view = view.map_err(|problem| Error::Device(problem.to_string()))?;
+        let mut encoder = self.device.raw.create_command_encoder(&Default::default());
+        let mut offset = 0;
+        for (id, values) in parts.iter().filter(|(_, values)| !values.is_empty()) {
+            let raw: &[u8] = match values {
+                Values::Real(values) => bytemuck::cast_slice(values),
+                Values::Index(values) => bytemuck::cast_slice(values),
+            };
+            view.slice(offset..offset + raw.len()).copy_from_slice(raw);
+            let own = &self.persistent(*id)?.buffer;
+            let size = raw.len() as u64;
+            encoder.copy_buffer_to_buffer(&staging, offset as u64, own, 0, size);
+            offset += raw.len();
+        }
+        drop(view);
+        staging.unmap();
+        self.device.queue.submit([encoder.finish()]);
+        self.profile.submissions += 1;
+        Ok(bytes)
+    }
+
     /// One transfer: copies, a submission and a map.
     fn read_group(
         &mut self,

@@ -134,7 +134,7 @@ impl Layout {
     /// Compares the sizes of all buffers with what the adapter allows.
     ///
     /// # Errors
-    /// [`Error::Device`] naming the tensor, its size and the limit.
+    /// [`Error::Memory`] naming the tensor, its size and the limit.
     pub fn check(&self, recording: &Recording, limits: Limits) -> Result<()> {
         for (tensor, place) in self.places.iter().enumerate() {
             if *place != Place::Nowhere {
@@ -144,7 +144,7 @@ impl Layout {
             }
         }
         if self.params.len() > limits.buffer {
-            return Err(Error::Device(format!(
+            return Err(Error::Memory(format!(
                 "the parameters of {} dispatches take {} bytes where a buffer has at most {}",
                 self.stages.iter().map(Vec::len).sum::<usize>(),
                 self.params.len(),
@@ -346,13 +346,13 @@ impl Limits {
     /// Compares the bytes of one tensor with what the adapter allows.
     ///
     /// # Errors
-    /// [`Error::Device`] naming the tensor, its size and the limit.
+    /// [`Error::Memory`] naming the tensor, its size and the limit.
     pub fn check(self, bytes: usize, name: impl FnOnce() -> String) -> Result<()> {
         let most = self.binding.min(self.buffer);
         if bytes <= most {
             return Ok(());
         }
-        Err(Error::Device(format!(
+        Err(Error::Memory(format!(
             "{} takes {bytes} bytes where this adapter binds at most {most}; --device cpu has no \
              such limit",
             name()

@@ -20,8 +20,9 @@ use rayon::prelude::*;
 
 use self::context::{Arena, Context, PersistentValues, Place, Shared};
 use self::real::Real;
-use super::executor::{Executor, PlanId};
-use super::profile::{Profile, ReadPurpose};
+use super::executor::{Executor, PlanId, Values};
+use super::journal::{Held, Journal, Mark};
+use super::profile::{Profile, Purpose};
 use super::recording::{Recording, Source};
 use super::schedule::{Demand, Lifetime, Schedule, assign_blocks};
 use super::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
@@ -38,6 +39,7 @@ pub struct NativeExecutor<T> {
     weights: Vec<Vec<T>>,
     persistent: Vec<PersistentValues<T>>,
     plans: Vec<Option<Plan<T>>>,
+    journal: Journal,
     profile: Profile,
     profiling: bool,
     bytes: usize,
@@ -81,6 +83,7 @@ impl<T: Real> NativeExecutor<T> {
             weights,
             persistent: Vec::new(),
             plans: Vec::new(),
+            journal: Journal::default(),
             profile: Profile::default(),
             profiling,
             bytes,
@@ -103,7 +106,8 @@ impl<T: Real> NativeExecutor<T> {
         match &mut self.persistent[id.0 as usize] {
             PersistentValues::Real(own) if own.len() == values.len() => {
                 own.copy_from_slice(values);
-                self.profile.count_upload(size_of_val(values));
+                self.profile
+                    .count_upload(Purpose::Maps, size_of_val(values));
                 Ok(())
             }
             _ => Err(wrong_upload(values.len())),
@@ -126,6 +130,15 @@ fn wrong_upload(len: usize) -> Error {
     Error::Device(format!(
         "{len} values do not fill the persistent tensor they are meant for"
     ))
+}
+
+/// `len` zeros, or an error where there is no memory for them.
+fn zeros<T: Real>(len: usize) -> Result<Vec<T>> {
+    let mut values = Vec::new();
+    let got = values.try_reserve_exact(len);
+    got.map_err(|_| Error::Memory(format!("no memory for {len} {} numbers", T::NAME)))?;
+    values.resize(len, T::default());
+    Ok(values)
 }
 
 /// What a plan needs, before any of it is allocated.
@@ -177,7 +190,7 @@ impl Layout {
 }
 
 impl<T: Real> Plan<T> {
-    fn new(recording: Recording) -> Self {
+    fn new(recording: Recording) -> Result<Self> {
         let layout = Layout::new::<T>(&recording);
         let constants = recording
             .tensors()
@@ -187,17 +200,18 @@ impl<T: Real> Plan<T> {
                 _ => None,
             });
         let constants = constants.collect();
-        let blocks = layout.blocks.into_iter();
-        Self {
+        let blocks = layout.blocks.into_iter().map(zeros);
+        let blocks = blocks.collect::<Result<_>>()?;
+        Ok(Self {
             recording,
             places: layout.places,
             constants,
-            blocks: blocks.map(|n| vec![T::default(); n]).collect(),
+            blocks,
             once: layout.once,
             stages: layout.stages.into_iter().map(Arc::from).collect(),
             arenas: Mutex::default(),
             bytes: layout.bytes,
-        }
+        })
     }
 }
 
@@ -456,7 +470,7 @@ impl<T: Real> Executor for NativeExecutor<T> {
     fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {
         let (values, bytes) = match kind {
             Kind::Real => (
-                PersistentValues::Real(vec![T::default(); shape.len()]),
+                PersistentValues::Real(zeros(shape.len())?),
                 shape.len() * size_of::<T>(),
             ),
             Kind::Index => (
@@ -474,10 +488,13 @@ impl<T: Real> Executor for NativeExecutor<T> {
             self.persistent.len() - 1
         });
         self.persistent[index] = values;
-        Ok(PersistentId(index as u32))
+        let id = PersistentId(index as u32);
+        self.journal.made(Held::Persistent(id));
+        Ok(id)
     }
 
     fn free(&mut self, id: PersistentId) {
+        self.journal.gone(Held::Persistent(id));
         let values = std::mem::replace(&mut self.persistent[id.0 as usize], PersistentValues::None);
         self.bytes -= match values {
             PersistentValues::Real(values) => values.len() * size_of::<T>(),
@@ -486,24 +503,32 @@ impl<T: Real> Executor for NativeExecutor<T> {
         };
     }
 
-    fn upload(&mut self, id: PersistentId, values: &[f32]) -> Result<()> {
-        let values: Vec<T> = values.iter().map(|&x| T::from_f32(x)).collect();
-        self.upload_real(id, &values)
-    }
-
-    fn upload_indices(&mut self, id: PersistentId, values: &[u32]) -> Result<()> {
-        match &mut self.persistent[id.0 as usize] {
-            PersistentValues::Index(own) if own.len() == values.len() => {
-                own.copy_from_slice(values);
-                self.profile.count_upload(size_of_val(values));
-                Ok(())
+    fn upload_all(&mut self, parts: &[(PersistentId, Values)], purpose: Purpose) -> Result<()> {
+        let mut bytes = 0;
+        for (id, values) in parts {
+            match (&mut self.persistent[id.0 as usize], values) {
+                (PersistentValues::Real(own), Values::Real(values))
+                    if own.len() == values.len() =>
+                {
+                    for (own, &value) in own.iter_mut().zip(values.iter()) {
+                        *own = T::from_f32(value);
+                    }
+                }
+                (PersistentValues::Index(own), Values::Index(values))
+                    if own.len() == values.len() =>
+                {
+                    own.copy_from_slice(values);
+                }
+                _ => return Err(wrong_upload(values.len())),
             }
-            _ => Err(wrong_upload(values.len())),
+            bytes += 4 * values.len();
         }
+        self.profile.count_upload(purpose, bytes);
+        Ok(())
     }
 
     fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
-        let mut plan = Plan::new(recording);
+        let mut plan = Plan::new(recording)?;
         self.grow(plan.bytes);
         let once = std::mem::take(&mut plan.once);
         plan.run(
@@ -519,7 +544,9 @@ impl<T: Real> Executor for NativeExecutor<T> {
             self.plans.len() - 1
         });
         self.plans[index] = Some(plan);
-        Ok(PlanId(index as u32))
+        let id = PlanId(index as u32);
+        self.journal.made(Held::Plan(id));
+        Ok(id)
     }
 
     fn estimate(&self, recording: &Recording) -> usize {
@@ -549,12 +576,13 @@ impl<T: Real> Executor for NativeExecutor<T> {
     }
 
     fn release(&mut self, plan: PlanId) {
+        self.journal.gone(Held::Plan(plan));
         if let Some(plan) = self.plans[plan.0 as usize].take() {
             self.bytes -= plan.bytes;
         }
     }
 
-    fn read(&mut self, ids: &[PersistentId], purpose: ReadPurpose) -> Result<Vec<Vec<f32>>> {
+    fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>> {
         let values: Vec<Vec<f32>> = ids
             .iter()
             .map(|&id| {
@@ -567,6 +595,23 @@ impl<T: Real> Executor for NativeExecutor<T> {
         let bytes = values.iter().map(|v| v.len() * size_of::<T>()).sum();
         self.profile.count_read(purpose, bytes);
         Ok(values)
+    }
+
+    fn mark(&self) -> Mark {
+        self.journal.mark()
+    }
+
+    fn unwind(&mut self, mark: Mark) {
+        for held in self.journal.since(mark) {
+            match held {
+                Held::Persistent(id) => self.free(id),
+                Held::Plan(plan) => self.release(plan),
+            }
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.bytes
     }
 
     fn profile(&self) -> Profile {

@@ -1,0 +1,1 @@
+"""Reference values for `sonograd validate`, computed with PyTorch and transformers."""

@@ -1,0 +1,226 @@
+"""Speech recognisers of three families behind one interface.
+
+Shapes: B variants of one utterance, T input frames, F mel bins, T' encoder frames, D model dimension,
+I decoder positions, V vocabulary, L decoder layers, H heads. Everything stays on the processor.
+"""
+
+import contextlib
+import functools
+import json
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch.utils.checkpoint import checkpoint
+
+from small_models.conformer import Config, Conformer
+
+# Transformers is imported where it is needed: the conformer does without it.
+
+CONFORMER = "ConformerEncoderDecoderForConditionalGeneration"
+WHISPER = "WhisperForConditionalGeneration"
+SPEECH_TO_TEXT = "Speech2TextForConditionalGeneration"
+
+# What a published conformer may hold beside what inference needs.
+IGNORED = ("num_batches_tracked", "positional_encoding.pe", "_float_tensor", ".version",
+           "embed_positions.weights")
+IGNORED_MODULES = ("auxiliary_decoder.", "encoder.ctc_fc.")
+# Fields of a conformer's configuration that a folder may leave out, as transformers' own do.
+OPTIONAL_FIELDS = {
+    "feed_forward_expansion_factor", "conv_expansion_factor", "conformer_half_step_residual",
+    "activation_function", "max_source_positions", "max_target_positions", "bos_token_id",
+    "pad_token_id", "eos_token_id", "decoder_start_token_id", "scale_embedding", "tie_word_embeddings",
+}
+
+
+def read_json(path):
+    """The object in a file, or an empty one where there is no file."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+class Recogniser:
+    """What the export needs of a model; subclasses give `encode`, `logits_and_attention` and modules."""
+
+    def __init__(self, folder, module, encoder, embedding):
+        self.config = read_json(folder / "config.json")
+        self.generation = read_json(folder / "generation_config.json")
+        self.module = module.eval().requires_grad_(False)
+        self.encoder_layers = encoder
+        self.embedding = embedding
+        self.dtype = embedding.weight.dtype
+
+    @property
+    def vocabulary(self):
+        return self.embedding.num_embeddings
+
+    def special(self, name):
+        """The id of a special token such as `eos_token_id`; None where the folder names none."""
+        value = self.generation.get(name, self.config.get(name))
+        return value[0] if isinstance(value, list) else value
+
+    def encode(self, features):
+        """The encoder output (B, T', D) of features (B, T, F)."""
+        raise NotImplementedError
+
+    def logits_and_attention(self, tokens, memory):
+        """Logits (B, I, V) and cross-attention, L tensors (B, H, I, T'), of tokens and memory."""
+        raise NotImplementedError
+
+    def decode(self, tokens, memory, keep=None):
+        """Logits (B, I, V) and cross-attention (B, L, H, I, T').
+
+        tokens: (I,); memory: (B, T', D); keep: (B, I), 0 where a token's embedding is set to zero.
+        Its position is added all the same, since that happens after the embedding.
+        """
+        variants = len(memory) if keep is None else len(keep)
+        tokens, memory = tokens.expand(variants, -1), memory.expand(variants, -1, -1)
+
+        def hide(_module, _inputs, embedded):
+            return embedded * keep[..., None].to(embedded)
+
+        hook = self.embedding.register_forward_hook(hide) if keep is not None else None
+        try:
+            logits, attention = self.logits_and_attention(tokens, memory)
+        finally:
+            if hook:
+                hook.remove()
+        return logits, torch.stack(attention, dim=1)
+
+    @contextlib.contextmanager
+    def recomputed_encoder(self):
+        """Inside, the graph of an encoder pass keeps each layer's input alone and computes the rest
+        again in every reverse pass: the attention weights of a large encoder would fill the memory."""
+        for layer in self.encoder_layers:
+            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+        try:
+            yield
+        finally:
+            for layer in self.encoder_layers:
+                del layer.forward
+
+
+class Whisper(Recogniser):
+    def __init__(self, folder, dtype):
+        from transformers import WhisperForConditionalGeneration
+
+        model = load_with_transformers(WhisperForConditionalGeneration, folder, dtype)
+        super().__init__(folder, model, model.model.encoder.layers, model.model.decoder.embed_tokens)
+        self.frames = 2 * self.config["max_source_positions"]
+        self.mel_bins = self.config["num_mel_bins"]
+        self.encoder_heads = self.config["encoder_attention_heads"]
+
+    def encode(self, features):
+        return self.module.model.encoder(features.transpose(1, 2)).last_hidden_state
+
+    def logits_and_attention(self, tokens, memory):
+        output = self.module.model.decoder(
+            input_ids=tokens, encoder_hidden_states=memory, use_cache=False, output_attentions=True
+        )
+        return self.module.proj_out(output.last_hidden_state), output.cross_attentions
+
+
+class SpeechToText(Recogniser):
+    frames = None
+
+    def __init__(self, folder, dtype):
+        from transformers import Speech2TextForConditionalGeneration
+
+        model = load_with_transformers(Speech2TextForConditionalGeneration, folder, dtype)
+        super().__init__(folder, model, model.model.encoder.layers, model.model.decoder.embed_tokens)
+        self.mel_bins = self.config["input_feat_per_channel"] * self.config.get("input_channels", 1)
+        self.encoder_heads = self.config["encoder_attention_heads"]
+
+    def encode(self, features):
+        return self.module.model.encoder(features).last_hidden_state
+
+    def logits_and_attention(self, tokens, memory):
+        output = self.module.model.decoder(
+            input_ids=tokens, encoder_hidden_states=memory, use_cache=False, output_attentions=True
+        )
+        return self.module.lm_head(output.last_hidden_state), output.cross_attentions
+
+
+class FbkConformer(Recogniser):
+    frames = None
+
+    def __init__(self, folder, dtype):
+        model = read_conformer(folder, dtype)
+        super().__init__(folder, model, model.encoder.conformer_layers, model.decoder.embed_tokens)
+        self.mel_bins = self.config["input_feat_per_channel"]
+        self.encoder_heads = self.config["encoder_attention_heads"]
+
+    def encode(self, features):
+        return self.module.encoder(features)
+
+    def logits_and_attention(self, tokens, memory):
+        return self.module.decoder(tokens, memory)
+
+
+def load_with_transformers(kind, folder, dtype):
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model, report = kind.from_pretrained(
+        folder, dtype=dtype, attn_implementation="eager", local_files_only=True, output_loading_info=True
+    )
+    # Transformers fills what is missing with random numbers and goes on.
+    wrong = {what: sorted(map(str, names)) for what, names in report.items() if names}
+    if wrong:
+        raise ValueError(f"{folder}: the tensors do not fit the model: {wrong}")
+    return model
+
+
+def read_tensors(folder, dtype):
+    """All tensors of a folder by name, from one file or from shards."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    else:
+        files = ["model.safetensors"]
+    tensors = {}
+    for file in files:
+        with safe_open(folder / file, "pt") as opened:
+            tensors |= {name: opened.get_tensor(name).to(dtype) for name in opened.keys()}
+    return tensors
+
+
+def conformer_config(folder):
+    values = read_json(folder / "config.json")
+    missing = [f.name for f in fields(Config) if f.name not in values and f.name not in OPTIONAL_FIELDS]
+    if missing:
+        raise ValueError(f"{folder}/config.json: missing {missing}")
+    assert all(f.default is not MISSING for f in fields(Config))
+    return Config(**{f.name: values[f.name] for f in fields(Config) if f.name in values})
+
+
+def read_conformer(folder, dtype):
+    """A conformer folder, as written by fairseq's tools or by transformers."""
+    config = conformer_config(folder)
+    state = {}
+    for name, tensor in read_tensors(folder, dtype).items():
+        name = name.removeprefix("model.")
+        name = "decoder.output_projection.weight" if name == "lm_head.weight" else name
+        if not name.endswith(IGNORED) and not name.startswith(IGNORED_MODULES):
+            state[name] = tensor
+    # A projection that is in the file is used, whatever the configuration says.
+    config.tie_word_embeddings = "decoder.output_projection.weight" not in state
+    with torch.device("meta"):
+        model = Conformer(config)
+    missing, extra = model.load_state_dict(state, strict=False, assign=True)
+    missing = [name for name in missing if not name.endswith(IGNORED)]
+    if missing or extra:
+        raise ValueError(f"{folder}: missing {missing}, unexpected {extra}")
+    return model
+
+
+FAMILIES = {CONFORMER: FbkConformer, WHISPER: Whisper, SPEECH_TO_TEXT: SpeechToText}
+
+
+def open_recogniser(folder, dtype=torch.float64):
+    """The model in a folder as Hugging Face saves it."""
+    folder = Path(folder)
+    architecture = (read_json(folder / "config.json").get("architectures") or [None])[0]
+    if architecture not in FAMILIES:
+        raise ValueError(f"{folder}: no family for {architecture!r}; known: {', '.join(FAMILIES)}")
+    return FAMILIES[architecture](folder, dtype)

@@ -1,0 +1,148 @@
+//! The vocabulary in a model's folder, in whichever form it is there.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::Tokenizer;
+use super::added::AddedTokens;
+use super::numbered::numbers;
+use crate::{Error, Result};
+
+const TOKENIZER: &str = "tokenizer.json";
+const CONFIG: &str = "tokenizer_config.json";
+const VOCABULARY: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
+
+/// Names of SentencePiece models, the first that is there is taken.
+const MODELS: [&str; 3] = ["spiece.model", "sentencepiece.bpe.model", "tokenizer.model"];
+
+impl Tokenizer {
+    /// The vocabulary of a model's folder: `tokenizer.json`; or a
+    /// SentencePiece model (`spiece.model`, `sentencepiece.bpe.model`,
+    /// `tokenizer.model` or one that `tokenizer_config.json` names), with the
+    /// ids of `vocab.json` if that is there; or Whisper's byte-level
+    /// `vocab.json` and `merges.txt`. The last two with the tokens of
+    /// `added_tokens.json`, `special_tokens_map.json` and
+    /// `tokenizer_config.json`.
+    ///
+    /// `read` gives the contents of a file by its name, nothing where there is
+    /// none; `folder` stands in error messages.
+    ///
+    /// # Errors
+    /// If a file cannot be read or used, or none of them is there.
+    pub fn from_files(
+        folder: impl AsRef<Path>,
+        read: impl Fn(&str) -> Result<Option<Vec<u8>>>,
+    ) -> Result<Self> {
+        let folder = folder.as_ref();
+        let path = |name: &str| folder.join(name);
+        if let Some(bytes) = read(TOKENIZER)? {
+            return Self::from_bytes(path(TOKENIZER), &bytes);
+        }
+        let json = |name: &str| match read(name)? {
+            None => Ok(Value::Null),
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|e| Error::file(path(name), format!("not valid JSON: {e}"))),
+        };
+        let config = json(CONFIG)?;
+        let mut added = AddedTokens::default();
+        added.add_settings(&json("special_tokens_map.json")?);
+        added.add_settings(&config);
+        added.add_ids(&json("added_tokens.json")?);
+
+        let vocabulary = read(VOCABULARY)?;
+        let named = named_models(&config);
+        for name in MODELS.into_iter().chain(named.iter().map(String::as_str)) {
+            if let Some(bytes) = read(name)? {
+                return Self::from_sentencepiece(path(name), &bytes, vocabulary.as_deref(), &added);
+            }
+        }
+        match (vocabulary, read(MERGES)?) {
+            (Some(vocabulary), Some(merges)) => {
+                Self::from_byte_level(folder, &vocabulary, &merges, &added)
+            }
+            _ => Err(Error::file(
+                path(TOKENIZER),
+                format!(
+                    "there is no such file in the model folder, nor {}, nor vocab.json with \
+                     merges.txt",
+                    MODELS.join(", ")
+                ),
+            )),
+        }
+    }
+
+    /// A byte-level BPE vocabulary from the contents of `vocab.json` and
+    /// `merges.txt`, as GPT-2 and Whisper have them.
+    ///
+    /// # Errors
+    /// If one of them is not such a file's contents.
+    fn from_byte_level(
+        folder: &Path,
+        vocabulary: &[u8],
+        merges: &[u8],
+        added: &AddedTokens,
+    ) -> Result<Self> {
+        let fail = |file: &str, problem: String| Error::file(folder.join(file), problem);
+        let json: Value = serde_json::from_slice(vocabulary)
+            .map_err(|e| fail(VOCABULARY, format!("not valid JSON: {e}")))?;
+        let mut ids = numbers(&json).map_err(|problem| fail(VOCABULARY, problem))?;
+        let merges = std::str::from_utf8(merges)
+            .map_err(|_| fail(MERGES, "is not a text in UTF-8".into()))?;
+        let mut pairs = Vec::new();
+        for (i, line) in merges.lines().enumerate() {
+            if line.is_empty() || i == 0 && line.starts_with("#version") {
+                continue;
+            }
+            let pair = line.split_once(' ').filter(|(_, b)| !b.contains(' '));
+            let pair =
+                pair.ok_or_else(|| fail(MERGES, format!("line {} is no pair of tokens", i + 1)))?;
+            pairs.push(json!([pair.0, pair.1]));
+        }
+        // With an id of their own in the vocabulary added tokens keep it; no
+        // merge makes them.
+        for (token, &id) in &added.ids {
+            ids.entry(token.clone()).or_insert(id);
+        }
+        let mut tokens: Vec<(&String, u32)> = ids
+            .iter()
+            .filter(|(token, _)| added.ids.contains_key(*token) || added.special.contains(*token))
+            .map(|(token, &id)| (token, id))
+            .collect();
+        tokens.sort_by_key(|&(_, id)| id);
+        let tokens: Vec<Value> = tokens
+            .into_iter()
+            .map(|(token, id)| {
+                json!({"id": id, "content": token, "single_word": false, "lstrip": false,
+                    "rstrip": false, "normalized": false,
+                    "special": added.special.contains(token)})
+            })
+            .collect();
+        let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": true});
+        let whole = json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": tokens,
+            "normalizer": null, "pre_tokenizer": bytes, "post_processor": null, "decoder": bytes,
+            "model": {"type": "BPE", "dropout": null, "unk_token": null,
+                "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": false,
+                "byte_fallback": false, "vocab": ids, "merges": pairs},
+        });
+        Self::from_bytes(folder.join(VOCABULARY), whole.to_string().as_bytes())
+    }
+}
+
+/// Files ending in `.model` that a `tokenizer_config.json` names.
+fn named_models(config: &Value) -> Vec<String> {
+    let values = config
+        .as_object()
+        .into_iter()
+        .flat_map(|fields| fields.values());
+    let names = values.filter_map(Value::as_str);
+    names
+        .filter(|name| name.ends_with(".model"))
+        // Some configs hold a path of the machine that wrote them.
+        .filter_map(|name| name.rsplit(['/', '\\']).next())
+        .map(str::to_owned)
+        .collect()
+}

@@ -57,9 +57,13 @@ impl Bench<'_> {
 
     fn indices(&mut self, lead: usize, rows: usize, below: u32) -> TensorId {
         let shape = Shape::new(lead, rows, 1);
-        let id = self.allocate(Kind::Index, shape);
         let values: Vec<u32> = (0..shape.len() as u32).map(|i| i % below).collect();
-        self.executor.upload_indices(id, &values).unwrap();
+        self.table(shape, &values)
+    }
+
+    fn table(&mut self, shape: Shape, values: &[u32]) -> TensorId {
+        let id = self.allocate(Kind::Index, shape);
+        self.executor.upload_indices(id, values).unwrap();
         self.recording.persistent(id, Kind::Index, shape)
     }
 
@@ -389,11 +393,13 @@ const OPERATORS: &[(&str, Build)] = &[
         let log_probabilities = b.input(5, 1, VOCABULARY);
         let allowed = b.input(1, 1, VOCABULARY);
         let banned = b.indices(5, 64, u32::MAX);
+        let ranges = b.table(Shape::new(5, 1, 4), &[0, NO_TOKEN, 0, NO_TOKEN].repeat(5));
         let chosen = b.target(5, 10, 2);
         b.recording.push(Candidates {
             log_probabilities,
             allowed,
             banned,
+            ranges,
             count: 10,
             chosen,
         });

@@ -6,7 +6,7 @@ mod common;
 use criterion::{Criterion, criterion_group, criterion_main};
 use sonograd::audio;
 use sonograd::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
-use sonograd::generate::{GenerationOptions, generate};
+use sonograd::generate::{GenerationOptions, Wanted, generate};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::ops::Reduction;
@@ -23,7 +23,11 @@ fn utterance(criterion: &mut Criterion) {
     criterion.bench_function("front_end", |bencher| {
         bencher.iter(|| front_end.features(&waveform).unwrap());
     });
-    let options = GenerationOptions::new(&model, &tokenizer, None, Some(1)).unwrap();
+    let wanted = Wanted {
+        beams: Some(1),
+        ..Wanted::default()
+    };
+    let options = GenerationOptions::new(&model, Some(&tokenizer), &wanted).unwrap();
     let gradients = [Site::Input, Site::Encoder].map(|site| MapSpec {
         site,
         times_input: false,
@@ -33,8 +37,7 @@ fn utterance(criterion: &mut Criterion) {
         let executor = executor.as_mut();
         let name = executor.name();
         let generated = generate(executor, &model, &features, &options).unwrap();
-        let prompt = options.prompt.iter().chain(&generated.tokens);
-        let ids: Vec<u32> = prompt.copied().collect();
+        let ids = [generated.prompt.as_slice(), &generated.tokens].concat();
         let ids = &ids[..generated.tokens.len()];
         let positions: Vec<u32> = (0..ids.len() as u32).collect();
         criterion.bench_function(&format!("greedy/{name}"), |bencher| {
@@ -44,6 +47,7 @@ fn utterance(criterion: &mut Criterion) {
             criterion.bench_function(&format!("{work}/{name}"), |bencher| {
                 bencher.iter(|| {
                     let labels = &generated.tokens;
+                    let mark = executor.mark();
                     let utterance =
                         Utterance::upload(executor, &model, &features, ids, &positions, labels)
                             .unwrap();
@@ -52,9 +56,7 @@ fn utterance(criterion: &mut Criterion) {
                     let wanted = [pass.forward.log_probs];
                     let purpose = sonograd::engine::profile::Purpose::Maps;
                     executor.read(&wanted, purpose).unwrap();
-                    pass.forward.free(executor);
-                    pass.maps.iter().for_each(|map| executor.free(map.id));
-                    utterance.free(executor);
+                    executor.unwind(mark);
                 });
             });
         }

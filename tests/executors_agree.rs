@@ -61,7 +61,7 @@ fn explained(
     let pass = forward_and_gradients(executor, model, &utterance, &specs, memory).unwrap();
     let forward = &pass.forward;
     let mut results = vec![
-        ("encoder output".into(), 5e-6, forward.encoder_output),
+        ("encoder output".into(), 5e-6, forward.encoder_output.sound),
         ("logits".into(), 5e-6, forward.logits),
         ("log-probabilities".into(), 5e-6, forward.log_probs),
     ];
@@ -165,12 +165,18 @@ fn generation_agrees() {
     for beams in [1, 3] {
         let options = GenerationOptions {
             beams,
-            max_tokens: 20,
+            max_new_tokens: Some(19),
+            max_length: 20,
+            positions: model.decoder.config.max_tokens,
+            min_new_tokens: 0,
             no_repeat_ngram_size: 3,
             length_penalty: 1.0,
-            prompt: vec![2],
+            early_stopping: false,
+            start: 2,
             forced: vec![5],
             suppressed: vec![7, 9],
+            suppressed_first: vec![3],
+            whisper: None,
         };
         let expected = generate(&mut native, &model, &features, &options).unwrap();
         let before = gpu.memory_bytes();

@@ -331,11 +331,23 @@ fn candidates() {
             })
             .collect();
         let banned = case.indices(rows, limit, &banned);
+        // No ranges; text from the middle on, times whose sum wins; times
+        // between bounds that exclude most.
+        let (third, end) = (cols as u32 / 3, cols as u32);
+        let ranges: Vec<u32> = (0..rows)
+            .flat_map(|row| match row {
+                0 => [0, NO_TOKEN, 0, NO_TOKEN],
+                1 => [third / 2, third, third, NO_TOKEN],
+                _ => [0, 2 * third, end - 2, end],
+            })
+            .collect();
+        let ranges = case.table(Shape::new(rows, 1, 4), &ranges);
         let chosen = case.computed(rows, count, 2);
         case.push(Candidates {
             log_probabilities,
             allowed,
             banned,
+            ranges,
             count,
             chosen,
         });

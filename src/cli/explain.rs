@@ -9,13 +9,13 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::progress;
-use super::{LoadedModel, ModelArgs, Outcome, Precision, for_each_file, print};
+use super::{GenerationArgs, LoadedModel, ModelArgs, Outcome, Precision, for_each_file, print};
 use crate::engine::executor::Executor;
 use crate::explain::explanation::Explanation;
 use crate::explain::passes::Site;
 use crate::explain::spes::{Progress, SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Explained, Method, Subject, explain, output};
-use crate::generate::{GenerationOptions, generate};
+use crate::generate::{GenerationOptions, generate, prompt};
 use crate::ops::BaselineKind;
 use crate::report::html::{NamedTensor, render};
 use crate::tokenizer::Tokenizer;
@@ -38,12 +38,8 @@ pub(super) struct ExplainArgs {
     /// Explain this text instead of what the model hears; for one file only
     #[arg(long)]
     text: Option<String>,
-    /// Language to write, for models with language tags
-    #[arg(long, value_name = "L")]
-    language: Option<String>,
-    /// Hypotheses kept in the search; 1 is greedy [default: the model's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    beam: Option<u16>,
+    #[command(flatten)]
+    generation: GenerationArgs,
     /// Explain these tokens only, counted from 0
     #[arg(long, value_name = "I,J,...", value_delimiter = ',')]
     tokens: Vec<usize>,
@@ -289,9 +285,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     let folders = args.folders()?;
     let loaded = args.model.load()?;
     let tokenizer = loaded.tokenizer()?;
-    let language = args.language.as_deref();
-    let beams = args.beam.map(usize::from);
-    let generation = GenerationOptions::new(&loaded.model, &tokenizer, language, beams)?;
+    let generation = args.generation.options(&loaded.model, &tokenizer, false)?;
     stages.end("load");
     let session = Session {
         args,
@@ -360,15 +354,19 @@ fn explain_file(
     };
     stages.end("device");
 
-    let mut prompt = generation.prompt.clone();
-    let tokens = match given {
-        Some(tokens) => tokens,
+    let model = &loaded.model;
+    let (mut prompt, tokens) = match given {
+        Some(tokens) => {
+            let prompt = prompt(executor.as_mut(), model, &features, generation)?;
+            (prompt, tokens)
+        }
         None => {
-            let generated = generate(executor.as_mut(), &loaded.model, &features, generation)?;
+            let generated = generate(executor.as_mut(), model, &features, generation)?;
             if generated.truncated {
                 eprintln!("warning: the length limit cut the transcript short");
             }
-            generated.tokens[generation.forced.len()..].to_vec()
+            let tokens = generated.tokens[generation.forced.len()..].to_vec();
+            (generated.prompt, tokens)
         }
     };
     // Forced tokens, such as a language tag, are given and not explained.

@@ -19,6 +19,7 @@ use crate::engine::device::{self, DeviceChoice};
 use crate::engine::executor::Executor;
 use crate::engine::weights::WeightTable;
 use crate::features::{Features, FrontEnd};
+use crate::generate::{GenerationOptions, Wanted};
 use crate::model::Model;
 use crate::model::files::ModelFiles;
 use crate::tokenizer::Tokenizer;
@@ -100,6 +101,48 @@ enum Precision {
     F32,
     /// On the native executor only
     F64,
+}
+
+/// How to search for what was said.
+#[derive(Args)]
+struct GenerationArgs {
+    /// Language to write, for models with languages [default: the model's, or what Whisper hears]
+    #[arg(long, value_name = "L")]
+    language: Option<String>,
+    /// What Whisper writes: the language that is spoken, or English
+    #[arg(long, value_enum, default_value_t)]
+    task: Task,
+    /// Hypotheses kept in the search; 1 is greedy [default: the model's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    beam: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Task {
+    #[default]
+    Transcribe,
+    Translate,
+}
+
+impl GenerationArgs {
+    fn options(
+        &self,
+        model: &Model,
+        tokenizer: &Tokenizer,
+        timestamps: bool,
+    ) -> Result<GenerationOptions> {
+        let task = match self.task {
+            Task::Transcribe => "transcribe",
+            Task::Translate => "translate",
+        };
+        let wanted = Wanted {
+            language: self.language.clone(),
+            task: Some(task.into()),
+            beams: self.beam.map(usize::from),
+            timestamps,
+        };
+        GenerationOptions::new(model, Some(tokenizer), &wanted)
+    }
 }
 
 /// A model with everything that goes with it.

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{LoadedModel, ModelArgs, Outcome, Precision, for_each_file, print};
-use crate::Result;
-use crate::engine::executor::Executor;
-use crate::generate::{Generated, GenerationOptions, generate};
+use super::{GenerationArgs, ModelArgs, Outcome, Precision, for_each_file, print};
+use crate::audio;
+use crate::features::Features;
+use crate::generate::{GenerationOptions, Segment, Transcript, transcribe};
+use crate::model::Model;
 use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
 
 /// Write down what was said.
 #[derive(Args)]
@@ -20,12 +22,12 @@ pub(super) struct TranscribeArgs {
     audio: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
-    /// Language to write, for models with language tags
-    #[arg(long, value_name = "L")]
-    language: Option<String>,
-    /// Hypotheses kept in the search; 1 is greedy [default: the model's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    beam: Option<u16>,
+    #[command(flatten)]
+    generation: GenerationArgs,
+    /// Write the times that Whisper gives, a line for each segment; with them recordings longer
+    /// than its window are cut between segments
+    #[arg(long)]
+    timestamps: bool,
     /// Print JSON, one line per file, and nothing else
     #[arg(long)]
     json: bool,
@@ -34,47 +36,90 @@ pub(super) struct TranscribeArgs {
 pub(super) fn run(args: &TranscribeArgs) -> Result<Outcome> {
     let loaded = args.model.load()?;
     let tokenizer = loaded.tokenizer()?;
-    let beams = args.beam.map(usize::from);
-    let language = args.language.as_deref();
-    let options = GenerationOptions::new(&loaded.model, &tokenizer, language, beams)?;
+    let timestamps = args.timestamps;
+    let options = args
+        .generation
+        .options(&loaded.model, &tokenizer, timestamps)?;
     let mut executor = args
         .model
         .executor(&loaded.model.weights, Precision::F32, false)?;
     for_each_file(&args.audio, |path| {
-        let generated = transcribe(executor.as_mut(), &loaded, path, &options)?;
-        print(&line(args, path, &tokenizer, &generated))
+        let waveform = audio::load(path)?;
+        let features = loaded.front_end.recording(&waveform);
+        let features = features.map_err(|problem| Error::file(path, problem))?;
+        let transcript = transcribe(executor.as_mut(), &loaded.model, &features, &options);
+        let transcript = transcript.map_err(|problem| Error::file(path, problem))?;
+        if transcript.truncated() {
+            eprintln!("warning: the length limit cut the transcript short");
+        }
+        let written = Written::new(&loaded.model, &tokenizer, &options, &features, &transcript);
+        print(&written.line(args, path))
     })
 }
 
-fn transcribe(
-    executor: &mut dyn Executor,
-    loaded: &LoadedModel,
-    path: &Path,
-    options: &GenerationOptions,
-) -> Result<Generated> {
-    let (_, features) = loaded.listen(path)?;
-    generate(executor, &loaded.model, &features, options)
+/// A transcript as it is printed.
+struct Written {
+    text: String,
+    tokens: Vec<u32>,
+    score: f64,
+    truncated: bool,
+    segments: Vec<Segment>,
 }
 
-fn line(
-    args: &TranscribeArgs,
-    path: &Path,
-    tokenizer: &Tokenizer,
-    generated: &Generated,
-) -> String {
-    let text = tokenizer.decode(&generated.tokens);
-    if args.json {
-        let value = json!({
-            "audio": path.display().to_string(),
-            "text": text,
-            "tokens": generated.tokens,
-            "score": generated.score,
-            "truncated": generated.truncated,
+impl Written {
+    fn new(
+        model: &Model,
+        tokenizer: &Tokenizer,
+        options: &GenerationOptions,
+        features: &Features,
+        transcript: &Transcript,
+    ) -> Self {
+        let tokens = transcript.tokens(model.tokens.end);
+        let windows = transcript.windows.iter();
+        let count = transcript.windows.len() as f64;
+        let mut segments = transcript.segments(model, options, features);
+        for segment in &mut segments {
+            segment.text = tokenizer.decode(&segment.tokens).trim().to_owned();
+        }
+        Self {
+            text: tokenizer.decode(&tokens).trim().to_owned(),
+            tokens,
+            score: windows.map(|window| window.generated.score).sum::<f64>() / count,
+            truncated: transcript.truncated(),
+            segments,
+        }
+    }
+
+    fn line(&self, args: &TranscribeArgs, path: &Path) -> String {
+        if args.json {
+            let mut value = json!({
+                "audio": path.display().to_string(),
+                "text": self.text,
+                "tokens": self.tokens,
+                "score": self.score,
+                "truncated": self.truncated,
+            });
+            if args.timestamps {
+                value["segments"] = json!(self.segments);
+            }
+            return value.to_string();
+        }
+        let name = match args.audio.len() {
+            1 => String::new(),
+            _ => format!("{}: ", path.display()),
+        };
+        if !args.timestamps {
+            return format!("{name}{}", self.text);
+        }
+        let lines = self.segments.iter().map(|segment| {
+            let Segment {
+                start_seconds,
+                end_seconds,
+                text,
+                ..
+            } = segment;
+            format!("{name}{start_seconds:8.2} s {end_seconds:8.2} s  {text}")
         });
-        value.to_string()
-    } else if args.audio.len() == 1 {
-        text
-    } else {
-        format!("{}: {text}", path.display())
+        lines.collect::<Vec<_>>().join("\n")
     }
 }

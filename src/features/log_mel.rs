@@ -162,26 +162,44 @@ impl LogMel {
                 self.config.chunk_length
             )));
         }
-        check_finite(samples)?;
+        self.scaled(samples, length)
+    }
 
-        let mut logs = self.logs(samples);
+    /// The features of a recording of any length, as transformers makes them
+    /// for one that is longer than a window: (T, F), T = samples / 160. One
+    /// that is not longer has the features of a window.
+    ///
+    /// # Errors
+    /// As for [`features`](Self::features), but for the length.
+    pub fn recording(&self, waveform: &Waveform) -> Result<Features> {
+        match waveform.samples.len() {
+            length if length > self.config.window() => self.scaled(&waveform.samples, length),
+            _ => self.features(waveform),
+        }
+    }
+
+    /// Log-mel values of samples in a window of `length`, relative to the
+    /// loudest.
+    fn scaled(&self, samples: &[f32], length: usize) -> Result<Features> {
+        check_finite(samples)?;
+        let mut logs = self.logs(samples, length);
         let loudest = logs.iter().copied().fold(f64::MIN, f64::max);
         for log in &mut logs {
             *log = (log.max(loudest - RANGE) + 4.0) / 4.0;
         }
         let data = logs.iter().map(|&x| x as f32).collect();
-        let features = Features::new(data, self.config.frames(), self.filters.len())?;
+        let features = Features::new(data, length / FRAME_SHIFT, self.filters.len())?;
         Ok(features.with_sound_frames(samples.len().div_ceil(FRAME_SHIFT)))
     }
 
-    /// Decimal logarithms of mel energies: (T, F)
-    fn logs(&self, samples: &[f32]) -> Vec<f64> {
+    /// Decimal logarithms of mel energies: (length / 160, F)
+    fn logs(&self, samples: &[f32], length: usize) -> Vec<f64> {
         let half = self.config.n_fft / 2;
-        let last = self.config.window() - 1;
+        let last = length - 1;
         let sample = |i: usize| samples.get(i).map_or(0.0, |&x| f64::from(x));
         let bins = self.filters.len();
         // Frames that reach no sample stay at the floor.
-        let mut logs = vec![FLOOR.log10(); self.config.frames() * bins];
+        let mut logs = vec![FLOOR.log10(); length / FRAME_SHIFT * bins];
         let mut buffer = vec![Complex::default(); self.config.n_fft];
         let mut scratch = vec![Complex::default(); self.fft.get_inplace_scratch_len()];
         for (t, row) in logs.chunks_exact_mut(bins).enumerate() {
@@ -371,7 +389,7 @@ mod tests {
         for count in [1, 2, 161, 16_000] {
             let samples: Vec<f32> = (0..count).map(wave).collect();
             let at = |i: usize| samples.get(i).map_or(0.0, |&x| f64::from(x));
-            let logs = short(20).logs(&samples);
+            let logs = short(20).logs(&samples, short(20).config.window());
             let expected = spectrum_of(&|n| at(n.unsigned_abs()));
             for (a, b) in logs[..20].iter().zip(&expected) {
                 assert!((a - b).abs() <= 1e-9, "{count} samples: {a} {b}");

@@ -204,6 +204,18 @@ impl FrontEnd {
         }
     }
 
+    /// The features of a recording of any length: (T, F), T being a window's
+    /// length or more where there are windows.
+    ///
+    /// # Errors
+    /// If the sound is too short or has samples that are not finite.
+    pub fn recording(&self, waveform: &Waveform) -> Result<Features> {
+        match self {
+            Self::Fbank(fbank) => fbank.features(waveform),
+            Self::LogMel(log_mel) => log_mel.recording(waveform),
+        }
+    }
+
     /// F
     pub fn bins(&self) -> usize {
         match self {

@@ -34,8 +34,9 @@ pub struct DecoderConfig {
 #[derive(Clone, Copy, Debug)]
 pub struct DecoderDefaults {
     pub activation: Activation,
-    /// Whether embeddings are multiplied by sqrt(D).
-    pub scaled: bool,
+    /// Whether embeddings are multiplied by sqrt(D); nothing where the family
+    /// never does it, whatever `scale_embedding` says.
+    pub scaled: Option<bool>,
     pub key_bias: bool,
 }
 
@@ -50,7 +51,10 @@ impl DecoderConfig {
         defaults: DecoderDefaults,
     ) -> Result<Self> {
         let width = config.size("d_model")?;
-        let scaled = config.flag("scale_embedding", defaults.scaled)?;
+        let scaled = match defaults.scaled {
+            Some(scaled) => config.flag("scale_embedding", scaled)?,
+            None => false,
+        };
         let own_projection = checkpoint.contains(PROJECTION);
         // Hugging Face leaves the field out where it is true.
         if !own_projection && !config.flag("tie_word_embeddings", true)? {

@@ -172,14 +172,13 @@ impl Model {
         Ok(front_end)
     }
 
-    /// The model's `tokenizer.json`.
+    /// The model's tokenizer, from whichever files the folder has it in.
     ///
     /// # Errors
     /// If it is missing, broken, or has more tokens than the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
-        const FILE: &str = "tokenizer.json";
-        let path = self.files.path(FILE);
-        let tokenizer = Tokenizer::from_bytes(&path, &self.files.read(FILE)?)?;
+        let path = self.files.path("");
+        let tokenizer = Tokenizer::from_files(&path, |name| self.files.read_if_present(name))?;
         let vocabulary = self.decoder.config.vocabulary;
         if tokenizer.vocab_size() > vocabulary {
             return Err(Error::file(

@@ -51,7 +51,7 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
         &checkpoint,
         DecoderDefaults {
             activation: Activation::Relu,
-            scaled: true,
+            scaled: Some(true),
             key_bias: true,
         },
     )?;

@@ -53,7 +53,7 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
         &checkpoint,
         DecoderDefaults {
             activation: Activation::Gelu,
-            scaled: false,
+            scaled: None,
             key_bias: false,
         },
     )?;

@@ -3,7 +3,7 @@
 use super::Operate;
 use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::native::context::Context;
-use crate::engine::native::real::Real;
+use crate::engine::native::real::{Real, max};
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
@@ -14,6 +14,12 @@ pub const NO_TOKEN: u32 = u32::MAX;
 /// largest first, the smaller id first among equals. Tokens that are banned
 /// or suppressed are passed over; where too few are left, the rest of the
 /// list is (-1e30, 0).
+///
+/// `ranges` of a row are (text from, times, times from, times to): ids from
+/// `times` on are times, and of those only `times from` to `times to` may be
+/// chosen; other ids only from `text from` on. Where the times left have more
+/// probability together than the likeliest other token left, only times may
+/// be chosen. This is Whisper's rule; (0, NO_TOKEN, 0, NO_TOKEN) is none.
 #[derive(Clone, Debug)]
 pub struct Candidates {
     /// (N, 1, V)
@@ -22,6 +28,8 @@ pub struct Candidates {
     pub allowed: TensorId,
     /// (N, M, 1) indices: tokens banned at this step, or [`NO_TOKEN`]
     pub banned: TensorId,
+    /// (N, 1, 4) indices
+    pub ranges: TensorId,
     pub count: usize,
     /// (N, count, 2), persistent: log-probability, id (exact as a float below
     /// 2^24)
@@ -32,7 +40,7 @@ impl Operate for Candidates {
     const NAME: &'static str = "candidates";
 
     fn inputs(&self) -> Vec<TensorId> {
-        vec![self.log_probabilities, self.allowed, self.banned]
+        vec![self.log_probabilities, self.allowed, self.banned, self.ranges]
     }
 
     fn outputs(&self) -> Vec<TensorId> {
@@ -44,17 +52,41 @@ impl Operate for Candidates {
         let rows = context.read(self.log_probabilities);
         let allowed = context.read(self.allowed).all();
         let banned = context.read_indices(self.banned);
+        let ranges = context.read_indices(self.ranges);
         let limit = context.shape(self.banned).rows;
         let zero = T::default();
         for (chosen, n) in chosen.chunks_mut(self.count * 2).zip(context.leads.clone()) {
             let banned = &banned[n * limit..(n + 1) * limit];
+            let [mut text_from, times, times_from, times_to] =
+                ranges[4 * n..4 * n + 4].try_into().expect("four numbers");
+            let row = rows.at(n);
+            let free = |id: usize| allowed[id] != zero && !banned.contains(&(id as u32));
+            let first_time = (times as usize).min(row.len());
+            let times_left = (times_from as usize).max(first_time)..(times_to as usize).min(row.len());
+            if first_time < row.len() {
+                let left = (text_from as usize).min(first_time)..first_time;
+                let text = left.filter(|&id| free(id)).map(|id| row[id]).reduce(max);
+                let left = times_left.clone().filter(|&id| free(id));
+                let all: Vec<T> = left.map(|id| row[id]).collect();
+                let most = all.iter().copied().reduce(max);
+                if let (Some(text), Some(most)) = (text, most) {
+                    let sum: T = all.iter().map(|&x| (x - most).exp()).sum();
+                    if most + sum.ln() > text {
+                        text_from = times;
+                    }
+                }
+            }
             let mut best: Vec<(T, usize)> = Vec::with_capacity(self.count + 1);
-            for (id, (&value, &allowed)) in rows.at(n).iter().zip(allowed).enumerate() {
+            for (id, &value) in row.iter().enumerate() {
                 let full = best.len() == self.count;
                 if full && best.last().is_some_and(|last| last.0 >= value) {
                     continue;
                 }
-                if allowed == zero || banned.contains(&(id as u32)) {
+                let within = match id < first_time {
+                    true => id >= text_from as usize,
+                    false => times_left.contains(&id),
+                };
+                if !within || !free(id) {
                     continue;
                 }
                 let place = best.partition_point(|other| other.0 >= value);
@@ -86,6 +118,7 @@ impl Operate for Candidates {
                 ("log_probabilities", self.log_probabilities.into()),
                 ("allowed", self.allowed.into()),
                 ("banned", self.banned.into()),
+                ("ranges", self.ranges.into()),
                 ("chosen", self.chosen.into()),
             ],
             extent: Extent::rows(shape.lead),

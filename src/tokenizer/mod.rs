@@ -193,13 +193,7 @@ impl Tokenizer {
         {
             return Ok(id);
         }
-        let mut known: Vec<String> = match &self.inner {
-            Inner::SentencePiece(pieces) => languages(pieces.tokens()),
-            Inner::Library(library) => {
-                languages(library.get_vocab(true).keys().map(String::as_str))
-            }
-        };
-        known.sort_unstable();
+        let known = self.languages();
         Err(Error::Input(if known.is_empty() {
             format!(
                 "{}: there are no language tokens, so {language:?} cannot be chosen; \
@@ -213,6 +207,18 @@ impl Tokenizer {
                 known.join(", ")
             )
         }))
+    }
+
+    /// The languages, by their codes, that there are tokens for.
+    pub fn languages(&self) -> Vec<String> {
+        let mut known: Vec<String> = match &self.inner {
+            Inner::SentencePiece(pieces) => languages(pieces.tokens()),
+            Inner::Library(library) => {
+                languages(library.get_vocab(true).keys().map(String::as_str))
+            }
+        };
+        known.sort_unstable();
+        known
     }
 }
 

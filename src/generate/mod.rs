@@ -1,0 +1,94 @@
+//! What a model says was said: greedy and beam search with a key-value cache.
+//!
+//! Rules, scores, length normalisation and the stopping rule are those of the
+//! transformers library, so that the same weights give the same tokens;
+//! `tests/fixtures/generation/README.md` writes them down.
+
+mod options;
+mod rules;
+mod search;
+mod session;
+mod windows;
+
+pub use options::{GenerationOptions, Language, Wanted, Whisper};
+pub use windows::{Segment, Transcript, Window, transcribe};
+
+use self::session::{Heard, Session};
+use crate::engine::executor::Executor;
+use crate::features::Features;
+use crate::model::Model;
+use crate::{Error, Result};
+
+/// What was generated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generated {
+    /// What the decoder started with, a detected language included.
+    pub prompt: Vec<u32>,
+    /// Tokens after the prompt, forced ones and the end included.
+    pub tokens: Vec<u32>,
+    /// Natural logarithm of the sequence's probability, divided by its length
+    /// to the power of the length penalty.
+    pub score: f64,
+    /// Whether the length limit ended it instead of the end of sentence.
+    pub truncated: bool,
+}
+
+/// Generates the tokens of one sound, which for models that hear windows is
+/// one window.
+///
+/// # Errors
+/// If the features do not fit the model or the device fails.
+pub fn generate(
+    executor: &mut dyn Executor,
+    model: &Model,
+    features: &Features,
+    options: &GenerationOptions,
+) -> Result<Generated> {
+    model.check_features(features)?;
+    let mark = executor.mark();
+    let done = listen_and_search(executor, model, features, options);
+    executor.unwind(mark);
+    done
+}
+
+/// What the decoder starts with for a sound: it is listened to only where a
+/// language has to be detected.
+///
+/// # Errors
+/// If the features do not fit the model or the device fails.
+pub fn prompt(
+    executor: &mut dyn Executor,
+    model: &Model,
+    features: &Features,
+    options: &GenerationOptions,
+) -> Result<Vec<u32>> {
+    let mark = executor.mark();
+    let prompt = options.prompt(|start, languages| {
+        model.check_features(features)?;
+        let heard = Heard::encode(executor, model, features)?;
+        Session::likeliest_of(executor, model, &heard, start, languages)
+    });
+    executor.unwind(mark);
+    prompt
+}
+
+fn listen_and_search(
+    executor: &mut dyn Executor,
+    model: &Model,
+    features: &Features,
+    options: &GenerationOptions,
+) -> Result<Generated> {
+    let heard = Heard::encode(executor, model, features)?;
+    let prompt = options.prompt(|start, languages| {
+        Session::likeliest_of(executor, model, &heard, start, languages)
+    })?;
+    let limit = options.limit(prompt.len());
+    if prompt.len() + options.forced.len() >= limit {
+        return Err(Error::Input(format!(
+            "a limit of {limit} tokens leaves no room after a prompt of {}",
+            prompt.len() + options.forced.len()
+        )));
+    }
+    let mut session = Session::start(executor, model, &heard, options, limit)?;
+    search::search(&mut session, model.tokens.end, options, &prompt, limit)
+}

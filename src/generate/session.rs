@@ -1,0 +1,278 @@
+//! One sound on a device: its encoder output, and decoding steps over it.
+
+use super::options::GenerationOptions;
+use super::rules::{Ranges, bans, most_others, never};
+use crate::engine::executor::{Executor, Inputs, PlanId, Values};
+use crate::engine::profile::Purpose;
+use crate::engine::recording::Recording;
+use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape};
+use crate::features::Features;
+use crate::model::Model;
+use crate::model::decoder::StepState;
+use crate::ops::{Candidates, NO_TOKEN};
+use crate::{Error, Result};
+
+/// Cache sizes: a plan serves all sequences up to its capacity.
+const CAPACITIES: [usize; 4] = [64, 128, 256, 448];
+
+/// What the decoder needs of a sound: by layer, the keys and values of
+/// cross-attention.
+pub struct Heard {
+    /// (1, T', 2D) each
+    memories: Vec<PersistentId>,
+    /// T'
+    frames: usize,
+}
+
+impl Heard {
+    /// Encodes a sound.
+    ///
+    /// # Errors
+    /// If the features do not fit the model or the device fails.
+    pub fn encode(executor: &mut dyn Executor, model: &Model, features: &Features) -> Result<Self> {
+        let shape = Shape::new(1, features.frames, features.bins);
+        let mut inputs = Inputs::default();
+        let own = inputs.real(executor, shape, &features.data)?;
+        inputs.send(executor, Purpose::Generation)?;
+        let mut recording = Recording::new(model.weights.clone());
+        let x = recording.persistent(own, Kind::Real, shape);
+        let output = model.encoder.record(&mut recording, x)?;
+        let mut memories = Vec::new();
+        for memory in model.decoder.record_memories(&mut recording, output)? {
+            let id = executor.allocate(Kind::Real, recording.shape(memory))?;
+            recording.keep(memory, id);
+            memories.push(id);
+        }
+        let plan = executor.prepare(recording)?;
+        let done = executor.run(plan, 0, Scalars::default());
+        executor.release(plan);
+        executor.free(own);
+        done?;
+        Ok(Self {
+            memories,
+            frames: model.encoder.encoder_frames(features.frames),
+        })
+    }
+}
+
+/// A plan for decoding steps of N hypotheses.
+pub struct Session<'a> {
+    executor: &'a mut dyn Executor,
+    state: StepState,
+    plan: PlanId,
+    /// (N, 1, 1)
+    ids: PersistentId,
+    /// (N, M, 1)
+    banned: PersistentId,
+    /// M
+    most_banned: usize,
+    /// (N, 1, 4)
+    ranges: PersistentId,
+    /// (N, count, 2)
+    chosen: PersistentId,
+    count: usize,
+}
+
+impl<'a> Session<'a> {
+    /// Prepares decoding steps for sequences of at most `limit` tokens.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn start(
+        executor: &'a mut dyn Executor,
+        model: &Model,
+        heard: &Heard,
+        options: &GenerationOptions,
+        limit: usize,
+    ) -> Result<Self> {
+        let never = never(options);
+        let allowed = |id: u32| !never.contains(&id);
+        // Every beam may end, so twice as many candidates are looked at.
+        let beams = options.beams;
+        let count = if beams == 1 { 1 } else { 2 * beams };
+        let most_banned = limit + most_others(options);
+        Self::prepare(
+            executor,
+            model,
+            heard,
+            beams,
+            limit,
+            count,
+            most_banned,
+            &allowed,
+        )
+    }
+
+    /// The likeliest of some tokens after one start token.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn likeliest_of(
+        executor: &mut dyn Executor,
+        model: &Model,
+        heard: &Heard,
+        start: u32,
+        tokens: &[u32],
+    ) -> Result<u32> {
+        let allowed = |id: u32| tokens.contains(&id);
+        let mut session = Session::prepare(executor, model, heard, 1, 1, 1, 1, &allowed)?;
+        session.upload(&[(&[start], &[0])], &[Vec::new()], &[Ranges::NONE])?;
+        session.run(0)?;
+        Ok(session.candidates()?[0][0].1)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one for each thing that varies")]
+    fn prepare(
+        executor: &'a mut dyn Executor,
+        model: &Model,
+        heard: &Heard,
+        beams: usize,
+        limit: usize,
+        count: usize,
+        most_banned: usize,
+        allowed: &dyn Fn(u32) -> bool,
+    ) -> Result<Self> {
+        let config = &model.decoder.config;
+        let capacity = CAPACITIES
+            .into_iter()
+            .find(|&capacity| capacity >= limit)
+            .unwrap_or(limit);
+        let words = Shape::new(1, 1, config.vocabulary);
+        let table = (0..config.vocabulary as u32).map(|id| f32::from(u8::from(allowed(id))));
+        let mut inputs = Inputs::default();
+        let allowed = inputs.real(executor, words, table.collect::<Vec<f32>>())?;
+        inputs.send(executor, Purpose::Generation)?;
+        let caches = (0..config.layers)
+            .map(|_| executor.allocate(Kind::Real, Shape::new(beams, capacity, 2 * config.width)))
+            .collect::<Result<_>>()?;
+        let list = Shape::new(beams, capacity, 1);
+        let state = StepState {
+            caches,
+            memories: heard.memories.clone(),
+            ancestry: executor.allocate(Kind::Index, list)?,
+            hypotheses: beams,
+            capacity,
+            encoder_frames: heard.frames,
+        };
+        let mut index = |rows, cols| executor.allocate(Kind::Index, Shape::new(beams, rows, cols));
+        let (ids, banned, ranges) = (index(1, 1)?, index(most_banned, 1)?, index(1, 4)?);
+        let count = count.min(config.vocabulary);
+        let best = Shape::new(beams, count, 2);
+        let chosen = executor.allocate(Kind::Real, best)?;
+
+        let mut recording = Recording::new(model.weights.clone());
+        let r = &mut recording;
+        let tokens = r.persistent(ids, Kind::Index, Shape::new(beams, 1, 1));
+        let logits = model.decoder.record_step(r, tokens, &state)?;
+        let log_probabilities = r.log_softmax(logits);
+        let operator = Candidates {
+            log_probabilities,
+            allowed: r.persistent(allowed, Kind::Real, words),
+            banned: r.persistent(banned, Kind::Index, Shape::new(beams, most_banned, 1)),
+            ranges: r.persistent(ranges, Kind::Index, Shape::new(beams, 1, 4)),
+            count,
+            chosen: r.persistent(chosen, Kind::Real, best),
+        };
+        r.push(operator);
+        let plan = executor.prepare(recording)?;
+        Ok(Self {
+            executor,
+            state,
+            plan,
+            ids,
+            banned,
+            most_banned,
+            ranges,
+            chosen,
+            count,
+        })
+    }
+
+    /// Feeds a sequence but its last token to all hypotheses.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn feed(&mut self, sequence: &[u32]) -> Result<()> {
+        let rows = self.state.hypotheses;
+        let free = vec![Vec::new(); rows];
+        for step in 0..sequence.len() - 1 {
+            let ancestry: Vec<Vec<u32>> = (0..rows as u32).map(|n| vec![n; step + 1]).collect();
+            let fed = &sequence[..=step];
+            let hypotheses: Vec<(&[u32], &[u32])> =
+                ancestry.iter().map(|own| (fed, own.as_slice())).collect();
+            self.upload(&hypotheses, &free, &vec![Ranges::NONE; rows])?;
+            self.run(step)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one step: every hypothesis (sequence and ancestry) gets its newest
+    /// token and gives its best candidates (log-probability, id).
+    ///
+    /// # Errors
+    /// If the device fails or the model's probabilities are no numbers.
+    pub fn step(
+        &mut self,
+        options: &GenerationOptions,
+        end: u32,
+        hypotheses: &[(&[u32], &[u32])],
+        prompt: usize,
+    ) -> Result<Vec<Vec<(f64, u32)>>> {
+        let bans = hypotheses
+            .iter()
+            .map(|(sequence, _)| bans(options, end, sequence, prompt));
+        let (tokens, ranges): (Vec<_>, Vec<_>) =
+            bans.map(|bans| (bans.tokens, bans.ranges)).unzip();
+        self.upload(hypotheses, &tokens, &ranges)?;
+        self.run(hypotheses[0].0.len() - 1)?;
+        self.candidates()
+    }
+
+    fn upload(
+        &mut self,
+        hypotheses: &[(&[u32], &[u32])],
+        bans: &[Vec<u32>],
+        ranges: &[Ranges],
+    ) -> Result<()> {
+        let (capacity, most) = (self.state.capacity, self.most_banned);
+        let newest = hypotheses
+            .iter()
+            .filter_map(|(sequence, _)| sequence.last());
+        let newest: Vec<u32> = newest.copied().collect();
+        let mut table = vec![0; hypotheses.len() * capacity];
+        let mut banned = vec![NO_TOKEN; hypotheses.len() * most];
+        for (n, ((_, ancestry), bans)) in hypotheses.iter().zip(bans).enumerate() {
+            table[n * capacity..][..ancestry.len()].copy_from_slice(ancestry);
+            banned[n * most..][..bans.len()].copy_from_slice(bans);
+        }
+        let ranges: Vec<u32> = ranges.iter().flat_map(|ranges| ranges.numbers()).collect();
+        let parts = [
+            (self.ids, Values::Index(newest.into())),
+            (self.state.ancestry, Values::Index(table.into())),
+            (self.banned, Values::Index(banned.into())),
+            (self.ranges, Values::Index(ranges.into())),
+        ];
+        self.executor.upload_all(&parts, Purpose::Generation)
+    }
+
+    fn run(&mut self, step: usize) -> Result<()> {
+        let mut scalars = Scalars::default();
+        scalars[Scalar::Step as usize] = step as u32;
+        self.executor.run(self.plan, 0, scalars)
+    }
+
+    /// By hypothesis: its best candidates, best first.
+    fn candidates(&mut self) -> Result<Vec<Vec<(f64, u32)>>> {
+        let chosen = self.executor.read(&[self.chosen], Purpose::Generation)?;
+        let pairs: Vec<(f64, u32)> = chosen[0]
+            .chunks(2)
+            .map(|pair| (f64::from(pair[0]), pair[1] as u32))
+            .collect();
+        if pairs.iter().any(|(score, _)| !score.is_finite()) {
+            return Err(Error::Model(
+                "the model gives probabilities that are not numbers".into(),
+            ));
+        }
+        Ok(pairs.chunks(self.count).map(<[_]>::to_vec).collect())
+    }
+}

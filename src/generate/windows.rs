@@ -1,0 +1,194 @@
+//! Recordings of any length: window after window for models that hear
+//! windows, whole for the others.
+
+use serde::Serialize;
+
+use super::options::{GenerationOptions, Language, Whisper};
+use super::{Generated, generate};
+use crate::engine::executor::Executor;
+use crate::features::{FRAME_SECONDS, Features};
+use crate::model::Model;
+use crate::{Error, Result};
+
+/// What was generated in one window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    /// First frame of the recording.
+    pub seek: usize,
+    /// All that was generated.
+    pub generated: Generated,
+    /// How many of its tokens count: what comes after the last whole segment
+    /// is heard again in the next window.
+    pub kept: usize,
+}
+
+/// What was generated for a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transcript {
+    pub windows: Vec<Window>,
+}
+
+impl Transcript {
+    /// The tokens that count, without the end of sentence.
+    pub fn tokens(&self, end: u32) -> Vec<u32> {
+        let kept = self.windows.iter().flat_map(|window| {
+            let tokens = &window.generated.tokens;
+            tokens[..window.kept].iter().copied()
+        });
+        kept.filter(|&id| id != end).collect()
+    }
+
+    /// The segments between the times that were written: each window's own,
+    /// or the whole window where it has no pair of times. Their texts are
+    /// empty: the tokenizer has them.
+    pub fn segments(
+        &self,
+        model: &Model,
+        options: &GenerationOptions,
+        features: &Features,
+    ) -> Vec<Segment> {
+        let end = model.tokens.end;
+        let first = options.whisper.as_ref().map(Whisper::first_timestamp);
+        let first = first.unwrap_or(u32::MAX);
+        let step = FRAME_SECONDS * model.encoder.subsampling() as f64;
+        let mut segments = Vec::new();
+        for (index, window) in self.windows.iter().enumerate() {
+            let origin = window.seek as f64 * FRAME_SECONDS;
+            let behind = self.windows.get(index + 1);
+            let behind = behind.map_or(features.sound_frames, |next| next.seek);
+            let (mut start, mut stop) = (origin, None);
+            let mut tokens = Vec::new();
+            let kept = window.generated.tokens[..window.kept].iter();
+            for &id in kept.filter(|&&id| id != end) {
+                if id < first {
+                    tokens.push(id);
+                    continue;
+                }
+                let time = origin + f64::from(id - first) * step;
+                if tokens.is_empty() {
+                    start = time;
+                } else {
+                    segments.push(Segment::new(start, time, std::mem::take(&mut tokens)));
+                }
+                stop = Some(time);
+            }
+            if !tokens.is_empty() {
+                let last = behind as f64 * FRAME_SECONDS;
+                let stop = stop.filter(|&stop| stop > start).unwrap_or(last);
+                segments.push(Segment::new(start, stop, tokens));
+            }
+        }
+        segments
+    }
+
+    /// Whether a length limit ended a window.
+    pub fn truncated(&self) -> bool {
+        self.windows.iter().any(|window| window.generated.truncated)
+    }
+}
+
+/// A part of a recording and what was said in it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Segment {
+    pub start_seconds: f64,
+    pub end_seconds: f64,
+    pub tokens: Vec<u32>,
+    pub text: String,
+}
+
+impl Segment {
+    fn new(start_seconds: f64, end_seconds: f64, tokens: Vec<u32>) -> Self {
+        Self {
+            start_seconds,
+            end_seconds,
+            tokens,
+            text: String::new(),
+        }
+    }
+}
+
+/// Generates the tokens of a recording of any length: (T, F).
+///
+/// A model that hears windows of W frames is given one after the other, as
+/// transformers does it: where it writes times, the next window begins with
+/// the last whole segment's end, else behind the last window. A detected
+/// language is that of the first window.
+///
+/// # Errors
+/// If the features do not fit the model or the device fails.
+pub fn transcribe(
+    executor: &mut dyn Executor,
+    model: &Model,
+    features: &Features,
+    options: &GenerationOptions,
+) -> Result<Transcript> {
+    let Some(length) = model.encoder.window_frames() else {
+        let generated = generate(executor, model, features, options)?;
+        let kept = generated.tokens.len();
+        let seek = 0;
+        let windows = vec![Window {
+            seek,
+            generated,
+            kept,
+        }];
+        return Ok(Transcript { windows });
+    };
+    if features.frames == 0 {
+        return Err(Error::Input("there are no feature frames".into()));
+    }
+    let mut options = options.clone();
+    let mut windows = Vec::new();
+    let mut seek = 0;
+    while seek < features.frames {
+        let taken = length.min(features.frames - seek);
+        let generated = generate(executor, model, &cut(features, seek, length)?, &options)?;
+        if let Some(whisper) = &mut options.whisper
+            && matches!(whisper.language, Language::Detected(_))
+        {
+            whisper.language = Language::Given(generated.prompt[1]);
+        }
+        let end = model.tokens.end;
+        let text = generated.tokens.iter().take_while(|&&id| id != end).count();
+        let text = &generated.tokens[..text];
+        let (kept, frames) = match whole_segments(text, &options) {
+            Some((kept, steps)) => (kept, steps * model.encoder.subsampling()),
+            None => (text.len(), taken),
+        };
+        windows.push(Window {
+            seek,
+            generated,
+            kept,
+        });
+        seek += frames;
+        // What fills a window that is not whole is no sound of its own.
+        if seek >= features.sound_frames {
+            break;
+        }
+    }
+    Ok(Transcript { windows })
+}
+
+/// Frames `seek` to `seek + length`; 0 where there are none.
+fn cut(features: &Features, seek: usize, length: usize) -> Result<Features> {
+    let taken = length.min(features.frames - seek);
+    let begin = seek * features.bins;
+    let mut data = features.data[begin..begin + taken * features.bins].to_vec();
+    data.resize(length * features.bins, 0.0);
+    let window = Features::new(data, length, features.bins)?;
+    Ok(window.with_sound_frames(features.sound_frames.saturating_sub(seek)))
+}
+
+/// Where times are written: the tokens up to the last pair of times, and the
+/// first of the pair, in steps; nothing where there is no pair or the text
+/// ends with a single time, which ends the window.
+fn whole_segments(text: &[u32], options: &GenerationOptions) -> Option<(usize, usize)> {
+    let whisper = options.whisper.as_ref()?;
+    let first = whisper.first_timestamp();
+    let is_time = |at: usize| text[at] >= first;
+    let pair = (1..text.len()).rfind(|&at| is_time(at - 1) && is_time(at))?;
+    let last = text.len() - 1;
+    if is_time(last) && !is_time(last - 1) {
+        return None;
+    }
+    Some((pair + 1, (text[pair - 1] - first) as usize))
+}

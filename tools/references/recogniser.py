@@ -7,7 +7,7 @@ I decoder positions, V vocabulary, L decoder layers, H heads. Everything stays o
 import contextlib
 import functools
 import json
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -15,8 +15,6 @@ from safetensors import safe_open
 from torch.utils.checkpoint import checkpoint
 
 from small_models.conformer import Config, Conformer
-
-# Transformers is imported where it is needed: the conformer does without it.
 
 CONFORMER = "ConformerEncoderDecoderForConditionalGeneration"
 WHISPER = "WhisperForConditionalGeneration"
@@ -42,11 +40,11 @@ def read_json(path):
 class Recogniser:
     """What the export needs of a model; subclasses give `encode`, `logits_and_attention` and modules."""
 
-    def __init__(self, folder, module, encoder, embedding):
+    def __init__(self, folder, module, encoder_layers, embedding):
         self.config = read_json(folder / "config.json")
         self.generation = read_json(folder / "generation_config.json")
         self.module = module.eval().requires_grad_(False)
-        self.encoder_layers = encoder
+        self.encoder_layers = encoder_layers
         self.embedding = embedding
         self.dtype = embedding.weight.dtype
 
@@ -102,6 +100,7 @@ class Recogniser:
 
 class Whisper(Recogniser):
     def __init__(self, folder, dtype):
+        # Transformers takes seconds to import; the conformer does without it.
         from transformers import WhisperForConditionalGeneration
 
         model = load_with_transformers(WhisperForConditionalGeneration, folder, dtype)
@@ -190,7 +189,6 @@ def conformer_config(folder):
     missing = [f.name for f in fields(Config) if f.name not in values and f.name not in OPTIONAL_FIELDS]
     if missing:
         raise ValueError(f"{folder}/config.json: missing {missing}")
-    assert all(f.default is not MISSING for f in fields(Config))
     return Config(**{f.name: values[f.name] for f in fields(Config) if f.name in values})
 
 

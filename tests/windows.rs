@@ -1,0 +1,305 @@
+//! Models that hear windows of a fixed length: what fills the window behind
+//! the sound is heard, but neither masked nor counted.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use sonograd::engine::executor::{Executor, Inputs};
+use sonograd::engine::native::NativeExecutor;
+use sonograd::engine::profile::Purpose;
+use sonograd::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
+use sonograd::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, spes};
+use sonograd::features::Features;
+use sonograd::model::Model;
+use sonograd::model::files::ModelFiles;
+use sonograd::ops::Reduction;
+
+const WINDOW: usize = 74;
+const SOUND: usize = 49;
+const IDS: [u32; 3] = [4, 9, 14];
+
+fn model() -> Model {
+    Model::load(ModelFiles::folder("tests/fixtures/whisper_odd").unwrap()).unwrap()
+}
+
+/// The features of the fixture's reference.
+fn features() -> Features {
+    let bytes = fs::read("tests/fixtures/whisper_odd/reference.safetensors").unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let (values, _) = tensors.tensor("features").unwrap().data().as_chunks::<4>();
+    let data = values.iter().map(|&x| f32::from_le_bytes(x)).collect();
+    Features::new(data, WINDOW, 80).unwrap()
+}
+
+/// Gradients at the input and at the encoder's output, cut to the sound.
+fn gradients(model: &Model, features: &Features, sound: usize) -> [Vec<f64>; 2] {
+    let mut executor = NativeExecutor::<f64>::new(&model.weights, false);
+    let utterance =
+        Utterance::upload(&mut executor, model, features, &IDS, &[0, 1, 2], &IDS).unwrap();
+    let specs = [Site::Input, Site::Encoder].map(|site| MapSpec {
+        site,
+        times_input: true,
+        reduction: Reduction::None,
+    });
+    let pass = forward_and_gradients(&mut executor, model, &utterance, &specs, 1 << 30).unwrap();
+    let sounds = [sound, sound.div_ceil(2)];
+    [0, 1].map(|site| {
+        let map = pass.maps[site];
+        let values = executor.read_real(map.id);
+        let each = values.chunks(map.shape.inner());
+        each.flat_map(|token| token[..sounds[site] * map.shape.cols].to_vec())
+            .collect()
+    })
+}
+
+#[test]
+fn gradients_of_the_sound_are_those_of_the_whole_window() {
+    let model = model();
+    let whole = features();
+    let part = whole.clone().with_sound_frames(SOUND);
+    let expected = gradients(&model, &whole, SOUND);
+    for (got, want) in gradients(&model, &part, SOUND).iter().zip(&expected) {
+        assert_eq!(got.len(), want.len());
+        let worst = got.iter().zip(want).map(|(a, b)| (a - b).abs());
+        assert!(worst.fold(0.0, f64::max) <= 1e-14);
+    }
+}
+
+/// Scores of masks that hide the same of the sound, whether or not the
+/// filling behind it is part of what could be masked.
+#[test]
+fn the_filling_is_never_masked() {
+    let model = model();
+    let whole = features();
+    let part = whole.clone().with_sound_frames(SOUND);
+    let scores = |features: &Features, occluded: Occluded, rows: usize, cols: usize| {
+        let mut executor = NativeExecutor::<f64>::new(&model.weights, false);
+        let own: &mut dyn Executor = &mut executor;
+        let utterance = Utterance::upload(own, &model, features, &IDS, &[0, 1, 2], &IDS).unwrap();
+        let pass = forward_and_gradients(own, &model, &utterance, &[], 1 << 30).unwrap();
+        let sound = match occluded {
+            Occluded::Input => SOUND,
+            _ => SOUND.div_ceil(2),
+        };
+        // Two masks: every third element of the sound, all of it.
+        let hidden: Vec<bool> = (0..2 * rows * cols)
+            .map(|i| {
+                let (mask, element) = (i / (rows * cols), i % (rows * cols));
+                element / cols < sound && (mask == 1 || element % 3 == 0)
+            })
+            .collect();
+        let mut inputs = Inputs::default();
+        let given = GivenMasks::place(own, &mut inputs, &hidden, rows * cols).unwrap();
+        let segments = Segmentation::elements(rows, cols);
+        let segments = segments.place(own, &mut inputs).unwrap();
+        inputs.send(own, Purpose::Maps).unwrap();
+        let pass = spes(
+            own,
+            &model,
+            &utterance,
+            pass.forward.encoder_output,
+            occluded,
+            segments,
+            Some(given),
+            &SpesOptions::default(),
+            &mut |_| true,
+        )
+        .unwrap();
+        assert_eq!((pass.map.shape.rows, pass.map.shape.cols), (rows, cols));
+        executor.read_real(pass.scores.unwrap()).to_vec()
+    };
+    let encoded = SOUND.div_ceil(2);
+    for (occluded, [all, own], cols) in [
+        (Occluded::Input, [WINDOW, SOUND], 80),
+        (Occluded::Encoder, [WINDOW / 2, encoded], 1),
+    ] {
+        let expected = scores(&whole, occluded, all, cols);
+        let got = scores(&part, occluded, own, cols);
+        assert!(expected.iter().all(|&x| x > 1e-9), "{expected:?}");
+        let worst = got.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        let worst = worst.fold(0.0, f64::max);
+        println!("{occluded:?}: {worst:e}");
+        assert!(worst <= 1e-13);
+    }
+}
+
+/// A Whisper folder with a window of one second, as its users have it.
+fn whisper_folder(place: &Path) {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/generation/whisper");
+    fs::create_dir(place).unwrap();
+    for file in ["config.json", "generation_config.json", "model.safetensors"] {
+        fs::copy(fixture.join(file), place.join(file)).unwrap();
+    }
+    let front_end = json!({"feature_extractor_type": "WhisperFeatureExtractor",
+        "feature_size": 80, "chunk_length": 1, "n_fft": 400, "hop_length": 160,
+        "sampling_rate": 16_000});
+    fs::write(
+        place.join("preprocessor_config.json"),
+        front_end.to_string(),
+    )
+    .unwrap();
+    let read = |file: &str| -> Value {
+        serde_json::from_slice(&fs::read(fixture.join(file)).unwrap()).unwrap()
+    };
+    let (config, generation) = (read("config.json"), read("generation_config.json"));
+    let size = config["vocab_size"].as_u64().unwrap();
+    let first = generation["no_timestamps_token_id"].as_u64().unwrap() + 1;
+    let end = generation["eos_token_id"].as_u64().unwrap();
+    let languages = generation["lang_to_id"].as_object().unwrap();
+    let name = |id: u64| match languages.iter().find(|(_, own)| own.as_u64() == Some(id)) {
+        Some((name, _)) => name.clone(),
+        None if id >= first => format!("<|{:.2}|>", (id - first) as f64 * 0.02),
+        None if id >= end => format!("<|mark {id}|>"),
+        None => format!("w{id}"),
+    };
+    let vocabulary: serde_json::Map<String, Value> =
+        (0..size).map(|id| (name(id), json!(id))).collect();
+    let special: Vec<Value> = (end..size)
+        .map(|id| {
+            json!({"id": id, "content": name(id), "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true})
+        })
+        .collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": special,
+        "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
+        "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w0"},
+    });
+    fs::write(place.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+}
+
+fn write_wav(path: &Path, samples: usize) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    for n in 0..samples {
+        let t = n as f64 / 16_000.0;
+        let value = (t * (900.0 + 2_000.0 * t)).sin() * 9_000.0 * (1.0 - 0.2 * (t * 9.0).cos());
+        writer.write_sample(value as i16).unwrap();
+    }
+    writer.finalize().unwrap();
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sonograd"))
+        .args(arguments)
+        .args(["--model", "model", "--device", "cpu"])
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn every_method_explains_the_sound_alone() {
+    let place = tempfile::tempdir().unwrap();
+    whisper_folder(&place.path().join("model"));
+    write_wav(&place.path().join("sound.wav"), 9_700);
+    let methods = "attention,gradient,input-x-gradient,integrated-gradients,smoothgrad,spes";
+    let arguments = [
+        "explain",
+        "sound.wav",
+        "--method",
+        methods,
+        "--at",
+        "input,encoder,tokens",
+    ];
+    let more = [
+        "--masks",
+        "90",
+        "--steps",
+        "3",
+        "--samples",
+        "3",
+        "--baseline",
+        "min",
+    ];
+    let output = run(place.path(), &[&arguments[..], &more[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let folder = place.path().join("sound.explained");
+    let bytes = fs::read(folder.join("maps.safetensors")).unwrap();
+    let maps = SafeTensors::deserialize(&bytes).unwrap();
+    let tokens = maps.tensor("attention").unwrap().shape()[2];
+    // 0.61 s of the second: 61 frames, 31 of the encoder's.
+    for (name, view) in maps.iter() {
+        let expected = match name {
+            "features" => vec![61, 80],
+            "attention" => vec![2, 4, tokens, 31],
+            "spes.tokens" => vec![tokens, view.shape()[1]],
+            name if name.ends_with(".input") => vec![tokens, 61, 80],
+            _ => vec![tokens, 31],
+        };
+        assert_eq!(view.shape(), expected, "{name}");
+    }
+    assert_eq!(maps.names().len(), 2 + 2 * 5 + 1);
+    assert!(folder.join("report.html").is_file());
+    let bytes = fs::read(folder.join("explanation.json")).unwrap();
+    let explanation: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(explanation["model"]["frames"], 61);
+    assert_eq!(explanation["model"]["encoder_frames"], 31);
+    assert_eq!(explanation["model"]["encoder_frame_seconds"], 0.02);
+}
+
+#[test]
+fn long_recordings_are_transcribed_but_not_explained_at_once() {
+    let place = tempfile::tempdir().unwrap();
+    whisper_folder(&place.path().join("model"));
+    write_wav(&place.path().join("long.wav"), 40_000);
+    let output = run(
+        place.path(),
+        &["transcribe", "long.wav", "--timestamps", "--json"],
+    );
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let segments = line["segments"].as_array().unwrap();
+    assert!(segments.len() >= 2, "{line}");
+    let mut last = 0.0;
+    for segment in segments {
+        let [start, end] =
+            ["start_seconds", "end_seconds"].map(|name| segment[name].as_f64().unwrap());
+        assert!(
+            start >= last - 1e-9 && end >= start && end <= 3.5,
+            "{segments:?}"
+        );
+        last = start;
+    }
+    let output = run(place.path(), &["explain", "long.wav"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("2.5 s") && message.contains("split"),
+        "{message}"
+    );
+}
+
+#[test]
+fn languages_and_tasks_are_chosen_or_refused() {
+    let place = tempfile::tempdir().unwrap();
+    whisper_folder(&place.path().join("model"));
+    write_wav(&place.path().join("sound.wav"), 9_700);
+    let text = |more: &[&str]| {
+        let output = run(place.path(), &[&["transcribe", "sound.wav"], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        output.stdout
+    };
+    let german = text(&["--language", "de"]);
+    assert_ne!(german, text(&["--language", "de", "--task", "translate"]));
+    text(&[]);
+    let output = run(
+        place.path(),
+        &["transcribe", "sound.wav", "--language", "xx"],
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("\"xx\"") && message.contains("de, en"),
+        "{message}"
+    );
+}

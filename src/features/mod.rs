@@ -177,33 +177,6 @@ impl FrontEnd {
         }
     }
 
-    /// The features of the part of a sound that begins at sample `start` and
-    /// ends with the sound or, if that is earlier, with the front end's
-    /// window. They are those of the part alone: nothing outside it shows.
-    /// (T, F)
-    ///
-    /// # Errors
-    /// If the part is too short or has samples that are not finite.
-    pub fn features_at(&self, waveform: &Waveform, start: usize) -> Result<Features> {
-        let samples = &waveform.samples;
-        let end = self.window().map_or(samples.len(), |window| {
-            start.saturating_add(window).min(samples.len())
-        });
-        let part = samples.get(start..end).unwrap_or_default();
-        self.features(&Waveform {
-            samples: part.to_vec(),
-        })
-    }
-
-    /// The most samples heard at once, where that is fixed. A longer sound is
-    /// heard window by window, see [`FrontEnd::features_at`].
-    pub fn window(&self) -> Option<usize> {
-        match self {
-            Self::Fbank(_) => None,
-            Self::LogMel(log_mel) => Some(log_mel.config().window()),
-        }
-    }
-
     /// The features of a recording of any length: (T, F), T being a window's
     /// length or more where there are windows.
     ///
@@ -282,7 +255,6 @@ mod tests {
             FrontEnd::Fbank(fbank) if fbank.config() == &FbankConfig::default()
         ));
         assert_eq!(FrontEnd::default().bins(), 80);
-        assert_eq!(FrontEnd::default().window(), None);
         let json = r#"{"feature_extractor_type": "WhisperFeatureExtractor"}"#;
         for whisper in [
             FrontEnd::from_bytes("p.json", json.as_bytes()).unwrap(),
@@ -292,7 +264,7 @@ mod tests {
                 &whisper,
                 FrontEnd::LogMel(log_mel) if log_mel.config() == &LogMelConfig::default()
             ));
-            assert_eq!((whisper.bins(), whisper.window()), (80, Some(480_000)));
+            assert_eq!(whisper.bins(), 80);
         }
         assert!(FrontEnd::whisper(0).is_err());
     }
@@ -345,31 +317,42 @@ mod tests {
         assert!(message.starts_with("absent/p.json: "), "{message}");
     }
 
-    /// A part is heard as if nothing else had been recorded.
+    /// Away from its ends a recording is what any window of it is, as long as
+    /// the loudest place is in both.
     #[test]
-    fn parts_are_heard_alone() {
-        let samples: Vec<f32> = (0..500_000)
-            .map(|n| (n as f32 * 0.1).sin() * (n as f32 * 1e-4).cos())
-            .collect();
-        let sound = Waveform { samples };
-        let part = |range: std::ops::Range<usize>| Waveform {
-            samples: sound.samples[range].to_vec(),
-        };
-        let fbank = FrontEnd::default();
-        let rest = fbank.features(&part(499_000..500_000)).unwrap();
-        assert_eq!(fbank.features_at(&sound, 499_000).unwrap(), rest);
-        assert_eq!(rest.sound_frames, rest.frames);
-        let whisper = FrontEnd::whisper(80).unwrap();
-        for (start, end) in [(0, 480_000), (123, 480_123), (480_000, 500_000)] {
-            let alone = whisper.features(&part(start..end)).unwrap();
-            assert_eq!(whisper.features_at(&sound, start).unwrap(), alone);
+    fn recordings_longer_than_a_window() {
+        let wave = |n: usize| (n as f32 * 0.1).sin() * (n as f32 * 1e-4).cos();
+        let mut samples: Vec<f32> = (0..560_000).map(|n| 0.2 * wave(n)).collect();
+        for (n, sample) in samples[240_000..241_600].iter_mut().enumerate() {
+            *sample = wave(n);
         }
-        for front_end in [fbank, whisper] {
-            for start in [500_000, 500_001, usize::MAX] {
-                let message = front_end.features_at(&sound, start).unwrap_err();
-                assert!(message.to_string().contains("0 samples"), "{message}");
+        let sound = Waveform { samples };
+        let whisper = FrontEnd::whisper(80).unwrap();
+        assert!(whisper.features(&sound).is_err());
+        let whole = whisper.recording(&sound).unwrap();
+        assert_eq!((whole.frames, whole.sound_frames), (3_500, 3_500));
+        let part = Waveform {
+            samples: sound.samples[16_000..496_000].to_vec(),
+        };
+        let part = whisper.features(&part).unwrap();
+        for t in 2..2_998 {
+            for (a, b) in part.frame(t).iter().zip(whole.frame(t + 100)) {
+                assert!((a - b).abs() <= 1e-6, "frame {t}: {a} {b}");
             }
         }
+        // Where it fits a window it has the window's features.
+        let short = Waveform {
+            samples: sound.samples[..48_000].to_vec(),
+        };
+        assert_eq!(
+            whisper.recording(&short).unwrap(),
+            whisper.features(&short).unwrap()
+        );
+        let fbank = FrontEnd::default();
+        assert_eq!(
+            fbank.recording(&sound).unwrap(),
+            fbank.features(&sound).unwrap()
+        );
     }
 
     #[test]

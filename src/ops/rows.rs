@@ -9,7 +9,7 @@ use crate::engine::reverse::Reverse;
 use crate::engine::tensor::TensorId;
 use crate::{Error, Result};
 
-/// y[n, r] = x[n, first + r]
+/// `y[n, r] = x[n, first + r]`
 #[derive(Clone, Debug)]
 pub struct TakeRows {
     /// (N, R, C)
@@ -19,8 +19,8 @@ pub struct TakeRows {
     pub y: TensorId,
 }
 
-/// y[n] = the rows of top[n], then those of bottom[n]; a lead axis of fewer
-/// rows is repeated.
+/// `y[n]` = the rows of `top[n]`, then those of `bottom[n]`; a lead axis of
+/// fewer rows is repeated.
 #[derive(Clone, Debug)]
 pub struct JoinRows {
     /// (A, R, C)

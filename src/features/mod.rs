@@ -168,7 +168,7 @@ impl FrontEnd {
     /// The features of a whole sound: (T, F).
     ///
     /// # Errors
-    /// If the sound is too short, longer than [`FrontEnd::window`], or has
+    /// If the sound is too short, longer than the window, or has
     /// samples that are not finite.
     pub fn features(&self, waveform: &Waveform) -> Result<Features> {
         match self {

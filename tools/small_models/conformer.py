@@ -278,13 +278,13 @@ class Conformer(nn.Module):
         self.decoder = Decoder(config, dropout)
 
     @torch.no_grad()
-    def greedy(self, features, max_length=80):
-        """The token ids of one utterance, (frames, mel bins), without start and end."""
+    def greedy(self, features, forced=(), max_length=80):
+        """The token ids of one utterance, (frames, mel bins), after start and `forced`, before the end."""
         memory = self.encoder(features[None])
-        tokens = torch.tensor([[self.config.decoder_start_token_id]])
+        tokens = torch.tensor([[self.config.decoder_start_token_id, *forced]])
         while tokens.shape[1] < max_length:
             best = self.decoder(tokens, memory)[0][:, -1].argmax(dim=-1, keepdim=True)
             if best.item() == self.config.eos_token_id:
                 break
             tokens = torch.cat([tokens, best], dim=1)
-        return tokens[0, 1:].tolist()
+        return tokens[0, 1 + len(forced) :].tolist()

@@ -23,9 +23,14 @@ def read_manifest(folder, split):
     return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
 
 
-def read_waveform(folder, split, entry):
+def read_samples(folder, split, entry):
+    """The utterance's samples as they are in the file, 16 bit."""
     sound = np.memmap(folder / f"{split}.pcm", "<i2", "r")
-    return sound[entry["first_sample"] :][: entry["samples"]] / 2**15
+    return sound[entry["first_sample"] :][: entry["samples"]]
+
+
+def read_waveform(folder, split, entry):
+    return read_samples(folder, split, entry) / 2**15
 
 
 def read_example(job):

@@ -1,6 +1,6 @@
 """Writes the test sets: held-out utterances with true word onsets, and manifests by direction.
 
-    python -m small_models.make_test_sets CORPUS_FOLDER TEST_SETS_FOLDER [--sentences 110]
+    python -m small_models.make_test_sets CORPUS_FOLDER TEST_SETS_FOLDER [--sentences 102]
 
 For each language a folder with the recordings (FLAC, 16 kHz, mono), `words.jsonl` (the onset in
 seconds of every word) and for each direction a manifest as fairseq's speech-to-text tools write
@@ -21,7 +21,7 @@ from .front_end import SAMPLE_RATE
 from .synthesisers import Setting
 
 SPLIT = "held_out"
-SHORTEST_SECONDS, LONGEST_SECONDS = 1.5, 4.2
+SHORTEST_SECONDS, LONGEST_SECONDS = 1.5, 4.0
 COLUMNS = ["id", "audio", "n_frames", "tgt_text", "speaker", "src_lang", "tgt_lang"]
 
 
@@ -86,7 +86,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("test_sets", type=Path)
-    parser.add_argument("--sentences", type=int, default=110)
+    parser.add_argument("--sentences", type=int, default=102)
     arguments = parser.parse_args()
     chosen = parallel_entries(read_manifest(arguments.corpus, SPLIT), arguments.sentences)
     for language, entries in chosen.items():

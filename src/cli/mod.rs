@@ -5,6 +5,7 @@
 pub mod devices;
 mod explain;
 mod progress;
+mod study;
 mod transcribe;
 mod validate;
 
@@ -38,6 +39,7 @@ enum Command {
     Devices(DevicesArgs),
     Transcribe(transcribe::TranscribeArgs),
     Explain(Box<explain::ExplainArgs>),
+    Study(Box<study::StudyArgs>),
     Validate(validate::ValidateArgs),
 }
 
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args.json).map(|()| Outcome::Done),
         Command::Transcribe(args) => transcribe::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Study(args) => study::run(&args),
         Command::Validate(args) => validate::run(&args),
     };
     match outcome {

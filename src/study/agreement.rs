@@ -61,7 +61,10 @@ impl TokenMap {
     /// # Panics
     /// If `data` is not made of whole rows.
     pub fn new(data: Vec<f64>, frames: usize) -> Self {
-        assert!(frames > 0 && data.len() % frames == 0, "whole rows");
+        assert!(
+            frames > 0 && data.len().is_multiple_of(frames),
+            "whole rows"
+        );
         Self { data, frames }
     }
 

@@ -178,7 +178,7 @@ pub fn bootstrap(values: &[Option<f64>], resamples: usize, seed: u64) -> Option<
                 philox4x32(counter, key)
             });
             // The upper half of word · count: uniform to 2^-32 · count.
-            let draw = |word: u32| (u64::from(word) * count as u64 >> 32) as usize;
+            let draw = |word: u32| ((u64::from(word) * count as u64) >> 32) as usize;
             let sum: f64 = blocks.take(count).map(|word| defined[draw(word)]).sum();
             sum / count as f64
         })

@@ -78,6 +78,10 @@ pub(super) struct StudyArgs {
     /// Count the end of sentence and other special tokens
     #[arg(long)]
     special: bool,
+    /// Measure faithfulness too: delete and insert features in the order of each map, and write
+    /// again at every step
+    #[arg(long)]
+    faithfulness: bool,
     /// Hypotheses kept in the search; 1 is greedy [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     beam: Option<u16>,
@@ -266,6 +270,7 @@ impl StudyArgs {
             "normalisation": by.normalisation.name(),
             "special_tokens": by.special,
             "beams": self.beam,
+            "faithfulness": self.faithfulness,
             "segments": spes.segments,
             "compactness": spes.compactness,
             "sigma": spes.sigma,
@@ -313,6 +318,7 @@ impl StudyArgs {
             beams: self.beam.map(usize::from),
             explain: &explain,
             comparison,
+            faithfulness: self.faithfulness,
         };
         let begin = Instant::now();
         let mut done = 0;

@@ -7,6 +7,8 @@
 //! Models", arXiv 2509.18010).
 
 pub mod agreement;
+pub mod error_rate;
+pub mod faithfulness;
 pub mod log;
 pub mod manifest;
 pub mod record;

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::agreement::{Normalisation, Pooling, TokenMap};
+use super::error_rate::{BleuCounts, WordErrors};
+use super::faithfulness::{Curves, Written};
 use super::manifest::Item;
 use super::statistics::{Correlation, median};
 use crate::explain::{Explained, NamedMap};
@@ -50,6 +52,11 @@ pub struct Utterance {
     pub encoder_frames: usize,
     /// By map: `spes.input`, `gradient.encoder`, ...
     pub maps: BTreeMap<String, MapResult>,
+    /// What was written, against the reference.
+    pub written: Written,
+    /// By map, where it was asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub faithfulness: BTreeMap<String, Curves>,
 }
 
 /// Cross-attention against one map.
@@ -201,5 +208,10 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
         frames: model.frames,
         encoder_frames: model.encoder_frames,
         maps,
+        written: Written {
+            words: WordErrors::of(&item.text, &explanation.text),
+            bleu: BleuCounts::of(&item.text, &explanation.text),
+        },
+        faithfulness: BTreeMap::new(),
     })
 }

@@ -1,5 +1,6 @@
 //! From a manifest to a log: utterance after utterance.
 
+use super::faithfulness::Rewriting;
 use super::log::Log;
 use super::manifest::Item;
 use super::record::{Comparison, Outcome, Record, utterance};
@@ -36,6 +37,8 @@ pub struct Subjects<'a> {
     pub beams: Option<usize>,
     pub explain: &'a ExplainOptions,
     pub comparison: Comparison,
+    /// Whether curves of deletion and insertion are made.
+    pub faithfulness: bool,
 }
 
 /// How an utterance went.
@@ -129,7 +132,20 @@ fn explained(
         subjects.explain,
         progress,
     )?;
-    utterance(item, &explained, &subjects.comparison)
+    let mut result = utterance(item, &explained, &subjects.comparison)?;
+    if subjects.faithfulness {
+        let rewriting = Rewriting {
+            model,
+            tokenizer: subjects.tokenizer,
+            features: &features,
+            options: &options,
+            reference: &item.text,
+            clean: &result.hypothesis,
+            seed: subjects.explain.seed,
+        };
+        result.faithfulness = rewriting.curves(executor, &explained, &subjects.comparison)?;
+    }
+    Ok(result)
 }
 
 /// Languages and task as the manifest gives them, for models that have any.

@@ -164,12 +164,30 @@ pub struct Interval {
     pub count: usize,
 }
 
-/// Mean and percentile bootstrap interval of the defined values; the draws
-/// depend on the seed and the number of values alone.
+/// Mean and percentile bootstrap interval of the defined values; absent where
+/// none is defined.
 pub fn bootstrap(values: &[Option<f64>], resamples: usize, seed: u64) -> Option<Interval> {
     let defined: Vec<f64> = values.iter().copied().flatten().collect();
-    let count = defined.len();
-    let mean = mean(values.iter().copied())?;
+    if defined.is_empty() {
+        return None;
+    }
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    Some(bootstrap_of(&defined, resamples, seed, &mean))
+}
+
+/// A statistic of some items and its percentile bootstrap interval; the draws
+/// depend on the seed and the number of items alone.
+///
+/// # Panics
+/// If there are no items.
+pub fn bootstrap_of<T: Copy>(
+    items: &[T],
+    resamples: usize,
+    seed: u64,
+    statistic: &dyn Fn(&[T]) -> f64,
+) -> Interval {
+    assert!(!items.is_empty(), "something to resample");
+    let count = items.len();
     let key = [seed as u32, (seed >> 32) as u32];
     let mut means: Vec<f64> = (0..resamples)
         .map(|resample| {
@@ -179,17 +197,17 @@ pub fn bootstrap(values: &[Option<f64>], resamples: usize, seed: u64) -> Option<
             });
             // The upper half of word · count: uniform to 2^-32 · count.
             let draw = |word: u32| ((u64::from(word) * count as u64) >> 32) as usize;
-            let sum: f64 = blocks.take(count).map(|word| defined[draw(word)]).sum();
-            sum / count as f64
+            let drawn: Vec<T> = blocks.take(count).map(|word| items[draw(word)]).collect();
+            statistic(&drawn)
         })
         .collect();
     means.sort_by(f64::total_cmp);
-    Some(Interval {
-        mean,
+    Interval {
+        mean: statistic(items),
         low: percentile(&means, 0.025),
         high: percentile(&means, 0.975),
         count,
-    })
+    }
 }
 
 /// The value below which a share of the sorted values lies, between

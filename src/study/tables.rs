@@ -1,18 +1,23 @@
 //! Means over utterances, with intervals, from the logs of a study.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::error_rate::{BleuCounts, WordErrors};
+use super::faithfulness::{Curves, STEP_PERCENT, STEPS, Written, area};
 use super::log::{self, Header};
 use super::record::{MapResult, Outcome, Record, Utterance};
-use super::statistics::{Correlation, Interval, bootstrap, disattenuated};
+use super::statistics::{Correlation, Interval, bootstrap, bootstrap_of, disattenuated};
 use crate::{Error, Result};
 
 /// Resampled means behind an interval.
 const RESAMPLES: usize = 2_000;
+
+/// As many for values that need the whole corpus each time.
+const RESAMPLES_OF_CURVES: usize = 400;
 
 /// Seed of the resampling.
 const SEED: u64 = 0;
@@ -30,7 +35,9 @@ pub struct Row {
     /// What attention is compared with, or between: `spes.input`.
     pub map: String,
     /// `pearson`, `spearman`, `kendall`, `reliability`, `masks`, `gap`,
-    /// `coverage`; `pearson, corrected` for the map's reliability.
+    /// `coverage`; `pearson, corrected` for the map's reliability; `word error
+    /// rate`, `bleu`; `deletion area, bleu`, `insertion 35%, word error rate`,
+    /// `size area`.
     pub statistic: String,
     /// `all`, `layer 2`, `head 3 of all layers`, `layer 2 head 3`, both from
     /// 1; empty where attention has no part.
@@ -197,7 +204,8 @@ impl Tables {
         for row in &self.rows {
             let shown = match row.statistic.as_str() {
                 "pearson" | "pearson, corrected" => row.attention == "all",
-                "gap" | "coverage" | "reliability" => true,
+                "gap" | "coverage" | "reliability" | "word error rate" => true,
+                "deletion area, word error rate" | "size area" => true,
                 _ => false,
             };
             if !shown {
@@ -281,6 +289,8 @@ impl Group<'_> {
                 }
             }
         }
+        self.errors();
+        self.curves();
         // What mixing in the encoder takes away, and how much of the
         // explanation at its output attention is.
         let rho = |utterance: &Utterance, map: &str| {
@@ -297,6 +307,86 @@ impl Group<'_> {
             .collect();
         self.row(ENCODER, "coverage", "all", &coverage);
     }
+}
+
+impl Group<'_> {
+    /// A value over all utterances together, with the interval that
+    /// resampling them gives.
+    fn corpus_row(&mut self, map: &str, statistic: &str, value: &dyn Fn(&[&Utterance]) -> f64) {
+        let interval = bootstrap_of(self.utterances, RESAMPLES_OF_CURVES, SEED, value);
+        self.rows.push(Row {
+            model: self.model.to_owned(),
+            direction: self.direction.to_owned(),
+            map: map.to_owned(),
+            statistic: statistic.to_owned(),
+            attention: String::new(),
+            mean: interval.mean,
+            low: interval.low,
+            high: interval.high,
+            utterances: interval.count,
+        });
+    }
+
+    /// Errors of what the model wrote.
+    fn errors(&mut self) {
+        let of = |own: &Utterance| own.written;
+        self.corpus_row("", "word error rate", &|all| {
+            word_error_rate(all.iter().map(|u| of(u)))
+        });
+        self.corpus_row("", "bleu", &|all| bleu(all.iter().map(|u| of(u))));
+    }
+
+    /// Areas under the curves, and the curves themselves.
+    fn curves(&mut self) {
+        let names: BTreeSet<&String> = self
+            .utterances
+            .iter()
+            .flat_map(|own| own.faithfulness.keys())
+            .collect();
+        type Pick = fn(&Curves) -> &[Written];
+        let kinds: [(&str, Pick); 2] = [
+            ("deletion", |own| &own.deletion),
+            ("insertion", |own| &own.insertion),
+        ];
+        for name in names {
+            let at = |all: &[&Utterance], pick: Pick, step: usize| -> [f64; 2] {
+                let written = all.iter().filter_map(|own| own.faithfulness.get(name));
+                let written = written.map(|curves| pick(curves)[step]);
+                [word_error_rate(written.clone()).min(100.0), bleu(written)]
+            };
+            for (kind, pick) in kinds {
+                for (index, measure) in ["word error rate", "bleu"].into_iter().enumerate() {
+                    self.corpus_row(name, &format!("{kind} area, {measure}"), &|all| {
+                        let curve = (0..STEPS).map(|step| at(all, pick, step)[index]);
+                        area(&curve.collect::<Vec<_>>())
+                    });
+                    for step in 0..STEPS {
+                        let percent = step * STEP_PERCENT;
+                        let statistic = format!("{kind} {percent}%, {measure}");
+                        self.corpus_row(name, &statistic, &|all| at(all, pick, step)[index]);
+                    }
+                }
+            }
+            self.corpus_row(name, "size area", &|all| {
+                let sizes = all.iter().filter_map(|own| own.faithfulness.get(name));
+                let areas: Vec<f64> = sizes.map(|curves| area(&curves.size)).collect();
+                areas.iter().sum::<f64>() / areas.len() as f64
+            });
+        }
+    }
+}
+
+/// Percent; 0 without words.
+fn word_error_rate(written: impl Iterator<Item = Written>) -> f64 {
+    let mut all = WordErrors::default();
+    written.for_each(|own| all += own.words);
+    all.rate().unwrap_or(0.0)
+}
+
+fn bleu(written: impl Iterator<Item = Written>) -> f64 {
+    let mut all = BleuCounts::default();
+    written.for_each(|own| all += own.bleu);
+    all.score()
 }
 
 /// A head, or an average of heads.

@@ -87,12 +87,7 @@ fn the_map_of_what_a_model_hears_is_more_faithful_than_a_random_one() {
         &mut |_| true,
     );
     let mut explained = explained.unwrap();
-    // Letters are words here, so that there is something to count.
-    let clean = explained.explanation.text.clone();
-    let clean: String = clean.chars().flat_map(|c| [c, ' ']).collect();
-    println!("{clean:?}");
-    // The oracle takes the place of the gradient at the encoder's output,
-    // the gradient at the input stays.
+    // The oracle takes the place of the gradient at the input.
     let oracle = explained
         .maps
         .iter_mut()

@@ -133,6 +133,62 @@ fn tables_hold_every_head_layer_and_average() {
 }
 
 #[test]
+fn curves_of_deletion_begin_clean_and_end_alike() {
+    let place = Place::new();
+    let output = place.run(
+        "list.tsv",
+        "out",
+        &["--json", "--faithfulness", "--limit", "2"],
+    );
+    ok(&output);
+    let tables: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = tables["rows"].as_array().unwrap();
+    let value = |map: &str, statistic: &str| {
+        let of = |row: &&Value| {
+            row["direction"] == "en-en" && row["map"] == map && row["statistic"] == statistic
+        };
+        let row = rows.iter().find(of);
+        row.unwrap_or_else(|| panic!("{map} {statistic}"))["mean"]
+            .as_f64()
+            .unwrap()
+    };
+    let clean = value("", "word error rate").min(100.0);
+    for map in [
+        "attention",
+        "gradient.encoder",
+        "gradient.input",
+        "random",
+        "spes.encoder",
+        "spes.input",
+        "spes.input, pooled",
+    ] {
+        assert_eq!(value(map, "deletion 0%, word error rate"), clean, "{map}");
+        assert_eq!(
+            value(map, "insertion 100%, word error rate"),
+            clean,
+            "{map}"
+        );
+        let nothing = value(map, "deletion 100%, word error rate");
+        assert_eq!(
+            nothing,
+            value("random", "deletion 100%, word error rate"),
+            "{map}"
+        );
+        assert_eq!(
+            nothing,
+            value(map, "insertion 0%, word error rate"),
+            "{map}"
+        );
+        let [area, size] = [
+            value(map, "deletion area, word error rate"),
+            value(map, "size area"),
+        ];
+        assert!((0.0..=100.0).contains(&area) && (0.0..=1.0).contains(&size));
+        assert!((0.0..=100.0).contains(&value(map, "insertion area, bleu")));
+    }
+}
+
+#[test]
 fn killed_and_resumed_the_tables_are_the_same_byte_for_byte() {
     let place = Place::new();
     ok(&place.run("list.tsv", "undisturbed", &[]));

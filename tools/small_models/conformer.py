@@ -43,6 +43,25 @@ class Config:
     tie_word_embeddings: bool = True
 
 
+class Dropout(nn.Module):
+    """Dropout that draws eight bits an element: PyTorch's own takes a quarter of the training time.
+
+    The probability is rounded to a multiple of 1/256.
+    """
+
+    def __init__(self, probability):
+        super().__init__()
+        self.threshold = round(256 * probability)
+
+    def forward(self, x):
+        if not self.training or self.threshold == 0:
+            return x
+        # One draw of 64 bits serves eight elements.
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
+        return x * kept * (256 / (256 - self.threshold))
+
+
 class Subsampler(nn.Module):
     """Two strided convolutions with gates: four input frames become one."""
 
@@ -69,7 +88,7 @@ class HalfFeedForward(nn.Module):
         self.layernorm = nn.LayerNorm(config.d_model)
         self.first_linear = nn.Linear(config.d_model, width)
         self.second_linear = nn.Linear(width, config.d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x):
         return self.dropout(self.second_linear(F.silu(self.first_linear(self.layernorm(x)))))
@@ -132,7 +151,7 @@ class NormalisedRelativeAttention(nn.Module):
         super().__init__()
         self.layer_norm = nn.LayerNorm(config.d_model)
         self.attention = RelativeAttention(config)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x):
         return self.dropout(self.attention(self.layer_norm(x)))
@@ -147,7 +166,7 @@ class ConvolutionModule(nn.Module):
         self.depthwise_conv1d = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
         self.batchnorm = nn.BatchNorm1d(width)
         self.second_pointwise_conv1d = nn.Conv1d(width, width, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x):
         x = self.layernorm(x).transpose(1, 2)
@@ -178,7 +197,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.scale = math.sqrt(config.d_model)
         self.subsample = Subsampler(config)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conformer_layers = nn.ModuleList(
             ConformerLayer(config, dropout) for _ in range(config.encoder_layers)
         )
@@ -226,7 +245,7 @@ class DecoderLayer(nn.Module):
         self.fc1 = nn.Linear(width, config.decoder_ffn_dim)
         self.fc2 = nn.Linear(config.decoder_ffn_dim, width)
         self.final_layer_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x, memory):
         normed = self.self_attn_layer_norm(x)
@@ -252,7 +271,7 @@ class Decoder(nn.Module):
         self.scale = math.sqrt(width) if config.scale_embedding else 1.0
         self.embed_tokens = nn.Embedding(config.vocab_size, width)
         nn.init.normal_(self.embed_tokens.weight, std=width**-0.5)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(DecoderLayer(config, dropout) for _ in range(config.decoder_layers))
         self.layer_norm = nn.LayerNorm(width)
         if not config.tie_word_embeddings:
@@ -278,13 +297,13 @@ class Conformer(nn.Module):
         self.decoder = Decoder(config, dropout)
 
     @torch.no_grad()
-    def greedy(self, features, max_length=80):
-        """The token ids of one utterance, (frames, mel bins), without start and end."""
+    def greedy(self, features, forced=(), max_length=80):
+        """The token ids of one utterance, (frames, mel bins), after start and `forced`, before the end."""
         memory = self.encoder(features[None])
-        tokens = torch.tensor([[self.config.decoder_start_token_id]])
+        tokens = torch.tensor([[self.config.decoder_start_token_id, *forced]])
         while tokens.shape[1] < max_length:
             best = self.decoder(tokens, memory)[0][:, -1].argmax(dim=-1, keepdim=True)
             if best.item() == self.config.eos_token_id:
                 break
             tokens = torch.cat([tokens, best], dim=1)
-        return tokens[0, 1:].tolist()
+        return tokens[0, 1 + len(forced) :].tolist()

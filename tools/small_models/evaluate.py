@@ -1,51 +1,72 @@
-"""Word error rate of a model folder on a split of the corpus, greedy decoding.
+"""Word error rate and BLEU of a model folder on a split of the corpus, greedy decoding.
 
     python -m small_models.evaluate MODEL_FOLDER CORPUS_FOLDER [--split held_out] [--errors]
+
+Each direction (spoken language>written language) is scored by itself, transcription by voice too.
+A translation's word error rate is against the grammar's own translation, as BLEU is.
 """
 
 import argparse
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
+import jiwer
+import sacrebleu
 import torch
 from tokenizers import Tokenizer
 
 from .corpus import read_split
 from .model_folder import read_model
+from .tokenizer import language_tag
 
 
-def word_errors(reference, hypothesis):
-    """The least number of words substituted, deleted and inserted."""
-    row = list(range(len(hypothesis) + 1))
-    for i, word in enumerate(reference, 1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(hypothesis, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
-    return row[-1]
+class Score(NamedTuple):
+    utterances: int
+    words: int
+    errors: int  # words substituted, deleted and inserted
+    bleu: float
+
+    def __str__(self):
+        return (
+            f"{self.utterances:4} utterances  {self.errors:4} of {self.words:5} words wrong  "
+            f"{self.errors / self.words:7.2%}  BLEU {self.bleu:5.1f}"
+        )
 
 
-def transcribe(model, tokenizer, features):
-    return tokenizer.decode(model.greedy(torch.from_numpy(features)))
+def score(references, hypotheses):
+    measured = jiwer.process_words(references, hypotheses)
+    errors = measured.substitutions + measured.deletions + measured.insertions
+    bleu = sacrebleu.corpus_bleu(hypotheses, [references]).score
+    return Score(len(references), sum(len(text.split()) for text in references), errors, bleu)
 
 
-def family(entry):
-    """The group that error rates are reported for: the accent, or the flite voice."""
+def written(model, tokenizer, features, language):
+    """What the model writes about `features` (frames, 80) in `language`, where it knows tags."""
+    tag = tokenizer.token_to_id(language_tag(language))
+    tokens = model.greedy(torch.from_numpy(features), () if tag is None else (tag,))
+    return tokenizer.decode(tokens)
+
+
+def voice_family(entry):
+    """The group that word error rates are reported for: the accent, or the voice of its own."""
     return f"{entry['synthesizer']} {entry['voice'].split('+')[0]}"
 
 
-def evaluate(model, tokenizer, examples, report=None):
-    """Errors and words by voice family, and in all under "all"."""
-    errors, words = Counter(), Counter()
+def evaluate(model, tokenizer, examples, targets_of, report=None):
+    """{group: Score}; `targets_of` gives {language: text} of a manifest entry."""
+    texts = defaultdict(list)
     for example in examples:
-        reference = example.entry["text"]
-        hypothesis = transcribe(model, tokenizer, example.features)
-        wrong = word_errors(reference.split(), hypothesis.split())
-        if wrong and report:
-            report(f"{example.entry['name']} {family(example.entry)}\n  {reference}\n  {hypothesis}")
-        for group in ("all", family(example.entry)):
-            errors[group] += wrong
-            words[group] += len(reference.split())
-    return errors, words
+        entry = example.entry
+        for language, reference in targets_of(entry).items():
+            hypothesis = written(model, tokenizer, example.features, language)
+            direction = f"{entry['language']}>{language}"
+            if hypothesis != reference and report:
+                report(f"{entry['name']} {direction} {voice_family(entry)}\n  {reference}\n  {hypothesis}")
+            texts[direction].append((reference, hypothesis))
+            if language == entry["language"]:
+                texts[f"{direction} {voice_family(entry)}"].append((reference, hypothesis))
+    return {group: score(*map(list, zip(*lines))) for group, lines in sorted(texts.items())}
 
 
 def main():
@@ -53,15 +74,22 @@ def main():
     parser.add_argument("model_folder", type=Path)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--split", default="held_out")
+    parser.add_argument("--translate", action="store_true", help="score translation too")
     parser.add_argument("--errors", action="store_true", help="print the utterances that came out wrong")
     arguments = parser.parse_args()
     model = read_model(arguments.model_folder)
     tokenizer = Tokenizer.from_file(str(arguments.model_folder / "tokenizer.json"))
+    known = [language for language in ("en", "it") if tokenizer.token_to_id(language_tag(language)) is not None]
+
+    def targets_of(entry):
+        texts = {entry["language"]: entry["text"]}
+        return texts | entry["translations"] if arguments.translate else texts
+
     examples = read_split(arguments.corpus, arguments.split)
-    errors, words = evaluate(model, tokenizer, examples, print if arguments.errors else None)
-    print(f"{len(examples)} utterances")
-    for group in sorted(words):
-        print(f"{group:26} {errors[group]:4} of {words[group]:5} words  {errors[group] / words[group]:.2%}")
+    examples = [example for example in examples if example.entry["language"] in (known or ["en"])]
+    scores = evaluate(model, tokenizer, examples, targets_of, print if arguments.errors else None)
+    for group, value in scores.items():
+        print(f"{group:28} {value}")
 
 
 if __name__ == "__main__":

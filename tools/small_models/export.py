@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from .conformer import Config, Conformer
+from .conformer import Conformer
 from .model_folder import write_model
+from .recipe import RECIPES
 
 
 def main():
@@ -19,12 +20,13 @@ def main():
     parser.add_argument("model_folder", type=Path)
     parser.add_argument("--float32", action="store_true", help="do not halve the precision of the weights")
     arguments = parser.parse_args()
-    trainee = torch.load(arguments.run / "checkpoint.pt")["trainee"]
-    model = Conformer(Config())
+    checkpoint = torch.load(arguments.run / "checkpoint.pt")
+    model = Conformer(RECIPES[checkpoint["recipe"]].config)
     # The CTC head stays behind.
     prefix = "model."
     model.load_state_dict({
-        name.removeprefix(prefix): tensor for name, tensor in trainee.items() if name.startswith(prefix)
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint["trainee"].items() if name.startswith(prefix)
     })
     tokenizer = Tokenizer.from_file(str(arguments.run / "tokenizer.json"))
     write_model(arguments.model_folder, model, tokenizer, torch.float32 if arguments.float32 else torch.float16)

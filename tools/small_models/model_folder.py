@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from .conformer import Config, Conformer
 from .front_end import MEL_BINS, SAMPLE_RATE
+from .tokenizer import language_tag
 
 ARCHITECTURE = "ConformerEncoderDecoderForConditionalGeneration"
 # A counter that only training uses.
@@ -30,6 +31,7 @@ def write_json(path, values):
 
 
 def write_model(folder, model, tokenizer, dtype=torch.float16):
+    """A model with language tags writes English unless it is told otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
     tensors = {
@@ -41,6 +43,7 @@ def write_model(folder, model, tokenizer, dtype=torch.float16):
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(folder / "tokenizer.json"))
     write_json(folder / "config.json", {"architectures": [ARCHITECTURE], **asdict(config)})
+    forced = tokenizer.token_to_id(language_tag("en"))
     write_json(folder / "generation_config.json", {
         "bos_token_id": config.bos_token_id,
         "pad_token_id": config.pad_token_id,
@@ -49,7 +52,7 @@ def write_model(folder, model, tokenizer, dtype=torch.float16):
         "num_beams": 5,
         "no_repeat_ngram_size": 5,
         "max_length": config.max_target_positions,
-    })
+    } | ({} if forced is None else {"forced_bos_token_id": forced}))
     write_json(folder / "preprocessor_config.json", {
         "feature_extractor_type": "Speech2TextFeatureExtractor",
         "feature_size": MEL_BINS,

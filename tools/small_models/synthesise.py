@@ -1,10 +1,12 @@
 """Makes the corpus: sentences of the grammar, spoken, and for training distorted.
 
-    python -m small_models.synthesise CORPUS_FOLDER
+    python -m small_models.synthesise CORPUS_FOLDER [--languages en it]
 
-Writes, for each split, `<split>.jsonl` (a line an utterance) and `<split>.pcm` (16 kHz, 16 bit,
-all utterances after one another). No sentence and no voice setting is in two splits, but
-validation and held_out share the pool of settings that training never uses.
+Writes, for each split, `<split>.jsonl` (a line an utterance: text, translations, word onsets in
+seconds, voice) and `<split>.pcm` (16 kHz, 16 bit, all utterances after one another). No sentence,
+in whichever language, and no voice setting is in two splits, but validation and held_out share
+the pool of settings that training never uses. In those two, every sentence is spoken in every
+language; in training in one, so that there are more sentences.
 """
 
 import argparse
@@ -15,101 +17,60 @@ from pathlib import Path
 
 import numpy as np
 
-from .front_end import FRAME_LENGTH, FRAME_SHIFT, SAMPLE_RATE, frame_count
-from .grammar import distinct_sentences
-from .synthesisers import FLITE_PITCH, Setting, resample, speak
+from .distortions import distorted
+from .front_end import SAMPLE_RATE
+from .grammar import Pair, distinct_sentences
+from .synthesisers import speak
+from .voices import LANGUAGES, training_setting, unseen_setting
 
+# Sentences of one language, and of each of several.
 SPLITS = {"train": 9000, "validation": 200, "held_out": 400}
-FLITE_SHARE = 0.45
+SPLITS_OF_SEVERAL = {"train": 7000, "validation": 60, "held_out": 250}
 LONGEST_SECONDS = 6.0
-
-# Training lengths are multiples of this many frames, so that batches need no padding masks.
-LENGTH_STEP = 8
-
-ACCENTS = ["en-us", "en-gb", "en-gb-scotland"]
-VARIANTS = ["f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7"]
-# Of the espeak-ng voices, these are never trained on.
-HELD_OUT_VOICES = [
-    "en-us+f3", "en-us+m2", "en-us+m5",
-    "en-gb+f2", "en-gb+m4", "en-gb+m7",
-    "en-gb-scotland+f5", "en-gb-scotland+m1", "en-gb-scotland+m3",
-]
-TRAINING_VOICES = [
-    f"{accent}+{variant}"
-    for accent in ACCENTS for variant in VARIANTS
-    if f"{accent}+{variant}" not in HELD_OUT_VOICES
-]
-
-
-def training_setting(draw):
-    if draw.random() < FLITE_SHARE:
-        speed, pitch = draw.choice([0.85, 0.95, 1.05, 1.15]), draw.choice([0.9, 1.0, 1.1])
-        return Setting("flite", draw.choice(list(FLITE_PITCH)), speed, pitch)
-    return Setting("espeak-ng", draw.choice(TRAINING_VOICES), draw.randrange(140, 211, 10), draw.randrange(25, 76, 5))
-
-
-def unseen_setting(draw):
-    """A setting off the training grid: in speed and pitch, and for espeak-ng in voice."""
-    if draw.random() < FLITE_SHARE:
-        speed, pitch = draw.choice([0.9, 1.0, 1.1]), draw.choice([0.95, 1.05])
-        return Setting("flite", draw.choice(list(FLITE_PITCH)), speed, pitch)
-    return Setting("espeak-ng", draw.choice(HELD_OUT_VOICES), draw.randrange(145, 210, 10), draw.randrange(28, 75, 5))
-
-
-def coloured_noise(noise, length):
-    """Unit-power noise whose spectrum falls with a random slope, from white to about brown."""
-    spectrum = np.fft.rfft(noise.standard_normal(length))
-    spectrum /= np.maximum(np.arange(len(spectrum)), 1.0) ** noise.uniform(0.0, 1.0)
-    coloured = np.fft.irfft(spectrum, length)
-    return coloured / coloured.std()
-
-
-def reverberated(waveform, noise):
-    """Adds an exponentially decaying diffuse tail, as a small room does."""
-    decay_seconds = noise.uniform(0.1, 0.4)
-    time = np.arange(int(decay_seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    tail = noise.standard_normal(len(time)) * 10 ** (-3 * time / decay_seconds)
-    tail *= noise.uniform(0.1, 0.5) / np.sqrt((tail**2).sum())
-    tail[0] += 1.0
-    length = len(waveform) + len(tail)
-    return np.fft.irfft(np.fft.rfft(waveform, length) * np.fft.rfft(tail, length), length)[: len(waveform)]
-
-
-def distorted(waveform, noise):
-    """A training copy: other speed, room, noise and loudness, and a length on the grid."""
-    if noise.random() < 0.5:
-        waveform = resample(waveform, noise.uniform(0.9, 1.1))
-    lead = int(noise.uniform(0.0, 0.15) * SAMPLE_RATE)
-    frames = -(-frame_count(len(waveform) + lead + FRAME_SHIFT) // LENGTH_STEP) * LENGTH_STEP
-    trail = FRAME_LENGTH + (frames - 1) * FRAME_SHIFT - len(waveform) - lead
-    waveform = np.pad(waveform, (lead, trail))
-    if noise.random() < 0.3:
-        waveform = reverberated(waveform, noise)
-    if noise.random() < 0.6:
-        decibels = noise.uniform(10.0, 40.0)
-        waveform = waveform + coloured_noise(noise, len(waveform)) * waveform.std() * 10 ** (-decibels / 20)
-    return waveform * (noise.uniform(0.2, 0.95) / np.abs(waveform).max())
 
 
 def to_pcm(waveform):
     return np.clip(np.round(waveform * 2**15), -(2**15), 2**15 - 1).astype("<i2")
 
 
+def in_languages(sentence):
+    """{"en": text, "it": text} of the grammar's pair."""
+    return dict(zip(("en", "it"), Pair(*sentence)))
+
+
 def make_utterance(job):
     """The manifest entry and the samples of one utterance; its randomness depends on its name alone."""
-    split, index, english, italian, seed = job
-    name = f"{split}-{index:05}"
+    split, name, language, texts, seed = job
     draw = random.Random(f"{seed}/{name}")
-    setting = training_setting(draw) if split == "train" else unseen_setting(draw)
-    waveform = speak(english, setting).waveform
+    setting = (training_setting if split == "train" else unseen_setting)(language, draw)
+    text = texts[language]
+    waveform, onsets = speak(text, setting)
     if split == "train":
-        waveform = distorted(waveform, np.random.default_rng(draw.getrandbits(64)))
-    entry = {"name": name, "text": english, "italian": italian, **setting._asdict()}
+        waveform, stretch, lead = distorted(waveform, np.random.default_rng(draw.getrandbits(64)))
+        onsets = [None if onset is None else onset * stretch + lead for onset in onsets]
+    entry = {
+        "name": name,
+        "language": language,
+        "text": text,
+        "translations": {other: texts[other] for other in texts if other != language},
+        "onsets": [None if onset is None else round(onset, 4) for onset in onsets],
+        **setting._asdict(),
+    }
     return entry, to_pcm(waveform)
 
 
+def jobs_of(split, sentences, languages, seed):
+    """One job an utterance; English keeps the names that it has in a corpus of its own."""
+    for index, sentence in enumerate(sentences):
+        # In training the languages take turns.
+        spoken = [languages[index % len(languages)]] if split == "train" else languages
+        for language in spoken:
+            name = f"{split}-{index:05}" if language == "en" else f"{split}-{language}-{index:05}"
+            yield split, name, language, in_languages(sentence), seed
+
+
 def write_split(folder, split, jobs, pool):
-    offset = 0
+    offset, count = 0, 0
     with open(folder / f"{split}.jsonl", "w") as manifest, open(folder / f"{split}.pcm", "wb") as sound:
         for entry, samples in pool.imap(make_utterance, jobs, chunksize=16):
             if len(samples) > LONGEST_SECONDS * SAMPLE_RATE:
@@ -117,21 +78,26 @@ def write_split(folder, split, jobs, pool):
             entry |= {"first_sample": offset, "samples": len(samples)}
             manifest.write(json.dumps(entry, ensure_ascii=False) + "\n")
             sound.write(samples.tobytes())
-            offset += len(samples)
-    print(f"{split}: {offset / SAMPLE_RATE / 60:.0f} minutes")
+            offset, count = offset + len(samples), count + 1
+    print(f"{split}: {count} utterances, {offset / SAMPLE_RATE / 60:.0f} minutes", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
+    parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=["en"])
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     arguments.corpus.mkdir(parents=True, exist_ok=True)
-    sentences = iter(distinct_sentences(sum(SPLITS.values()), arguments.seed))
+    languages = arguments.languages
+    splits = SPLITS
+    if len(languages) > 1:
+        splits = SPLITS_OF_SEVERAL | {"train": SPLITS_OF_SEVERAL["train"] * len(languages)}
+    sentences = distinct_sentences(sum(splits.values()), arguments.seed)
     with Pool() as pool:
-        for split, count in SPLITS.items():
-            jobs = [(split, index, *next(sentences), arguments.seed) for index in range(count)]
-            write_split(arguments.corpus, split, jobs, pool)
+        for split, count in splits.items():
+            chosen, sentences = sentences[:count], sentences[count:]
+            write_split(arguments.corpus, split, jobs_of(split, chosen, languages, arguments.seed), pool)
 
 
 if __name__ == "__main__":

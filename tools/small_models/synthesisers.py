@@ -1,11 +1,16 @@
-"""espeak-ng and flite through their C libraries: a waveform and the onset of every word.
+"""espeak-ng, flite and Festival: a waveform and the onset of every word.
 
-Both libraries keep global state; use one process per stream of utterances.
+The first two are C libraries that keep global state; Festival runs as a process of its own. Use
+one Python process per stream of utterances.
 """
 
 import ctypes
 import functools
 import re
+import subprocess
+import tempfile
+import wave
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +22,7 @@ class Setting(NamedTuple):
     """How an utterance is spoken.
 
     espeak-ng: `voice` like "en-gb+f2", `speed` in words a minute, `pitch` from 0 to 99.
-    flite: `voice` like "slt", `speed` and `pitch` as factors of the voice's own.
+    flite and festival: `voice` like "slt", `speed` and `pitch` as factors of the voice's own.
     """
 
     synthesizer: str
@@ -45,7 +50,12 @@ CHARACTERS_UTF8 = 1
 EVENT_END_OF_LIST, EVENT_WORD = 0, 1
 
 # Where espeak-ng keeps each language; not every language code is a voice name (British English).
-ESPEAK_FILES = {"en-us": "gmw/en-US", "en-gb": "gmw/en", "en-gb-scotland": "gmw/en-GB-scotland"}
+ESPEAK_FILES = {
+    "en-us": "gmw/en-US",
+    "en-gb": "gmw/en",
+    "en-gb-scotland": "gmw/en-GB-scotland",
+    "it": "roa/it",
+}
 
 
 class EspeakEvent(ctypes.Structure):
@@ -174,9 +184,60 @@ class Flite:
         return Utterance(waveform, onsets)
 
 
+# Prints each word's onset in seconds, found as in flite, and then a line that says it is done.
+FESTIVAL_SAY = """
+(define (say text file)
+  (let ((utterance (utt.synth (eval (list 'Utterance 'Text text)))))
+    (utt.save.wave utterance file 'riff)
+    (mapcar
+      (lambda (word)
+        (format t "%f\\n" (item.feat word "R:SylStructure.daughter1.daughter1.R:Segment.p.end")))
+      (utt.relation.items utterance 'Word))
+    (format t "done\\n")
+    (fflush nil)))
+"""
+
+# Voices of the Debian packages festvox-italp16k and festvox-itapc16k.
+FESTIVAL_VOICES = ["lp", "pc"]
+
+
+class Festival:
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.file = Path(self.folder.name) / "speech.wav"
+        # Its Italian voices read Latin 1.
+        self.process = subprocess.Popen(
+            ["festival", "--pipe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="latin-1"
+        )
+        self.command(FESTIVAL_SAY)
+
+    def command(self, expression):
+        self.process.stdin.write(expression + "\n")
+        self.process.stdin.flush()
+
+    def speak(self, text, setting):
+        # Diphones keep their pitch, so pitch comes from resampling, which moves the formants too:
+        # with two voices only, that is welcome. The duration makes up for it.
+        self.command(f"(voice_{setting.voice}_diphone)")
+        self.command(f"(Parameter.set 'Duration_Stretch {setting.pitch / setting.speed:.4f})")
+        self.command(f'(say "{text}" "{self.file}")')
+        onsets = []
+        while (line := self.process.stdout.readline().strip()) != "done":
+            if not line and self.process.poll() is not None:
+                raise RuntimeError(f"festival ended at {text!r}")
+            onsets.append(float(line) / setting.pitch)
+        if len(onsets) != len(text.split()):
+            raise ValueError(f"festival said {len(onsets)} words of {text!r}")
+        with wave.open(str(self.file)) as file:
+            assert file.getframerate() == SAMPLE_RATE
+            # These voices reach full scale; resampling overshoots.
+            waveform = 0.6 * np.frombuffer(file.readframes(file.getnframes()), "<i2") / 2**15
+        return Utterance(resample(waveform, 1 / setting.pitch), onsets)
+
+
 @functools.cache
 def synthesizer(name):
-    return {"espeak-ng": Espeak, "flite": Flite}[name]()
+    return {"espeak-ng": Espeak, "flite": Flite, "festival": Festival}[name]()
 
 
 def speak(text, setting):

@@ -2,11 +2,15 @@
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-# In the order of their ids, which config.json repeats.
+# In the order of their ids, which config.json repeats; language tags follow.
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
 
 
-def train_tokenizer(sentences, vocabulary_size):
+def language_tag(language):
+    return f"<lang:{language}>"
+
+
+def train_tokenizer(sentences, vocabulary_size, tagged_languages=()):
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -15,7 +19,7 @@ def train_tokenizer(sentences, vocabulary_size):
     trainer = trainers.UnigramTrainer(
         vocab_size=vocabulary_size,
         n_sub_iterations=4,
-        special_tokens=SPECIAL_TOKENS,
+        special_tokens=SPECIAL_TOKENS + [language_tag(language) for language in tagged_languages],
         unk_token="<unk>",
         show_progress=False,
     )

@@ -21,6 +21,8 @@ pub mod explain;
 pub mod report;
 pub mod validate;
 
+pub mod bench;
+
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 done with failed items or checks, 2 could not run.
 
+mod bench;
 pub mod devices;
 mod explain;
 mod progress;
@@ -39,6 +40,7 @@ enum Command {
     Transcribe(transcribe::TranscribeArgs),
     Explain(Box<explain::ExplainArgs>),
     Validate(validate::ValidateArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// List the devices that could do the work, and which one `auto` takes.
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Transcribe(args) => transcribe::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

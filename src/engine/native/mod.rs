@@ -199,6 +199,12 @@ impl Layout {
     }
 }
 
+/// Bytes that a plan for this recording takes beside weights and persistent
+/// tensors.
+pub fn plan_bytes<T: Real>(recording: &Recording) -> usize {
+    Layout::new::<T>(recording).bytes
+}
+
 impl<T: Real> Plan<T> {
     fn new(recording: Recording) -> Result<Self> {
         let layout = Layout::new::<T>(&recording);
@@ -563,7 +569,7 @@ impl<T: Real> Executor for NativeExecutor<T> {
     }
 
     fn estimate(&self, recording: &Recording) -> usize {
-        Layout::new::<T>(recording).bytes
+        plan_bytes::<T>(recording)
     }
 
     fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {

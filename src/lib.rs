@@ -18,6 +18,8 @@ pub mod generate;
 
 pub mod explain;
 
+pub mod study;
+
 pub mod report;
 pub mod validate;
 

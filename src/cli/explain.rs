@@ -119,7 +119,7 @@ pub(super) struct ExplainArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum MethodName {
+pub(super) enum MethodName {
     Attention,
     Gradient,
     InputXGradient,
@@ -147,8 +147,21 @@ enum BaselineName {
     Min,
 }
 
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Self {
+        match name {
+            MethodName::Attention => Self::Attention,
+            MethodName::Gradient => Self::Gradient,
+            MethodName::InputXGradient => Self::InputXGradient,
+            MethodName::IntegratedGradients => Self::IntegratedGradients,
+            MethodName::SmoothGrad => Self::SmoothGrad,
+            MethodName::Spes => Self::Spes,
+        }
+    }
+}
+
 /// A number strictly between 0 and 1.
-fn fraction(text: &str) -> std::result::Result<f64, String> {
+pub(super) fn fraction(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(x) if x > 0.0 && x < 1.0 => Ok(x),
         _ => Err("a number between 0 and 1 is wanted".into()),
@@ -166,15 +179,7 @@ fn share(text: &str) -> std::result::Result<f32, String> {
 impl ExplainArgs {
     fn options(&self) -> ExplainOptions {
         let mut methods: Vec<Method> = Vec::new();
-        for method in &self.method {
-            let method = match method {
-                MethodName::Attention => Method::Attention,
-                MethodName::Gradient => Method::Gradient,
-                MethodName::InputXGradient => Method::InputXGradient,
-                MethodName::IntegratedGradients => Method::IntegratedGradients,
-                MethodName::SmoothGrad => Method::SmoothGrad,
-                MethodName::Spes => Method::Spes,
-            };
+        for method in self.method.iter().map(|&name| Method::from(name)) {
             if !methods.contains(&method) {
                 methods.push(method);
             }
@@ -384,7 +389,7 @@ fn explain_file(
     // Only masks can be cut short: whoever computes none keeps Ctrl-C as it is.
     let mut progress: Box<dyn FnMut(Progress) -> bool> = if args.method.contains(&MethodName::Spes)
     {
-        Box::new(progress::reporter())
+        Box::new(progress::reporter("writing what they gave"))
     } else {
         Box::new(|_| true)
     };

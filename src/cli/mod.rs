@@ -6,6 +6,7 @@ mod bench;
 pub mod devices;
 mod explain;
 mod progress;
+mod study;
 mod transcribe;
 mod validate;
 
@@ -39,6 +40,7 @@ enum Command {
     Devices(DevicesArgs),
     Transcribe(transcribe::TranscribeArgs),
     Explain(Box<explain::ExplainArgs>),
+    Study(Box<study::StudyArgs>),
     Validate(validate::ValidateArgs),
     Bench(bench::BenchArgs),
 }
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args.json).map(|()| Outcome::Done),
         Command::Transcribe(args) => transcribe::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Study(args) => study::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

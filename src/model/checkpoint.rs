@@ -70,6 +70,8 @@ pub fn standard_name(name: &str) -> String {
 
 /// A tensor in its file.
 struct Entry {
+    /// As the file names it.
+    name: String,
     file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -190,6 +192,7 @@ impl WeightFiles {
             for (name, view) in tensors.iter() {
                 let begin = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
                 let entry = Entry {
+                    name: name.to_owned(),
                     file: number,
                     dtype: view.dtype(),
                     shape: view.shape().to_vec(),
@@ -208,17 +211,18 @@ impl WeightFiles {
         for spec in &needed.specs {
             match self.index.get(&spec.name) {
                 None => problems.push(format!("missing {} {:?}", spec.name, spec.shape)),
-                Some(Entry { dtype, shape, .. }) => {
+                Some(Entry {
+                    name, dtype, shape, ..
+                }) => {
                     if *shape != spec.shape {
                         problems.push(format!(
-                            "{} is {shape:?} where the config asks for {:?}",
-                            spec.name, spec.shape
+                            "{name} is {shape:?} where the config asks for {:?}",
+                            spec.shape
                         ));
                     }
                     if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
                         problems.push(format!(
-                            "{} is {dtype:?} where F32, F16 or BF16 is read",
-                            spec.name
+                            "{name} is {dtype:?} where F32, F16 or BF16 is read"
                         ));
                     }
                 }
@@ -226,8 +230,8 @@ impl WeightFiles {
         }
         let known: std::collections::BTreeSet<&str> =
             needed.specs.iter().map(|spec| spec.name.as_str()).collect();
-        for name in self.index.keys() {
-            if !known.contains(name.as_str()) && !ignored(name) {
+        for (known_as, Entry { name, .. }) in &self.index {
+            if !known.contains(known_as.as_str()) && !ignored(known_as) {
                 problems.push(format!("{name} belongs to no part of the model"));
             }
         }

@@ -223,11 +223,11 @@ impl Model {
     /// If it is missing, broken, or has more tokens than the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let path = self.files.path("");
-        let tokenizer = Tokenizer::from_files(&path, |name| self.files.read_if_present(name))?;
+        let tokenizer = Tokenizer::from_files(path, |name| self.files.read_if_present(name))?;
         let vocabulary = self.decoder.config.vocabulary;
         if tokenizer.vocab_size() > vocabulary {
             return Err(Error::file(
-                path,
+                tokenizer.file(),
                 format!(
                     "has {} tokens where the model's vocabulary has {vocabulary}",
                     tokenizer.vocab_size()

@@ -185,4 +185,5 @@ pub use candidates::NO_TOKEN;
 pub use expand_scores::Half;
 pub use mask::MaskSource;
 pub use matmul::Layout;
+pub use pool_max::pooled_frames;
 pub use reduce::{Contrast, Reduction};

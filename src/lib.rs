@@ -23,6 +23,8 @@ pub mod study;
 pub mod report;
 pub mod validate;
 
+pub mod bench;
+
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 done with failed items or checks, 2 could not run.
 
+mod bench;
 pub mod devices;
 mod explain;
 mod progress;
@@ -41,6 +42,7 @@ enum Command {
     Explain(Box<explain::ExplainArgs>),
     Study(Box<study::StudyArgs>),
     Validate(validate::ValidateArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// List the devices that could do the work, and which one `auto` takes.
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Study(args) => study::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -166,6 +166,9 @@ pub trait Executor {
     /// Bytes of all tensors held now, weights included.
     fn memory_bytes(&self) -> usize;
 
+    /// Lets `peak_memory_bytes` begin anew with what is held now.
+    fn forget_peak(&mut self);
+
     /// Counters and times since the executor was made.
     fn profile(&self) -> Profile;
 }

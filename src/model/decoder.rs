@@ -41,23 +41,18 @@ pub struct DecoderDefaults {
 }
 
 impl DecoderConfig {
-    /// Reads the `decoder_...` fields and what goes with them.
+    /// Reads the `decoder_...` fields and what goes with them;
+    /// `own_projection`: whether the weights have an output projection.
     ///
     /// # Errors
     /// If a field is missing or wrong, or there is no output projection.
-    pub fn read(
-        config: &Config,
-        checkpoint: &Checkpoint,
-        defaults: DecoderDefaults,
-    ) -> Result<Self> {
+    pub fn read(config: &Config, own_projection: bool, defaults: DecoderDefaults) -> Result<Self> {
         let width = config.size("d_model")?;
         let scaled = match defaults.scaled {
             Some(scaled) => config.flag("scale_embedding", scaled)?,
             None => false,
         };
-        let own_projection = checkpoint.contains(PROJECTION);
-        // Hugging Face leaves the field out where it is true.
-        if !own_projection && !config.flag("tie_word_embeddings", true)? {
+        if !own_projection && !config.tied()? {
             return Err(config.wrong(
                 "tie_word_embeddings",
                 "true, since the weights have no output projection,",

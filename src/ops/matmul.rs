@@ -141,6 +141,10 @@ impl Operate for Matmul {
         [self.y].into_iter().chain(self.pre).collect()
     }
 
+    fn flops(&self, recording: &Recording) -> u64 {
+        2 * recording.shape(self.y).len() as u64 * recording.shape(self.x).cols as u64
+    }
+
     fn reverse(&self, walk: &mut Reverse) -> Result<()> {
         // Rows are independent, so a cotangent of one row for each token
         // stays one, unless forward values are needed at that row.

@@ -10,6 +10,7 @@ use super::layout::{
 use super::pipelines::{Pipelines, ShaderMode};
 use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
+use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
 use crate::engine::journal::{Held, Journal, Mark};
 use crate::engine::profile::{Profile, Purpose};
@@ -67,6 +68,7 @@ struct Plan {
 struct Stage {
     dispatches: Vec<Dispatch>,
     pace: Pace,
+    cost: Cost,
 }
 
 impl GpuExecutor {
@@ -287,7 +289,12 @@ impl GpuExecutor {
     }
 
     fn run_stage(&mut self, number: Option<usize>, stage: &Stage) -> Result<()> {
-        let Stage { dispatches, pace } = stage;
+        let Stage {
+            dispatches,
+            pace,
+            cost,
+        } = stage;
+        self.profile.count_cost(*cost);
         self.profile.dispatches += dispatches.len() as u64;
         if !self.profiling {
             self.profile.submissions += self.submitter.run(&self.device, dispatches, pace)?;
@@ -453,12 +460,14 @@ impl Executor for GpuExecutor {
         let once = Stage {
             dispatches: self.bind(&layout.once, &memory)?,
             pace: Pace::default(),
+            cost: layout.once_cost,
         };
         let mut stages = Vec::new();
-        for steps in &layout.stages {
+        for (steps, &cost) in layout.stages.iter().zip(&layout.costs) {
             stages.push(Stage {
                 dispatches: self.bind(steps, &memory)?,
                 pace: Pace::default(),
+                cost,
             });
         }
         let bytes = layout.bytes(&recording);
@@ -544,6 +553,10 @@ impl Executor for GpuExecutor {
 
     fn memory_bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn forget_peak(&mut self) {
+        self.profile.peak_memory_bytes = self.bytes as u64;
     }
 
     fn profile(&self) -> Profile {

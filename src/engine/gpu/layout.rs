@@ -6,6 +6,7 @@
 
 use super::launch::{Binding, Extent, Launch};
 use super::shaders::{BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader};
+use crate::engine::cost::Cost;
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
 use crate::engine::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
@@ -81,6 +82,10 @@ pub struct Layout {
     /// Dispatches that run when the plan is made.
     pub once: Vec<Step>,
     pub stages: Vec<Vec<Step>>,
+    /// Of `once`.
+    pub once_cost: Cost,
+    /// By stage.
+    pub costs: Vec<Cost>,
 }
 
 impl Step {
@@ -107,6 +112,8 @@ impl Layout {
         let schedule = Schedule::new(recording);
         let mut layout = Self::default();
         layout.place(recording, &schedule);
+        layout.once_cost = Cost::of(recording, &schedule, &schedule.once);
+        layout.costs = Cost::of_stages(recording, &schedule);
         layout.once = layout.steps(recording, &schedule, &schedule.once, alignment)?;
         for stage in &schedule.stages {
             let steps = layout.steps(recording, &schedule, stage, alignment)?;

@@ -501,6 +501,9 @@ impl<E: Executor> Executor for Small<E> {
     fn unwind(&mut self, mark: Mark) {
         self.inner.unwind(mark);
     }
+    fn forget_peak(&mut self) {
+        self.inner.forget_peak();
+    }
     fn memory_bytes(&self) -> usize {
         self.inner.memory_bytes()
     }

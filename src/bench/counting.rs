@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
-use crate::engine::journal::{Held, Journal, Mark};
+use crate::engine::journal::{Held, Journal};
 use crate::engine::native;
 use crate::engine::profile::{Profile, Purpose};
 use crate::engine::recording::Recording;
@@ -119,17 +119,8 @@ impl Executor for CountingExecutor {
         Ok(values)
     }
 
-    fn mark(&self) -> Mark {
-        self.journal.mark()
-    }
-
-    fn unwind(&mut self, mark: Mark) {
-        for held in self.journal.since(mark) {
-            match held {
-                Held::Persistent(id) => self.free(id),
-                Held::Plan(plan) => self.release(plan),
-            }
-        }
+    fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     fn memory_bytes(&self) -> usize {

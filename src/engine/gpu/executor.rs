@@ -12,7 +12,7 @@ use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
 use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
-use crate::engine::journal::{Held, Journal, Mark};
+use crate::engine::journal::{Held, Journal};
 use crate::engine::profile::{Profile, Purpose};
 use crate::engine::recording::{Recording, Source};
 use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
@@ -538,17 +538,8 @@ impl Executor for GpuExecutor {
         Ok(values)
     }
 
-    fn mark(&self) -> Mark {
-        self.journal.mark()
-    }
-
-    fn unwind(&mut self, mark: Mark) {
-        for held in self.journal.since(mark) {
-            match held {
-                Held::Persistent(id) => self.free(id),
-                Held::Plan(plan) => self.release(plan),
-            }
-        }
+    fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     fn memory_bytes(&self) -> usize {

@@ -22,7 +22,7 @@ use self::context::{Arena, Context, PersistentValues, Place, Shared};
 use self::real::Real;
 use super::cost::Cost;
 use super::executor::{Executor, PlanId, Values};
-use super::journal::{Held, Journal, Mark};
+use super::journal::{Held, Journal};
 use super::profile::{Profile, Purpose};
 use super::recording::{Recording, Source};
 use super::schedule::{Demand, Lifetime, Schedule, assign_blocks};
@@ -617,17 +617,8 @@ impl<T: Real> Executor for NativeExecutor<T> {
         Ok(values)
     }
 
-    fn mark(&self) -> Mark {
-        self.journal.mark()
-    }
-
-    fn unwind(&mut self, mark: Mark) {
-        for held in self.journal.since(mark) {
-            match held {
-                Held::Persistent(id) => self.free(id),
-                Held::Plan(plan) => self.release(plan),
-            }
-        }
+    fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     fn memory_bytes(&self) -> usize {

@@ -17,7 +17,14 @@ const SIZES: Sizes = Sizes {
     ..SMALL
 };
 
-const SETTINGS: [&str; 6] = ["--masks", "200", "--method", "spes,gradient", "--seed", "3"];
+const SETTINGS: [&str; 6] = [
+    "--masks",
+    "200",
+    "--method",
+    "spes,gradient,attention-norm",
+    "--seed",
+    "3",
+];
 
 struct Place {
     folder: tempfile::TempDir,
@@ -99,6 +106,9 @@ fn tables_hold_every_head_layer_and_average() {
                 views.extend((1..=3).map(|h| format!("head {h} of all layers")));
                 let heads = (1..=2).flat_map(|l| (1..=3).map(move |h| (l, h)));
                 views.extend(heads.map(|(l, h)| format!("layer {l} head {h}")));
+                let norms: Vec<String> =
+                    views.iter().map(|v| format!("norm-weighted {v}")).collect();
+                views.extend(norms);
                 for view in views {
                     let row = find(direction, map, statistic, &view);
                     let row = row.unwrap_or_else(|| panic!("{direction} {map} {statistic} {view}"));
@@ -155,6 +165,7 @@ fn curves_of_deletion_begin_clean_and_end_alike() {
     let clean = value("", "word error rate").min(100.0);
     for map in [
         "attention",
+        "attention-norm",
         "gradient.encoder",
         "gradient.input",
         "random",

@@ -121,6 +121,7 @@ pub(super) struct ExplainArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum MethodName {
     Attention,
+    AttentionNorm,
     Gradient,
     InputXGradient,
     IntegratedGradients,
@@ -151,6 +152,7 @@ impl From<MethodName> for Method {
     fn from(name: MethodName) -> Self {
         match name {
             MethodName::Attention => Self::Attention,
+            MethodName::AttentionNorm => Self::AttentionNorm,
             MethodName::Gradient => Self::Gradient,
             MethodName::InputXGradient => Self::InputXGradient,
             MethodName::IntegratedGradients => Self::IntegratedGradients,
@@ -444,9 +446,10 @@ fn profile(executor: &dyn Executor, seconds: Map<String, Value>) -> Result<Value
 }
 
 fn page(explained: &Explained) -> String {
-    let tensors: Vec<NamedTensor> = explained
-        .maps
-        .iter()
+    // The page has room for one attention.
+    let maps = explained.maps.iter();
+    let tensors: Vec<NamedTensor> = maps
+        .filter(|map| map.name != Method::AttentionNorm.name())
         .map(|map| NamedTensor {
             name: &map.name,
             shape: &map.shape,

@@ -38,7 +38,7 @@ pub struct Profile {
     pub status_read_bytes: u64,
     pub read_bytes: u64,
     /// Floating-point operations and bytes of everything that was run, as
-    /// [`Cost`](super::cost::Cost) counts them.
+    /// [`Cost`] counts them.
     pub flops: u64,
     pub operand_bytes: u64,
     /// Largest sum of all tensors held at once, weights included.

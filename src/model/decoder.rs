@@ -212,6 +212,11 @@ impl Decoder {
             .collect()
     }
 
+    /// The output projection (D, D) of layer `l`'s cross-attention.
+    pub fn cross_output(&self, l: usize) -> WeightId {
+        self.layers[l].cross_out.weight
+    }
+
     /// Records the decoder's input (N, I, D) for ids (N, I, 1): scaled
     /// embeddings plus positions.
     ///

@@ -153,7 +153,7 @@ fn importances(
                 }
                 let rows = tokens.iter();
                 let rows = rows.map(|&k| spread(&row(&mean, k, pooled), frames, bins));
-                add("attention", rows.collect())?;
+                add(&info.name, rows.collect())?;
             }
             [_, _, _] => {
                 let each = frames * bins;
@@ -278,9 +278,9 @@ impl Rewriting<'_> {
 /// Area under a curve over 0 to 100 percent, by the trapezoid rule, divided
 /// by 100: the mean height.
 pub fn area(curve: &[f64]) -> f64 {
-    let each = 1.0 / (curve.len() as f64 - 1.0);
     let pairs = curve.windows(2);
-    pairs.map(|pair| each * 0.5 * (pair[0] + pair[1])).sum()
+    let sum: f64 = pairs.map(|pair| 0.5 * (pair[0] + pair[1])).sum();
+    sum / (curve.len() as f64 - 1.0)
 }
 
 #[cfg(test)]

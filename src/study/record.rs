@@ -52,6 +52,9 @@ pub struct Utterance {
     pub encoder_frames: usize,
     /// By map: `spes.input`, `gradient.encoder`, ...
     pub maps: BTreeMap<String, MapResult>,
+    /// The same of attention weighted by the norm of what it carries.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub maps_of_norms: BTreeMap<String, MapResult>,
     /// What was written, against the reference.
     pub written: Written,
     /// By map, where it was asked for.
@@ -159,59 +162,70 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
     if tokens.is_empty() {
         return Err(Error::Input("the model wrote no words".into()));
     }
+    let compared = |attention: &NamedMap| compared(explained, attention, &tokens, by);
     let named = |name: &str| explained.maps.iter().find(|map| map.name == name);
     let attention = named("attention").ok_or_else(|| Error::Model("no attention".into()))?;
-    let attention = Attention::new(attention, &tokens)?;
+    let norms = named("attention-norm").map(compared).transpose()?;
     let model = &explanation.model;
-    let mut maps = BTreeMap::new();
-    for info in &explanation.maps {
-        if info.method == "attention" || info.site == "tokens" {
-            continue;
-        }
-        let map = named(&info.name).ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
-        let mut values = widened(&map.data);
-        if matches!(info.method.as_str(), "gradient" | "smoothgrad") {
-            values.iter_mut().for_each(|x| *x = x.abs());
-        }
-        let pooled = match map.shape.as_slice() {
-            [_, frames, bins] => {
-                TokenMap::pooled(&values, [*frames, *bins], model.encoder_frames, by.pooling)
-            }
-            _ => TokenMap::new(values, model.encoder_frames),
-        };
-        let pooled = pooled.select(&tokens);
-        let correlations = Correlation::ALL.map(|kind| {
-            let result = attention.against(&pooled, kind, by.normalisation);
-            (kind.name().to_owned(), result)
-        });
-        let reliability = info.options.get("token_reliability_pooled");
-        let reliability = reliability.and_then(|values| values.as_array());
-        maps.insert(
-            info.name.clone(),
-            MapResult {
-                masks: info.options.get("masks").and_then(|masks| masks.as_u64()),
-                reliability: reliability.and_then(|values| {
-                    median(
-                        tokens
-                            .iter()
-                            .map(|&k| values.get(k).and_then(|x| x.as_f64())),
-                    )
-                }),
-                correlations: correlations.into_iter().collect(),
-            },
-        );
-    }
     Ok(Utterance {
         reference: item.text.clone(),
         hypothesis: explanation.text.clone(),
         tokens: tokens.len(),
         frames: model.frames,
         encoder_frames: model.encoder_frames,
-        maps,
+        maps: compared(attention)?,
+        maps_of_norms: norms.unwrap_or_default(),
         written: Written {
             words: WordErrors::of(&item.text, &explanation.text),
             bleu: BleuCounts::of(&item.text, &explanation.text),
         },
         faithfulness: BTreeMap::new(),
     })
+}
+
+/// One attention against every map that is none, by the maps' names.
+fn compared(
+    explained: &Explained,
+    attention: &NamedMap,
+    tokens: &[usize],
+    by: &Comparison,
+) -> Result<BTreeMap<String, MapResult>> {
+    let attention = Attention::new(attention, tokens)?;
+    let frames = explained.explanation.model.encoder_frames;
+    let mut maps = BTreeMap::new();
+    for info in &explained.explanation.maps {
+        if info.site == "decoder" || info.site == "tokens" {
+            continue;
+        }
+        let map = explained.maps.iter().find(|map| map.name == info.name);
+        let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
+        let mut values = widened(&map.data);
+        if matches!(info.method.as_str(), "gradient" | "smoothgrad") {
+            values.iter_mut().for_each(|x| *x = x.abs());
+        }
+        let pooled = match *map.shape.as_slice() {
+            [_, rows, bins] => TokenMap::pooled(&values, [rows, bins], frames, by.pooling),
+            _ => TokenMap::new(values, frames),
+        };
+        let pooled = pooled.select(tokens);
+        let correlations = Correlation::ALL.map(|kind| {
+            let result = attention.against(&pooled, kind, by.normalisation);
+            (kind.name().to_owned(), result)
+        });
+        let reliability = info.options.get("token_reliability_pooled");
+        let reliability = reliability.and_then(|values| values.as_array());
+        let result = MapResult {
+            masks: info.options.get("masks").and_then(|masks| masks.as_u64()),
+            reliability: reliability.and_then(|values| {
+                median(
+                    tokens
+                        .iter()
+                        .map(|&k| values.get(k).and_then(|x| x.as_f64())),
+                )
+            }),
+            correlations: correlations.into_iter().collect(),
+        };
+        maps.insert(info.name.clone(), result);
+    }
+    Ok(maps)
 }

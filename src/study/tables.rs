@@ -40,7 +40,8 @@ pub struct Row {
     /// `size area`.
     pub statistic: String,
     /// `all`, `layer 2`, `head 3 of all layers`, `layer 2 head 3`, both from
-    /// 1; empty where attention has no part.
+    /// 1, and `norm-weighted all` and so on; empty where attention has no
+    /// part.
     pub attention: String,
     pub mean: f64,
     pub low: f64,
@@ -203,7 +204,7 @@ impl Tables {
         let mut place = (String::new(), String::new());
         for row in &self.rows {
             let shown = match row.statistic.as_str() {
-                "pearson" | "pearson, corrected" => row.attention == "all",
+                "pearson" | "pearson, corrected" => row.attention.ends_with("all"),
                 "gap" | "coverage" | "reliability" | "word error rate" => true,
                 "deletion area, word error rate" | "size area" => true,
                 _ => false,
@@ -215,7 +216,11 @@ impl Tables {
                 place = (row.model.clone(), row.direction.clone());
                 text += &format!("{} {}\n", row.model, row.direction);
             }
-            let name = format!("{} {}", row.map, row.statistic);
+            let norms = match row.attention.as_str() {
+                "norm-weighted all" => ", norm-weighted",
+                _ => "",
+            };
+            let name = format!("{} {}{norms}", row.map, row.statistic);
             text += &format!(
                 "  {name:<42} {:>8.3} [{:.3}, {:.3}] of {}\n",
                 row.mean, row.low, row.high, row.utterances
@@ -261,36 +266,11 @@ impl Group<'_> {
     }
 
     fn all(&mut self) {
-        let utterances = self.utterances;
-        let names: BTreeMap<&str, &MapResult> = utterances
-            .iter()
-            .flat_map(|utterance| utterance.maps.iter())
-            .map(|(name, result)| (name.as_str(), result))
-            .collect();
-        for (name, example) in names {
-            let results: Vec<Option<&MapResult>> =
-                utterances.iter().map(|own| own.maps.get(name)).collect();
-            let of = |value: &dyn Fn(&MapResult) -> Option<f64>| -> Vec<Option<f64>> {
-                results
-                    .iter()
-                    .map(|result| value(result.as_ref()?))
-                    .collect()
-            };
-            self.row(name, "reliability", "", &of(&|result| result.reliability));
-            self.row(name, "masks", "", &of(&|result| Some(result.masks? as f64)));
-            for kind in Correlation::ALL {
-                for (attention, pick) in views(example) {
-                    let values = of(&|result| pick.of(result, kind));
-                    self.row(name, kind.name(), &attention, &values);
-                    let corrected =
-                        of(&|result| disattenuated(pick.of(result, kind)?, result.reliability?));
-                    let statistic = format!("{}, corrected", kind.name());
-                    self.row(name, &statistic, &attention, &corrected);
-                }
-            }
-        }
+        self.correlations("", &|own| &own.maps);
+        self.correlations("norm-weighted ", &|own| &own.maps_of_norms);
         self.errors();
         self.curves();
+        let utterances = self.utterances;
         // What mixing in the encoder takes away, and how much of the
         // explanation at its output attention is.
         let rho = |utterance: &Utterance, map: &str| {
@@ -310,6 +290,41 @@ impl Group<'_> {
 }
 
 impl Group<'_> {
+    /// Correlations of one attention with every map; `prefix` stands before
+    /// the names of its parts.
+    fn correlations(
+        &mut self,
+        prefix: &str,
+        maps: &dyn Fn(&Utterance) -> &BTreeMap<String, MapResult>,
+    ) {
+        let utterances = self.utterances;
+        let named = utterances.iter().flat_map(|&own| maps(own));
+        let examples: BTreeMap<&String, &MapResult> = named.collect();
+        for (name, example) in examples {
+            let results: Vec<Option<&MapResult>> =
+                utterances.iter().map(|&own| maps(own).get(name)).collect();
+            let of = |value: &dyn Fn(&MapResult) -> Option<f64>| -> Vec<Option<f64>> {
+                let results = results.iter();
+                results.map(|result| value(result.as_ref()?)).collect()
+            };
+            if prefix.is_empty() {
+                self.row(name, "reliability", "", &of(&|result| result.reliability));
+                self.row(name, "masks", "", &of(&|result| Some(result.masks? as f64)));
+            }
+            for kind in Correlation::ALL {
+                for (attention, view) in views(example) {
+                    let attention = format!("{prefix}{attention}");
+                    let values = of(&|result| view.of(result, kind));
+                    self.row(name, kind.name(), &attention, &values);
+                    let corrected =
+                        of(&|result| disattenuated(view.of(result, kind)?, result.reliability?));
+                    let statistic = format!("{}, corrected", kind.name());
+                    self.row(name, &statistic, &attention, &corrected);
+                }
+            }
+        }
+    }
+
     /// A value over all utterances together, with the interval that
     /// resampling them gives.
     fn corpus_row(&mut self, map: &str, statistic: &str, value: &dyn Fn(&[&Utterance]) -> f64) {

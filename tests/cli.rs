@@ -641,3 +641,81 @@ fn killed_at_any_moment_nothing_is_damaged() {
     }
     assert_ne!(contents(&folder), before);
 }
+
+#[test]
+fn bench_measures_and_counts() {
+    let place = Place::new();
+    let common = ["--device", "cpu", "--seconds", "0.4", "--tokens", "3"];
+    let more = ["--masks", "5", "--repeats", "2", "--json"];
+    let model = ["bench", "--model", "model"];
+    let output = place.run(&[&model[..], &common[..], &more[..]].concat());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("nothing but JSON"))
+        .collect();
+    let works: Vec<&Value> = lines.iter().map(|line| &line["work"]).collect();
+    assert_eq!(works, ["forward", "gradient", "spes", "generate"]);
+    for line in &lines {
+        for name in [
+            "seconds_median",
+            "seconds_min",
+            "seconds_max",
+            "repeats",
+            "flops",
+            "bytes",
+            "gflops",
+            "gbytes_per_s",
+            "share_of_peak",
+            "peak_gflops",
+            "peak_gbytes_per_s",
+            "peak_memory_bytes",
+            "parameters",
+            "weight_bytes",
+        ] {
+            let value = line[name].as_f64().unwrap_or(f64::NAN);
+            assert!(value > 0.0, "{name} is {}", line[name]);
+        }
+        assert_eq!(line["executor"], "native");
+        assert_eq!(line["precision"], "f32");
+        assert_eq!(line["model"], "model");
+        assert_eq!(line["preset"], Value::Null);
+        assert_eq!((&line["frames"], &line["tokens"]), (&json!(40), &json!(3)));
+        assert_eq!(line["repeats"], 2);
+        assert!(line["device"].as_str().unwrap().contains("native"));
+    }
+    assert!(lines[2]["masks_per_s"].as_f64().unwrap() > 0.0);
+    assert!(lines[0].get("masks_per_s").is_none());
+    let flops = |line: usize| lines[line]["flops"].as_u64().unwrap();
+    assert!(flops(1) > flops(0), "the reverse is counted too");
+    // A reference pass besides the masks' own.
+    assert!(flops(2) > 5 * flops(0) / 2);
+
+    // Counting alone gives the same operations and memory.
+    let output = place.run(&[&model[..], &common[..], &more[..], &["--estimate"]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for (line, measured) in text.lines().zip(&lines) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        for name in ["work", "flops", "bytes", "peak_memory_bytes"] {
+            assert_eq!(line[name], measured[name], "{name} of {}", line["work"]);
+        }
+        assert_eq!(line["seconds_median"], Value::Null);
+    }
+
+    let output = place.run(&[&model[..], &common[..], &["--work", "forward"]].concat());
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.starts_with(&format!("sonograd {}", env!("CARGO_PKG_VERSION"))));
+    assert!(table.contains("model model:"), "{table}");
+    assert!(table.contains("GFLOP/s"), "{table}");
+
+    place.refused(
+        &["bench", "--preset", "list"],
+        &["whisper-tiny (37.8M)", "fama-medium"],
+    );
+    place.refused(
+        &["bench", "--preset", "s2t-small", "--seconds", "100"],
+        &["100 s", "60 s", "s2t-small"],
+    );
+}

@@ -154,3 +154,86 @@ impl Bench<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::native::NativeExecutor;
+    use crate::model::files::ModelFiles;
+
+    fn spread(values: &[f32]) -> f64 {
+        let squares = values.iter().map(|&x| f64::from(x).powi(2));
+        (squares.sum::<f64>() / values.len() as f64).sqrt()
+    }
+
+    /// Random weights keep activations of order 1 through 32 layers.
+    #[test]
+    fn deep_random_models_neither_vanish_nor_explode() {
+        for own in [
+            json!({
+                "architectures": ["WhisperForConditionalGeneration"],
+                "num_mel_bins": 80,
+                "max_source_positions": 20,
+            }),
+            json!({
+                "architectures": ["Speech2TextForConditionalGeneration"],
+                "input_feat_per_channel": 80,
+                "conv_channels": 32,
+                "conv_kernel_sizes": [5, 5],
+                "max_source_positions": 100,
+            }),
+            json!({
+                "architectures": ["ConformerEncoderDecoderForConditionalGeneration"],
+                "input_feat_per_channel": 80,
+                "conv_channels": 32,
+                "conv_kernel_sizes": [5, 5],
+                "max_source_positions": 100,
+                "tie_word_embeddings": false,
+            }),
+        ] {
+            let mut config = json!({
+                "d_model": 48,
+                "encoder_layers": 32,
+                "decoder_layers": 32,
+                "encoder_attention_heads": 4,
+                "decoder_attention_heads": 4,
+                "encoder_ffn_dim": 96,
+                "decoder_ffn_dim": 96,
+                "vocab_size": 300,
+                "max_target_positions": 16,
+                "bos_token_id": 0,
+                "pad_token_id": 1,
+                "eos_token_id": 2,
+                "decoder_start_token_id": 2,
+            });
+            let fields = own.as_object().unwrap().clone();
+            config.as_object_mut().unwrap().extend(fields);
+            let files = ModelFiles::Random {
+                name: "deep".into(),
+                config,
+                seed: 3,
+            };
+            let model = Model::load(files).unwrap();
+            let subject = Subject::random(&model, 0.4, 8, 1).unwrap();
+            let mut executor = NativeExecutor::<f32>::new(&model.weights, false);
+            let utterance = Utterance::upload(
+                &mut executor,
+                &model,
+                &subject.features,
+                &subject.ids,
+                &subject.positions,
+                &subject.labels,
+            )
+            .unwrap();
+            let pass = forward_and_gradients(&mut executor, &model, &utterance, &[], 1 << 30);
+            let forward = pass.unwrap().forward;
+            for id in [forward.encoder_output.sound, forward.logits] {
+                let size = spread(&executor.read(&[id], Purpose::Maps).unwrap()[0]);
+                println!("{}: {size}", model.architecture);
+                assert!((0.3..3.0).contains(&size), "{}: {size}", model.architecture);
+            }
+        }
+    }
+}

@@ -76,7 +76,7 @@ impl GpuExecutor {
     /// timed where the device can, else every stage.
     ///
     /// # Errors
-    /// If the device has not the memory or cannot bind a weight whole.
+    /// If the device has not the memory or a weight does not fit a buffer.
     pub fn new(device: Arc<Device>, weights: &WeightTable, profiling: bool) -> Result<Self> {
         Self::with_mode(device, weights, profiling, ShaderMode::default())
     }
@@ -101,7 +101,7 @@ impl GpuExecutor {
         let sizes = sizes.map(|weight| bytes_of(Shape::new(1, weight.rows, weight.cols)));
         let sizes: Vec<usize> = sizes.collect();
         for (weight, &bytes) in weights.iter().zip(&sizes) {
-            limits.check(bytes, || {
+            limits.check_buffer(bytes, || {
                 format!("weight {} ({}, {})", weight.name, weight.rows, weight.cols)
             })?;
         }
@@ -202,7 +202,11 @@ impl GpuExecutor {
                 }
                 Bound::Scalars => (&self.scalars, 0, size_of::<Scalars>()),
                 Bound::Absent(index) => return self.absent[index].as_entire_binding(),
-                Bound::Tensor { place, bytes } => {
+                Bound::Tensor {
+                    place,
+                    offset,
+                    bytes,
+                } => {
                     let buffer = match place {
                         Place::Weight(id) => &self.weights[id.0 as usize],
                         Place::Constant(index) => &memory.constants[index],
@@ -213,7 +217,7 @@ impl GpuExecutor {
                         }
                         Place::Nowhere => unreachable!("the layout refuses it"),
                     };
-                    (buffer, 0, bytes)
+                    (buffer, offset, bytes)
                 }
             };
             wgpu::BindingResource::Buffer(wgpu::BufferBinding {

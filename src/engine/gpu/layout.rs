@@ -47,9 +47,10 @@ pub enum Bound {
         offset: usize,
         bytes: usize,
     },
-    /// The first `bytes` of a tensor's buffer.
+    /// `bytes` of a tensor's buffer.
     Tensor {
         place: Place,
+        offset: usize,
         bytes: usize,
     },
     Scalars,
@@ -74,6 +75,8 @@ pub struct Step {
 pub struct Layout {
     /// By tensor.
     places: Vec<Place>,
+    /// By tensor: the most bytes of it that a dispatch binds.
+    bound: Vec<usize>,
     /// Bytes of the buffers shared by computed tensors.
     pub blocks: Vec<usize>,
     pub constants: Vec<TensorId>,
@@ -147,7 +150,9 @@ impl Layout {
             if *place != Place::Nowhere {
                 let id = TensorId(tensor as u32);
                 let bytes = bytes_of(recording.shape(id));
-                limits.check(bytes, || describe(recording, id))?;
+                let name = || describe(recording, id);
+                limits.check_buffer(bytes, name)?;
+                limits.check(self.bound[tensor], name)?;
             }
         }
         if self.params.len() > limits.buffer {
@@ -163,6 +168,7 @@ impl Layout {
 
     fn place(&mut self, recording: &Recording, schedule: &Schedule) {
         self.places = vec![Place::Nowhere; recording.tensors().len()];
+        self.bound = vec![0; recording.tensors().len()];
         // Stages run one at a time, so their blocks are the same ones.
         let lengths = schedule.stages.iter().map(Vec::len);
         let starts: Vec<usize> = lengths
@@ -301,7 +307,7 @@ impl Layout {
                 }
                 Binding::Scalars if variable.kind == BindingKind::Read => Bound::Scalars,
                 Binding::Scalars => return fail(format!("{name} would write the scalars")),
-                Binding::Tensor(id) => {
+                Binding::Tensor(id) | Binding::Rows { tensor: id, .. } => {
                     let place = self.places[id.0 as usize];
                     if place == Place::Nowhere {
                         return fail(format!("{name} is bound to a tensor that nobody uses"));
@@ -317,8 +323,21 @@ impl Layout {
                         return fail(format!("{name} and {other} lie in one buffer"));
                     }
                     seen.push((name, variable.kind, place));
-                    let bytes = bytes_of(recording.shape(id));
-                    Bound::Tensor { place, bytes }
+                    let shape = recording.shape(id);
+                    let (offset, bytes) = match *binding {
+                        Binding::Rows { first, count, .. } => {
+                            let row = 4 * shape.cols;
+                            (first * row, (count * row).max(SMALLEST_BUFFER))
+                        }
+                        _ => (0, bytes_of(shape)),
+                    };
+                    let most = &mut self.bound[id.0 as usize];
+                    *most = bytes.max(*most);
+                    Bound::Tensor {
+                        place,
+                        offset,
+                        bytes,
+                    }
                 }
             };
             bindings.push((variable.slot, bound));
@@ -350,6 +369,23 @@ impl Layout {
 }
 
 impl Limits {
+    /// Compares the bytes of a tensor that is bound in parts with what the
+    /// adapter allows.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] naming the tensor, its size and the limit.
+    pub fn check_buffer(self, bytes: usize, name: impl FnOnce() -> String) -> Result<()> {
+        if bytes <= self.buffer {
+            return Ok(());
+        }
+        Err(Error::Memory(format!(
+            "{} takes {bytes} bytes where this adapter's buffers have at most {}; --device cpu has \
+             no such limit",
+            name(),
+            self.buffer
+        )))
+    }
+
     /// Compares the bytes of one tensor with what the adapter allows.
     ///
     /// # Errors

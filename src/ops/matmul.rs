@@ -268,7 +268,8 @@ impl Operate for Matmul {
             // Rows of such a weight are inputs, and an activation wants their
             // whole sum. No model has that: it is the reverse's layout.
             blocks if self.layout == Layout::InOut && self.activation != Activation::None => {
-                vec![0..blocks.last().map_or(0, |last| last.end)]
+                let rows = blocks.last().map_or(0, |last| last.end);
+                std::iter::once(0..rows).collect()
             }
             blocks => blocks,
         };

@@ -1,16 +1,18 @@
-// y[n, i] = scale * table[ids[n, i]] + positions[start + i], where start is the
+// y[n, i] = scale * table[ids[n, i] - first] + positions[start + i], where start is the
 // scalar STEP if FROM_STEP, else 0.
 
 struct Params {
     count: u32,  // N·I·D: elements of y
     tokens: u32, // I: tokens of a row
     cols: u32,   // D
+    first: u32,  // id of the table's first row here
+    rows: u32,   // R: rows of the table here; other ids are left to others
     scale: f32,  // factor of the table, no unit
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>; // ids: (N, I), below V
-@group(0) @binding(2) var<storage, read> table: array<f32>; // table: (V, D)
+@group(0) @binding(2) var<storage, read> table: array<f32>; // table: (R, D)
 @group(0) @binding(3) var<storage, read> positions: array<f32>; // positions: (P, D)
 @group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (N, I, D)
@@ -37,6 +39,11 @@ fn forward(
     if FROM_STEP {
         place += scalars[STEP];
     }
-    let entry = table[ids[row] * params.cols + c];
+    // An id before the first wraps to a large number.
+    let own = ids[row] - params.first;
+    if own >= params.rows {
+        return;
+    }
+    let entry = table[own * params.cols + c];
     y[i] = params.scale * entry + positions[place * params.cols + c];
 }

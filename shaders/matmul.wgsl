@@ -11,8 +11,12 @@
 
 struct Params {
     rows: u32,          // M: rows of x and y, all lead rows taken together
-    inputs: u32,        // I: numbers summed over
-    outputs: u32,       // O: columns of y
+    inputs: u32,        // I: numbers summed over, of weight's block
+    outputs: u32,       // O: columns that are written, of weight's block
+    x_cols: u32,        // X: columns of x
+    first_input: u32,   // column of x that belongs to weight's first input
+    y_cols: u32,        // Y: columns of y
+    first_output: u32,  // column of y that belongs to weight's first output
     residual_rows: u32, // Q: rows of residual, of which M is a multiple
     scale: f32,         // factor of the activation's result, no unit
 }
@@ -25,6 +29,8 @@ override HAS_RESIDUAL: bool = false;
 // Results that are wanted; pre is what the activation is applied to.
 override WRITE_Y: bool = true;
 override WRITE_PRE: bool = false;
+// The product is added to what is in y: it belongs to further inputs.
+override ADD_TO_Y: bool = false;
 
 // Values of ACTIVATION.
 const NO_ACTIVATION: u32 = 0u;
@@ -33,12 +39,12 @@ const SILU: u32 = 2u;
 const GELU: u32 = 3u;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // x: (M, I)
+@group(0) @binding(1) var<storage, read> x: array<f32>; // x: (M, X)
 @group(0) @binding(2) var<storage, read> weight: array<f32>; // weight: (O, I), or (I, O) where IN_OUT
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // bias: (O)
-@group(0) @binding(4) var<storage, read> residual: array<f32>; // residual: (Q, O)
-@group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (M, O)
-@group(0) @binding(6) var<storage, read_write> pre: array<f32>; // pre: (M, O)
+@group(0) @binding(3) var<storage, read> bias: array<f32>; // bias: (Y)
+@group(0) @binding(4) var<storage, read> residual: array<f32>; // residual: (Q, Y)
+@group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (M, Y)
+@group(0) @binding(6) var<storage, read_write> pre: array<f32>; // pre: (M, Y)
 
 // Threads along each side of a workgroup.
 const LANES: u32 = 16u;
@@ -73,7 +79,7 @@ var<workgroup> staged_weight: array<vec4<f32>, 320>;
 
 fn x_at(row: u32, input: u32) -> f32 {
     let inside = (row < params.rows) & (input < params.inputs);
-    let at = row * params.inputs + input;
+    let at = row * params.x_cols + params.first_input + input;
     return select(0.0, x[select(0u, at, inside)], inside);
 }
 
@@ -147,17 +153,22 @@ fn write_at(row: u32, column: u32, product: f32) {
     if row >= params.rows || column >= params.outputs {
         return;
     }
-    let at = row * params.outputs + column;
+    let y_column = params.first_output + column;
+    let at = row * params.y_cols + y_column;
+    if ADD_TO_Y {
+        y[at] += params.scale * product;
+        return;
+    }
     var value = product;
     if HAS_BIAS {
-        value += bias[column];
+        value += bias[y_column];
     }
     if WRITE_PRE {
         pre[at] = value;
     }
     value = params.scale * activate(value);
     if HAS_RESIDUAL {
-        value += residual[row % params.residual_rows * params.outputs + column];
+        value += residual[row % params.residual_rows * params.y_cols + y_column];
     }
     if WRITE_Y {
         y[at] = value;

@@ -18,8 +18,12 @@ pub mod generate;
 
 pub mod explain;
 
+pub mod study;
+
 pub mod report;
 pub mod validate;
+
+pub mod bench;
 
 pub mod cli;
 

@@ -87,13 +87,13 @@ pub fn compare(
 }
 
 /// A reference file.
-struct Reference {
+pub(crate) struct Reference {
     path: std::path::PathBuf,
     bytes: Vec<u8>,
 }
 
 impl Reference {
-    fn read(path: &Path) -> Result<Self> {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|problem| Error::file(path, problem))?;
         let reference = Self {
             path: path.to_owned(),
@@ -121,12 +121,12 @@ impl Reference {
         })
     }
 
-    fn problem(&self, what: impl ToString) -> Error {
+    pub(crate) fn problem(&self, what: impl ToString) -> Error {
         Error::file(&self.path, what)
     }
 
     /// Shape and values of a tensor of `rank` dimensions, if it is there.
-    fn real(&self, name: &str, rank: usize) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
+    pub(crate) fn real(&self, name: &str, rank: usize) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
         let tensors = self.parse()?;
         let Ok(tensor) = tensors.tensor(name) else {
             return Ok(None);
@@ -156,7 +156,7 @@ impl Reference {
     }
 
     /// Token ids, if they are there.
-    fn ids(&self, name: &str) -> Result<Option<Vec<u32>>> {
+    pub(crate) fn ids(&self, name: &str) -> Result<Option<Vec<u32>>> {
         let tensors = self.parse()?;
         let Ok(tensor) = tensors.tensor(name) else {
             return Ok(None);

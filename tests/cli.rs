@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use random_model::{SMALL, Sizes};
+use random_model::{SMALL, Sizes, tokenizer, tone, write_wav};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
@@ -96,61 +96,6 @@ impl Place {
         let bytes = fs::read(self.path(folder).join("explanation.json")).unwrap();
         serde_json::from_slice(&bytes).unwrap()
     }
-}
-
-/// A tokenizer of `size` tokens; two of them look like HTML.
-fn tokenizer(size: usize) -> String {
-    let mut vocabulary = vec![
-        "<s>",
-        "<pad>",
-        "</s>",
-        "<unk>",
-        "\u{2581}",
-        "<b>",
-        "</script>",
-    ];
-    let letters: Vec<String> = ('a'..='z').map(String::from).collect();
-    vocabulary.extend(letters.iter().map(String::as_str));
-    let pieces: Vec<Value> = vocabulary[..size]
-        .iter()
-        .enumerate()
-        .map(|(id, piece)| json!([piece, -1.0 - 0.01 * id as f64]))
-        .collect();
-    let special: Vec<Value> = vocabulary[..4]
-        .iter()
-        .enumerate()
-        .map(|(id, token)| {
-            json!({"id": id, "content": token, "single_word": false, "lstrip": false,
-                "rstrip": false, "normalized": false, "special": true})
-        })
-        .collect();
-    let spaces = json!({"type": "Metaspace", "replacement": "\u{2581}",
-        "prepend_scheme": "always", "split": true});
-    let whole = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": special,
-        "normalizer": null, "pre_tokenizer": spaces, "post_processor": null, "decoder": spaces,
-        "model": {"type": "Unigram", "unk_id": 3, "vocab": pieces, "byte_fallback": false},
-    });
-    whole.to_string()
-}
-
-fn tone(samples: usize) -> Vec<f32> {
-    let sample = |i| 0.3 * (i as f32 * 0.1).sin() + 0.1 * (i as f32 * 0.013).sin();
-    (0..samples).map(sample).collect()
-}
-
-fn write_wav(path: &Path, samples: &[f32]) {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 16_000,
-        bits_per_sample: 32,
-        sample_format: hound::SampleFormat::Float,
-    };
-    let mut writer = hound::WavWriter::create(path, spec).unwrap();
-    for &sample in samples {
-        writer.write_sample(sample).unwrap();
-    }
-    writer.finalize().unwrap();
 }
 
 fn maps(folder: &Path) -> Vec<(String, Vec<usize>)> {
@@ -695,4 +640,82 @@ fn killed_at_any_moment_nothing_is_damaged() {
         }
     }
     assert_ne!(contents(&folder), before);
+}
+
+#[test]
+fn bench_measures_and_counts() {
+    let place = Place::new();
+    let common = ["--device", "cpu", "--seconds", "0.4", "--tokens", "3"];
+    let more = ["--masks", "5", "--repeats", "2", "--json"];
+    let model = ["bench", "--model", "model"];
+    let output = place.run(&[&model[..], &common[..], &more[..]].concat());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("nothing but JSON"))
+        .collect();
+    let works: Vec<&Value> = lines.iter().map(|line| &line["work"]).collect();
+    assert_eq!(works, ["forward", "gradient", "spes", "generate"]);
+    for line in &lines {
+        for name in [
+            "seconds_median",
+            "seconds_min",
+            "seconds_max",
+            "repeats",
+            "flops",
+            "bytes",
+            "gflops",
+            "gbytes_per_s",
+            "share_of_peak",
+            "peak_gflops",
+            "peak_gbytes_per_s",
+            "peak_memory_bytes",
+            "parameters",
+            "weight_bytes",
+        ] {
+            let value = line[name].as_f64().unwrap_or(f64::NAN);
+            assert!(value > 0.0, "{name} is {}", line[name]);
+        }
+        assert_eq!(line["executor"], "native");
+        assert_eq!(line["precision"], "f32");
+        assert_eq!(line["model"], "model");
+        assert_eq!(line["preset"], Value::Null);
+        assert_eq!((&line["frames"], &line["tokens"]), (&json!(40), &json!(3)));
+        assert_eq!(line["repeats"], 2);
+        assert!(line["device"].as_str().unwrap().contains("native"));
+    }
+    assert!(lines[2]["masks_per_s"].as_f64().unwrap() > 0.0);
+    assert!(lines[0].get("masks_per_s").is_none());
+    let flops = |line: usize| lines[line]["flops"].as_u64().unwrap();
+    assert!(flops(1) > flops(0), "the reverse is counted too");
+    // A reference pass besides the masks' own.
+    assert!(flops(2) > 5 * flops(0) / 2);
+
+    // Counting alone gives the same operations and memory.
+    let output = place.run(&[&model[..], &common[..], &more[..], &["--estimate"]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for (line, measured) in text.lines().zip(&lines) {
+        let line: Value = serde_json::from_str(line).unwrap();
+        for name in ["work", "flops", "bytes", "peak_memory_bytes"] {
+            assert_eq!(line[name], measured[name], "{name} of {}", line["work"]);
+        }
+        assert_eq!(line["seconds_median"], Value::Null);
+    }
+
+    let output = place.run(&[&model[..], &common[..], &["--work", "forward"]].concat());
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.starts_with(&format!("sonograd {}", env!("CARGO_PKG_VERSION"))));
+    assert!(table.contains("model model:"), "{table}");
+    assert!(table.contains("GFLOP/s"), "{table}");
+
+    place.refused(
+        &["bench", "--preset", "list"],
+        &["whisper-tiny (37.8M)", "fama-medium"],
+    );
+    place.refused(
+        &["bench", "--preset", "s2t-small", "--seconds", "100"],
+        &["100 s", "60 s", "s2t-small"],
+    );
 }

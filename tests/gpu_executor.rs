@@ -11,7 +11,7 @@ use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
-use sonograd::ops::{Accumulate, Add};
+use sonograd::ops::{Accumulate, Add, Layout};
 
 const MODES: [ShaderMode; 2] = [ShaderMode::Checked, ShaderMode::Trusted];
 
@@ -360,11 +360,85 @@ fn a_weight_that_cannot_be_bound_is_named() {
     if limit > 1 << 28 {
         return; // Half a gigabyte of weights is too much for a test.
     }
+    let rows = limit / 256 + 1;
     let mut table = WeightTable::default();
-    table.add("decoder.output", 1, limit / 4 + 1, vec![0.0; limit / 4 + 1]);
-    let error = GpuExecutor::new(device, &table, false).err().unwrap();
+    let id = table.add("decoder.output", rows, 64, vec![0.0; rows * 64]);
+    let table = Arc::new(table);
+    let mut gpu = GpuExecutor::new(device, &table, false).unwrap();
+    // This operator takes its operand whole.
+    let mut recording = Recording::new(table);
+    let x = recording.weight(id);
+    let y = recording.take_rows(x, 1, 1).unwrap();
+    let kept = gpu.allocate(Kind::Real, Shape::new(1, 1, 64)).unwrap();
+    recording.keep(y, kept);
+    let error = gpu.prepare(recording).unwrap_err();
     assert!(
         error.to_string().contains("weight decoder.output"),
         "{error}"
     );
+}
+
+/// A vocabulary's table of more than 128 MiB, which is what lavapipe binds:
+/// looked up, as output projection, and as its reverse.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn tables_larger_than_a_binding() {
+    const VOCABULARY: usize = 600_000;
+    const WIDTH: usize = 64;
+    const TOKENS: usize = 3;
+    let mut table = WeightTable::default();
+    // Sparse, so that sums of quarters stay exact: 61 does not divide 64.
+    let sparse = |(i, x)| if i % 9 == 0 { x } else { 0.0 };
+    let numbers = values(VOCABULARY * WIDTH, 1).into_iter().enumerate();
+    let numbers: Vec<f32> = numbers.map(sparse).collect();
+    let id = table.add("table", VOCABULARY, WIDTH, numbers);
+    let positions = table.add("positions", TOKENS, WIDTH, values(TOKENS * WIDTH, 2));
+    assert!(table.get(id).data.len() * 4 > 1 << 27);
+    let weights = Arc::new(table);
+
+    let gradient: Vec<f32> = (0..2 * VOCABULARY)
+        .map(|i| if i % 4999 == 0 { 0.25 } else { 0.0 })
+        .collect();
+    let mut results = Vec::new();
+    let mut gpu = gpu(&weights, false);
+    let mut native = NativeExecutor::<f32>::new(&weights, false);
+    for executor in [&mut gpu as &mut dyn Executor, &mut native] {
+        let list = Shape::new(1, TOKENS, 1);
+        let ids = executor.allocate(Kind::Index, list).unwrap();
+        executor
+            .upload_indices(ids, &[5, VOCABULARY as u32 - 1, 524_288])
+            .unwrap();
+        let rows = Shape::new(2, 1, VOCABULARY);
+        let dy = executor.allocate(Kind::Real, rows).unwrap();
+        executor.upload(dy, &gradient).unwrap();
+
+        let mut recording = Recording::new(weights.clone());
+        let r = &mut recording;
+        let (ids, dy) = (
+            r.persistent(ids, Kind::Index, list),
+            r.persistent(dy, Kind::Real, rows),
+        );
+        let (table, positions) = (r.weight(id), r.weight(positions));
+        let x = r.embedding(ids, table, 2.0, positions, false).unwrap();
+        let logits = r.matmul(x, table).record().unwrap();
+        let one = r.take_rows(x, 1, 1).unwrap();
+        let product = r.matmul(dy, table).layout(Layout::InOut);
+        let dx = product.scale(0.5).residual(one).record().unwrap();
+        let kept = [x, logits, dx].map(|tensor| {
+            let id = executor.allocate(Kind::Real, r.shape(tensor)).unwrap();
+            r.keep(tensor, id);
+            id
+        });
+        let plan = executor.prepare(recording).unwrap();
+        executor.run(plan, 0, Scalars::default()).unwrap();
+        results.push(executor.read(&kept, Purpose::Maps).unwrap());
+    }
+    for (name, (got, want)) in ["x", "logits", "dx"]
+        .iter()
+        .zip(results[0].iter().zip(&results[1]))
+    {
+        assert!(want.iter().any(|x| *x != 0.0), "{name}");
+        let differ = got.iter().zip(want).position(|(got, want)| got != want);
+        assert_eq!(differ, None, "{name} of {}", want.len());
+    }
 }

@@ -416,7 +416,7 @@ fn problems(
                     }
                 }
                 Binding::Absent => {}
-                Binding::Tensor(id) => {
+                Binding::Tensor(id) | Binding::Rows { tensor: id, .. } => {
                     if indices != (recording.info(*id).kind == Kind::Index) {
                         tell(format!("{name} has elements of another kind"));
                     }

@@ -6,7 +6,7 @@ use random_model::{SMALL, numbers};
 use std::sync::Arc;
 
 use sonograd::engine::executor::{Executor, Inputs, PlanId, Values};
-use sonograd::engine::journal::Mark;
+use sonograd::engine::journal::Journal;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::{Profile, Purpose};
 use sonograd::engine::recording::Recording;
@@ -495,11 +495,11 @@ impl<E: Executor> Executor for Small<E> {
     fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>> {
         self.inner.read(ids, purpose)
     }
-    fn mark(&self) -> Mark {
-        self.inner.mark()
+    fn journal(&self) -> &Journal {
+        self.inner.journal()
     }
-    fn unwind(&mut self, mark: Mark) {
-        self.inner.unwind(mark);
+    fn forget_peak(&mut self) {
+        self.inner.forget_peak();
     }
     fn memory_bytes(&self) -> usize {
         self.inner.memory_bytes()

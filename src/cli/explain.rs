@@ -119,8 +119,9 @@ pub(super) struct ExplainArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum MethodName {
+pub(super) enum MethodName {
     Attention,
+    AttentionNorm,
     Gradient,
     InputXGradient,
     IntegratedGradients,
@@ -147,8 +148,22 @@ enum BaselineName {
     Min,
 }
 
+impl From<MethodName> for Method {
+    fn from(name: MethodName) -> Self {
+        match name {
+            MethodName::Attention => Self::Attention,
+            MethodName::AttentionNorm => Self::AttentionNorm,
+            MethodName::Gradient => Self::Gradient,
+            MethodName::InputXGradient => Self::InputXGradient,
+            MethodName::IntegratedGradients => Self::IntegratedGradients,
+            MethodName::SmoothGrad => Self::SmoothGrad,
+            MethodName::Spes => Self::Spes,
+        }
+    }
+}
+
 /// A number strictly between 0 and 1.
-fn fraction(text: &str) -> std::result::Result<f64, String> {
+pub(super) fn fraction(text: &str) -> std::result::Result<f64, String> {
     match text.parse::<f64>() {
         Ok(x) if x > 0.0 && x < 1.0 => Ok(x),
         _ => Err("a number between 0 and 1 is wanted".into()),
@@ -166,15 +181,7 @@ fn share(text: &str) -> std::result::Result<f32, String> {
 impl ExplainArgs {
     fn options(&self) -> ExplainOptions {
         let mut methods: Vec<Method> = Vec::new();
-        for method in &self.method {
-            let method = match method {
-                MethodName::Attention => Method::Attention,
-                MethodName::Gradient => Method::Gradient,
-                MethodName::InputXGradient => Method::InputXGradient,
-                MethodName::IntegratedGradients => Method::IntegratedGradients,
-                MethodName::SmoothGrad => Method::SmoothGrad,
-                MethodName::Spes => Method::Spes,
-            };
+        for method in self.method.iter().map(|&name| Method::from(name)) {
             if !methods.contains(&method) {
                 methods.push(method);
             }
@@ -384,7 +391,7 @@ fn explain_file(
     // Only masks can be cut short: whoever computes none keeps Ctrl-C as it is.
     let mut progress: Box<dyn FnMut(Progress) -> bool> = if args.method.contains(&MethodName::Spes)
     {
-        Box::new(progress::reporter())
+        Box::new(progress::reporter("writing what they gave"))
     } else {
         Box::new(|_| true)
     };
@@ -439,9 +446,10 @@ fn profile(executor: &dyn Executor, seconds: Map<String, Value>) -> Result<Value
 }
 
 fn page(explained: &Explained) -> String {
-    let tensors: Vec<NamedTensor> = explained
-        .maps
-        .iter()
+    // The page has room for one attention.
+    let maps = explained.maps.iter();
+    let tensors: Vec<NamedTensor> = maps
+        .filter(|map| map.name != Method::AttentionNorm.name())
         .map(|map| NamedTensor {
             name: &map.name,
             shape: &map.shape,

@@ -2,9 +2,11 @@
 //!
 //! Exit codes: 0 done, 1 done with failed items or checks, 2 could not run.
 
+mod bench;
 pub mod devices;
 mod explain;
 mod progress;
+mod study;
 mod transcribe;
 mod validate;
 
@@ -38,7 +40,9 @@ enum Command {
     Devices(DevicesArgs),
     Transcribe(transcribe::TranscribeArgs),
     Explain(Box<explain::ExplainArgs>),
+    Study(Box<study::StudyArgs>),
     Validate(validate::ValidateArgs),
+    Bench(bench::BenchArgs),
 }
 
 /// List the devices that could do the work, and which one `auto` takes.
@@ -70,7 +74,9 @@ pub fn main() -> ExitCode {
         Command::Devices(args) => devices::run(args.json).map(|()| Outcome::Done),
         Command::Transcribe(args) => transcribe::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Study(args) => study::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

@@ -17,9 +17,9 @@ pub(super) fn stopped() -> bool {
 }
 
 /// Shows masks, masks per second and the time left, on a terminal only. After
-/// Ctrl-C it asks the work to finish what is in flight and stop; a second
-/// Ctrl-C ends the program.
-pub(super) fn reporter() -> impl FnMut(Progress) -> bool {
+/// Ctrl-C it asks the work to finish what is in flight and stop, and says what
+/// `becomes` of it; a second Ctrl-C ends the program.
+pub(super) fn reporter(becomes: &'static str) -> impl FnMut(Progress) -> bool {
     // A handler that cannot be set leaves Ctrl-C as it was.
     let _ = ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
@@ -51,10 +51,7 @@ pub(super) fn reporter() -> impl FnMut(Progress) -> bool {
             }
         }
         if stop {
-            eprintln!(
-                "stopped after {} masks; writing what they gave",
-                progress.masks
-            );
+            eprintln!("stopped after {} masks; {becomes}", progress.masks);
         }
         !stop
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::journal::Mark;
+use super::journal::{Held, Journal, Mark};
 use super::profile::{Profile, Purpose};
 use super::recording::Recording;
 use super::tensor::{Kind, PersistentId, Scalars, Shape};
@@ -157,14 +157,29 @@ pub trait Executor {
     /// If the device fails.
     fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>>;
 
+    /// What it holds.
+    fn journal(&self) -> &Journal;
+
     /// Now, for [`unwind`](Self::unwind).
-    fn mark(&self) -> Mark;
+    fn mark(&self) -> Mark {
+        self.journal().mark()
+    }
 
     /// Gives back every persistent tensor and plan made since `mark`.
-    fn unwind(&mut self, mark: Mark);
+    fn unwind(&mut self, mark: Mark) {
+        for held in self.journal().since(mark) {
+            match held {
+                Held::Persistent(id) => self.free(id),
+                Held::Plan(plan) => self.release(plan),
+            }
+        }
+    }
 
     /// Bytes of all tensors held now, weights included.
     fn memory_bytes(&self) -> usize;
+
+    /// Lets `peak_memory_bytes` begin anew with what is held now.
+    fn forget_peak(&mut self);
 
     /// Counters and times since the executor was made.
     fn profile(&self) -> Profile;

@@ -1,5 +1,6 @@
 //! The engine: one recording, two executors.
 
+pub mod cost;
 pub mod device;
 pub mod executor;
 pub mod gpu;

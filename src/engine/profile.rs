@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::cost::Cost;
+
 /// Why values go to the device or leave it; each purpose is counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -35,6 +37,10 @@ pub struct Profile {
     /// Of `read_bytes`, those of `status_reads`.
     pub status_read_bytes: u64,
     pub read_bytes: u64,
+    /// Floating-point operations and bytes of everything that was run, as
+    /// [`Cost`] counts them.
+    pub flops: u64,
+    pub operand_bytes: u64,
     /// Largest sum of all tensors held at once, weights included.
     pub peak_memory_bytes: u64,
     /// Time by kernel, summed over threads (native) or dispatches (GPU);
@@ -55,6 +61,12 @@ impl Profile {
         if purpose == Purpose::Status {
             self.status_read_bytes += bytes as u64;
         }
+    }
+
+    /// Counts operators that were run.
+    pub fn count_cost(&mut self, cost: Cost) {
+        self.flops += cost.flops;
+        self.operand_bytes += cost.bytes;
     }
 
     /// Counts an upload of `bytes`.

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::recording::{Recording, Source};
+use super::recording::{Recording, Source, TensorInfo};
 use super::tensor::TensorId;
 
 /// A recording's operators in running order, and its tensors' lifetimes.
@@ -100,11 +100,13 @@ impl Schedule {
     }
 }
 
-/// Bytes of the largest tensor of a recording that is used, in f32.
+/// Bytes of the largest tensor of a recording that is used, in f32. Weights,
+/// whose size is what it is and which are bound in parts, do not count.
 pub fn largest_tensor(recording: &Recording) -> usize {
     let live = Schedule::new(recording).live;
     let tensors = recording.tensors().iter().zip(live);
-    let used = tensors.filter(|(_, live)| *live);
+    let weight = |info: &TensorInfo| matches!(info.source, Source::Weight(_));
+    let used = tensors.filter(|(info, live)| *live && !weight(info));
     let sizes = used.map(|(info, _)| info.shape.len() * size_of::<f32>());
     sizes.max().unwrap_or(0)
 }

@@ -1,5 +1,6 @@
 //! From an utterance and a model to maps: which sound each token came from.
 
+pub mod attention_norm;
 pub mod explanation;
 pub mod output;
 pub mod passes;
@@ -13,7 +14,9 @@ use serde_json::{Map, Value, json};
 use self::explanation::{
     Audio, Device, Explanation, FORMAT, MapInfo, Model as ModelInfo, Token, VERSION, Word,
 };
-use self::passes::{MapSpec, Site, Utterance, Variants, averaged_gradients, forward_and_gradients};
+use self::passes::{
+    MapSpec, Site, Utterance, Variants, averaged_gradients, forward_and_gradients, memories,
+};
 use self::spes::{
     Checkpoint, Occluded, Progress, Segmentation, Segments, SpesOptions, SpesPass, Stop, spes,
 };
@@ -32,6 +35,8 @@ use crate::{Error, Result};
 pub enum Method {
     /// Cross-attention of every decoder layer and head.
     Attention,
+    /// Cross-attention times the norm of the value it carries.
+    AttentionNorm,
     /// d log p(token) / d x
     Gradient,
     /// Gradient times x.
@@ -49,6 +54,7 @@ impl Method {
     pub fn name(self) -> &'static str {
         match self {
             Self::Attention => "attention",
+            Self::AttentionNorm => "attention-norm",
             Self::Gradient => "gradient",
             Self::InputXGradient => "input-x-gradient",
             Self::IntegratedGradients => "integrated-gradients",
@@ -57,9 +63,15 @@ impl Method {
         }
     }
 
+    /// Whether the method looks at the decoder's attention, wherever others
+    /// look.
+    fn is_attention(self) -> bool {
+        matches!(self, Self::Attention | Self::AttentionNorm)
+    }
+
     /// Whether the method has a map at a site.
     fn works_at(self, site: Site) -> bool {
-        self == Self::Spes || (self != Self::Attention && site != Site::Tokens)
+        self == Self::Spes || (!self.is_attention() && site != Site::Tokens)
     }
 
     /// How the model dimension is reduced at the encoder's output: gradients
@@ -338,9 +350,15 @@ fn compute(
         });
     }
 
+    let memories = match options.methods.contains(&Method::AttentionNorm) {
+        true => memories(executor, model, &utterance, pass.forward.encoder_output)?,
+        false => Vec::new(),
+    };
+
     // Everything comes back in one transfer.
     let mut ids = vec![pass.forward.log_probs];
     ids.extend(&pass.forward.cross_attention);
+    ids.extend(&memories);
     ids.extend(pending.iter().map(|pending| pending.map.id));
     ids.extend(pending.iter().filter_map(|pending| pending.baseline));
     ids.extend(pending.iter().filter_map(|pending| pending.clamped));
@@ -350,6 +368,20 @@ fn compute(
     let decoder = &model.decoder.config;
     let attention: Vec<f32> = (0..decoder.layers)
         .flat_map(|_| select_rows(&next(), decoder.heads, &utterance, &positions))
+        .collect();
+    let weighted: Vec<f32> = memories
+        .iter()
+        .zip(attention.chunks(attention.len() / decoder.layers))
+        .enumerate()
+        .flat_map(|(l, (_, weights))| {
+            let layer = attention_norm::Layer {
+                heads: decoder.heads,
+                width: decoder.width,
+                memory: &next(),
+                output: &model.weights.get(model.decoder.cross_output(l)).data,
+            };
+            layer.weighted(weights)
+        })
         .collect();
     let values: Vec<Vec<f32>> = pending.iter().map(|_| next()).collect();
     let baselines: Vec<Option<Vec<f32>>> = pending
@@ -369,7 +401,13 @@ fn compute(
     let mut maps = vec![features];
     let mut infos = Vec::new();
     let averaged = timing::averaged(&attention, chosen.len(), utterance.encoder_frames);
-    if options.methods.contains(&Method::Attention) {
+    for (method, data) in [
+        (Method::Attention, attention),
+        (Method::AttentionNorm, weighted),
+    ] {
+        if !options.methods.contains(&method) {
+            continue;
+        }
         let shape = vec![
             decoder.layers,
             decoder.heads,
@@ -377,17 +415,17 @@ fn compute(
             utterance.encoder_frames,
         ];
         infos.push(MapInfo {
-            name: "attention".into(),
-            method: "attention".into(),
+            name: method.name().into(),
+            method: method.name().into(),
             site: "decoder".into(),
             shape: shape.clone(),
             reduction: "none".into(),
             options: Map::new(),
         });
         maps.push(NamedMap {
-            name: "attention".into(),
+            name: method.name().into(),
             shape,
-            data: attention,
+            data,
         });
     }
     let extra = baselines.into_iter().zip(clamped);
@@ -485,7 +523,7 @@ fn compute(
 /// Every wanted (method, site) but attention, in the order of the options.
 fn pairs(options: &ExplainOptions) -> impl Iterator<Item = (Method, Site)> {
     let methods = options.methods.iter().copied();
-    let methods = methods.filter(|&method| method != Method::Attention);
+    let methods = methods.filter(|method| !method.is_attention());
     let all = methods.flat_map(|method| options.sites.iter().map(move |&site| (method, site)));
     all.filter(|(method, site)| method.works_at(*site))
 }
@@ -494,7 +532,7 @@ fn pairs(options: &ExplainOptions) -> impl Iterator<Item = (Method, Site)> {
 fn check_sites(options: &ExplainOptions) -> Result<()> {
     for &method in &options.methods {
         let some = options.sites.iter().any(|&site| method.works_at(site));
-        if method != Method::Attention && !some {
+        if !method.is_attention() && !some {
             return Err(Error::Input(format!(
                 "{} has no map at tokens; it has at input and encoder",
                 method.name()

@@ -321,6 +321,30 @@ impl Forward {
     }
 }
 
+/// Keys and values (1, T', 2D) that every decoder layer makes of the sound's
+/// encoder output.
+///
+/// # Errors
+/// If the device fails.
+pub fn memories(
+    executor: &mut dyn Executor,
+    model: &Model,
+    utterance: &Utterance,
+    encoder_output: EncoderOutput,
+) -> Result<Vec<PersistentId>> {
+    let mut recording = Recording::new(model.weights.clone());
+    let shape = utterance.site_shape(model, Site::Encoder);
+    let output = recording.persistent(encoder_output.sound, Kind::Real, shape);
+    let memories = model.decoder.record_memories(&mut recording, output)?;
+    let ids = memories.into_iter();
+    let ids = ids.map(|memory| kept(executor, &mut recording, memory));
+    let ids = ids.collect::<Result<_>>()?;
+    let plan = executor.prepare(recording)?;
+    let done = executor.run(plan, 0, Scalars::default());
+    executor.release(plan);
+    done.map(|()| ids)
+}
+
 /// One gradient map that a pass is to make.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MapSpec {

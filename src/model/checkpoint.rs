@@ -1,5 +1,6 @@
 //! Weights as they come: one safetensors file or several shards, in F32, F16
-//! or BF16, checked against the tensors a model needs before any is read.
+//! or BF16, checked against the tensors a model needs before any is read; or
+//! random numbers for exactly those tensors.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,7 +9,9 @@ use std::path::PathBuf;
 use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 
-use super::files::ModelFiles;
+use super::config::Config;
+use super::files::{ModelFiles, WeightBytes};
+use super::random::values;
 use crate::{Error, Result};
 
 /// A tensor that a model needs.
@@ -44,6 +47,12 @@ impl TensorList {
         self.tensor(format!("{name}.weight"), &[width]);
         self.tensor(format!("{name}.bias"), &[width]);
     }
+
+    /// Numbers in all tensors.
+    pub fn parameters(&self) -> usize {
+        let specs = self.specs.iter();
+        specs.map(|spec| spec.shape.iter().product::<usize>()).sum()
+    }
 }
 
 /// The output projection (V, D), by the name all families know it by.
@@ -61,6 +70,8 @@ pub fn standard_name(name: &str) -> String {
 
 /// A tensor in its file.
 struct Entry {
+    /// As the file names it.
+    name: String,
     file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -68,22 +79,110 @@ struct Entry {
     range: Range<usize>,
 }
 
-/// The weights of a model folder.
+/// The weights of a model.
 pub struct Checkpoint {
+    source: Source,
+}
+
+enum Source {
+    Files(WeightFiles),
+    Random(Random),
+}
+
+/// The weights of a model folder.
+struct WeightFiles {
     /// Where each tensor is, by the name the model knows it by; the files'
     /// headers are parsed once.
     index: BTreeMap<String, Entry>,
-    files: Vec<(PathBuf, Vec<u8>)>,
+    files: Vec<(PathBuf, WeightBytes)>,
+}
+
+/// Random numbers for whatever the model asks for.
+struct Random {
+    seed: u64,
+    /// Whether there is an output projection of its own.
+    own_projection: bool,
+    /// By name: the shapes that were asked for.
+    shapes: BTreeMap<String, Vec<usize>>,
 }
 
 impl Checkpoint {
-    /// Reads the weight files; `rename` turns a file's tensor names into the
-    /// model's.
+    /// Opens the weight files; `rename` turns a file's tensor names into the
+    /// model's. Models without files get random weights.
     ///
     /// # Errors
     /// If a file is missing or is not a whole safetensors file, or if two
     /// tensors have one name.
-    pub fn open(files: &ModelFiles, rename: impl Fn(&str) -> String) -> Result<Self> {
+    pub fn open(
+        files: &ModelFiles,
+        config: &Config,
+        rename: impl Fn(&str) -> String,
+    ) -> Result<Self> {
+        let source = match *files {
+            ModelFiles::Random { seed, .. } => Source::Random(Random {
+                seed,
+                own_projection: !config.tied()?,
+                shapes: BTreeMap::new(),
+            }),
+            _ => Source::Files(WeightFiles::open(files, rename)?),
+        };
+        Ok(Self { source })
+    }
+
+    /// Whether there is a tensor of that name. Random weights hold what
+    /// [`check`](Self::check) was asked for; of the output projection they
+    /// know before.
+    pub fn contains(&self, name: &str) -> bool {
+        match &self.source {
+            Source::Files(files) => files.index.contains_key(name),
+            Source::Random(random) if name == PROJECTION => random.own_projection,
+            Source::Random(random) => random.shapes.contains_key(name),
+        }
+    }
+
+    /// Checks that the files hold exactly what is needed.
+    ///
+    /// # Errors
+    /// If a needed tensor is missing or has another shape, or a tensor is
+    /// neither needed nor `ignored`; the message lists them all.
+    pub fn check(&mut self, needed: &TensorList, ignored: impl Fn(&str) -> bool) -> Result<()> {
+        match &mut self.source {
+            Source::Files(files) => files.check(needed, ignored),
+            Source::Random(random) => {
+                let specs = needed.specs.iter();
+                random.shapes = specs
+                    .map(|spec| (spec.name.clone(), spec.shape.clone()))
+                    .collect();
+                Ok(())
+            }
+        }
+    }
+
+    /// The values of a tensor that [`check`](Self::check) has found.
+    ///
+    /// # Errors
+    /// If there is none of that name, or a value is not finite.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let unknown = || {
+            Error::Model(format!(
+                "the model's code reads {name} but never asked for it"
+            ))
+        };
+        match &self.source {
+            Source::Files(files) => {
+                let entry = files.index.get(name).ok_or_else(unknown)?;
+                files.read(name, entry)
+            }
+            Source::Random(random) => {
+                let shape = random.shapes.get(name).ok_or_else(unknown)?;
+                Ok(values(name, shape, random.seed))
+            }
+        }
+    }
+}
+
+impl WeightFiles {
+    fn open(files: &ModelFiles, rename: impl Fn(&str) -> String) -> Result<Self> {
         let files = files.weights()?;
         let mut index = BTreeMap::new();
         for (number, (path, bytes)) in files.iter().enumerate() {
@@ -93,6 +192,7 @@ impl Checkpoint {
             for (name, view) in tensors.iter() {
                 let begin = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
                 let entry = Entry {
+                    name: name.to_owned(),
                     file: number,
                     dtype: view.dtype(),
                     shape: view.shape().to_vec(),
@@ -106,31 +206,23 @@ impl Checkpoint {
         Ok(Self { index, files })
     }
 
-    pub fn contains(&self, name: &str) -> bool {
-        self.index.contains_key(name)
-    }
-
-    /// Checks that the file holds exactly what is needed.
-    ///
-    /// # Errors
-    /// If a needed tensor is missing or has another shape, or a tensor is
-    /// neither needed nor `ignored`; the message lists them all.
-    pub fn check(&self, needed: &TensorList, ignored: impl Fn(&str) -> bool) -> Result<()> {
+    fn check(&self, needed: &TensorList, ignored: impl Fn(&str) -> bool) -> Result<()> {
         let mut problems = Vec::new();
         for spec in &needed.specs {
             match self.index.get(&spec.name) {
                 None => problems.push(format!("missing {} {:?}", spec.name, spec.shape)),
-                Some(Entry { dtype, shape, .. }) => {
+                Some(Entry {
+                    name, dtype, shape, ..
+                }) => {
                     if *shape != spec.shape {
                         problems.push(format!(
-                            "{} is {shape:?} where the config asks for {:?}",
-                            spec.name, spec.shape
+                            "{name} is {shape:?} where the config asks for {:?}",
+                            spec.shape
                         ));
                     }
                     if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
                         problems.push(format!(
-                            "{} is {dtype:?} where F32, F16 or BF16 is read",
-                            spec.name
+                            "{name} is {dtype:?} where F32, F16 or BF16 is read"
                         ));
                     }
                 }
@@ -138,8 +230,8 @@ impl Checkpoint {
         }
         let known: std::collections::BTreeSet<&str> =
             needed.specs.iter().map(|spec| spec.name.as_str()).collect();
-        for name in self.index.keys() {
-            if !known.contains(name.as_str()) && !ignored(name) {
+        for (known_as, Entry { name, .. }) in &self.index {
+            if !known.contains(known_as.as_str()) && !ignored(known_as) {
                 problems.push(format!("{name} belongs to no part of the model"));
             }
         }
@@ -160,16 +252,7 @@ impl Checkpoint {
         ))
     }
 
-    /// The values of a tensor that [`check`](Self::check) has found.
-    ///
-    /// # Errors
-    /// If there is none of that name, or a value is not finite.
-    pub fn read(&self, name: &str) -> Result<Vec<f32>> {
-        let entry = self.index.get(name).ok_or_else(|| {
-            Error::Model(format!(
-                "the model's code reads {name} but never asked for it"
-            ))
-        })?;
+    fn read(&self, name: &str, entry: &Entry) -> Result<Vec<f32>> {
         let (path, bytes) = &self.files[entry.file];
         let data = &bytes[entry.range.clone()];
         let values: Vec<f32> = match entry.dtype {

@@ -33,7 +33,8 @@ impl Config {
         Ok(Self { value, path })
     }
 
-    fn problem(&self, what: impl ToString) -> Error {
+    /// An error about the file.
+    pub fn problem(&self, what: impl ToString) -> Error {
         Error::file(&self.path, what)
     }
 
@@ -123,6 +124,15 @@ impl Config {
             Value::Bool(flag) => Ok(*flag),
             _ => Err(self.wrong(field, "true or false")),
         }
+    }
+
+    /// Whether the output projection is the embedding; Hugging Face leaves the
+    /// field out where it is true.
+    ///
+    /// # Errors
+    /// If the field is something else than a truth value.
+    pub fn tied(&self) -> Result<bool> {
+        self.flag("tie_word_embeddings", true)
     }
 
     /// An activation function.

@@ -3,7 +3,7 @@
 //! Two strided convolutions with gated linear units, then blocks of two half
 //! feed-forwards around relative self-attention and a convolution module.
 
-use super::checkpoint::{Checkpoint, TensorList, standard_name};
+use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
 use super::files::ModelFiles;
@@ -62,11 +62,14 @@ struct Sizes {
     heads: usize,
     feed_forward: usize,
     kernel: usize,
+    max_frames: usize,
+    half_step: f32,
     subsampler: SubsamplerSizes,
+    decoder: DecoderConfig,
 }
 
 impl Sizes {
-    fn read(config: &Config) -> Result<Self> {
+    fn read(config: &Config, own_projection: bool) -> Result<Self> {
         let width = config.size("d_model")?;
         if width % 2 != 0 {
             return Err(config.wrong("d_model", "an even number"));
@@ -78,17 +81,31 @@ impl Sizes {
         if config.size_or("conv_expansion_factor", 2)? != 2 {
             return Err(config.wrong("conv_expansion_factor", "2"));
         }
+        let half_step = config.flag("conformer_half_step_residual", true)?;
         Ok(Self {
             width,
             layers: config.layers("encoder_layers")?,
             heads: config.heads("encoder_attention_heads", width)?,
             feed_forward: width * config.size_or("feed_forward_expansion_factor", 4)?,
             kernel,
+            max_frames: config.size("max_source_positions")?,
+            half_step: if half_step { 0.5 } else { 1.0 },
             subsampler: SubsamplerSizes::read(config, width, "encoder.subsample.conv_layers")?,
+            decoder: DecoderConfig::read(
+                config,
+                own_projection,
+                DecoderDefaults {
+                    activation: Activation::Relu,
+                    scaled: Some(true),
+                    key_bias: true,
+                },
+            )?,
         })
     }
 
-    fn list(&self, list: &mut TensorList) {
+    fn list(&self) -> TensorList {
+        let mut all = TensorList::default();
+        let list = &mut all;
         let width = self.width;
         self.subsampler.list(list);
         for l in 0..self.layers {
@@ -141,7 +158,17 @@ impl Sizes {
             );
             list.norm(&format!("{block}.layernorm"), width);
         }
+        Decoder::list(list, &self.decoder);
+        all
     }
+}
+
+/// The tensors that an FBK conformer consists of.
+///
+/// # Errors
+/// If the config does not make sense.
+pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
+    Ok(Sizes::read(config, own_projection)?.list())
 }
 
 /// Tensors that such files carry and inference does not use.
@@ -161,22 +188,10 @@ fn ignored(name: &str) -> bool {
 /// # Errors
 /// If the config does not make sense or the weights do not fit it.
 pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
-    let sizes = Sizes::read(config)?;
-    let checkpoint = Checkpoint::open(files, standard_name)?;
+    let mut checkpoint = Checkpoint::open(files, config, standard_name)?;
+    let sizes = Sizes::read(config, checkpoint.contains(PROJECTION))?;
     let width = sizes.width;
-    let decoder = DecoderConfig::read(
-        config,
-        &checkpoint,
-        DecoderDefaults {
-            activation: Activation::Relu,
-            scaled: Some(true),
-            key_bias: true,
-        },
-    )?;
-    let mut list = TensorList::default();
-    sizes.list(&mut list);
-    Decoder::list(&mut list, &decoder);
-    checkpoint.check(&list, ignored)?;
+    checkpoint.check(&sizes.list(), ignored)?;
 
     let mut table = WeightTable::default();
     let scale = (width as f64).sqrt() as f32;
@@ -184,18 +199,17 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let blocks = (0..sizes.layers)
         .map(|l| Block::read(&checkpoint, &mut table, &sizes, l))
         .collect::<Result<_>>()?;
-    let half_step = config.flag("conformer_half_step_residual", true)?;
     let encoder = Conformer {
         mel_bins: sizes.subsampler.mel_bins,
         width,
         heads: sizes.heads,
-        half_step: if half_step { 0.5 } else { 1.0 },
-        max_frames: config.size("max_source_positions")?,
+        half_step: sizes.half_step,
+        max_frames: sizes.max_frames,
         subsampler,
         blocks,
     };
-    let positions = halved_positions(decoder.max_tokens, width, FIRST_POSITION);
-    let decoder = Decoder::read(&checkpoint, &mut table, decoder, positions)?;
+    let positions = halved_positions(sizes.decoder.max_tokens, width, FIRST_POSITION);
+    let decoder = Decoder::read(&checkpoint, &mut table, sizes.decoder, positions)?;
     Ok(Parts {
         encoder: Box::new(encoder),
         decoder,

@@ -41,23 +41,18 @@ pub struct DecoderDefaults {
 }
 
 impl DecoderConfig {
-    /// Reads the `decoder_...` fields and what goes with them.
+    /// Reads the `decoder_...` fields and what goes with them;
+    /// `own_projection`: whether the weights have an output projection.
     ///
     /// # Errors
     /// If a field is missing or wrong, or there is no output projection.
-    pub fn read(
-        config: &Config,
-        checkpoint: &Checkpoint,
-        defaults: DecoderDefaults,
-    ) -> Result<Self> {
+    pub fn read(config: &Config, own_projection: bool, defaults: DecoderDefaults) -> Result<Self> {
         let width = config.size("d_model")?;
         let scaled = match defaults.scaled {
             Some(scaled) => config.flag("scale_embedding", scaled)?,
             None => false,
         };
-        let own_projection = checkpoint.contains(PROJECTION);
-        // Hugging Face leaves the field out where it is true.
-        if !own_projection && !config.flag("tie_word_embeddings", true)? {
+        if !own_projection && !config.tied()? {
             return Err(config.wrong(
                 "tie_word_embeddings",
                 "true, since the weights have no output projection,",
@@ -215,6 +210,11 @@ impl Decoder {
                     .record(recording, encoder_output, Activation::None)
             })
             .collect()
+    }
+
+    /// The output projection (D, D) of layer `l`'s cross-attention.
+    pub fn cross_output(&self, l: usize) -> WeightId {
+        self.layers[l].cross_out.weight
     }
 
     /// Records the decoder's input (N, I, D) for ids (N, I, 1): scaled

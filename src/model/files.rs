@@ -2,8 +2,12 @@
 //! is part of the program.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
+use memmap2::Mmap;
 use serde_json::Value;
 
 use crate::{Error, Result};
@@ -18,6 +22,30 @@ pub enum ModelFiles {
         name: &'static str,
         files: &'static [(&'static str, &'static [u8])],
     },
+    /// No files at all: a `config.json`, and random numbers for the weights
+    /// that it asks for.
+    Random {
+        name: String,
+        config: Value,
+        seed: u64,
+    },
+}
+
+/// The bytes of a weight file, read when they are looked at.
+pub enum WeightBytes {
+    Mapped(Mmap),
+    Embedded(&'static [u8]),
+}
+
+impl Deref for WeightBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Embedded(bytes) => bytes,
+        }
+    }
 }
 
 impl ModelFiles {
@@ -64,6 +92,7 @@ impl ModelFiles {
                 name.map_or_else(|| whole.display().to_string(), |name| name.into_owned())
             }
             Self::Embedded { name, .. } => (*name).to_owned(),
+            Self::Random { name, .. } => name.clone(),
         }
     }
 
@@ -72,6 +101,7 @@ impl ModelFiles {
         match self {
             Self::Folder(path) => path.join(file),
             Self::Embedded { name, .. } => Path::new("(embedded)").join(name).join(file),
+            Self::Random { name, .. } => Path::new("(random)").join(name).join(file),
         }
     }
 
@@ -85,7 +115,7 @@ impl ModelFiles {
                 let path = path.join(file);
                 match std::fs::read(&path) {
                     Ok(bytes) => Ok(Some(bytes)),
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
                     Err(e) => Err(Error::file(path, e)),
                 }
             }
@@ -93,6 +123,10 @@ impl ModelFiles {
                 let found = files.iter().find(|(name, _)| *name == file);
                 Ok(found.map(|(_, bytes)| bytes.to_vec()))
             }
+            Self::Random { config, .. } if file == "config.json" => {
+                Ok(Some(config.to_string().into_bytes()))
+            }
+            Self::Random { .. } => Ok(None),
         }
     }
 
@@ -101,9 +135,8 @@ impl ModelFiles {
     /// # Errors
     /// If it is not there or cannot be read.
     pub fn read(&self, file: &str) -> Result<Vec<u8>> {
-        self.read_if_present(file)?.ok_or_else(|| {
-            Error::file(self.path(file), "there is no such file in the model folder")
-        })
+        self.read_if_present(file)?
+            .ok_or_else(|| self.missing(file))
     }
 
     /// A file parsed as JSON.
@@ -132,10 +165,10 @@ impl ModelFiles {
     ///
     /// # Errors
     /// If neither is there or a shard is missing.
-    pub fn weights(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    pub fn weights(&self) -> Result<Vec<(PathBuf, WeightBytes)>> {
         const SINGLE: &str = "model.safetensors";
         const INDEX: &str = "model.safetensors.index.json";
-        if let Some(bytes) = self.read_if_present(SINGLE)? {
+        if let Some(bytes) = self.map_if_present(SINGLE)? {
             return Ok(vec![(self.path(SINGLE), bytes)]);
         }
         if self.read_if_present(INDEX)?.is_none() {
@@ -149,7 +182,39 @@ impl ModelFiles {
         let names: BTreeSet<&str> = shards.values().filter_map(Value::as_str).collect();
         names
             .into_iter()
-            .map(|name| Ok((self.path(name), self.read(name)?)))
+            .map(|name| {
+                let bytes = self.map_if_present(name)?;
+                Ok((self.path(name), bytes.ok_or_else(|| self.missing(name))?))
+            })
             .collect()
+    }
+
+    /// A weight file, mapped into memory, or nothing if there is none.
+    fn map_if_present(&self, file: &str) -> Result<Option<WeightBytes>> {
+        match self {
+            Self::Folder(path) => {
+                let path = path.join(file);
+                let opened = match File::open(&path) {
+                    Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+                    opened => opened.map_err(|e| Error::file(&path, e))?,
+                };
+                // SAFETY: only bytes are read from it, and it is unmapped when
+                // loading ends. Whoever writes to the file meanwhile can make
+                // the values wrong, or end the process by cutting it short, as
+                // with every program that maps its weights.
+                let mapped = unsafe { Mmap::map(&opened) };
+                let mapped = mapped.map_err(|e| Error::file(&path, e))?;
+                Ok(Some(WeightBytes::Mapped(mapped)))
+            }
+            Self::Embedded { files, .. } => {
+                let found = files.iter().find(|(name, _)| *name == file);
+                Ok(found.map(|(_, bytes)| WeightBytes::Embedded(bytes)))
+            }
+            Self::Random { .. } => Ok(None),
+        }
+    }
+
+    fn missing(&self, file: &str) -> Error {
+        Error::file(self.path(file), "there is no such file in the model folder")
     }
 }

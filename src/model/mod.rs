@@ -9,6 +9,7 @@ pub mod conformer;
 pub mod decoder;
 pub mod files;
 mod layers;
+mod random;
 pub mod speech_to_text;
 mod subsampler;
 mod transformer;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use self::checkpoint::TensorList;
 use self::config::Config;
 use self::decoder::Decoder;
 use self::files::ModelFiles;
@@ -74,20 +76,71 @@ pub struct Parts {
     pub weights: WeightTable,
 }
 
-type Reader = fn(&ModelFiles, &Config) -> Result<Parts>;
+/// What a family's file offers.
+struct Family {
+    /// `architectures[0]`
+    architecture: &'static str,
+    /// Lists the tensors for a config; the flag says whether the output
+    /// projection is one of its own.
+    tensors: fn(&Config, bool) -> Result<TensorList>,
+    read: fn(&ModelFiles, &Config) -> Result<Parts>,
+}
 
-/// Supported families by `architectures[0]`.
-const FAMILIES: &[(&str, Reader)] = &[
-    (conformer::ARCHITECTURE, conformer::read),
-    (speech_to_text::ARCHITECTURE, speech_to_text::read),
-    (whisper::ARCHITECTURE, whisper::read),
+/// Supported families.
+const FAMILIES: &[Family] = &[
+    Family {
+        architecture: conformer::ARCHITECTURE,
+        tensors: conformer::tensors,
+        read: conformer::read,
+    },
+    Family {
+        architecture: speech_to_text::ARCHITECTURE,
+        tensors: speech_to_text::tensors,
+        read: speech_to_text::read,
+    },
+    Family {
+        architecture: whisper::ARCHITECTURE,
+        tensors: whisper::tensors,
+        read: whisper::read,
+    },
 ];
+
+impl Family {
+    /// The family that a config names.
+    fn of(config: &Config) -> Result<&'static Self> {
+        let architecture = config.architecture()?;
+        let found = FAMILIES
+            .iter()
+            .find(|family| family.architecture == architecture);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = FAMILIES.iter().map(|family| family.architecture).collect();
+            config.problem(format!(
+                "architecture {architecture} is not supported; supported: {}",
+                names.join(", ")
+            ))
+        })
+    }
+}
+
+/// Numbers in the weights that a config asks for; nothing but the config is
+/// read.
+///
+/// # Errors
+/// If it is missing, does not make sense or is of an unsupported family.
+pub fn parameters(files: &ModelFiles) -> Result<usize> {
+    let config = Config::read(files)?;
+    let own_projection = !config.tied()?;
+    let list = (Family::of(&config)?.tensors)(&config, own_projection)?;
+    Ok(list.parameters())
+}
 
 /// A loaded model.
 pub struct Model {
     /// Name of the folder, or of the embedded model.
     pub name: String,
     pub architecture: String,
+    /// Numbers in its weights.
+    pub parameters: usize,
     pub encoder: Box<dyn Encoder>,
     pub decoder: Decoder,
     pub weights: Arc<WeightTable>,
@@ -116,23 +169,15 @@ impl Model {
     /// the weights do not fit the config; the message names what and where.
     pub fn load(files: ModelFiles) -> Result<Self> {
         let config = Config::read(&files)?;
-        let architecture = config.architecture()?.to_owned();
-        let family = FAMILIES.iter().find(|(name, _)| *name == architecture);
-        let Some((_, read)) = family else {
-            let names: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
-            return Err(Error::file(
-                files.path("config.json"),
-                format!(
-                    "architecture {architecture} is not supported; supported: {}",
-                    names.join(", ")
-                ),
-            ));
-        };
-        let parts = read(&files, &config)?;
+        let family = Family::of(&config)?;
+        let parts = (family.read)(&files, &config)?;
+        let own_projection = parts.decoder.config.own_projection;
+        let tensors = (family.tensors)(&config, own_projection)?;
         let vocabulary = parts.decoder.config.vocabulary;
         Ok(Self {
             name: files.name(),
-            architecture,
+            architecture: family.architecture.to_owned(),
+            parameters: tensors.parameters(),
             encoder: parts.encoder,
             decoder: parts.decoder,
             weights: Arc::new(parts.weights),
@@ -178,11 +223,11 @@ impl Model {
     /// If it is missing, broken, or has more tokens than the model.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let path = self.files.path("");
-        let tokenizer = Tokenizer::from_files(&path, |name| self.files.read_if_present(name))?;
+        let tokenizer = Tokenizer::from_files(path, |name| self.files.read_if_present(name))?;
         let vocabulary = self.decoder.config.vocabulary;
         if tokenizer.vocab_size() > vocabulary {
             return Err(Error::file(
-                path,
+                tokenizer.file(),
                 format!(
                     "has {} tokens where the model's vocabulary has {vocabulary}",
                     tokenizer.vocab_size()

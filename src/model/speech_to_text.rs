@@ -1,7 +1,7 @@
 //! Speech2Text: strided convolutions with gated linear units, sinusoid
 //! positions, a transformer encoder and the shared decoder.
 
-use super::checkpoint::{Checkpoint, TensorList, standard_name};
+use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
 use super::files::ModelFiles;
@@ -31,44 +31,76 @@ fn ignored(name: &str) -> bool {
     name.contains(".embed_positions.") || name.ends_with(".version")
 }
 
+/// Sizes from `config.json`.
+struct Sizes {
+    max_frames: usize,
+    subsampler: SubsamplerSizes,
+    transformer: TransformerSizes,
+    decoder: DecoderConfig,
+}
+
+impl Sizes {
+    fn read(config: &Config, own_projection: bool) -> Result<Self> {
+        if config.size_or("input_channels", 1)? != 1 {
+            return Err(config.wrong("input_channels", "1"));
+        }
+        let transformer = TransformerSizes::read(config, Activation::Relu, true)?;
+        let width = transformer.width;
+        if width % 2 != 0 {
+            return Err(config.wrong("d_model", "an even number"));
+        }
+        Ok(Self {
+            max_frames: config.size("max_source_positions")?,
+            subsampler: SubsamplerSizes::read(config, width, "encoder.conv.conv_layers")?,
+            transformer,
+            decoder: DecoderConfig::read(
+                config,
+                own_projection,
+                DecoderDefaults {
+                    activation: Activation::Relu,
+                    scaled: Some(true),
+                    key_bias: true,
+                },
+            )?,
+        })
+    }
+
+    fn list(&self) -> TensorList {
+        let mut list = TensorList::default();
+        self.subsampler.list(&mut list);
+        self.transformer.list(&mut list);
+        Decoder::list(&mut list, &self.decoder);
+        list
+    }
+}
+
+/// The tensors that a Speech2Text model consists of.
+///
+/// # Errors
+/// If the config does not make sense.
+pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
+    Ok(Sizes::read(config, own_projection)?.list())
+}
+
 /// Reads a Speech2Text model.
 ///
 /// # Errors
 /// If the config does not make sense or the weights do not fit it.
 pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
-    let checkpoint = Checkpoint::open(files, standard_name)?;
-    if config.size_or("input_channels", 1)? != 1 {
-        return Err(config.wrong("input_channels", "1"));
-    }
-    let sizes = TransformerSizes::read(config, Activation::Relu, true)?;
-    let width = sizes.width;
-    if width % 2 != 0 {
-        return Err(config.wrong("d_model", "an even number"));
-    }
-    let subsampler = SubsamplerSizes::read(config, width, "encoder.conv.conv_layers")?;
-    let decoder = DecoderConfig::read(
-        config,
-        &checkpoint,
-        DecoderDefaults {
-            activation: Activation::Relu,
-            scaled: Some(true),
-            key_bias: true,
-        },
-    )?;
-    let mut list = TensorList::default();
-    subsampler.list(&mut list);
-    sizes.list(&mut list);
-    Decoder::list(&mut list, &decoder);
-    checkpoint.check(&list, ignored)?;
+    let mut checkpoint = Checkpoint::open(files, config, standard_name)?;
+    let sizes = Sizes::read(config, checkpoint.contains(PROJECTION))?;
+    checkpoint.check(&sizes.list(), ignored)?;
+    let (subsampler, decoder) = (sizes.subsampler, sizes.decoder);
+    let width = decoder.width;
 
     let mut table = WeightTable::default();
     let encoder = SpeechToText {
         mel_bins: subsampler.mel_bins,
         width,
-        max_frames: config.size("max_source_positions")?,
+        max_frames: sizes.max_frames,
         // One field scales the encoder's and the decoder's embedding.
         subsampler: subsampler.load(&checkpoint, &mut table, decoder.embedding_scale)?,
-        transformer: sizes.load(&checkpoint, &mut table)?,
+        transformer: sizes.transformer.load(&checkpoint, &mut table)?,
     };
     let positions = halved_positions(decoder.max_tokens, width, FIRST_POSITION);
     let decoder = Decoder::read(&checkpoint, &mut table, decoder, positions)?;

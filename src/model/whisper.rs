@@ -1,7 +1,7 @@
 //! Whisper: two convolutions over a window of fixed length, learned
 //! positions, a transformer encoder and the shared decoder.
 
-use super::checkpoint::{Checkpoint, TensorList, standard_name};
+use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
 use super::files::ModelFiles;
@@ -38,34 +38,65 @@ struct Whisper {
     transformer: Transformer,
 }
 
+/// Sizes from `config.json`.
+struct Sizes {
+    mel_bins: usize,
+    /// T' of the window.
+    positions_count: usize,
+    transformer: TransformerSizes,
+    decoder: DecoderConfig,
+}
+
+impl Sizes {
+    fn read(config: &Config, own_projection: bool) -> Result<Self> {
+        Ok(Self {
+            mel_bins: config.size("num_mel_bins")?,
+            positions_count: config.size("max_source_positions")?,
+            transformer: TransformerSizes::read(config, Activation::Gelu, false)?,
+            decoder: DecoderConfig::read(
+                config,
+                own_projection,
+                DecoderDefaults {
+                    activation: Activation::Gelu,
+                    scaled: None,
+                    key_bias: false,
+                },
+            )?,
+        })
+    }
+
+    fn list(&self) -> TensorList {
+        let mut list = TensorList::default();
+        let width = self.transformer.width;
+        for (name, inputs) in CONVOLUTIONS.into_iter().zip([self.mel_bins, width]) {
+            Convolution::list(&mut list, name, width, inputs, KERNEL);
+        }
+        list.tensor(ENCODER_POSITIONS, &[self.positions_count, width]);
+        list.tensor(DECODER_POSITIONS, &[self.decoder.max_tokens, width]);
+        self.transformer.list(&mut list);
+        Decoder::list(&mut list, &self.decoder);
+        list
+    }
+}
+
+/// The tensors that a Whisper model consists of.
+///
+/// # Errors
+/// If the config does not make sense.
+pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
+    Ok(Sizes::read(config, own_projection)?.list())
+}
+
 /// Reads a Whisper model.
 ///
 /// # Errors
 /// If the config does not make sense or the weights do not fit it.
 pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
-    let checkpoint = Checkpoint::open(files, standard_name)?;
-    let sizes = TransformerSizes::read(config, Activation::Gelu, false)?;
-    let width = sizes.width;
-    let mel_bins = config.size("num_mel_bins")?;
-    let positions_count = config.size("max_source_positions")?;
-    let decoder = DecoderConfig::read(
-        config,
-        &checkpoint,
-        DecoderDefaults {
-            activation: Activation::Gelu,
-            scaled: None,
-            key_bias: false,
-        },
-    )?;
-    let mut list = TensorList::default();
-    for (name, inputs) in CONVOLUTIONS.into_iter().zip([mel_bins, width]) {
-        Convolution::list(&mut list, name, width, inputs, KERNEL);
-    }
-    list.tensor(ENCODER_POSITIONS, &[positions_count, width]);
-    list.tensor(DECODER_POSITIONS, &[decoder.max_tokens, width]);
-    sizes.list(&mut list);
-    Decoder::list(&mut list, &decoder);
-    checkpoint.check(&list, |_| false)?;
+    let mut checkpoint = Checkpoint::open(files, config, standard_name)?;
+    let sizes = Sizes::read(config, checkpoint.contains(PROJECTION))?;
+    checkpoint.check(&sizes.list(), |_| false)?;
+    let (mel_bins, positions_count) = (sizes.mel_bins, sizes.positions_count);
+    let width = sizes.transformer.width;
 
     let mut table = WeightTable::default();
     let [first, second] = CONVOLUTIONS;
@@ -83,10 +114,10 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
             width,
             checkpoint.read(ENCODER_POSITIONS)?,
         ),
-        transformer: sizes.load(&checkpoint, table_mut)?,
+        transformer: sizes.transformer.load(&checkpoint, table_mut)?,
     };
     let positions = checkpoint.read(DECODER_POSITIONS)?;
-    let decoder = Decoder::read(&checkpoint, &mut table, decoder, positions)?;
+    let decoder = Decoder::read(&checkpoint, &mut table, sizes.decoder, positions)?;
     Ok(Parts {
         encoder: Box::new(encoder),
         decoder,

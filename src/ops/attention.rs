@@ -174,6 +174,20 @@ impl Recording {
 }
 
 impl Attention {
+    /// Operations of one product of all heads for one lead row, such as that
+    /// of queries and keys; masked pairs are not counted.
+    fn product_flops(&self, recording: &Recording) -> u64 {
+        let queries = recording.shape(self.query.tensor).rows as u64;
+        let keys = recording.shape(self.key.tensor).rows as u64;
+        let pairs = match self.mask {
+            Mask::None => queries * keys,
+            Mask::Causal => queries * (queries + 1) / 2,
+        };
+        2 * pairs * self.width as u64
+    }
+}
+
+impl Attention {
     fn operands(&self) -> Vec<TensorId> {
         let mut all = vec![self.query.tensor, self.key.tensor, self.value.tensor];
         all.dedup();
@@ -341,6 +355,12 @@ impl Operate for Attention {
 
     fn outputs(&self) -> Vec<TensorId> {
         vec![self.output, self.statistics, self.probabilities]
+    }
+
+    fn flops(&self, recording: &Recording) -> u64 {
+        let lead = recording.shape(self.output).lead as u64;
+        let scores = 1 + u64::from(self.relative.is_some());
+        lead * (scores + 1) * self.product_flops(recording)
     }
 
     fn reverse(&self, walk: &mut Reverse) -> Result<()> {
@@ -705,6 +725,22 @@ impl Operate for AttentionReverse {
 
     fn outputs(&self) -> Vec<TensorId> {
         self.results()
+    }
+
+    /// Scores once for every forward row; dP, and what it is wanted for, for
+    /// every cotangent.
+    fn flops(&self, recording: &Recording) -> u64 {
+        let forward = recording.shape(self.forward.output).lead as u64;
+        let cotangents = recording.shape(self.doutput).lead as u64;
+        let scores = 1 + u64::from(self.forward.relative.is_some());
+        let mut products = 1;
+        if self.dquery.is_some() {
+            products += scores;
+        }
+        if self.dkey_value.is_some() {
+            products += 2;
+        }
+        (forward * scores + cotangents * products) * self.forward.product_flops(recording)
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {

@@ -103,6 +103,13 @@ impl Operate for CachedAttention {
         vec![self.output]
     }
 
+    /// For a cache that is full: how many positions it has is known only
+    /// when it runs.
+    fn flops(&self, recording: &Recording) -> u64 {
+        let capacity = recording.shape(self.cache).rows as u64;
+        4 * recording.shape(self.output).len() as u64 * capacity
+    }
+
     fn scalars(&self) -> &'static [Scalar] {
         &[Scalar::Step]
     }

@@ -79,6 +79,11 @@ fn invocations(shape: Shape) -> Extent {
     Extent::Invocations(shape.lead * shape.rows.div_ceil(frames) * shape.cols)
 }
 
+/// A multiplication and an addition for each tap of each element.
+fn flops(recording: &Recording, weight: TensorId, result: TensorId) -> u64 {
+    2 * recording.shape(result).len() as u64 * recording.shape(weight).rows as u64
+}
+
 impl Operate for Depthwise {
     const NAME: &'static str = "depthwise";
 
@@ -88,6 +93,10 @@ impl Operate for Depthwise {
 
     fn outputs(&self) -> Vec<TensorId> {
         vec![self.y, self.pre]
+    }
+
+    fn flops(&self, recording: &Recording) -> u64 {
+        flops(recording, self.weight, self.y)
     }
 
     fn reverse(&self, walk: &mut Reverse) -> Result<()> {
@@ -184,6 +193,10 @@ impl Operate for DepthwiseReverse {
 
     fn outputs(&self) -> Vec<TensorId> {
         vec![self.dx]
+    }
+
+    fn flops(&self, recording: &Recording) -> u64 {
+        flops(recording, self.weight, self.dx)
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {

@@ -1,7 +1,9 @@
 //! Token embedding plus positions.
 
+use std::ops::Range;
+
 use super::Operate;
-use crate::engine::gpu::launch::{Binding, Extent, Launch};
+use crate::engine::gpu::launch::{Binding, Extent, Launch, row_blocks};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -111,7 +113,8 @@ impl Operate for Embedding {
         } else {
             Binding::Absent
         };
-        vec![Launch {
+        let blocks = row_blocks(recording.shape(self.table)).into_iter();
+        let launch = |rows: Range<usize>| Launch {
             shader: "embedding",
             entry: "forward",
             overrides: vec![("FROM_STEP", f64::from(self.from_step))],
@@ -119,16 +122,20 @@ impl Operate for Embedding {
                 ("count", y.len().into()),
                 ("tokens", ids.rows.into()),
                 ("cols", y.cols.into()),
+                ("first", rows.start.into()),
+                ("rows", rows.len().into()),
                 ("scale", self.scale.into()),
             ],
             bindings: vec![
                 ("ids", self.ids.into()),
-                ("table", self.table.into()),
+                ("table", Binding::rows(self.table, &rows)),
                 ("positions", self.positions.into()),
                 ("scalars", scalars),
                 ("y", self.y.into()),
             ],
             extent: Extent::Invocations(y.len()),
-        }]
+        };
+        // Each writes the tokens whose row its block has.
+        blocks.map(launch).collect()
     }
 }

@@ -1,7 +1,9 @@
 //! Product with a weight matrix, and what usually follows it.
 
+use std::ops::Range;
+
 use super::{Activation, ActivationReverse, Operate};
-use crate::engine::gpu::launch::{Extent, Launch};
+use crate::engine::gpu::launch::{Binding, Extent, Launch, row_blocks};
 use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
@@ -141,6 +143,10 @@ impl Operate for Matmul {
         [self.y].into_iter().chain(self.pre).collect()
     }
 
+    fn flops(&self, recording: &Recording) -> u64 {
+        2 * recording.shape(self.y).len() as u64 * recording.shape(self.x).cols as u64
+    }
+
     fn reverse(&self, walk: &mut Reverse) -> Result<()> {
         // Rows are independent, so a cotangent of one row for each token
         // stays one, unless forward values are needed at that row.
@@ -258,10 +264,39 @@ impl Operate for Matmul {
 
     fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
         let (x, y) = (recording.shape(self.x), recording.shape(self.y));
+        let blocks = match row_blocks(recording.shape(self.weight)) {
+            // Rows of such a weight are inputs, and an activation wants their
+            // whole sum. No model has that: it is the reverse's layout.
+            blocks if self.layout == Layout::InOut && self.activation != Activation::None => {
+                let rows = blocks.last().map_or(0, |last| last.end);
+                std::iter::once(0..rows).collect()
+            }
+            blocks => blocks,
+        };
+        let launches = blocks.into_iter().map(|rows| match self.layout {
+            Layout::OutIn => self.launch(recording, live, &rows, 0..x.cols, rows.clone()),
+            Layout::InOut => self.launch(recording, live, &rows, rows.clone(), 0..y.cols),
+        });
+        launches.collect()
+    }
+}
+
+impl Matmul {
+    /// The product with a block of the weight's rows, which has some of the
+    /// inputs or some of the outputs.
+    fn launch(
+        &self,
+        recording: &Recording,
+        live: &dyn Fn(TensorId) -> bool,
+        block: &Range<usize>,
+        inputs: Range<usize>,
+        outputs: Range<usize>,
+    ) -> Launch {
+        let (x, shape) = (recording.shape(self.x), recording.shape(self.y));
         let residual = self.residual.map(|id| recording.shape(id));
         let rows = x.lead * x.rows;
         let shader = Shader::load(Self::NAME);
-        let (entry, extent) = tiles(shader, rows, y.cols);
+        let (entry, extent) = tiles(shader, rows, outputs.len());
         let activation = match self.activation {
             Activation::None => "NO_ACTIVATION",
             Activation::Relu => "RELU",
@@ -271,34 +306,46 @@ impl Operate for Matmul {
         let wanted = |id: TensorId| live(id).then_some(id);
         let (y, pre) = (wanted(self.y), self.pre.and_then(wanted));
         let flag = |set: bool| f64::from(u8::from(set));
-        vec![Launch {
+        // Bias and residual come with the first inputs.
+        let further = inputs.start > 0;
+        let (bias, own_residual) = if further {
+            (None, None)
+        } else {
+            (self.bias, self.residual)
+        };
+        Launch {
             shader: Self::NAME,
             entry,
             overrides: vec![
                 ("IN_OUT", flag(self.layout == Layout::InOut)),
                 ("ACTIVATION", shader.constant(activation).into()),
-                ("HAS_BIAS", flag(self.bias.is_some())),
-                ("HAS_RESIDUAL", flag(self.residual.is_some())),
+                ("HAS_BIAS", flag(bias.is_some())),
+                ("HAS_RESIDUAL", flag(own_residual.is_some())),
                 ("WRITE_Y", flag(y.is_some())),
                 ("WRITE_PRE", flag(pre.is_some())),
+                ("ADD_TO_Y", flag(further)),
             ],
             params: vec![
                 ("rows", rows.into()),
-                ("inputs", x.cols.into()),
-                ("outputs", recording.shape(self.y).cols.into()),
+                ("inputs", inputs.len().into()),
+                ("outputs", outputs.len().into()),
+                ("x_cols", x.cols.into()),
+                ("first_input", inputs.start.into()),
+                ("y_cols", shape.cols.into()),
+                ("first_output", outputs.start.into()),
                 ("residual_rows", residual.map_or(rows, |r| r.lead * r.rows).into()),
                 ("scale", self.scale.into()),
             ],
             bindings: vec![
                 ("x", self.x.into()),
-                ("weight", self.weight.into()),
-                ("bias", self.bias.into()),
-                ("residual", self.residual.into()),
+                ("weight", Binding::rows(self.weight, block)),
+                ("bias", bias.into()),
+                ("residual", own_residual.into()),
                 ("y", y.into()),
                 ("pre", pre.into()),
             ],
             extent,
-        }]
+        }
     }
 }
 

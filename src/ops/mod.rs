@@ -31,6 +31,13 @@ pub trait Operate {
         false
     }
 
+    /// Floating-point operations, where there are more than a few for each
+    /// element that is read or written; a multiplication and an addition are
+    /// two.
+    fn flops(&self, _recording: &Recording) -> u64 {
+        0
+    }
+
     /// Records the reverse.
     ///
     /// # Errors
@@ -99,6 +106,12 @@ macro_rules! operators {
             pub fn needs_all_leads(&self) -> bool {
                 match self {
                     $($(Self::$name(operator) => operator.needs_all_leads(),)*)*
+                }
+            }
+
+            pub fn flops(&self, recording: &Recording) -> u64 {
+                match self {
+                    $($(Self::$name(operator) => operator.flops(recording),)*)*
                 }
             }
 
@@ -172,4 +185,5 @@ pub use candidates::NO_TOKEN;
 pub use expand_scores::Half;
 pub use mask::MaskSource;
 pub use matmul::Layout;
+pub use pool_max::pooled_frames;
 pub use reduce::{Contrast, Reduction};

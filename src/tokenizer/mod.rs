@@ -169,6 +169,11 @@ impl Tokenizer {
         }
     }
 
+    /// The file it was read from.
+    pub fn file(&self) -> &str {
+        &self.name
+    }
+
     /// The number of tokens, added ones included; with gaps between ids, one
     /// more than the largest.
     pub fn vocab_size(&self) -> usize {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
-use serde_json::json;
+use serde_json::{Value, json};
 use sonograd::engine::philox::philox4x32;
 
 /// Sizes of a conformer.
@@ -232,4 +232,59 @@ pub fn write(folder: &Path, sizes: Sizes) {
         &tensors(sizes),
         Dtype::F32,
     );
+}
+
+/// A tokenizer of `size` tokens; two of them look like HTML.
+pub fn tokenizer(size: usize) -> String {
+    let mut vocabulary = vec![
+        "<s>",
+        "<pad>",
+        "</s>",
+        "<unk>",
+        "\u{2581}",
+        "<b>",
+        "</script>",
+    ];
+    let letters: Vec<String> = ('a'..='z').map(String::from).collect();
+    vocabulary.extend(letters.iter().map(String::as_str));
+    let pieces: Vec<Value> = vocabulary[..size]
+        .iter()
+        .enumerate()
+        .map(|(id, piece)| json!([piece, -1.0 - 0.01 * id as f64]))
+        .collect();
+    let special: Vec<Value> = vocabulary[..4]
+        .iter()
+        .enumerate()
+        .map(|(id, token)| {
+            json!({"id": id, "content": token, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true})
+        })
+        .collect();
+    let spaces = json!({"type": "Metaspace", "replacement": "\u{2581}",
+        "prepend_scheme": "always", "split": true});
+    let whole = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": special,
+        "normalizer": null, "pre_tokenizer": spaces, "post_processor": null, "decoder": spaces,
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": pieces, "byte_fallback": false},
+    });
+    whole.to_string()
+}
+
+pub fn tone(samples: usize) -> Vec<f32> {
+    let sample = |i| 0.3 * (i as f32 * 0.1).sin() + 0.1 * (i as f32 * 0.013).sin();
+    (0..samples).map(sample).collect()
+}
+
+pub fn write_wav(path: &Path, samples: &[f32]) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    for &sample in samples {
+        writer.write_sample(sample).unwrap();
+    }
+    writer.finalize().unwrap();
 }

@@ -10,8 +10,9 @@ use super::layout::{
 use super::pipelines::{Pipelines, ShaderMode};
 use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
+use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
-use crate::engine::journal::{Held, Journal, Mark};
+use crate::engine::journal::{Held, Journal};
 use crate::engine::profile::{Profile, Purpose};
 use crate::engine::recording::{Recording, Source};
 use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
@@ -67,6 +68,7 @@ struct Plan {
 struct Stage {
     dispatches: Vec<Dispatch>,
     pace: Pace,
+    cost: Cost,
 }
 
 impl GpuExecutor {
@@ -74,7 +76,7 @@ impl GpuExecutor {
     /// timed where the device can, else every stage.
     ///
     /// # Errors
-    /// If the device has not the memory or cannot bind a weight whole.
+    /// If the device has not the memory or a weight does not fit a buffer.
     pub fn new(device: Arc<Device>, weights: &WeightTable, profiling: bool) -> Result<Self> {
         Self::with_mode(device, weights, profiling, ShaderMode::default())
     }
@@ -99,7 +101,7 @@ impl GpuExecutor {
         let sizes = sizes.map(|weight| bytes_of(Shape::new(1, weight.rows, weight.cols)));
         let sizes: Vec<usize> = sizes.collect();
         for (weight, &bytes) in weights.iter().zip(&sizes) {
-            limits.check(bytes, || {
+            limits.check_buffer(bytes, || {
                 format!("weight {} ({}, {})", weight.name, weight.rows, weight.cols)
             })?;
         }
@@ -200,7 +202,11 @@ impl GpuExecutor {
                 }
                 Bound::Scalars => (&self.scalars, 0, size_of::<Scalars>()),
                 Bound::Absent(index) => return self.absent[index].as_entire_binding(),
-                Bound::Tensor { place, bytes } => {
+                Bound::Tensor {
+                    place,
+                    offset,
+                    bytes,
+                } => {
                     let buffer = match place {
                         Place::Weight(id) => &self.weights[id.0 as usize],
                         Place::Constant(index) => &memory.constants[index],
@@ -211,7 +217,7 @@ impl GpuExecutor {
                         }
                         Place::Nowhere => unreachable!("the layout refuses it"),
                     };
-                    (buffer, 0, bytes)
+                    (buffer, offset, bytes)
                 }
             };
             wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -287,7 +293,12 @@ impl GpuExecutor {
     }
 
     fn run_stage(&mut self, number: Option<usize>, stage: &Stage) -> Result<()> {
-        let Stage { dispatches, pace } = stage;
+        let Stage {
+            dispatches,
+            pace,
+            cost,
+        } = stage;
+        self.profile.count_cost(*cost);
         self.profile.dispatches += dispatches.len() as u64;
         if !self.profiling {
             self.profile.submissions += self.submitter.run(&self.device, dispatches, pace)?;
@@ -453,12 +464,14 @@ impl Executor for GpuExecutor {
         let once = Stage {
             dispatches: self.bind(&layout.once, &memory)?,
             pace: Pace::default(),
+            cost: layout.once_cost,
         };
         let mut stages = Vec::new();
-        for steps in &layout.stages {
+        for (steps, &cost) in layout.stages.iter().zip(&layout.costs) {
             stages.push(Stage {
                 dispatches: self.bind(steps, &memory)?,
                 pace: Pace::default(),
+                cost,
             });
         }
         let bytes = layout.bytes(&recording);
@@ -529,21 +542,16 @@ impl Executor for GpuExecutor {
         Ok(values)
     }
 
-    fn mark(&self) -> Mark {
-        self.journal.mark()
-    }
-
-    fn unwind(&mut self, mark: Mark) {
-        for held in self.journal.since(mark) {
-            match held {
-                Held::Persistent(id) => self.free(id),
-                Held::Plan(plan) => self.release(plan),
-            }
-        }
+    fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     fn memory_bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn forget_peak(&mut self) {
+        self.profile.peak_memory_bytes = self.bytes as u64;
     }
 
     fn profile(&self) -> Profile {

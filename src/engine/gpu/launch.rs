@@ -4,8 +4,37 @@
 //! names up in the reflected shader, and a test that needs no GPU does so for
 //! every operator.
 
+use std::ops::Range;
+
 use super::shaders::{MAX_WORKGROUPS_PER_DIMENSION, Param};
-use crate::engine::tensor::TensorId;
+use crate::engine::tensor::{Shape, TensorId};
+
+/// Bytes that every adapter binds, the least that WebGPU promises; larger
+/// matrices are bound row block by row block, on all adapters alike.
+pub const BINDING_BYTES: usize = 128 << 20;
+
+/// Rows of such a block are a multiple of this, so that blocks begin at
+/// multiples of 256 bytes, as every adapter's bindings may.
+const BLOCK_ROWS: usize = 64;
+
+/// The row blocks of a matrix: one, unless it is larger than a binding.
+pub fn row_blocks(matrix: Shape) -> Vec<Range<usize>> {
+    blocks(matrix, BINDING_BYTES)
+}
+
+fn blocks(matrix: Shape, most_bytes: usize) -> Vec<Range<usize>> {
+    let rows = matrix.rows;
+    let fitting = most_bytes / (4 * matrix.cols).max(1);
+    // A single row that is too large is refused when the plan is made.
+    let step = match fitting / BLOCK_ROWS * BLOCK_ROWS {
+        step if rows > fitting && step > 0 => step,
+        _ => rows.max(1),
+    };
+    let starts = (0..rows).step_by(step);
+    starts
+        .map(|start| start..(start + step).min(rows))
+        .collect()
+}
 
 /// One dispatch of a compute shader.
 #[derive(Clone, Debug)]
@@ -28,10 +57,27 @@ pub struct Launch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
     Tensor(TensorId),
+    /// Some rows of a matrix (1, rows, cols).
+    Rows {
+        tensor: TensorId,
+        first: usize,
+        count: usize,
+    },
     /// The runtime scalars, indexed by [`Scalar`](crate::engine::tensor::Scalar).
     Scalars,
     /// An operand this launch does not have; the shader does not touch it.
     Absent,
+}
+
+impl Binding {
+    /// Some rows of a matrix.
+    pub fn rows(tensor: TensorId, rows: &Range<usize>) -> Self {
+        Self::Rows {
+            tensor,
+            first: rows.start,
+            count: rows.len(),
+        }
+    }
 }
 
 impl From<TensorId> for Binding {
@@ -71,5 +117,29 @@ impl Extent {
     pub fn grid(across: usize, down: usize) -> Self {
         let along_z = down.div_ceil(MAX_WORKGROUPS_PER_DIMENSION as usize).max(1);
         Self::Workgroups([across, down.div_ceil(along_z), along_z])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_blocks_fit_and_cover() {
+        for (rows, cols, most) in [(1, 1, 256), (1000, 3, 4096), (5000, 64, 1 << 16)] {
+            let found = blocks(Shape::new(1, rows, cols), most);
+            let mut next = 0;
+            for block in &found {
+                assert_eq!(block.start, next);
+                assert_eq!(4 * cols * block.start % 256, 0);
+                assert!(4 * cols * block.len() <= most);
+                next = block.end;
+            }
+            assert_eq!(next, rows);
+        }
+        let whisper = row_blocks(Shape::new(1, 51_866, 1280));
+        assert_eq!(whisper, [0..26_176, 26_176..51_866]);
+        let single = blocks(Shape::new(1, 3, 500), 1024);
+        assert_eq!((single.len(), single[0].clone()), (1, 0..3));
     }
 }

@@ -6,6 +6,7 @@
 
 use super::launch::{Binding, Extent, Launch};
 use super::shaders::{BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader};
+use crate::engine::cost::Cost;
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
 use crate::engine::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
@@ -46,9 +47,10 @@ pub enum Bound {
         offset: usize,
         bytes: usize,
     },
-    /// The first `bytes` of a tensor's buffer.
+    /// `bytes` of a tensor's buffer.
     Tensor {
         place: Place,
+        offset: usize,
         bytes: usize,
     },
     Scalars,
@@ -73,6 +75,8 @@ pub struct Step {
 pub struct Layout {
     /// By tensor.
     places: Vec<Place>,
+    /// By tensor: the most bytes of it that a dispatch binds.
+    bound: Vec<usize>,
     /// Bytes of the buffers shared by computed tensors.
     pub blocks: Vec<usize>,
     pub constants: Vec<TensorId>,
@@ -81,6 +85,10 @@ pub struct Layout {
     /// Dispatches that run when the plan is made.
     pub once: Vec<Step>,
     pub stages: Vec<Vec<Step>>,
+    /// Of `once`.
+    pub once_cost: Cost,
+    /// By stage.
+    pub costs: Vec<Cost>,
 }
 
 impl Step {
@@ -107,6 +115,8 @@ impl Layout {
         let schedule = Schedule::new(recording);
         let mut layout = Self::default();
         layout.place(recording, &schedule);
+        layout.once_cost = Cost::of(recording, &schedule, &schedule.once);
+        layout.costs = Cost::of_stages(recording, &schedule);
         layout.once = layout.steps(recording, &schedule, &schedule.once, alignment)?;
         for stage in &schedule.stages {
             let steps = layout.steps(recording, &schedule, stage, alignment)?;
@@ -140,7 +150,9 @@ impl Layout {
             if *place != Place::Nowhere {
                 let id = TensorId(tensor as u32);
                 let bytes = bytes_of(recording.shape(id));
-                limits.check(bytes, || describe(recording, id))?;
+                let name = || describe(recording, id);
+                limits.check_buffer(bytes, name)?;
+                limits.check(self.bound[tensor], name)?;
             }
         }
         if self.params.len() > limits.buffer {
@@ -156,6 +168,7 @@ impl Layout {
 
     fn place(&mut self, recording: &Recording, schedule: &Schedule) {
         self.places = vec![Place::Nowhere; recording.tensors().len()];
+        self.bound = vec![0; recording.tensors().len()];
         // Stages run one at a time, so their blocks are the same ones.
         let lengths = schedule.stages.iter().map(Vec::len);
         let starts: Vec<usize> = lengths
@@ -294,7 +307,7 @@ impl Layout {
                 }
                 Binding::Scalars if variable.kind == BindingKind::Read => Bound::Scalars,
                 Binding::Scalars => return fail(format!("{name} would write the scalars")),
-                Binding::Tensor(id) => {
+                Binding::Tensor(id) | Binding::Rows { tensor: id, .. } => {
                     let place = self.places[id.0 as usize];
                     if place == Place::Nowhere {
                         return fail(format!("{name} is bound to a tensor that nobody uses"));
@@ -310,8 +323,21 @@ impl Layout {
                         return fail(format!("{name} and {other} lie in one buffer"));
                     }
                     seen.push((name, variable.kind, place));
-                    let bytes = bytes_of(recording.shape(id));
-                    Bound::Tensor { place, bytes }
+                    let shape = recording.shape(id);
+                    let (offset, bytes) = match *binding {
+                        Binding::Rows { first, count, .. } => {
+                            let row = 4 * shape.cols;
+                            (first * row, (count * row).max(SMALLEST_BUFFER))
+                        }
+                        _ => (0, bytes_of(shape)),
+                    };
+                    let most = &mut self.bound[id.0 as usize];
+                    *most = bytes.max(*most);
+                    Bound::Tensor {
+                        place,
+                        offset,
+                        bytes,
+                    }
                 }
             };
             bindings.push((variable.slot, bound));
@@ -343,6 +369,23 @@ impl Layout {
 }
 
 impl Limits {
+    /// Compares the bytes of a tensor that is bound in parts with what the
+    /// adapter allows.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] naming the tensor, its size and the limit.
+    pub fn check_buffer(self, bytes: usize, name: impl FnOnce() -> String) -> Result<()> {
+        if bytes <= self.buffer {
+            return Ok(());
+        }
+        Err(Error::Memory(format!(
+            "{} takes {bytes} bytes where this adapter's buffers have at most {}; --device cpu has \
+             no such limit",
+            name(),
+            self.buffer
+        )))
+    }
+
     /// Compares the bytes of one tensor with what the adapter allows.
     ///
     /// # Errors

@@ -20,8 +20,9 @@ use rayon::prelude::*;
 
 use self::context::{Arena, Context, PersistentValues, Place, Shared};
 use self::real::Real;
+use super::cost::Cost;
 use super::executor::{Executor, PlanId, Values};
-use super::journal::{Held, Journal, Mark};
+use super::journal::{Held, Journal};
 use super::profile::{Profile, Purpose};
 use super::recording::{Recording, Source};
 use super::schedule::{Demand, Lifetime, Schedule, assign_blocks};
@@ -36,7 +37,8 @@ const CHUNK_ELEMENTS: usize = 1 << 17;
 
 /// Runs recordings on the processor.
 pub struct NativeExecutor<T> {
-    weights: Vec<Vec<T>>,
+    /// Where T is f32, the model's own.
+    weights: Vec<Arc<[T]>>,
     persistent: Vec<PersistentValues<T>>,
     plans: Vec<Option<Plan<T>>>,
     journal: Journal,
@@ -49,12 +51,16 @@ pub struct NativeExecutor<T> {
 struct Plan<T> {
     recording: Recording,
     places: Vec<Place>,
-    constants: Vec<Vec<T>>,
+    constants: Vec<Arc<[T]>>,
     blocks: Vec<Vec<T>>,
     once: Vec<Region>,
     stages: Vec<Arc<[Region]>>,
     arenas: Mutex<Vec<Arena<T>>>,
     bytes: usize,
+    /// Of what runs when the plan is made.
+    once_cost: Cost,
+    /// By stage.
+    costs: Vec<Cost>,
 }
 
 /// Operators that are run together, chunk by chunk of their lead axis.
@@ -74,10 +80,8 @@ impl<T: Real> NativeExecutor<T> {
     /// An executor over a model's weights; with `profiling`, times are taken
     /// for every operator.
     pub fn new(weights: &WeightTable, profiling: bool) -> Self {
-        let weights: Vec<Vec<T>> = weights
-            .iter()
-            .map(|weight| weight.data.iter().map(|&x| T::from_f32(x)).collect())
-            .collect();
+        let weights = weights.iter().map(|weight| T::share(&weight.data));
+        let weights: Vec<Arc<[T]>> = weights.collect();
         let bytes = weights.iter().map(|w| w.len() * size_of::<T>()).sum();
         let mut executor = Self {
             weights,
@@ -149,6 +153,10 @@ struct Layout {
     once: Vec<Region>,
     stages: Vec<Vec<Region>>,
     bytes: usize,
+    /// Of what runs when the plan is made.
+    once_cost: Cost,
+    /// By stage.
+    costs: Vec<Cost>,
 }
 
 impl Layout {
@@ -185,8 +193,16 @@ impl Layout {
             once,
             stages,
             bytes: elements * size_of::<T>(),
+            once_cost: Cost::of(recording, &schedule, &schedule.once),
+            costs: Cost::of_stages(recording, &schedule),
         }
     }
+}
+
+/// Bytes that a plan for this recording takes beside weights and persistent
+/// tensors.
+pub fn plan_bytes<T: Real>(recording: &Recording) -> usize {
+    Layout::new::<T>(recording).bytes
 }
 
 impl<T: Real> Plan<T> {
@@ -196,7 +212,7 @@ impl<T: Real> Plan<T> {
             .tensors()
             .iter()
             .filter_map(|info| match &info.source {
-                Source::Constant(values) => Some(values.iter().map(|&x| T::from_f32(x)).collect()),
+                Source::Constant(values) => Some(T::share(values)),
                 _ => None,
             });
         let constants = constants.collect();
@@ -211,6 +227,8 @@ impl<T: Real> Plan<T> {
             stages: layout.stages.into_iter().map(Arc::from).collect(),
             arenas: Mutex::default(),
             bytes: layout.bytes,
+            once_cost: layout.once_cost,
+            costs: layout.costs,
         })
     }
 }
@@ -339,7 +357,7 @@ impl<T: Real> Plan<T> {
     fn run(
         &mut self,
         regions: &[Region],
-        weights: &[Vec<T>],
+        weights: &[Arc<[T]>],
         persistent: &mut [PersistentValues<T>],
         scalars: Scalars,
         times: Option<&Mutex<BTreeMap<String, f64>>>,
@@ -347,7 +365,7 @@ impl<T: Real> Plan<T> {
         let fixed: Vec<&[T]> = weights
             .iter()
             .chain(&self.constants)
-            .map(Vec::as_slice)
+            .map(|values| &**values)
             .collect();
         for region in regions {
             // The region's outputs are moved out of the shared memory, so
@@ -531,6 +549,7 @@ impl<T: Real> Executor for NativeExecutor<T> {
         let mut plan = Plan::new(recording)?;
         self.grow(plan.bytes);
         let once = std::mem::take(&mut plan.once);
+        self.profile.count_cost(plan.once_cost);
         plan.run(
             &once,
             &self.weights,
@@ -550,7 +569,7 @@ impl<T: Real> Executor for NativeExecutor<T> {
     }
 
     fn estimate(&self, recording: &Recording) -> usize {
-        Layout::new::<T>(recording).bytes
+        plan_bytes::<T>(recording)
     }
 
     fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
@@ -567,6 +586,7 @@ impl<T: Real> Executor for NativeExecutor<T> {
         );
         let operators: usize = regions.iter().map(|region| region.operators.len()).sum();
         self.profile.dispatches += operators as u64;
+        self.profile.count_cost(plan.costs[stage]);
         if let Some(times) = times {
             for (name, seconds) in times.into_inner().expect("no worker panicked") {
                 *self.profile.kernel_seconds.entry(name).or_default() += seconds;
@@ -597,21 +617,16 @@ impl<T: Real> Executor for NativeExecutor<T> {
         Ok(values)
     }
 
-    fn mark(&self) -> Mark {
-        self.journal.mark()
-    }
-
-    fn unwind(&mut self, mark: Mark) {
-        for held in self.journal.since(mark) {
-            match held {
-                Held::Persistent(id) => self.free(id),
-                Held::Plan(plan) => self.release(plan),
-            }
-        }
+    fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     fn memory_bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn forget_peak(&mut self) {
+        self.profile.peak_memory_bytes = self.bytes as u64;
     }
 
     fn profile(&self) -> Profile {

@@ -8,6 +8,7 @@
 use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+use std::sync::Arc;
 
 use multiversion::multiversion;
 
@@ -35,6 +36,8 @@ pub trait Real:
     /// Distance from 1 to the next larger number.
     const EPSILON: f64;
 
+    /// The same values in this precision; f32 are not copied.
+    fn share(values: &Arc<[f32]>) -> Arc<[Self]>;
     fn from_f32(x: f32) -> Self;
     fn from_f64(x: f64) -> Self;
     fn to_f64(self) -> f64;
@@ -305,6 +308,9 @@ impl Real for f64 {
     const NAME: &'static str = "f64";
     const EPSILON: f64 = f64::EPSILON;
 
+    fn share(values: &Arc<[f32]>) -> Arc<[f64]> {
+        values.iter().map(|&x| x.into()).collect()
+    }
     fn from_f32(x: f32) -> Self {
         x.into()
     }
@@ -392,6 +398,9 @@ impl Real for f32 {
     const NAME: &'static str = "f32";
     const EPSILON: f64 = f32::EPSILON as f64;
 
+    fn share(values: &Arc<[f32]>) -> Arc<[f32]> {
+        Arc::clone(values)
+    }
     fn from_f32(x: f32) -> Self {
         x
     }

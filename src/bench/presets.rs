@@ -1,0 +1,249 @@
+//! Published models by their sizes: real architectures, to be filled with
+//! random weights.
+
+use serde_json::{Value, json};
+
+use crate::model::{self, files::ModelFiles};
+use crate::{Error, Result};
+
+/// A published model's sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Preset {
+    pub name: &'static str,
+    family: Family,
+    /// D
+    width: usize,
+    encoder_layers: usize,
+    decoder_layers: usize,
+    heads: usize,
+    /// F
+    mel_bins: usize,
+    /// V
+    vocabulary: usize,
+    /// Numbers that are not published and were taken from similar models.
+    pub assumed: &'static [&'static str],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Whisper,
+    SpeechToText,
+    Conformer,
+}
+
+const fn whisper(name: &'static str, width: usize, layers: usize, heads: usize) -> Preset {
+    Preset {
+        name,
+        family: Family::Whisper,
+        width,
+        encoder_layers: layers,
+        decoder_layers: layers,
+        heads,
+        mel_bins: 80,
+        vocabulary: 51_865,
+        assumed: &[],
+    }
+}
+
+const fn conformer(name: &'static str, width: usize, layers: [usize; 2], heads: usize) -> Preset {
+    Preset {
+        name,
+        family: Family::Conformer,
+        width,
+        encoder_layers: layers[0],
+        decoder_layers: layers[1],
+        heads,
+        mel_bins: 80,
+        vocabulary: 16_000,
+        assumed: &[
+            "conv_channels 1024",
+            "untied projection",
+            "max_target_positions 1024",
+        ],
+    }
+}
+
+const LARGE_V3: Preset = Preset {
+    mel_bins: 128,
+    vocabulary: 51_866,
+    ..whisper("whisper-large-v3", 1280, 32, 20)
+};
+
+/// All there are.
+pub const PRESETS: &[Preset] = &[
+    whisper("whisper-tiny", 384, 4, 6),
+    whisper("whisper-base", 512, 6, 8),
+    whisper("whisper-small", 768, 12, 12),
+    whisper("whisper-medium", 1024, 24, 16),
+    LARGE_V3,
+    Preset {
+        name: "whisper-turbo",
+        decoder_layers: 4,
+        ..LARGE_V3
+    },
+    Preset {
+        name: "s2t-small",
+        family: Family::SpeechToText,
+        width: 256,
+        encoder_layers: 12,
+        decoder_layers: 6,
+        heads: 4,
+        mel_bins: 80,
+        vocabulary: 10_000,
+        assumed: &[],
+    },
+    Preset {
+        vocabulary: 8_000,
+        assumed: &[
+            "vocab_size 8000",
+            "conv_channels 1024",
+            "untied projection",
+            "max_target_positions 1024",
+        ],
+        ..conformer("conformer-base", 512, [12, 6], 8)
+    },
+    conformer("fama-small", 1024, [12, 6], 16),
+    conformer("fama-medium", 1024, [24, 12], 16),
+];
+
+impl Preset {
+    /// The preset of that name.
+    ///
+    /// # Errors
+    /// If there is none; the message lists all with their parameters.
+    pub fn named(name: &str) -> Result<Self> {
+        let found = PRESETS.iter().find(|preset| preset.name == name);
+        found.copied().ok_or_else(|| {
+            let all: Vec<String> = PRESETS.iter().map(Self::described).collect();
+            Error::Input(format!(
+                "there is no preset {name:?}; there are {}",
+                all.join(", ")
+            ))
+        })
+    }
+
+    /// Name and millions of parameters.
+    fn described(&self) -> String {
+        match self.parameters() {
+            Ok(count) => format!("{} ({:.1}M)", self.name, count as f64 / 1e6),
+            Err(_) => self.name.to_owned(),
+        }
+    }
+
+    /// Numbers in its weights.
+    ///
+    /// # Errors
+    /// If the config does not make sense.
+    pub fn parameters(&self) -> Result<usize> {
+        model::parameters(&self.files(0))
+    }
+
+    /// A model of these sizes with random weights.
+    pub fn files(&self, seed: u64) -> ModelFiles {
+        ModelFiles::Random {
+            name: self.name.to_owned(),
+            config: self.config(),
+            seed,
+        }
+    }
+
+    /// Its `config.json`.
+    pub fn config(&self) -> Value {
+        let feed_forward = match self.family {
+            Family::SpeechToText => 2048,
+            _ => 4 * self.width,
+        };
+        let mut config = json!({
+            "d_model": self.width,
+            "encoder_layers": self.encoder_layers,
+            "decoder_layers": self.decoder_layers,
+            "encoder_attention_heads": self.heads,
+            "decoder_attention_heads": self.heads,
+            "encoder_ffn_dim": feed_forward,
+            "decoder_ffn_dim": feed_forward,
+            "vocab_size": self.vocabulary,
+        });
+        let own = match self.family {
+            Family::Whisper => json!({
+                "architectures": [model::whisper::ARCHITECTURE],
+                "activation_function": "gelu",
+                "num_mel_bins": self.mel_bins,
+                "max_source_positions": 1500,
+                "max_target_positions": 448,
+                "bos_token_id": 50_257,
+                "pad_token_id": 50_257,
+                "eos_token_id": 50_257,
+                "decoder_start_token_id": 50_258,
+            }),
+            Family::SpeechToText | Family::Conformer => json!({
+                "activation_function": "relu",
+                "input_feat_per_channel": self.mel_bins,
+                "input_channels": 1,
+                "conv_channels": 1024,
+                "conv_kernel_sizes": [5, 5],
+                "max_source_positions": 6000,
+                "max_target_positions": 1024,
+                "scale_embedding": true,
+                "bos_token_id": 0,
+                "pad_token_id": 1,
+                "eos_token_id": 2,
+                "decoder_start_token_id": 2,
+            }),
+        };
+        let more = match self.family {
+            Family::Whisper => json!({}),
+            Family::SpeechToText => json!({
+                "architectures": [model::speech_to_text::ARCHITECTURE],
+            }),
+            Family::Conformer => json!({
+                "architectures": [model::conformer::ARCHITECTURE],
+                "feed_forward_expansion_factor": 4,
+                "conv_expansion_factor": 2,
+                "conformer_conv_kernel_size": 31,
+                "tie_word_embeddings": false,
+            }),
+        };
+        for part in [own, more] {
+            let fields = part.as_object().cloned().unwrap_or_default();
+            config.as_object_mut().expect("an object").extend(fields);
+        }
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_those_of_the_published_models() {
+        for (name, millions, tolerance) in [
+            ("whisper-tiny", 37.8, 0.01),
+            ("whisper-base", 72.6, 0.01),
+            ("whisper-small", 241.7, 0.01),
+            ("whisper-medium", 763.9, 0.01),
+            ("whisper-large-v3", 1543.5, 0.01),
+            ("whisper-turbo", 808.9, 0.01),
+            // The published counts of these hold heads that only training
+            // uses, and some of their sizes are assumed here.
+            ("conformer-base", 125.0, 0.11),
+            ("fama-small", 479.0, 0.11),
+            ("fama-medium", 878.0, 0.11),
+        ] {
+            let count = Preset::named(name).unwrap().parameters().unwrap();
+            println!("{name}: {count}, published {millions}M");
+            let ratio = count as f64 / (millions * 1e6);
+            assert!((ratio - 1.0).abs() <= tolerance, "{name}: {count}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_gets_them_all_with_their_sizes() {
+        let message = Preset::named("list").unwrap_err().to_string();
+        for preset in PRESETS {
+            assert!(message.contains(preset.name), "{message}");
+        }
+        assert!(message.contains("whisper-tiny (37.8M)"), "{message}");
+        assert_eq!(message.lines().count(), 1);
+    }
+}

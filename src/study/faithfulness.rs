@@ -1,0 +1,318 @@
+//! Whether a map names what the model needs: features are deleted, or
+//! inserted, in the order of the map, and the model writes again.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::error_rate::{BleuCounts, WordErrors};
+use super::record::Comparison;
+use crate::engine::executor::Executor;
+use crate::engine::philox::philox4x32;
+use crate::explain::{Explained, NamedMap};
+use crate::features::Features;
+use crate::generate::{GenerationOptions, generate};
+use crate::model::Model;
+use crate::ops::pooled_frames;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// Percent of the features from one step to the next.
+pub const STEP_PERCENT: usize = 5;
+
+/// Steps of a curve, 0 and 100 percent included.
+pub const STEPS: usize = 100 / STEP_PERCENT + 1;
+
+/// Keeps the random map apart from other random numbers of the same seed.
+const RANDOM_DOMAIN: u32 = 4;
+
+/// What one utterance adds to the curves of one map.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Curves {
+    /// By percent of features deleted, the most important first.
+    pub deletion: Vec<Written>,
+    /// By percent of features inserted into nothing, the most important
+    /// first.
+    pub insertion: Vec<Written>,
+    /// By threshold 0, .05, ..., 1: share of features at or above it.
+    pub size: Vec<f64>,
+}
+
+/// Counts of what was written at one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    pub words: WordErrors,
+    pub bleu: BleuCounts,
+}
+
+/// Importance of every feature, from 0 to 1: (T, F)
+struct Importance(Vec<f64>);
+
+impl Importance {
+    /// From a map over tokens: each token's row is brought to mean 0 and
+    /// variance 1 (n - 1) and then to 0..1, and the rows are averaged.
+    fn new(tokens: impl Iterator<Item = Vec<f64>>) -> Option<Self> {
+        let (mut sum, mut count): (Vec<f64>, usize) = (Vec::new(), 0);
+        for row in tokens {
+            // 0..1 of the normalised row is 0..1 of the row itself.
+            let (least, most) = bounds(&row);
+            sum.resize(row.len(), 0.0);
+            if most > least {
+                for (sum, x) in sum.iter_mut().zip(&row) {
+                    *sum += (x - least) / (most - least);
+                }
+            }
+            count += 1;
+        }
+        (count > 0).then(|| Self(sum.iter().map(|x| x / count as f64).collect()))
+    }
+
+    /// Features, the most important first; the earlier one among equals.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.0.len()).collect();
+        order.sort_by(|&a, &b| self.0[b].total_cmp(&self.0[a]).then(a.cmp(&b)));
+        order
+    }
+
+    fn size(&self) -> Vec<f64> {
+        let (least, most) = bounds(&self.0);
+        let scale = if most > least { most - least } else { 1.0 };
+        let count = self.0.len() as f64;
+        (0..STEPS)
+            .map(|step| {
+                let threshold = step as f64 / (STEPS - 1) as f64;
+                let above = self.0.iter().filter(|x| (*x - least) / scale >= threshold);
+                above.count() as f64 / count
+            })
+            .collect()
+    }
+}
+
+fn bounds(values: &[f64]) -> (f64, f64) {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    (
+        least,
+        values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+    )
+}
+
+/// A map's rows spread over the features: (T, F) each.
+fn spread(row: &[f64], frames: usize, bins: usize) -> Vec<f64> {
+    let pooled = row.len();
+    let mut wide = vec![f64::NEG_INFINITY; frames];
+    for (j, &value) in row.iter().enumerate() {
+        for slot in &mut wide[pooled_frames(j, frames, pooled)] {
+            *slot = slot.max(value);
+        }
+    }
+    wide.iter()
+        .flat_map(|&x| std::iter::repeat_n(x, bins))
+        .collect()
+}
+
+/// The maps that are put to the test, by name: every map of the explanation
+/// at the input and at the encoder's output, SPES at the input pooled as well,
+/// averaged cross-attention, and one of random numbers.
+fn importances(
+    explained: &Explained,
+    by: &Comparison,
+    seed: u64,
+) -> Result<BTreeMap<String, Importance>> {
+    let explanation = &explained.explanation;
+    let model = &explanation.model;
+    let (frames, bins) = (model.frames, model.mel_bins);
+    let kept = explanation
+        .tokens
+        .iter()
+        .filter(|token| by.special || !token.special);
+    let tokens: Vec<usize> = kept.map(|token| token.index).collect();
+    let wide = |map: &NamedMap| -> Vec<f64> { map.data.iter().map(|&x| f64::from(x)).collect() };
+    let mut all = BTreeMap::new();
+    let mut add = |name: &str, rows: Vec<Vec<f64>>| -> Result<()> {
+        let importance = Importance::new(rows.into_iter());
+        let importance =
+            importance.ok_or_else(|| Error::Input("the model wrote no words".into()))?;
+        all.insert(name.to_owned(), importance);
+        Ok(())
+    };
+    for info in explanation.maps.iter().filter(|info| info.site != "tokens") {
+        let map = explained.maps.iter().find(|map| map.name == info.name);
+        let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
+        let mut values = wide(map);
+        if matches!(info.method.as_str(), "gradient" | "smoothgrad") {
+            values.iter_mut().for_each(|x| *x = x.abs());
+        }
+        let row = |values: &[f64], k: usize, each: usize| values[k * each..(k + 1) * each].to_vec();
+        match *map.shape.as_slice() {
+            [layers, heads, count, pooled] => {
+                let mut mean = vec![0.0; count * pooled];
+                for head in values.chunks(count * pooled) {
+                    for (mean, x) in mean.iter_mut().zip(head) {
+                        *mean += x / (layers * heads) as f64;
+                    }
+                }
+                let rows = tokens.iter();
+                let rows = rows.map(|&k| spread(&row(&mean, k, pooled), frames, bins));
+                add(&info.name, rows.collect())?;
+            }
+            [_, _, _] => {
+                let each = frames * bins;
+                add(
+                    &info.name,
+                    tokens.iter().map(|&k| row(&values, k, each)).collect(),
+                )?;
+                if info.method == "spes" {
+                    let pooled = super::agreement::TokenMap::pooled(
+                        &values,
+                        [frames, bins],
+                        model.encoder_frames,
+                        by.pooling,
+                    );
+                    let pooled = pooled.select(&tokens);
+                    let rows = pooled.rows().map(|row| spread(row, frames, bins));
+                    add(&format!("{}, pooled", info.name), rows.collect())?;
+                }
+            }
+            [_, pooled] => {
+                let rows = tokens.iter();
+                let rows = rows.map(|&k| spread(&row(&values, k, pooled), frames, bins));
+                add(&info.name, rows.collect())?;
+            }
+            _ => return Err(Error::Model(format!("{} is no map", info.name))),
+        }
+    }
+    let key = [seed as u32, (seed >> 32) as u32];
+    let blocks = 0..(frames * bins).div_ceil(4) as u32;
+    let words = blocks.flat_map(|block| philox4x32([block, 0, 0, RANDOM_DOMAIN], key));
+    let random = words.take(frames * bins).map(f64::from).collect();
+    add("random", vec![random])?;
+    Ok(all)
+}
+
+/// What the curves are measured with.
+pub struct Rewriting<'a> {
+    pub model: &'a Model,
+    pub tokenizer: &'a Tokenizer,
+    pub features: &'a Features,
+    pub options: &'a GenerationOptions,
+    /// What should be written.
+    pub reference: &'a str,
+    /// What is written without deletions.
+    pub clean: &'a str,
+    pub seed: u64,
+}
+
+impl Rewriting<'_> {
+    fn count(&self, hypothesis: &str) -> Written {
+        Written {
+            words: WordErrors::of(self.reference, hypothesis),
+            bleu: BleuCounts::of(self.reference, hypothesis),
+        }
+    }
+
+    /// What is written when only some features are left, the others 0.
+    fn written(&self, executor: &mut dyn Executor, left: &[bool]) -> Result<Written> {
+        let mut features = self.features.clone();
+        for (value, _) in features
+            .data
+            .iter_mut()
+            .zip(left)
+            .filter(|(_, left)| !**left)
+        {
+            *value = 0.0;
+        }
+        let generated = generate(executor, self.model, &features, self.options)?;
+        Ok(self.count(self.tokenizer.decode(&generated.tokens).trim()))
+    }
+
+    /// The curves of every map.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn curves(
+        &self,
+        executor: &mut dyn Executor,
+        explained: &Explained,
+        by: &Comparison,
+    ) -> Result<BTreeMap<String, Curves>> {
+        let count = self.features.sound_frames * self.features.bins;
+        // At both ends all maps are the same.
+        let clean = self.count(self.clean);
+        let nothing = self.written(executor, &vec![false; count])?;
+        let mut all = BTreeMap::new();
+        for (name, importance) in importances(explained, by, self.seed)? {
+            let order = importance.order();
+            let mut curve = |deletes: bool| -> Result<Vec<Written>> {
+                let ends = if deletes {
+                    [clean, nothing]
+                } else {
+                    [nothing, clean]
+                };
+                let mut curve = vec![ends[0]];
+                for step in 1..STEPS - 1 {
+                    let chosen = (count * step * STEP_PERCENT + 50) / 100;
+                    let mut left = vec![deletes; count];
+                    for &feature in &order[..chosen] {
+                        left[feature] = !deletes;
+                    }
+                    curve.push(self.written(executor, &left)?);
+                }
+                curve.push(ends[1]);
+                Ok(curve)
+            };
+            let (deletion, insertion) = (curve(true)?, curve(false)?);
+            let size = importance.size();
+            all.insert(
+                name,
+                Curves {
+                    deletion,
+                    insertion,
+                    size,
+                },
+            );
+        }
+        Ok(all)
+    }
+}
+
+/// Area under a curve over 0 to 100 percent, by the trapezoid rule, divided
+/// by 100: the mean height.
+pub fn area(curve: &[f64]) -> f64 {
+    let pairs = curve.windows(2);
+    let sum: f64 = pairs.map(|pair| 0.5 * (pair[0] + pair[1])).sum();
+    sum / (curve.len() as f64 - 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn importance_ranks_and_sizes() {
+        let rows = [vec![1.0, 2.0, 3.0, 5.0], vec![100.0, 300.0, 100.0, 100.0]];
+        let importance = Importance::new(rows.into_iter()).unwrap();
+        assert_eq!(importance.0, [0.0, 0.625, 0.25, 0.5]);
+        assert_eq!(importance.order(), [1, 3, 2, 0]);
+        let size = importance.size();
+        assert_eq!((size[0], size[20]), (1.0, 0.25));
+        assert!(size.windows(2).all(|pair| pair[0] >= pair[1]));
+        // A row that is constant says nothing and does no harm.
+        let flat = Importance::new([vec![2.0; 4]].into_iter()).unwrap();
+        assert_eq!(flat.order(), [0, 1, 2, 3]);
+        assert!(Importance::new(std::iter::empty()).is_none());
+    }
+
+    #[test]
+    fn rows_over_frames_are_spread_over_features() {
+        // Five frames, two encoder frames: 0..3 and 2..5 share frame 2.
+        let wide = spread(&[1.0, 2.0], 5, 2);
+        assert_eq!(wide, [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn areas() {
+        assert_eq!(area(&[1.0; 21]), 1.0);
+        let line: Vec<f64> = (0..21).map(f64::from).collect();
+        assert!((area(&line) - 10.0).abs() <= 1e-12);
+    }
+}

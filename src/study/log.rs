@@ -1,0 +1,187 @@
+//! The file that a study appends to: its settings, then one line for every
+//! finished utterance. A run that is killed goes on where the file ends.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::record::Record;
+use crate::{Error, Result};
+
+/// Identifies the file's format; `version` counts incompatible changes.
+pub const FORMAT: &str = "sonograd-study";
+pub const VERSION: u32 = 1;
+
+/// The first line: what all utterances of the file were done with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    pub format: String,
+    pub version: u32,
+    /// Version of the program.
+    pub sonograd: String,
+    pub model: String,
+    /// What shaped the numbers, by name.
+    pub settings: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A file that is read whole.
+pub struct Contents {
+    pub header: Header,
+    pub records: Vec<Record>,
+    /// Bytes of its whole lines.
+    length: u64,
+}
+
+/// Reads a log. A last line without an end, which a killed run leaves, does
+/// not count.
+///
+/// # Errors
+/// If it cannot be read or is no such file; the message names the line.
+pub fn read(path: &Path) -> Result<Contents> {
+    let bytes = fs::read(path).map_err(|problem| Error::file(path, problem))?;
+    let length = bytes
+        .iter()
+        .rposition(|&b| b == b'\n')
+        .map_or(0, |at| at + 1);
+    let text = std::str::from_utf8(&bytes[..length]).map_err(|e| Error::file(path, e))?;
+    let mut lines = text.lines().enumerate();
+    let problem = |number: usize, what: &dyn std::fmt::Display| {
+        Error::file(path, format!("line {}: {what}", number + 1))
+    };
+    let (_, first) = lines.next().ok_or_else(|| Error::file(path, "is empty"))?;
+    let header: Header = serde_json::from_str(first).map_err(|e| problem(0, &e))?;
+    if header.format != FORMAT || header.version != VERSION {
+        return Err(problem(0, &format!("is no {FORMAT} of version {VERSION}")));
+    }
+    let records = lines.map(|(n, line)| serde_json::from_str(line).map_err(|e| problem(n, &e)));
+    Ok(Contents {
+        header,
+        records: records.collect::<Result<_>>()?,
+        length: length as u64,
+    })
+}
+
+/// A log that is written to.
+pub struct Log {
+    path: PathBuf,
+    file: File,
+    done: HashSet<String>,
+}
+
+impl Log {
+    /// Opens a log, or begins it.
+    ///
+    /// # Errors
+    /// If it cannot be written, or was made with other settings.
+    pub fn open(path: &Path, header: &Header) -> Result<Self> {
+        let problem = |problem: std::io::Error| Error::file(path, problem);
+        let begun = fs::read(path).is_ok_and(|bytes| bytes.contains(&b'\n'));
+        let mut done = HashSet::new();
+        let mut length = 0;
+        if begun {
+            let contents = read(path)?;
+            if contents.header != *header {
+                return Err(Error::file(
+                    path,
+                    "was made with other settings; choose another folder with --out, or the same \
+                     settings to go on",
+                ));
+            }
+            done.extend(contents.records.into_iter().map(|record| record.id));
+            length = contents.length;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.map_err(problem)?;
+        // What a killed run did not finish.
+        file.set_len(length).map_err(problem)?;
+        let mut log = Self {
+            path: path.to_owned(),
+            file,
+            done,
+        };
+        if !begun {
+            log.line(header)?;
+        }
+        Ok(log)
+    }
+
+    pub fn has(&self, id: &str) -> bool {
+        self.done.contains(id)
+    }
+
+    /// Adds an utterance; when this returns it is on the disk.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn add(&mut self, record: &Record) -> Result<()> {
+        self.line(record)?;
+        self.done.insert(record.id.clone());
+        Ok(())
+    }
+
+    fn line(&mut self, value: &impl Serialize) -> Result<()> {
+        let mut line = serde_json::to_string(value).map_err(|e| Error::file(&self.path, e))?;
+        line.push('\n');
+        // One write: a reader never sees half a line of a run that lives.
+        let written = self.file.write_all(line.as_bytes());
+        let written = written.and_then(|()| self.file.sync_data());
+        written.map_err(|problem| Error::file(&self.path, problem))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Outcome;
+    use super::*;
+
+    fn record(id: &str) -> Record {
+        Record {
+            id: id.into(),
+            direction: "en-en".into(),
+            outcome: Outcome::Failed {
+                error: "no sound".into(),
+            },
+        }
+    }
+
+    fn header(seed: u64) -> Header {
+        let settings = serde_json::json!({ "seed": seed });
+        Header {
+            format: FORMAT.into(),
+            version: VERSION,
+            sonograd: "0".into(),
+            model: "m".into(),
+            settings: settings.as_object().unwrap().clone(),
+        }
+    }
+
+    #[test]
+    fn what_a_kill_left_is_cut_off_wherever_it_fell() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let mut log = Log::open(&path, &header(1)).unwrap();
+        for id in ["a", "b", "c"] {
+            log.add(&record(id)).unwrap();
+        }
+        let whole = fs::read(&path).unwrap();
+        for cut in 0..=whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let mut log = Log::open(&path, &header(1)).unwrap();
+            for id in ["a", "b", "c"] {
+                if !log.has(id) {
+                    log.add(&record(id)).unwrap();
+                }
+            }
+            assert_eq!(fs::read(&path).unwrap(), whole, "cut at {cut}");
+        }
+        assert_eq!(read(&path).unwrap().records, ["a", "b", "c"].map(record));
+        let message = Log::open(&path, &header(2)).err().unwrap().to_string();
+        assert!(message.contains("other settings"), "{message}");
+        fs::write(&path, "{}\n").unwrap();
+        let message = Log::open(&path, &header(1)).err().unwrap().to_string();
+        assert!(message.contains("line 1"), "{message}");
+    }
+}

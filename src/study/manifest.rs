@@ -1,0 +1,187 @@
+//! Lists of utterances: fairseq's speech-to-text TSV (`id audio n_frames
+//! tgt_text speaker src_lang tgt_lang`) and NeMo's JSON lines
+//! (`audio_filepath text duration`).
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// One utterance of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub id: String,
+    /// Relative to the manifest's folder, unless it is absolute.
+    pub audio: PathBuf,
+    /// What should be written.
+    pub text: String,
+    /// Spoken language, if it is given.
+    pub source: Option<String>,
+    /// Written language, if it is given.
+    pub target: Option<String>,
+}
+
+impl Item {
+    /// The direction in tables: `en-it`; `-` for a language that is not
+    /// given.
+    pub fn direction(&self) -> String {
+        let name = |language: &Option<String>| language.clone().unwrap_or_else(|| "-".into());
+        format!("{}-{}", name(&self.source), name(&self.target))
+    }
+}
+
+/// Reads a manifest; lines that begin with `{` are NeMo's.
+///
+/// # Errors
+/// If it cannot be read, has no utterances, lacks a column, or names an
+/// utterance twice; the message names the line.
+pub fn read(path: &Path) -> Result<Vec<Item>> {
+    let text = fs::read_to_string(path).map_err(|problem| Error::file(path, problem))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let items = match text.trim_start().starts_with('{') {
+        true => json_lines(&text),
+        false => tsv(&text),
+    };
+    let mut items = items.map_err(|problem| Error::file(path, problem))?;
+    if items.is_empty() {
+        return Err(Error::file(path, "has no utterances"));
+    }
+    let mut seen = HashSet::new();
+    for item in &mut items {
+        if !seen.insert(item.id.clone()) {
+            return Err(Error::file(
+                path,
+                format!("has utterance {} twice", item.id),
+            ));
+        }
+        item.audio = folder.join(&item.audio);
+    }
+    Ok(items)
+}
+
+fn some(text: &str) -> Option<String> {
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn tsv(text: &str) -> std::result::Result<Vec<Item>, String> {
+    let mut lines = text.lines().enumerate();
+    let header: Vec<&str> = lines
+        .next()
+        .map_or("", |(_, line)| line)
+        .split('\t')
+        .collect();
+    let column = |name: &str| header.iter().position(|own| own.trim() == name);
+    let needed = |name: &str| {
+        let missing = || format!("line 1 has no column {name}; columns are parted by tabs");
+        column(name).ok_or_else(missing)
+    };
+    let (id, audio, target_text) = (needed("id")?, needed("audio")?, needed("tgt_text")?);
+    let (source, target) = (column("src_lang"), column("tgt_lang"));
+    let mut items = Vec::new();
+    for (number, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
+        let fields: Vec<&str> = line.split('\t').collect();
+        if fields.len() != header.len() {
+            return Err(format!(
+                "line {} has {} fields where line 1 has {}",
+                number + 1,
+                fields.len(),
+                header.len()
+            ));
+        }
+        items.push(Item {
+            id: fields[id].trim().to_owned(),
+            audio: fields[audio].trim().into(),
+            text: fields[target_text].trim().to_owned(),
+            source: source.and_then(|column| some(fields[column])),
+            target: target.and_then(|column| some(fields[column])),
+        });
+    }
+    Ok(items)
+}
+
+fn json_lines(text: &str) -> std::result::Result<Vec<Item>, String> {
+    let lines = text.lines().enumerate();
+    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(number, line)| {
+            let problem = |what: &str| format!("line {}: {what}", number + 1);
+            let value: Value =
+                serde_json::from_str(line).map_err(|error| problem(&error.to_string()))?;
+            let field = |name: &str| value[name].as_str();
+            let audio = field("audio_filepath").ok_or_else(|| problem("no audio_filepath"))?;
+            let language = |name: &str| field(name).or(field("lang")).and_then(some);
+            Ok(Item {
+                id: field("id").unwrap_or(audio).to_owned(),
+                audio: audio.into(),
+                text: field("text").unwrap_or_default().trim().to_owned(),
+                source: language("source_lang"),
+                target: language("target_lang"),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> Result<Vec<Item>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        fs::write(&path, text).unwrap();
+        let base = folder.path().to_owned();
+        read(&path).map(|items| {
+            let relative = |item: Item| Item {
+                audio: item.audio.strip_prefix(&base).unwrap().to_owned(),
+                ..item
+            };
+            items.into_iter().map(relative).collect()
+        })
+    }
+
+    #[test]
+    fn both_forms() {
+        let tsv = "id\taudio\tn_frames\ttgt_text\tspeaker\tsrc_lang\ttgt_lang\n\
+                   a1\tsound/a.flac\t300\tthe text \tkal\ten\tit\n\na2\tb.wav\t1\t\tslt\t\t\n";
+        let items = written(tsv).unwrap();
+        assert_eq!(items.len(), 2);
+        assert_eq!(items[0].audio, Path::new("sound/a.flac"));
+        assert_eq!(items[0].text, "the text");
+        assert_eq!(
+            (items[0].direction(), items[1].direction()),
+            ("en-it".into(), "---".into())
+        );
+        let json = r#"{"audio_filepath": "a.wav", "text": "x", "duration": 1.0, "lang": "en"}
+            {"id": "second", "audio_filepath": "b.wav", "source_lang": "it", "target_lang": "en"}"#;
+        let items = written(json).unwrap();
+        assert_eq!(
+            (items[0].id.as_str(), items[1].id.as_str()),
+            ("a.wav", "second")
+        );
+        assert_eq!(
+            (items[0].direction(), items[1].direction()),
+            ("en-en".into(), "it-en".into())
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_the_line() {
+        for (text, words) in [
+            ("", "no column id"),
+            ("id\taudio\ttgt_text\n", "no utterances"),
+            ("id\taudio\n1\ta.wav\n", "no column tgt_text"),
+            ("id\taudio\ttgt_text\n1\ta.wav\n", "line 2 has 2 fields"),
+            ("id\taudio\ttgt_text\n1\ta\tx\n1\tb\ty\n", "1 twice"),
+            ("{\"text\": \"x\"}\n", "line 1: no audio_filepath"),
+            ("{\"audio_filepath\": \"a\"}\n{", "line 2"),
+        ] {
+            let message = written(text).unwrap_err().to_string();
+            assert!(message.contains(words), "{text:?}: {message}");
+            assert!(!message.contains('\n'));
+        }
+    }
+}

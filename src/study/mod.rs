@@ -1,0 +1,17 @@
+//! The study: how much of the explanation is cross-attention?
+//!
+//! Every utterance of a manifest is transcribed and explained; cross-attention
+//! is compared with the other maps, by head, layer and average; one line per
+//! utterance goes to a log, and tables over the logs give means with
+//! intervals (after "Cross-Attention is Half Explanation in Speech-to-Text
+//! Models", arXiv 2509.18010).
+
+pub mod agreement;
+pub mod error_rate;
+pub mod faithfulness;
+pub mod log;
+pub mod manifest;
+pub mod record;
+pub mod run;
+pub mod statistics;
+pub mod tables;

@@ -1,0 +1,231 @@
+//! What a study keeps of one utterance: correlations of cross-attention with
+//! every other map, by head, layer and average.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::agreement::{Normalisation, Pooling, TokenMap};
+use super::error_rate::{BleuCounts, WordErrors};
+use super::faithfulness::{Curves, Written};
+use super::manifest::Item;
+use super::statistics::{Correlation, median};
+use crate::explain::{Explained, NamedMap};
+use crate::{Error, Result};
+
+/// How maps are compared.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Comparison {
+    pub pooling: Pooling,
+    pub normalisation: Normalisation,
+    /// Whether the end of sentence and other special tokens count.
+    pub special: bool,
+}
+
+/// One line of a study's log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub id: String,
+    /// `en-it`
+    pub direction: String,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    Failed { error: String },
+    Done(Box<Utterance>),
+}
+
+/// An utterance that was explained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Utterance {
+    /// What should have been written.
+    pub reference: String,
+    /// What the model wrote, and what was explained.
+    pub hypothesis: String,
+    /// Tokens that were compared.
+    pub tokens: usize,
+    pub frames: usize,
+    pub encoder_frames: usize,
+    /// By map: `spes.input`, `gradient.encoder`, ...
+    pub maps: BTreeMap<String, MapResult>,
+    /// The same of attention weighted by the norm of what it carries.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub maps_of_norms: BTreeMap<String, MapResult>,
+    /// What was written, against the reference.
+    pub written: Written,
+    /// By map, where it was asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub faithfulness: BTreeMap<String, Curves>,
+}
+
+/// Cross-attention against one map.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MapResult {
+    /// Masks behind it, for SPES.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masks: Option<u64>,
+    /// Reliability of the map as it was compared, the median over the tokens
+    /// compared; for SPES pooled by maximum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reliability: Option<f64>,
+    /// By kind of correlation.
+    pub correlations: BTreeMap<String, Correlations>,
+}
+
+/// Correlations of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Correlations {
+    /// By layer and head.
+    pub heads: Vec<Vec<Option<f64>>>,
+    /// By layer: attention averaged over its heads.
+    pub layers: Vec<Option<f64>>,
+    /// By head: attention averaged over the layers.
+    pub across_layers: Vec<Option<f64>>,
+    /// Attention averaged over all heads and layers.
+    pub all: Option<f64>,
+}
+
+/// Cross-attention of all heads, and its averages.
+struct Attention {
+    /// By layer and head: (K, T')
+    heads: Vec<Vec<TokenMap>>,
+    layers: Vec<TokenMap>,
+    across_layers: Vec<TokenMap>,
+    all: TokenMap,
+}
+
+impl Attention {
+    /// From a map (L, H, K, T'), with some tokens only.
+    fn new(map: &NamedMap, tokens: &[usize]) -> Result<Self> {
+        let &[layers, heads, count, frames] = map.shape.as_slice() else {
+            return Err(Error::Model(format!("{} is no attention", map.name)));
+        };
+        let values = widened(&map.data);
+        let one = |l: usize, h: usize| {
+            let begin = (l * heads + h) * count * frames;
+            let own = values[begin..begin + count * frames].to_vec();
+            TokenMap::new(own, frames).select(tokens)
+        };
+        let heads: Vec<Vec<TokenMap>> = (0..layers)
+            .map(|l| (0..heads).map(|h| one(l, h)).collect())
+            .collect();
+        let average = |maps: Vec<&TokenMap>| {
+            let average = TokenMap::average(maps.into_iter());
+            average.ok_or_else(|| Error::Model("there is no attention".into()))
+        };
+        let layers = heads.iter().map(|layer| average(layer.iter().collect()));
+        let across = (0..heads[0].len()).map(|h| average(heads.iter().map(|l| &l[h]).collect()));
+        Ok(Self {
+            layers: layers.collect::<Result<_>>()?,
+            across_layers: across.collect::<Result<_>>()?,
+            all: average(heads.iter().flatten().collect())?,
+            heads,
+        })
+    }
+
+    fn against(&self, map: &TokenMap, kind: Correlation, by: Normalisation) -> Correlations {
+        let rho = |own: &TokenMap| own.agreement(map, kind, by);
+        Correlations {
+            heads: self
+                .heads
+                .iter()
+                .map(|layer| layer.iter().map(rho).collect())
+                .collect(),
+            layers: self.layers.iter().map(rho).collect(),
+            across_layers: self.across_layers.iter().map(rho).collect(),
+            all: rho(&self.all),
+        }
+    }
+}
+
+fn widened(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// Compares an explanation's attention with its other maps.
+///
+/// Plain gradients at the input count by their absolute value, since their
+/// sign says only in which direction a feature would have to move;
+/// attributions keep their sign.
+///
+/// # Errors
+/// If there is no attention or no token to compare.
+pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<Utterance> {
+    let explanation = &explained.explanation;
+    let kept = explanation.tokens.iter();
+    let kept = kept.filter(|token| by.special || !token.special);
+    let tokens: Vec<usize> = kept.map(|token| token.index).collect();
+    if tokens.is_empty() {
+        return Err(Error::Input("the model wrote no words".into()));
+    }
+    let compared = |attention: &NamedMap| compared(explained, attention, &tokens, by);
+    let named = |name: &str| explained.maps.iter().find(|map| map.name == name);
+    let attention = named("attention").ok_or_else(|| Error::Model("no attention".into()))?;
+    let norms = named("attention-norm").map(compared).transpose()?;
+    let model = &explanation.model;
+    Ok(Utterance {
+        reference: item.text.clone(),
+        hypothesis: explanation.text.clone(),
+        tokens: tokens.len(),
+        frames: model.frames,
+        encoder_frames: model.encoder_frames,
+        maps: compared(attention)?,
+        maps_of_norms: norms.unwrap_or_default(),
+        written: Written {
+            words: WordErrors::of(&item.text, &explanation.text),
+            bleu: BleuCounts::of(&item.text, &explanation.text),
+        },
+        faithfulness: BTreeMap::new(),
+    })
+}
+
+/// One attention against every map that is none, by the maps' names.
+fn compared(
+    explained: &Explained,
+    attention: &NamedMap,
+    tokens: &[usize],
+    by: &Comparison,
+) -> Result<BTreeMap<String, MapResult>> {
+    let attention = Attention::new(attention, tokens)?;
+    let frames = explained.explanation.model.encoder_frames;
+    let mut maps = BTreeMap::new();
+    for info in &explained.explanation.maps {
+        if info.site == "decoder" || info.site == "tokens" {
+            continue;
+        }
+        let map = explained.maps.iter().find(|map| map.name == info.name);
+        let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
+        let mut values = widened(&map.data);
+        if matches!(info.method.as_str(), "gradient" | "smoothgrad") {
+            values.iter_mut().for_each(|x| *x = x.abs());
+        }
+        let pooled = match *map.shape.as_slice() {
+            [_, rows, bins] => TokenMap::pooled(&values, [rows, bins], frames, by.pooling),
+            _ => TokenMap::new(values, frames),
+        };
+        let pooled = pooled.select(tokens);
+        let correlations = Correlation::ALL.map(|kind| {
+            let result = attention.against(&pooled, kind, by.normalisation);
+            (kind.name().to_owned(), result)
+        });
+        let reliability = info.options.get("token_reliability_pooled");
+        let reliability = reliability.and_then(|values| values.as_array());
+        let result = MapResult {
+            masks: info.options.get("masks").and_then(|masks| masks.as_u64()),
+            reliability: reliability.and_then(|values| {
+                median(
+                    tokens
+                        .iter()
+                        .map(|&k| values.get(k).and_then(|x| x.as_f64())),
+                )
+            }),
+            correlations: correlations.into_iter().collect(),
+        };
+        maps.insert(info.name.clone(), result);
+    }
+    Ok(maps)
+}

@@ -1,0 +1,154 @@
+//! Deletion and insertion on a model of which it is known what it hears.
+
+mod random_model;
+
+use random_model::{SMALL, Sizes, numbers, tokenizer};
+use safetensors::tensor::Dtype;
+use sonograd::engine::native::NativeExecutor;
+use sonograd::explain::{ExplainOptions, Method, Subject, explain};
+use sonograd::features::Features;
+use sonograd::generate::{GenerationOptions, Wanted, generate};
+use sonograd::model::Model;
+use sonograd::model::files::ModelFiles;
+use sonograd::study::faithfulness::{Curves, Rewriting, STEPS, Written, area};
+use sonograd::study::record::Comparison;
+use sonograd::tokenizer::Tokenizer;
+
+const SIZES: Sizes = Sizes {
+    mel_bins: 20,
+    vocabulary: 24,
+    ..SMALL
+};
+
+const FRAMES: usize = 60;
+
+/// The one bin that the model hears.
+const HEARD: usize = 13;
+
+fn rates(curve: &[Written]) -> Vec<f64> {
+    curve
+        .iter()
+        .map(|own| own.words.rate().unwrap().min(100.0))
+        .collect()
+}
+
+#[test]
+fn the_map_of_what_a_model_hears_is_more_faithful_than_a_random_one() {
+    let folder = tempfile::tempdir().unwrap();
+    random_model::write(folder.path(), SIZES);
+    let mut tensors = random_model::tensors(SIZES);
+    let first = tensors
+        .iter_mut()
+        .find(|tensor| tensor.name.ends_with("conv_layers.0.weight"));
+    let first = first.unwrap();
+    // (channels, bins, kernel): all other bins are not heard.
+    let kernel = first.shape[2];
+    for (index, value) in first.data.iter_mut().enumerate() {
+        if index / kernel % SIZES.mel_bins != HEARD {
+            *value = 0.0;
+        }
+    }
+    random_model::write_tensors(
+        &folder.path().join("model.safetensors"),
+        &tensors,
+        Dtype::F32,
+    );
+    let model = Model::load(ModelFiles::folder(folder.path()).unwrap()).unwrap();
+    let text = tokenizer(SIZES.vocabulary);
+    let tokenizer = Tokenizer::from_bytes("tokenizer.json", text.as_bytes()).unwrap();
+    let data = numbers(5, FRAMES * SIZES.mel_bins)
+        .iter()
+        .map(|x| 3.0 * x)
+        .collect();
+    let features = Features::new(data, FRAMES, SIZES.mel_bins).unwrap();
+    let options = GenerationOptions {
+        max_new_tokens: Some(20),
+        no_repeat_ngram_size: 2,
+        ..GenerationOptions::new(&model, Some(&tokenizer), &Wanted::default()).unwrap()
+    };
+    let mut executor = NativeExecutor::<f32>::new(&model.weights, false);
+    let generated = generate(&mut executor, &model, &features, &options).unwrap();
+    let subject = Subject {
+        file: "planted".into(),
+        seconds: 0.6,
+        features: &features,
+        prompt: &generated.prompt,
+        tokens: &generated.tokens,
+    };
+    let explained = explain(
+        &mut executor,
+        &model,
+        &tokenizer,
+        &subject,
+        &ExplainOptions {
+            methods: vec![Method::Attention, Method::Gradient],
+            ..ExplainOptions::default()
+        },
+        &mut |_| true,
+    );
+    let mut explained = explained.unwrap();
+    // The oracle takes the place of the gradient at the input.
+    let oracle = explained
+        .maps
+        .iter_mut()
+        .find(|map| map.name == "gradient.input")
+        .unwrap();
+    let gradient = oracle.data.clone();
+    for (index, value) in oracle.data.iter_mut().enumerate() {
+        *value = f32::from(u8::from(index % SIZES.mel_bins == HEARD));
+    }
+    assert!(
+        gradient
+            .iter()
+            .enumerate()
+            .all(|(i, x)| (i % SIZES.mel_bins == HEARD) || *x == 0.0),
+        "what is not heard has no gradient"
+    );
+    let rewriting = Rewriting {
+        model: &model,
+        tokenizer: &tokenizer,
+        features: &features,
+        options: &options,
+        reference: &explained.explanation.text,
+        clean: &explained.explanation.text,
+        seed: 1,
+    };
+    let by = Comparison::default();
+    let curves = rewriting.curves(&mut executor, &explained, &by).unwrap();
+    let names: Vec<&str> = curves.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        ["attention", "gradient.encoder", "gradient.input", "random"]
+    );
+    for Curves {
+        deletion,
+        insertion,
+        size,
+    } in curves.values()
+    {
+        assert_eq!(
+            (deletion.len(), insertion.len(), size.len()),
+            (STEPS, STEPS, STEPS)
+        );
+        let (deleted, inserted) = (rates(deletion), rates(insertion));
+        // Nothing deleted is the clean text; everything is the same for all.
+        assert_eq!((deleted[0], inserted[STEPS - 1]), (0.0, 0.0));
+        assert_eq!(deletion[STEPS - 1], insertion[0]);
+        assert_eq!(deletion[STEPS - 1], curves["random"].deletion[STEPS - 1]);
+    }
+    let areas = |name: &str| {
+        let own = &curves[name];
+        (area(&rates(&own.deletion)), area(&rates(&own.insertion)))
+    };
+    let (oracle, random) = (areas("gradient.input"), areas("random"));
+    println!("oracle {oracle:?}, random {random:?}");
+    // A twentieth of the features is all that is heard.
+    assert!(oracle.0 > random.0 && oracle.1 < random.1);
+    let own = rates(&curves["gradient.input"].deletion);
+    assert!(
+        own[1..].iter().all(|&rate| rate == own[STEPS - 1]),
+        "{own:?}"
+    );
+    assert!(own[1] > 0.0);
+    assert!(area(&curves["gradient.input"].size) < area(&curves["random"].size));
+}

@@ -1,6 +1,6 @@
 """Word error rate and BLEU of a model folder on a split of the corpus, greedy decoding.
 
-    python -m small_models.evaluate MODEL_FOLDER CORPUS_FOLDER [--split held_out] [--errors]
+    python -m small_models.evaluate MODEL_FOLDER CORPUS_FOLDER [--translate] [--split held_out] [--errors | --markdown]
 
 Each direction (spoken language>written language) is scored by itself, transcription by voice too.
 A translation's word error rate is against the grammar's own translation, as BLEU is.
@@ -69,12 +69,29 @@ def evaluate(model, tokenizer, examples, targets_of, report=None):
     return {group: score(*map(list, zip(*lines))) for group, lines in sorted(texts.items())}
 
 
+def markdown(scores):
+    """The scores as two tables for a model card: directions, and voices."""
+    lines = []
+    for title, chosen in (
+        ("direction", {group: value for group, value in scores.items() if " " not in group}),
+        ("voices", {group: value for group, value in scores.items() if " " in group}),
+    ):
+        lines += [f"| {title} | words | errors | word error rate | BLEU |", "| --- | ---: | ---: | ---: | ---: |"]
+        lines += [
+            f"| {group} | {value.words} | {value.errors} | {value.errors / value.words:.2%} | {value.bleu:.1f} |"
+            for group, value in chosen.items()
+        ]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model_folder", type=Path)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--split", default="held_out")
     parser.add_argument("--translate", action="store_true", help="score translation too")
+    parser.add_argument("--markdown", action="store_true", help="print the tables of a model card")
     parser.add_argument("--errors", action="store_true", help="print the utterances that came out wrong")
     arguments = parser.parse_args()
     model = read_model(arguments.model_folder)
@@ -88,8 +105,11 @@ def main():
     examples = read_split(arguments.corpus, arguments.split)
     examples = [example for example in examples if example.entry["language"] in (known or ["en"])]
     scores = evaluate(model, tokenizer, examples, targets_of, print if arguments.errors else None)
-    for group, value in scores.items():
-        print(f"{group:28} {value}")
+    if arguments.markdown:
+        print(markdown(scores))
+    else:
+        for group, value in scores.items():
+            print(f"{group:28} {value}")
 
 
 if __name__ == "__main__":

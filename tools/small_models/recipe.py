@@ -44,7 +44,7 @@ class Recipe:
 BOTH = ("en", "it")
 RECIPES = {
     "base-en": Recipe(),
-    "multi-task-small": Recipe(BOTH, translate=True, vocabulary=388, begin_with="base-en"),
+    "multi-task-small": Recipe(BOTH, translate=True, vocabulary=388, begin_with="base-en", steps=4000),
     "multilingual-small": Recipe(
         BOTH, vocabulary=388, begin_with="multi-task-small", steps=1500, peak_learning_rate=1e-3, warm_up_steps=200
     ),

@@ -195,7 +195,11 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let problem = |problem: std::io::Error| Error::file(path, problem);
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(problem)?;
+    let mut builder = tempfile::Builder::new();
+    // A temporary file is private; the finished one is like any other.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(problem)?;
     std::io::Write::write_all(&mut file, bytes).map_err(problem)?;
     file.persist(path).map_err(|failed| problem(failed.error))?;
     Ok(())

@@ -362,9 +362,10 @@ fn explain_file(
     stages.end("device");
 
     let model = &loaded.model;
-    let (mut prompt, tokens) = match given {
+    let (prompt, tokens) = match given {
         Some(tokens) => {
-            let prompt = prompt(executor.as_mut(), model, &features, generation)?;
+            let mut prompt = prompt(executor.as_mut(), model, &features, generation)?;
+            prompt.extend(&generation.forced);
             (prompt, tokens)
         }
         None => {
@@ -372,12 +373,10 @@ fn explain_file(
             if generated.truncated {
                 eprintln!("warning: the length limit cut the transcript short");
             }
-            let tokens = generated.tokens[generation.forced.len()..].to_vec();
-            (generated.prompt, tokens)
+            let (prompt, tokens) = generated.given_and_chosen(generation);
+            (prompt, tokens.to_vec())
         }
     };
-    // Forced tokens, such as a language tag, are given and not explained.
-    prompt.extend(&generation.forced);
     stages.end("generate");
 
     let file = audio.file_name().unwrap_or_default();

@@ -260,17 +260,18 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Median over tokens.
     pub fn pooled_median(&self) -> Option<f64> {
-        median(&self.pooled)
+        median(self.pooled.iter().copied())
     }
 
     /// Median over tokens.
     pub fn full_median(&self) -> Option<f64> {
-        median(&self.full)
+        median(self.full.iter().copied())
     }
 }
 
-fn median(values: &[Option<f64>]) -> Option<f64> {
-    let mut defined: Vec<f64> = values.iter().copied().flatten().collect();
+/// Middle of the values that are defined.
+pub fn median(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
+    let mut defined: Vec<f64> = values.into_iter().flatten().collect();
     defined.sort_by(f64::total_cmp);
     match defined.len() {
         0 => None,

@@ -33,6 +33,15 @@ pub struct Generated {
     pub truncated: bool,
 }
 
+impl Generated {
+    /// What was given, forced tokens such as a language tag included, and
+    /// what the model chose after it.
+    pub fn given_and_chosen(&self, options: &GenerationOptions) -> (Vec<u32>, &[u32]) {
+        let (forced, chosen) = self.tokens.split_at(options.forced.len());
+        ([self.prompt.as_slice(), forced].concat(), chosen)
+    }
+}
+
 /// Generates the tokens of one sound, which for models that hear windows is
 /// one window.
 ///

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::error_rate::{BleuCounts, WordErrors};
-use super::record::Comparison;
+use super::record::{Comparison, compared_tokens, compared_values};
 use crate::engine::executor::Executor;
 use crate::engine::philox::philox4x32;
-use crate::explain::{Explained, NamedMap};
+use crate::explain::Explained;
 use crate::features::Features;
 use crate::generate::{GenerationOptions, generate};
 use crate::model::Model;
@@ -121,12 +121,7 @@ fn importances(
     let explanation = &explained.explanation;
     let model = &explanation.model;
     let (frames, bins) = (model.frames, model.mel_bins);
-    let kept = explanation
-        .tokens
-        .iter()
-        .filter(|token| by.special || !token.special);
-    let tokens: Vec<usize> = kept.map(|token| token.index).collect();
-    let wide = |map: &NamedMap| -> Vec<f64> { map.data.iter().map(|&x| f64::from(x)).collect() };
+    let tokens = compared_tokens(explained, by)?;
     let mut all = BTreeMap::new();
     let mut add = |name: &str, rows: Vec<Vec<f64>>| -> Result<()> {
         let importance = Importance::new(rows.into_iter());
@@ -138,10 +133,7 @@ fn importances(
     for info in explanation.maps.iter().filter(|info| info.site != "tokens") {
         let map = explained.maps.iter().find(|map| map.name == info.name);
         let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
-        let mut values = wide(map);
-        if matches!(info.method.as_str(), "gradient" | "smoothgrad") {
-            values.iter_mut().for_each(|x| *x = x.abs());
-        }
+        let values = compared_values(info, map);
         let row = |values: &[f64], k: usize, each: usize| values[k * each..(k + 1) * each].to_vec();
         match *map.shape.as_slice() {
             [layers, heads, count, pooled] => {

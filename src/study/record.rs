@@ -9,7 +9,9 @@ use super::agreement::{Normalisation, Pooling, TokenMap};
 use super::error_rate::{BleuCounts, WordErrors};
 use super::faithfulness::{Curves, Written};
 use super::manifest::Item;
-use super::statistics::{Correlation, median};
+use super::statistics::Correlation;
+use crate::explain::explanation::MapInfo;
+use crate::explain::spes::median;
 use crate::explain::{Explained, NamedMap};
 use crate::{Error, Result};
 
@@ -146,22 +148,38 @@ fn widened(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| f64::from(x)).collect()
 }
 
-/// Compares an explanation's attention with its other maps.
+/// The tokens that count, of an explanation's.
 ///
-/// Plain gradients at the input count by their absolute value, since their
-/// sign says only in which direction a feature would have to move;
-/// attributions keep their sign.
+/// # Errors
+/// If there are none.
+pub(super) fn compared_tokens(explained: &Explained, by: &Comparison) -> Result<Vec<usize>> {
+    let kept = explained.explanation.tokens.iter();
+    let kept = kept.filter(|token| by.special || !token.special);
+    let tokens: Vec<usize> = kept.map(|token| token.index).collect();
+    match tokens.is_empty() {
+        true => Err(Error::Input("the model wrote no words".into())),
+        false => Ok(tokens),
+    }
+}
+
+/// A map's values as they are compared: plain gradients count by their
+/// absolute value, since their sign says only in which direction a feature
+/// would have to move; attributions keep their sign.
+pub(super) fn compared_values(info: &MapInfo, map: &NamedMap) -> Vec<f64> {
+    let mut values = widened(&map.data);
+    if matches!(info.method.as_str(), "gradient" | "smoothgrad") {
+        values.iter_mut().for_each(|x| *x = x.abs());
+    }
+    values
+}
+
+/// Compares an explanation's attention with its other maps.
 ///
 /// # Errors
 /// If there is no attention or no token to compare.
 pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<Utterance> {
     let explanation = &explained.explanation;
-    let kept = explanation.tokens.iter();
-    let kept = kept.filter(|token| by.special || !token.special);
-    let tokens: Vec<usize> = kept.map(|token| token.index).collect();
-    if tokens.is_empty() {
-        return Err(Error::Input("the model wrote no words".into()));
-    }
+    let tokens = compared_tokens(explained, by)?;
     let compared = |attention: &NamedMap| compared(explained, attention, &tokens, by);
     let named = |name: &str| explained.maps.iter().find(|map| map.name == name);
     let attention = named("attention").ok_or_else(|| Error::Model("no attention".into()))?;
@@ -199,10 +217,7 @@ fn compared(
         }
         let map = explained.maps.iter().find(|map| map.name == info.name);
         let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
-        let mut values = widened(&map.data);
-        if matches!(info.method.as_str(), "gradient" | "smoothgrad") {
-            values.iter_mut().for_each(|x| *x = x.abs());
-        }
+        let values = compared_values(info, map);
         let pooled = match *map.shape.as_slice() {
             [_, rows, bins] => TokenMap::pooled(&values, [rows, bins], frames, by.pooling),
             _ => TokenMap::new(values, frames),

@@ -114,8 +114,7 @@ fn explained(
     let wanted = wanted(subjects, item)?;
     let options = GenerationOptions::new(model, Some(subjects.tokenizer), &wanted)?;
     let generated = generate(executor, model, &features, &options)?;
-    let tokens = &generated.tokens[options.forced.len()..];
-    let prompt = [generated.prompt.as_slice(), &options.forced].concat();
+    let (prompt, tokens) = generated.given_and_chosen(&options);
     let file = item.audio.file_name().unwrap_or_default();
     let subject = Subject {
         file: file.to_string_lossy().into_owned(),

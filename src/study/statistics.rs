@@ -142,17 +142,6 @@ pub fn mean(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
     (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
 }
 
-/// Middle of the values that are defined.
-pub fn median(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
-    let mut defined: Vec<f64> = values.into_iter().flatten().collect();
-    defined.sort_by(f64::total_cmp);
-    match defined.len() {
-        0 => None,
-        n if n % 2 == 1 => Some(defined[n / 2]),
-        n => Some(0.5 * (defined[n / 2 - 1] + defined[n / 2])),
-    }
-}
-
 /// A mean over utterances with the interval that resampling them gives.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {

@@ -400,6 +400,7 @@ const OPERATORS: &[(&str, Build)] = &[
             allowed,
             banned,
             ranges,
+            times: false,
             count: 10,
             chosen,
         });

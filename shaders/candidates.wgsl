@@ -24,6 +24,9 @@ struct Params {
 @group(0) @binding(4) var<storage, read> ranges: array<u32>; // ranges: (N, 1, 4), ids
 @group(0) @binding(5) var<storage, read_write> chosen: array<f32>; // chosen: (N, count, 2), log-probability and id
 
+// Whether any row's ranges may hold times
+override TIMES: bool;
+
 const WORKGROUP: u32 = 256u;
 const NO_TOKEN: u32 = 0xffffffffu;
 
@@ -125,9 +128,10 @@ fn forward(
     }
     let at = row * 4u;
     var bounds = vec4(ranges[at], ranges[at + 1u], ranges[at + 2u], ranges[at + 3u]);
-    // Without times nothing is summed, and nothing wins.
-    if times_win(row, lane, bounds) {
-        bounds.x = bounds.y;
+    if TIMES {
+        if times_win(row, lane, bounds) {
+            bounds.x = bounds.y;
+        }
     }
     var own = next(row, lane, Candidate(3e38, 0u), bounds);
     for (var place = 0u; place < params.count; place++) {

@@ -348,6 +348,7 @@ fn candidates() {
             allowed,
             banned,
             ranges,
+            times: true,
             count,
             chosen,
         });

@@ -273,6 +273,7 @@ fn generating() -> Recording {
         allowed,
         banned,
         ranges,
+        times: true,
         count: 5,
         chosen,
     });

@@ -99,6 +99,7 @@ impl<'a> Session<'a> {
             limit,
             count,
             most_banned,
+            options.whisper.as_ref().is_some_and(|own| own.timestamps),
             &allowed,
         )
     }
@@ -115,7 +116,7 @@ impl<'a> Session<'a> {
         tokens: &[u32],
     ) -> Result<u32> {
         let allowed = |id: u32| tokens.contains(&id);
-        let mut session = Session::prepare(executor, model, heard, 1, 1, 1, 1, &allowed)?;
+        let mut session = Session::prepare(executor, model, heard, 1, 1, 1, 1, false, &allowed)?;
         session.upload(&[(&[start], &[0])], &[Vec::new()], &[Ranges::NONE])?;
         session.run(0)?;
         Ok(session.candidates()?[0][0].1)
@@ -130,6 +131,7 @@ impl<'a> Session<'a> {
         limit: usize,
         count: usize,
         most_banned: usize,
+        times: bool,
         allowed: &dyn Fn(u32) -> bool,
     ) -> Result<Self> {
         let config = &model.decoder.config;
@@ -170,6 +172,7 @@ impl<'a> Session<'a> {
             allowed: r.persistent(allowed, Kind::Real, words),
             banned: r.persistent(banned, Kind::Index, Shape::new(beams, most_banned, 1)),
             ranges: r.persistent(ranges, Kind::Index, Shape::new(beams, 1, 4)),
+            times,
             count,
             chosen: r.persistent(chosen, Kind::Real, best),
         };

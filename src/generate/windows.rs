@@ -160,7 +160,8 @@ pub fn transcribe(
             kept,
         });
         seek += frames;
-        // What fills a window that is not whole is no sound of its own.
+        // What fills a window that is not whole is no sound of its own;
+        // transformers, which is not told where the sound ends, hears it too.
         if seek >= features.sound_frames {
             break;
         }

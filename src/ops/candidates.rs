@@ -30,6 +30,8 @@ pub struct Candidates {
     pub banned: TensorId,
     /// (N, 1, 4) indices
     pub ranges: TensorId,
+    /// Whether any row's ranges may hold times; without, nothing is summed.
+    pub times: bool,
     pub count: usize,
     /// (N, count, 2), persistent: log-probability, id (exact as a float below
     /// 2^24)
@@ -63,7 +65,7 @@ impl Operate for Candidates {
             let free = |id: usize| allowed[id] != zero && !banned.contains(&(id as u32));
             let first_time = (times as usize).min(row.len());
             let times_left = (times_from as usize).max(first_time)..(times_to as usize).min(row.len());
-            if first_time < row.len() {
+            if self.times && first_time < row.len() {
                 let left = (text_from as usize).min(first_time)..first_time;
                 let text = left.filter(|&id| free(id)).map(|id| row[id]).reduce(max);
                 let left = times_left.clone().filter(|&id| free(id));
@@ -107,7 +109,7 @@ impl Operate for Candidates {
         vec![Launch {
             shader: "candidates",
             entry: "forward",
-            overrides: vec![],
+            overrides: vec![("TIMES", f64::from(self.times))],
             params: vec![
                 ("rows", shape.lead.into()),
                 ("cols", shape.cols.into()),

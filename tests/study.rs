@@ -332,3 +332,32 @@ fn what_cannot_work_is_refused_before_the_work() {
     assert!(message.contains("other settings"), "{message}");
     assert!(Path::new(&place.path("out/tables.csv")).is_file());
 }
+
+#[test]
+fn a_model_does_the_directions_that_it_was_made_for() {
+    let place = Place::new();
+    let list = fs::read_to_string(place.path("list.tsv")).unwrap();
+    let same = place.run("list.tsv", "same", &["list.tsv", "--limit", "2"]);
+    assert_eq!(same.status.code(), Some(2));
+    let message = String::from_utf8(same.stderr).unwrap();
+    assert!(message.contains("another manifest"), "{message}");
+    fs::write(place.path("second.tsv"), list.replace("\nu", "\nv")).unwrap();
+    let generation = place.path("model/generation_config.json");
+    fs::write(&generation, r#"{"directions": ["en-it"]}"#).unwrap();
+    let output = place.run("second.tsv", "out", &["list.tsv", "--limit", "2"]);
+    ok(&output);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("leaves out en-en"), "{message}");
+    let log = fs::read_to_string(place.path("out/model.jsonl")).unwrap();
+    let ids: Vec<&str> = log
+        .lines()
+        .skip(1)
+        .map(|line| &line[line.find(":\"").unwrap() + 2..][..2])
+        .collect();
+    assert_eq!(ids, ["v1", "u1"]);
+    fs::write(&generation, r#"{"directions": "en-it"}"#).unwrap();
+    let output = place.run("list.tsv", "out", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("generation_config.json"), "{message}");
+}

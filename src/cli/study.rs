@@ -1,5 +1,6 @@
 //! `sonograd study`: how much of the explanation is cross-attention?
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -14,6 +15,7 @@ use crate::engine::device::DeviceChoice;
 use crate::explain::passes::Site;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Method};
+use crate::model::Model;
 use crate::study::agreement::{Normalisation, Pooling};
 use crate::study::log::{FORMAT, Header, Log, VERSION};
 use crate::study::manifest::{self, Item};
@@ -36,11 +38,13 @@ pub(super) struct StudyArgs {
     /// Utterances: fairseq's TSV (id audio tgt_text src_lang tgt_lang ...) or NeMo's JSON lines
     #[arg(
         value_name = "MANIFEST",
+        num_args = 1..,
         required_unless_present = "tables",
         conflicts_with = "tables"
     )]
-    manifest: Option<PathBuf>,
-    /// Model folders [default: the small English model that is part of the program]
+    manifests: Vec<PathBuf>,
+    /// Model folders; each does the directions that its generation_config.json names, or all
+    /// [default: the small English model that is part of the program]
     #[arg(long, value_name = "DIR", num_args = 1..)]
     model: Vec<PathBuf>,
     /// Folder for logs and tables
@@ -85,10 +89,10 @@ pub(super) struct StudyArgs {
     /// Hypotheses kept in the search; 1 is greedy [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     beam: Option<u16>,
-    /// Do the first utterances only
+    /// Do the first utterances of each manifest only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Do one part of the manifest: i of n, i from 1
+    /// Do one part of the utterances: i of n, i from 1
     #[arg(long, value_name = "i/n", value_parser = shard)]
     shard: Option<Shard>,
     /// Memory a pass may take beside the weights, in MiB
@@ -136,11 +140,11 @@ fn shard(text: &str) -> std::result::Result<Shard, String> {
 }
 
 pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
-    let (Some(manifest), Some(out)) = (&args.manifest, &args.out) else {
+    let Some(out) = args.out.as_ref().filter(|_| args.tables.is_empty()) else {
         let first = args.tables.first().expect("clap asks for it");
         return finish(args, &args.tables, first);
     };
-    let items = args.items(manifest)?;
+    let items = args.items()?;
     // What cannot work fails before the long work.
     fs::create_dir_all(out).map_err(|problem| Error::file(out, problem))?;
     let models: Vec<Option<&PathBuf>> = match args.model.is_empty() {
@@ -191,6 +195,31 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
     })
 }
 
+/// The utterances of the directions that a model was made for:
+/// `"directions": ["en-en", "en-it"]` in its `generation_config.json`. A model
+/// without does all.
+fn within(items: &[Item], model: &Model) -> Result<Vec<Item>> {
+    const KEY: &str = "directions";
+    let own = match &model.generation[KEY] {
+        Value::Null => return Ok(items.to_vec()),
+        Value::Array(own) if own.iter().all(Value::is_string) => own,
+        other => {
+            let file = model.files.path("generation_config.json");
+            let problem =
+                format!("{KEY} is {other}, where a list such as [\"en-it\"] would be right");
+            return Err(Error::file(file, problem));
+        }
+    };
+    let has = |item: &Item| own.iter().any(|one| *one == item.direction());
+    let (inside, outside): (Vec<Item>, Vec<Item>) = items.iter().cloned().partition(has);
+    let others: BTreeSet<String> = outside.iter().map(Item::direction).collect();
+    if !others.is_empty() {
+        let (name, others) = (&model.name, Vec::from_iter(others).join(", "));
+        eprintln!("{name}: leaves out {others}, which it was not made for");
+    }
+    Ok(inside)
+}
+
 /// Replaces a file in one step.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let problem = |problem: std::io::Error| Error::file(path, problem);
@@ -207,9 +236,9 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 impl StudyArgs {
     /// The utterances to do.
-    fn items(&self, manifest: &Path) -> Result<Vec<Item>> {
-        let mut items = manifest::read(manifest)?;
-        items.truncate(self.limit.map_or(usize::MAX, |limit| limit as usize));
+    fn items(&self) -> Result<Vec<Item>> {
+        let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
+        let items = manifest::read_all(&self.manifests, limit)?;
         let shard = self.shard.unwrap_or(Shard {
             number: 1,
             count: 1,
@@ -309,7 +338,8 @@ impl StudyArgs {
             Some(Shard { number, count }) => format!("{name}.{number}-of-{count}.jsonl"),
         };
         let mut log = Log::open(&out.join(file), &header)?;
-        let open = items.iter().filter(|item| !log.has(&item.id)).count();
+        let items = &within(items, &loaded.model)?;
+        let open = items.iter().filter(|item| !log.has(item)).count();
         if open == 0 {
             return Ok(true);
         }
@@ -334,7 +364,9 @@ impl StudyArgs {
                 if let record::Outcome::Failed { error } = &record.outcome {
                     eprintln!("error: {error}");
                 }
-                eprintln!("{name}: {done} of {open}, {}, {left:.0} s left", item.id);
+                let direction = item.direction();
+                let id = &item.id;
+                eprintln!("{name}: {done} of {open}, {direction} {id}, {left:.0} s left");
             }
             !progress::stopped()
         };

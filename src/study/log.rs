@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Item;
 use super::record::Record;
 use crate::{Error, Result};
 
@@ -68,7 +69,8 @@ pub fn read(path: &Path) -> Result<Contents> {
 pub struct Log {
     path: PathBuf,
     file: File,
-    done: HashSet<String>,
+    /// Direction and id of what is there.
+    done: HashSet<(String, String)>,
 }
 
 impl Log {
@@ -90,7 +92,8 @@ impl Log {
                      settings to go on",
                 ));
             }
-            done.extend(contents.records.into_iter().map(|record| record.id));
+            let records = contents.records.into_iter();
+            done.extend(records.map(|record| (record.direction, record.id)));
             length = contents.length;
         }
         let file = OpenOptions::new().create(true).append(true).open(path);
@@ -108,8 +111,8 @@ impl Log {
         Ok(log)
     }
 
-    pub fn has(&self, id: &str) -> bool {
-        self.done.contains(id)
+    pub fn has(&self, item: &Item) -> bool {
+        self.done.contains(&(item.direction(), item.id.clone()))
     }
 
     /// Adds an utterance; when this returns it is on the disk.
@@ -118,7 +121,8 @@ impl Log {
     /// If it cannot be written.
     pub fn add(&mut self, record: &Record) -> Result<()> {
         self.line(record)?;
-        self.done.insert(record.id.clone());
+        let key = (record.direction.clone(), record.id.clone());
+        self.done.insert(key);
         Ok(())
     }
 
@@ -147,6 +151,16 @@ mod tests {
         }
     }
 
+    fn item(id: &str, target: &str) -> Item {
+        Item {
+            id: id.into(),
+            audio: PathBuf::new(),
+            text: String::new(),
+            source: Some("en".into()),
+            target: Some(target.into()),
+        }
+    }
+
     fn header(seed: u64) -> Header {
         let settings = serde_json::json!({ "seed": seed });
         Header {
@@ -166,12 +180,13 @@ mod tests {
         for id in ["a", "b", "c"] {
             log.add(&record(id)).unwrap();
         }
+        assert!(log.has(&item("a", "en")) && !log.has(&item("a", "it")));
         let whole = fs::read(&path).unwrap();
         for cut in 0..=whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
             let mut log = Log::open(&path, &header(1)).unwrap();
             for id in ["a", "b", "c"] {
-                if !log.has(id) {
+                if !log.has(&item(id, "en")) {
                     log.add(&record(id)).unwrap();
                 }
             }

@@ -1,6 +1,7 @@
 //! Lists of utterances: fairseq's speech-to-text TSV (`id audio n_frames
 //! tgt_text speaker src_lang tgt_lang`) and NeMo's JSON lines
-//! (`audio_filepath text duration`).
+//! (`audio_filepath text duration`). An utterance is known by its direction
+//! and its id: the same recording may be transcribed and translated.
 
 use std::collections::HashSet;
 use std::fs;
@@ -13,6 +14,7 @@ use crate::{Error, Result};
 /// One utterance of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
+    /// Unique within its direction.
     pub id: String,
     /// Relative to the manifest's folder, unless it is absolute.
     pub audio: PathBuf,
@@ -33,11 +35,30 @@ impl Item {
     }
 }
 
+/// Reads the first `limit` utterances of each of several manifests.
+///
+/// # Errors
+/// If one cannot be read, or two have an utterance in common.
+pub fn read_all(paths: &[PathBuf], limit: usize) -> Result<Vec<Item>> {
+    let mut all: Vec<Item> = Vec::new();
+    let mut seen = HashSet::new();
+    for path in paths {
+        for item in read(path)?.into_iter().take(limit) {
+            if !seen.insert((item.direction(), item.id.clone())) {
+                let problem = format!("has utterance {} as another manifest has", item.id);
+                return Err(Error::file(path, problem));
+            }
+            all.push(item);
+        }
+    }
+    Ok(all)
+}
+
 /// Reads a manifest; lines that begin with `{` are NeMo's.
 ///
 /// # Errors
 /// If it cannot be read, has no utterances, lacks a column, or names an
-/// utterance twice; the message names the line.
+/// utterance of one direction twice; the message names the line.
 pub fn read(path: &Path) -> Result<Vec<Item>> {
     let text = fs::read_to_string(path).map_err(|problem| Error::file(path, problem))?;
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -51,7 +72,7 @@ pub fn read(path: &Path) -> Result<Vec<Item>> {
     }
     let mut seen = HashSet::new();
     for item in &mut items {
-        if !seen.insert(item.id.clone()) {
+        if !seen.insert((item.direction(), item.id.clone())) {
             return Err(Error::file(
                 path,
                 format!("has utterance {} twice", item.id),
@@ -183,5 +204,26 @@ mod tests {
             assert!(message.contains(words), "{text:?}: {message}");
             assert!(!message.contains('\n'));
         }
+    }
+
+    #[test]
+    fn several_manifests_are_read_from_their_beginnings() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, target: &str| {
+            let path = folder.path().join(name);
+            let lines = ["a", "b", "c"].map(|id| format!("{id}\t{id}.wav\tx\ten\t{target}\n"));
+            let header = "id\taudio\ttgt_text\tsrc_lang\ttgt_lang\n";
+            fs::write(&path, format!("{header}{}", lines.concat())).unwrap();
+            path
+        };
+        let (en, it) = (write("en.tsv", "en"), write("it.tsv", "it"));
+        let items = read_all(&[en.clone(), it], 2).unwrap();
+        let names: Vec<String> = items
+            .iter()
+            .map(|item| format!("{} {}", item.direction(), item.id))
+            .collect();
+        assert_eq!(names, ["en-en a", "en-en b", "en-it a", "en-it b"]);
+        let message = read_all(&[en.clone(), en], 9).unwrap_err().to_string();
+        assert!(message.contains("another manifest"), "{message}");
     }
 }

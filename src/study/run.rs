@@ -65,7 +65,7 @@ pub fn run(
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<bool> {
     for item in items {
-        if log.has(&item.id) {
+        if log.has(item) {
             if !after(item, Step::Known) {
                 return Ok(false);
             }

@@ -54,8 +54,14 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Failure {
     pub model: String,
+    pub direction: String,
     pub id: String,
     pub error: String,
+}
+
+/// What an utterance is known by.
+fn key(record: &Record) -> (&str, &str) {
+    (&record.direction, &record.id)
 }
 
 /// All tables of a study.
@@ -127,10 +133,11 @@ impl Tables {
         };
         for (model, mut study) in studies {
             // The order of shards, and within them, does not matter.
-            study.records.sort_by(|a, b| a.id.cmp(&b.id));
+            study.records.sort_by(|a, b| key(a).cmp(&key(b)));
             let mut pairs = study.records.windows(2);
-            if let Some(pair) = pairs.find(|pair| pair[0].id == pair[1].id) {
-                let problem = format!("{model} has utterance {} in two logs", pair[0].id);
+            if let Some(pair) = pairs.find(|pair| key(&pair[0]) == key(&pair[1])) {
+                let (direction, id) = key(&pair[0]);
+                let problem = format!("{model} has utterance {id} of {direction} in two logs");
                 return Err(Error::file(first, problem));
             }
             tables.add(&model, &study.records);
@@ -145,6 +152,7 @@ impl Tables {
             match &record.outcome {
                 Outcome::Failed { error } => self.failures.push(Failure {
                     model: model.to_owned(),
+                    direction: record.direction.clone(),
                     id: record.id.clone(),
                     error: error.clone(),
                 }),

@@ -4,6 +4,7 @@ pub mod attention_norm;
 pub mod explanation;
 pub mod output;
 pub mod passes;
+pub mod probe;
 pub mod quadrature;
 pub mod slic;
 pub mod spes;
@@ -160,6 +161,37 @@ pub struct Subject<'a> {
     pub tokens: &'a [u32],
 }
 
+/// What the decoder is given so that it says a subject's tokens.
+struct Forced {
+    /// The prompt and all tokens but the last.
+    inputs: Vec<u32>,
+    /// Where the chosen tokens are predicted.
+    positions: Vec<u32>,
+    /// The chosen tokens.
+    labels: Vec<u32>,
+}
+
+impl Forced {
+    fn new(subject: &Subject, chosen: &[usize]) -> Self {
+        let (prompt, tokens) = (subject.prompt, subject.tokens);
+        let mut inputs = [prompt, tokens].concat();
+        inputs.pop();
+        Self {
+            inputs,
+            positions: chosen
+                .iter()
+                .map(|&c| (prompt.len() - 1 + c) as u32)
+                .collect(),
+            labels: chosen.iter().map(|&c| tokens[c]).collect(),
+        }
+    }
+
+    /// All of a subject's tokens are chosen.
+    fn all(subject: &Subject) -> Self {
+        Self::new(subject, &Vec::from_iter(0..subject.tokens.len()))
+    }
+}
+
 /// A named tensor of finished values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedMap {
@@ -216,14 +248,11 @@ fn compute(
 ) -> Result<Explained> {
     check_sites(options)?;
     let chosen = chosen_tokens(subject.tokens, &options.tokens)?;
-    let prompt = subject.prompt;
-    let all: Vec<u32> = prompt.iter().chain(subject.tokens).copied().collect();
-    let inputs = &all[..all.len() - 1];
-    let positions: Vec<u32> = chosen
-        .iter()
-        .map(|&c| (prompt.len() - 1 + c) as u32)
-        .collect();
-    let labels: Vec<u32> = chosen.iter().map(|&c| subject.tokens[c]).collect();
+    let Forced {
+        inputs,
+        positions,
+        labels,
+    } = Forced::new(subject, &chosen);
 
     // Everything goes to the device in one transfer.
     let mut uploads = Inputs::default();
@@ -232,7 +261,7 @@ fn compute(
         &mut uploads,
         model,
         subject.features,
-        inputs,
+        &inputs,
         &positions,
         &labels,
     )?;

@@ -232,6 +232,21 @@ impl Utterance {
         model.decoder.record(recording, input, &memories)
     }
 
+    /// Records what the model makes of variants of the sound: `sound`
+    /// (N, T, F) to log-probabilities (N, K, 1) in `to`.
+    pub(super) fn record_variants(
+        &self,
+        model: &Model,
+        recording: &mut Recording,
+        sound: TensorId,
+        to: PersistentId,
+    ) -> Result<()> {
+        let output = self.encode(model, recording, sound)?;
+        let decoded = self.decode(model, recording, output)?;
+        self.record_log_probs(recording, decoded.logits, to);
+        Ok(())
+    }
+
     fn record_log_probs(&self, recording: &mut Recording, logits: TensorId, to: PersistentId) {
         let lead = recording.shape(logits).lead;
         let y = recording.computed(Shape::new(lead, self.explained, 1));

@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::error_rate::{BleuCounts, WordErrors};
-use super::record::{Comparison, compared_tokens, compared_values};
+use super::record::Comparison;
+use super::spread_maps::spread_maps;
 use crate::engine::executor::Executor;
-use crate::engine::philox::philox4x32;
 use crate::explain::Explained;
 use crate::features::Features;
 use crate::generate::{GenerationOptions, generate};
 use crate::model::Model;
-use crate::ops::pooled_frames;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -22,9 +21,6 @@ pub const STEP_PERCENT: usize = 5;
 
 /// Steps of a curve, 0 and 100 percent included.
 pub const STEPS: usize = 100 / STEP_PERCENT + 1;
-
-/// Keeps the random map apart from other random numbers of the same seed.
-const RANDOM_DOMAIN: u32 = 4;
 
 /// What one utterance adds to the curves of one map.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,91 +92,6 @@ fn bounds(values: &[f64]) -> (f64, f64) {
     )
 }
 
-/// A map's rows spread over the features: (T, F) each.
-fn spread(row: &[f64], frames: usize, bins: usize) -> Vec<f64> {
-    let pooled = row.len();
-    let mut wide = vec![f64::NEG_INFINITY; frames];
-    for (j, &value) in row.iter().enumerate() {
-        for slot in &mut wide[pooled_frames(j, frames, pooled)] {
-            *slot = slot.max(value);
-        }
-    }
-    wide.iter()
-        .flat_map(|&x| std::iter::repeat_n(x, bins))
-        .collect()
-}
-
-/// The maps that are put to the test, by name: every map of the explanation
-/// at the input and at the encoder's output, SPES at the input pooled as well,
-/// averaged cross-attention, and one of random numbers.
-fn importances(
-    explained: &Explained,
-    by: &Comparison,
-    seed: u64,
-) -> Result<BTreeMap<String, Importance>> {
-    let explanation = &explained.explanation;
-    let model = &explanation.model;
-    let (frames, bins) = (model.frames, model.mel_bins);
-    let tokens = compared_tokens(explained, by)?;
-    let mut all = BTreeMap::new();
-    let mut add = |name: &str, rows: Vec<Vec<f64>>| -> Result<()> {
-        let importance = Importance::new(rows.into_iter());
-        let importance =
-            importance.ok_or_else(|| Error::Input("the model wrote no words".into()))?;
-        all.insert(name.to_owned(), importance);
-        Ok(())
-    };
-    for info in explanation.maps.iter().filter(|info| info.site != "tokens") {
-        let map = explained.maps.iter().find(|map| map.name == info.name);
-        let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
-        let values = compared_values(info, map);
-        let row = |values: &[f64], k: usize, each: usize| values[k * each..(k + 1) * each].to_vec();
-        match *map.shape.as_slice() {
-            [layers, heads, count, pooled] => {
-                let mut mean = vec![0.0; count * pooled];
-                for head in values.chunks(count * pooled) {
-                    for (mean, x) in mean.iter_mut().zip(head) {
-                        *mean += x / (layers * heads) as f64;
-                    }
-                }
-                let rows = tokens.iter();
-                let rows = rows.map(|&k| spread(&row(&mean, k, pooled), frames, bins));
-                add(&info.name, rows.collect())?;
-            }
-            [_, _, _] => {
-                let each = frames * bins;
-                add(
-                    &info.name,
-                    tokens.iter().map(|&k| row(&values, k, each)).collect(),
-                )?;
-                if info.method == "spes" {
-                    let pooled = super::agreement::TokenMap::pooled(
-                        &values,
-                        [frames, bins],
-                        model.encoder_frames,
-                        by.pooling,
-                    );
-                    let pooled = pooled.select(&tokens);
-                    let rows = pooled.rows().map(|row| spread(row, frames, bins));
-                    add(&format!("{}, pooled", info.name), rows.collect())?;
-                }
-            }
-            [_, pooled] => {
-                let rows = tokens.iter();
-                let rows = rows.map(|&k| spread(&row(&values, k, pooled), frames, bins));
-                add(&info.name, rows.collect())?;
-            }
-            _ => return Err(Error::Model(format!("{} is no map", info.name))),
-        }
-    }
-    let key = [seed as u32, (seed >> 32) as u32];
-    let blocks = 0..(frames * bins).div_ceil(4) as u32;
-    let words = blocks.flat_map(|block| philox4x32([block, 0, 0, RANDOM_DOMAIN], key));
-    let random = words.take(frames * bins).map(f64::from).collect();
-    add("random", vec![random])?;
-    Ok(all)
-}
-
 /// What the curves are measured with.
 pub struct Rewriting<'a> {
     pub model: &'a Model,
@@ -232,7 +143,10 @@ impl Rewriting<'_> {
         let clean = self.count(self.clean);
         let nothing = self.written(executor, &vec![false; count])?;
         let mut all = BTreeMap::new();
-        for (name, importance) in importances(explained, by, self.seed)? {
+        for (name, rows) in spread_maps(explained, by, self.seed)? {
+            let importance = Importance::new(rows.into_iter());
+            let importance =
+                importance.ok_or_else(|| Error::Input("the model wrote no words".into()))?;
             let order = importance.order();
             let mut curve = |deletes: bool| -> Result<Vec<Written>> {
                 let ends = if deletes {
@@ -292,13 +206,6 @@ mod tests {
         let flat = Importance::new([vec![2.0; 4]].into_iter()).unwrap();
         assert_eq!(flat.order(), [0, 1, 2, 3]);
         assert!(Importance::new(std::iter::empty()).is_none());
-    }
-
-    #[test]
-    fn rows_over_frames_are_spread_over_features() {
-        // Five frames, two encoder frames: 0..3 and 2..5 share frame 2.
-        let wide = spread(&[1.0, 2.0], 5, 2);
-        assert_eq!(wide, [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::agreement::{Normalisation, Pooling, TokenMap};
 use super::error_rate::{BleuCounts, WordErrors};
 use super::faithfulness::{Curves, Written};
 use super::manifest::Item;
+use super::perturbation::Foretelling;
 use super::statistics::Correlation;
 use crate::explain::explanation::MapInfo;
 use crate::explain::spes::median;
@@ -62,6 +63,9 @@ pub struct Utterance {
     /// By map, where it was asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub faithfulness: BTreeMap<String, Curves>,
+    /// By map, where faithfulness was asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub perturbation: BTreeMap<String, Foretelling>,
 }
 
 /// Cross-attention against one map.
@@ -198,6 +202,7 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
             bleu: BleuCounts::of(&item.text, &explanation.text),
         },
         faithfulness: BTreeMap::new(),
+        perturbation: BTreeMap::new(),
     })
 }
 

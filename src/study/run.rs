@@ -3,6 +3,7 @@
 use super::faithfulness::Rewriting;
 use super::log::Log;
 use super::manifest::Item;
+use super::perturbation::Perturbation;
 use super::record::{Comparison, Outcome, Record, utterance};
 use crate::audio;
 use crate::engine::executor::Executor;
@@ -37,7 +38,8 @@ pub struct Subjects<'a> {
     pub beams: Option<usize>,
     pub explain: &'a ExplainOptions,
     pub comparison: Comparison,
-    /// Whether curves of deletion and insertion are made.
+    /// Whether curves of deletion and insertion are made, and infidelity and
+    /// sensitivity measured.
     pub faithfulness: bool,
 }
 
@@ -143,6 +145,13 @@ fn explained(
             seed: subjects.explain.seed,
         };
         result.faithfulness = rewriting.curves(executor, &explained, &subjects.comparison)?;
+        let perturbation = Perturbation {
+            model,
+            subject: &subject,
+            seed: subjects.explain.seed,
+            memory: subjects.explain.memory,
+        };
+        result.perturbation = perturbation.measure(executor, &explained, &subjects.comparison)?;
     }
     Ok(result)
 }

@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::error_rate::{BleuCounts, WordErrors};
 use super::faithfulness::{Curves, STEP_PERCENT, STEPS, Written, area};
 use super::log::{self, Header};
+use super::perturbation::{Foretelling, PERCENTS};
 use super::record::{MapResult, Outcome, Record, Utterance};
-use super::statistics::{Correlation, Interval, bootstrap, bootstrap_of, disattenuated};
+use super::statistics::{Correlation, Interval, bootstrap, bootstrap_of, disattenuated, mean};
 use crate::{Error, Result};
 
 /// Resampled means behind an interval.
@@ -37,7 +38,8 @@ pub struct Row {
     /// `pearson`, `spearman`, `kendall`, `reliability`, `masks`, `gap`,
     /// `coverage`; `pearson, corrected` for the map's reliability; `word error
     /// rate`, `bleu`; `deletion area, bleu`, `insertion 35%, word error rate`,
-    /// `size area`.
+    /// `size area`; `infidelity`, `infidelity, share`, `sensitivity-n 20%`,
+    /// `sensitivity-n, mean`.
     pub statistic: String,
     /// `all`, `layer 2`, `head 3 of all layers`, `layer 2 head 3`, both from
     /// 1, and `norm-weighted all` and so on; empty where attention has no
@@ -278,6 +280,7 @@ impl Group<'_> {
         self.correlations("norm-weighted ", &|own| &own.maps_of_norms);
         self.errors();
         self.curves();
+        self.foretelling();
         let utterances = self.utterances;
         // What mixing in the encoder takes away, and how much of the
         // explanation at its output attention is.
@@ -395,6 +398,30 @@ impl Group<'_> {
                 let areas: Vec<f64> = sizes.map(|curves| area(&curves.size)).collect();
                 areas.iter().sum::<f64>() / areas.len() as f64
             });
+        }
+    }
+}
+
+impl Group<'_> {
+    /// Infidelity and sensitivity-n of every map.
+    fn foretelling(&mut self) {
+        let utterances = self.utterances;
+        let keys = utterances.iter().flat_map(|own| own.perturbation.keys());
+        let names: BTreeSet<&String> = keys.collect();
+        for name in names {
+            let of = |value: &dyn Fn(&Foretelling) -> Option<f64>| -> Vec<Option<f64>> {
+                let all = utterances.iter();
+                all.map(|own| value(own.perturbation.get(name)?)).collect()
+            };
+            self.row(name, "infidelity", "", &of(&|own| Some(own.infidelity)));
+            let share = of(&|own| own.infidelity_share);
+            self.row(name, "infidelity, share", "", &share);
+            for (n, percent) in PERCENTS.iter().enumerate() {
+                let statistic = format!("sensitivity-n {percent}%");
+                self.row(name, &statistic, "", &of(&|own| *own.sensitivity.get(n)?));
+            }
+            let average = of(&|own| mean(own.sensitivity.iter().copied()));
+            self.row(name, "sensitivity-n, mean", "", &average);
         }
     }
 }

@@ -1,0 +1,98 @@
+//! The maps of an explanation over the features that they speak of, as the
+//! measures of faithfulness need them.
+
+use std::collections::BTreeMap;
+
+use super::agreement::TokenMap;
+use super::record::{Comparison, compared_tokens, compared_values};
+use crate::engine::philox::philox4x32;
+use crate::explain::Explained;
+use crate::ops::pooled_frames;
+use crate::{Error, Result};
+
+/// Keeps the random map apart from other random numbers of the same seed.
+const RANDOM_DOMAIN: u32 = 4;
+
+/// A row (T, F) for each token compared.
+pub(super) type SpreadMap = Vec<Vec<f64>>;
+
+/// By name every map of the explanation at the input and at the encoder's
+/// output, SPES at the input pooled as well, averaged attentions, and one of
+/// random numbers, the same for all tokens.
+///
+/// # Errors
+/// If there is no token to compare.
+pub(super) fn spread_maps(
+    explained: &Explained,
+    by: &Comparison,
+    seed: u64,
+) -> Result<BTreeMap<String, SpreadMap>> {
+    let explanation = &explained.explanation;
+    let model = &explanation.model;
+    let (frames, bins) = (model.frames, model.mel_bins);
+    let tokens = compared_tokens(explained, by)?;
+    let wide =
+        |map: &TokenMap| -> SpreadMap { map.rows().map(|row| spread(row, frames, bins)).collect() };
+    let mut all = BTreeMap::new();
+    for info in explanation.maps.iter().filter(|info| info.site != "tokens") {
+        let map = explained.maps.iter().find(|map| map.name == info.name);
+        let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
+        let values = compared_values(info, map);
+        let rows = match *map.shape.as_slice() {
+            [_, _, count, pooled] => {
+                let heads = values.chunks(count * pooled);
+                let heads: Vec<TokenMap> = heads
+                    .map(|head| TokenMap::new(head.to_vec(), pooled))
+                    .collect();
+                let mean = TokenMap::average(heads.iter());
+                let mean = mean.ok_or_else(|| Error::Model("there is no attention".into()))?;
+                wide(&mean.select(&tokens))
+            }
+            [_, _, _] => {
+                if info.method == "spes" {
+                    let size = [frames, bins];
+                    let pooled = TokenMap::pooled(&values, size, model.encoder_frames, by.pooling);
+                    let name = format!("{}, pooled", info.name);
+                    all.insert(name, wide(&pooled.select(&tokens)));
+                }
+                let whole = TokenMap::new(values, frames * bins).select(&tokens);
+                whole.rows().map(<[f64]>::to_vec).collect()
+            }
+            [_, pooled] => wide(&TokenMap::new(values, pooled).select(&tokens)),
+            _ => return Err(Error::Model(format!("{} is no map", info.name))),
+        };
+        all.insert(info.name.clone(), rows);
+    }
+    let key = [seed as u32, (seed >> 32) as u32];
+    let blocks = 0..(frames * bins).div_ceil(4) as u32;
+    let words = blocks.flat_map(|block| philox4x32([block, 0, 0, RANDOM_DOMAIN], key));
+    let random: Vec<f64> = words.take(frames * bins).map(f64::from).collect();
+    all.insert("random".to_owned(), vec![random; tokens.len()]);
+    Ok(all)
+}
+
+/// A row over encoder frames, spread over the features (T, F) that they cover.
+fn spread(row: &[f64], frames: usize, bins: usize) -> Vec<f64> {
+    let pooled = row.len();
+    let mut wide = vec![f64::NEG_INFINITY; frames];
+    for (j, &value) in row.iter().enumerate() {
+        for slot in &mut wide[pooled_frames(j, frames, pooled)] {
+            *slot = slot.max(value);
+        }
+    }
+    wide.iter()
+        .flat_map(|&x| std::iter::repeat_n(x, bins))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_over_frames_are_spread_over_features() {
+        // Five frames, two encoder frames: 0..3 and 2..5 share frame 2.
+        let wide = spread(&[1.0, 2.0], 5, 2);
+        assert_eq!(wide, [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]);
+    }
+}

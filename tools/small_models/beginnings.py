@@ -42,11 +42,37 @@ def doubled(state):
     return result
 
 
-def begin_with(model, tokenizer, folder, double_layers):
-    """Loads the weights of the model folder; of its embedding, the rows of tokens that both know."""
-    state = read_model(folder).state_dict()
-    if double_layers:
+def narrowed(state, hidden):
+    """The weights with feed-forward modules of `hidden` units: those whose weights are largest.
+
+    A unit counts by the norm of its input weights times that of its output weights.
+    """
+    result = dict(state)
+    pairs = (("first_linear", "second_linear"), ("fc1", "fc2"))
+    for name in state:
+        first, second = next(((a, b) for a, b in pairs if name.endswith(f".{a}.weight")), (None, None))
+        if first is None:
+            continue
+        stem = name.removesuffix(f"{first}.weight")
+        wide, back = state[name], state[f"{stem}{second}.weight"]
+        kept = (wide.norm(dim=1) * back.norm(dim=0)).argsort(descending=True)[:hidden].sort().values
+        result[name] = wide[kept]
+        result[f"{stem}{first}.bias"] = state[f"{stem}{first}.bias"][kept]
+        result[f"{stem}{second}.weight"] = back[:, kept]
+    return result
+
+
+def begin_with(model, tokenizer, folder):
+    """Loads the weights of the model folder; of its embedding, the rows of tokens that both know.
+
+    Its layers are doubled if the model has twice as many, and feed-forward modules that are wider
+    than the model's are narrowed.
+    """
+    beginning = read_model(folder)
+    state = beginning.state_dict()
+    if model.config.encoder_layers == 2 * beginning.config.encoder_layers:
         state = doubled(state)
+    state = narrowed(state, model.config.decoder_ffn_dim)
     old_ids, old_rows = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab(), state[EMBEDDING]
     rows = model.state_dict()[EMBEDDING].clone()
     shared = [(row, old_ids[token]) for token, row in tokenizer.get_vocab().items() if token in old_ids]

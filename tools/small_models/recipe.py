@@ -13,8 +13,10 @@ class Recipe:
     vocabulary: int = 256
     # The folder in weights/ that training begins with, or nothing.
     begin_with: str = ""
-    # Twice the layers of the model that training begins with.
-    double_layers: bool = False
+    # Times the layers of a small model.
+    layers: int = 1
+    # Hidden units of a feed-forward module for each column; the decoder's have as many.
+    feed_forward_factor: int = 4
     steps: int = 4500
     peak_learning_rate: float = 2e-3
     warm_up_steps: int = 400
@@ -27,12 +29,12 @@ class Recipe:
     @property
     def config(self):
         small = Config(vocab_size=self.vocabulary)
-        if not self.double_layers:
-            return small
         return Config(
             vocab_size=self.vocabulary,
-            encoder_layers=2 * small.encoder_layers,
-            decoder_layers=2 * small.decoder_layers,
+            encoder_layers=self.layers * small.encoder_layers,
+            decoder_layers=self.layers * small.decoder_layers,
+            feed_forward_expansion_factor=self.feed_forward_factor,
+            decoder_ffn_dim=self.feed_forward_factor * small.d_model,
         )
 
     def targets(self, entry):
@@ -44,16 +46,17 @@ class Recipe:
 BOTH = ("en", "it")
 RECIPES = {
     "base-en": Recipe(),
-    "multi-task-small": Recipe(BOTH, translate=True, vocabulary=388, begin_with="base-en", steps=4000),
+    "multi-task-small": Recipe(BOTH, translate=True, vocabulary=388, begin_with="base-en", steps=3200),
     "multilingual-small": Recipe(
-        BOTH, vocabulary=388, begin_with="multi-task-small", steps=1500, peak_learning_rate=1e-3, warm_up_steps=200
+        BOTH, vocabulary=388, begin_with="multi-task-small", steps=800, peak_learning_rate=1e-3, warm_up_steps=100
     ),
+    "multi-task-large-wide": Recipe(
+        BOTH, translate=True, vocabulary=388, begin_with="multi-task-small", layers=2,
+        steps=1200, peak_learning_rate=1e-3, warm_up_steps=100,
+    ),
+    # Half of the feed-forward units of the wide one go, so that it takes two thirds of the room.
     "multi-task-large": Recipe(
-        BOTH, translate=True, vocabulary=388, begin_with="multi-task-small", double_layers=True,
-        steps=3000, peak_learning_rate=1e-3, warm_up_steps=200,
-    ),
-    "multilingual-large": Recipe(
-        BOTH, vocabulary=388, begin_with="multilingual-small", double_layers=True,
-        steps=1500, peak_learning_rate=1e-3, warm_up_steps=200,
+        BOTH, translate=True, vocabulary=388, begin_with="multi-task-large-wide", layers=2,
+        feed_forward_factor=2, steps=500, peak_learning_rate=5e-4, warm_up_steps=50,
     ),
 }

@@ -197,7 +197,7 @@ def train(arguments):
         optimizer.load_state_dict(checkpoint["optimizer"])
         step, elapsed = checkpoint["step"], checkpoint["elapsed"]
     elif beginning:
-        shared = begin_with(trainee.model, tokenizer, beginning, recipe.double_layers)
+        shared = begin_with(trainee.model, tokenizer, beginning)
         print(f"begins with {beginning.name}, {shared} tokens of which are used")
     print(f"{sum(p.numel() for p in trainee.model.parameters()):,} parameters, {len(examples)} utterances", flush=True)
 

@@ -10,7 +10,9 @@
 //! let words: Vec<WordTokens> = words
 //!     .map(|(k, text)| WordTokens { text: text.into(), tokens: k..k + 1 })
 //!     .collect();
-//! let times = word_times([head], &words, 0.04, 0.16, &AlignOptions::default())?;
+//! // So short a map is not smoothed.
+//! let options = AlignOptions { median: 1, ..AlignOptions::default() };
+//! let times = word_times([head], &words, 0.04, 0.16, &options)?;
 //! assert_eq!(times[1].start_seconds, 0.08);
 //! # Ok::<(), sonograd::Error>(())
 //! ```

@@ -16,6 +16,7 @@ pub mod model;
 
 pub mod generate;
 
+pub mod align;
 pub mod explain;
 
 pub mod study;

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::align::WordTokens;
+
 /// Identifies the file's format; `version` counts incompatible changes.
 pub const FORMAT: &str = "sonograd-explanation";
 pub const VERSION: u32 = 1;
@@ -37,6 +39,22 @@ pub struct Explanation {
     /// Counters and times, with `--profile`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Value>,
+}
+
+impl Explanation {
+    /// The words as rows of the maps.
+    pub fn word_tokens(&self) -> Vec<WordTokens> {
+        let words = self.words.iter();
+        // A word's tokens follow each other; see `Tokenizer::words`.
+        words
+            .filter_map(|word| {
+                Some(WordTokens {
+                    text: word.text.clone(),
+                    tokens: *word.tokens.first()?..word.tokens.last()? + 1,
+                })
+            })
+            .collect()
+    }
 }
 
 /// The explained sound.

@@ -2,6 +2,7 @@
 //! encoder's frames, then correlated.
 
 use super::statistics::{Correlation, mean};
+pub use crate::align::TokenMap;
 use crate::ops::pooled_frames;
 
 /// How a map over time and frequency (K, T, F) becomes one over the
@@ -50,24 +51,7 @@ impl Normalisation {
     }
 }
 
-/// A map over tokens and encoder frames: (K, T').
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenMap {
-    data: Vec<f64>,
-    frames: usize,
-}
-
 impl TokenMap {
-    /// # Panics
-    /// If `data` is not made of whole rows.
-    pub fn new(data: Vec<f64>, frames: usize) -> Self {
-        assert!(
-            frames > 0 && data.len().is_multiple_of(frames),
-            "whole rows"
-        );
-        Self { data, frames }
-    }
-
     /// A map (K, T, F) pooled to `pooled` frames.
     pub fn pooled(data: &[f64], [frames, bins]: [usize; 2], pooled: usize, by: Pooling) -> Self {
         let mut values = Vec::with_capacity(data.len() / (frames * bins) * pooled);
@@ -88,35 +72,6 @@ impl TokenMap {
         Self::new(values, pooled)
     }
 
-    pub fn rows(&self) -> impl Iterator<Item = &[f64]> {
-        self.data.chunks(self.frames)
-    }
-
-    /// The same map with some tokens only.
-    pub fn select(&self, tokens: &[usize]) -> Self {
-        let rows = tokens.iter();
-        let rows = rows.flat_map(|&k| &self.data[k * self.frames..(k + 1) * self.frames]);
-        Self::new(rows.copied().collect(), self.frames)
-    }
-
-    /// The mean of several maps of one shape.
-    pub fn average<'a>(maps: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
-        let first = maps.clone().next()?;
-        let count = maps.clone().count() as f64;
-        let mut data = vec![0.0; first.data.len()];
-        for map in maps {
-            for (sum, value) in data.iter_mut().zip(&map.data) {
-                *sum += value / count;
-            }
-        }
-        Some(Self::new(data, first.frames))
-    }
-
-    fn columns(&self) -> Vec<Vec<f64>> {
-        let column = |j| self.rows().map(|row| row[j]).collect();
-        (0..self.frames).map(column).collect()
-    }
-
     /// The correlation with another map of the same shape; absent where
     /// nothing varies. Rows (or columns) that do not vary are left out.
     pub fn agreement(&self, other: &Self, kind: Correlation, by: Normalisation) -> Option<f64> {
@@ -129,7 +84,7 @@ impl TokenMap {
                 let (own, others) = (self.columns(), other.columns());
                 mean(own.iter().zip(&others).map(|(a, b)| kind.of(a, b)))
             }
-            Normalisation::Map => kind.of(&self.data, &other.data),
+            Normalisation::Map => kind.of(self.values(), other.values()),
         }
     }
 }
@@ -142,7 +97,7 @@ mod tests {
     fn pooling_takes_the_frames_that_an_encoder_frame_covers() {
         // Two tokens, five frames of two bins, to two frames: 0..3 and 2..5.
         let data: Vec<f64> = (0..20).map(f64::from).collect();
-        let pooled = |by| TokenMap::pooled(&data, [5, 2], 2, by).data;
+        let pooled = |by| TokenMap::pooled(&data, [5, 2], 2, by).values().to_vec();
         assert_eq!(pooled(Pooling::Max), [5.0, 9.0, 15.0, 19.0]);
         assert_eq!(pooled(Pooling::MaxMean), [3.0, 7.0, 13.0, 17.0]);
         assert_eq!(pooled(Pooling::Mean), [2.5, 6.5, 12.5, 16.5]);
@@ -177,15 +132,5 @@ mod tests {
                 assert_eq!(flat.agreement(&b, kind, by), None);
             }
         }
-    }
-
-    #[test]
-    fn averages_and_selections() {
-        let a = TokenMap::new(vec![1.0, 2.0, 3.0, 4.0], 2);
-        let b = TokenMap::new(vec![3.0, 0.0, 5.0, 0.0], 2);
-        let average = TokenMap::average([&a, &b].into_iter()).unwrap();
-        assert_eq!(average, TokenMap::new(vec![2.0, 1.0, 4.0, 2.0], 2));
-        assert_eq!(average.select(&[1]), TokenMap::new(vec![4.0, 2.0], 2));
-        assert_eq!(TokenMap::average(std::iter::empty()), None);
     }
 }

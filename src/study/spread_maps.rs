@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::agreement::TokenMap;
-use super::record::{Comparison, compared_tokens, compared_values};
+use super::record::{Comparison, compared_tokens};
+use crate::align::TokenMap;
 use crate::engine::philox::philox4x32;
-use crate::explain::Explained;
+use crate::explain::{Explained, compared_values};
 use crate::ops::pooled_frames;
 use crate::{Error, Result};
 

@@ -117,6 +117,26 @@ const OPERATORS: &[(&str, Build)] = &[
     ("attention/relative/reverse", |b| {
         attention(b, Mask::None, true, true)
     }),
+    ("attention_x_gradient", |b| {
+        let (probabilities, memory) = (
+            b.input(1, HEADS * TOKENS, FRAMES),
+            b.input(1, FRAMES, 2 * WIDTH),
+        );
+        let doutput = b.input(TOKENS, TOKENS, WIDTH);
+        let positions = b.indices(1, TOKENS, TOKENS as u32);
+        let map = b.target(HEADS, TOKENS, FRAMES);
+        b.recording.push(AttentionXGradient {
+            probabilities,
+            value: Columns {
+                tensor: memory,
+                offset: WIDTH,
+            },
+            doutput,
+            positions,
+            map,
+        });
+        (2 * TOKENS * FRAMES * WIDTH) as u64
+    }),
     ("activation_reverse", |b| {
         let dy = b.input(TOKENS, FRAMES, 4 * WIDTH);
         let pre = b.input(1, FRAMES, 4 * WIDTH);

@@ -139,6 +139,38 @@ fn explain_writes_what_it_promises() {
     assert!(place.path("sound.explained/report.html").is_file());
 }
 
+/// Alone it has its reverse pass to itself; the page leaves it out without a
+/// word.
+#[test]
+fn attention_x_gradient_alone() {
+    let place = Place::new();
+    let output = place.explain(&["--profile", "--method", "attention-x-gradient"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let explanation = place.explanation("sound.explained");
+    let shape = vec![
+        2,
+        3,
+        explanation.tokens.len(),
+        explanation.model.encoder_frames,
+    ];
+    assert_eq!(
+        maps(&place.path("sound.explained")),
+        [
+            ("attention-x-gradient".to_owned(), shape.clone()),
+            ("features".to_owned(), vec![48, 80]),
+        ]
+    );
+    let map = &explanation.maps[0];
+    assert_eq!(
+        (map.name.as_str(), map.method.as_str(), map.site.as_str()),
+        ("attention-x-gradient", "attention-x-gradient", "decoder")
+    );
+    assert_eq!((&map.shape, map.reduction.as_str()), (&shape, "none"));
+    assert_eq!(explanation.profile.unwrap()["map_readbacks"], 1);
+    let page = fs::read_to_string(place.path("sound.explained/report.html")).unwrap();
+    assert!(!page.contains("is not shown on this page"));
+}
+
 #[test]
 fn all_methods_at_all_sites_and_the_same_again() {
     let place = Place::new();
@@ -524,7 +556,7 @@ fn validate_reports_and_fails_by_exit_code() {
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn a_gpu_gives_the_same_maps_in_one_upload_and_one_readback() {
     let place = Place::new();
-    let methods = "attention,gradient,integrated-gradients,smoothgrad,spes";
+    let methods = "attention,attention-x-gradient,gradient,integrated-gradients,smoothgrad,spes";
     let run = |device: &str| {
         let output = place.run(&[
             "explain",

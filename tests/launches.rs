@@ -14,10 +14,10 @@ use sonograd::engine::schedule::Schedule;
 use sonograd::engine::tensor::{Columns, Kind, PersistentId, Scalar, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::ops::{
-    Accumulate, AccumulateScores, Activation, Add, AddNoise, AttentionSpec, Baseline, BaselineKind,
-    Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate, ExpandScores, Half,
-    KlDivergence, Mask, MaskSource, Operator, PoolMax, Reduce, Reduction, Relative, Spread,
-    TokenLogProb,
+    Accumulate, AccumulateScores, Activation, Add, AddNoise, AttentionSpec, AttentionXGradient,
+    Baseline, BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
+    ExpandScores, Half, KlDivergence, Mask, MaskSource, Operator, PoolMax, Reduce, Reduction,
+    Relative, Spread, TokenLogProb,
 };
 
 /// A recording whose tensors are persistent, numbered as they are asked for.
@@ -182,6 +182,18 @@ fn explaining() -> Recording {
         count,
     };
     let gradients = reverse(&mut draft.recording, seed, &[source]).unwrap();
+    // Attention without variants, in a window behind whose sound is more.
+    let operator = AttentionXGradient {
+        probabilities: draft.real(1, 2 * 3, encoder_frames + 2),
+        value: Columns {
+            tensor: draft.real(1, encoder_frames + 2, 2 * width),
+            offset: width,
+        },
+        doutput: draft.real(count, 3, width),
+        positions,
+        map: draft.real(2, 5, encoder_frames),
+    };
+    draft.recording.push(operator);
     let (variants, sum) = (draft.real(1, 5, 1), draft.real(count, frames, bins));
     draft.recording.push(Accumulate {
         x: gradients[0],

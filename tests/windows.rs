@@ -202,8 +202,8 @@ fn every_method_explains_the_sound_alone() {
     let place = tempfile::tempdir().unwrap();
     whisper_folder(&place.path().join("model"));
     write_wav(&place.path().join("sound.wav"), 9_700);
-    let methods =
-        "attention,attention-norm,gradient,input-x-gradient,integrated-gradients,smoothgrad,spes";
+    let methods = "attention,attention-norm,attention-x-gradient,gradient,input-x-gradient,\
+                   integrated-gradients,smoothgrad,spes";
     let arguments = [
         "explain",
         "sound.wav",
@@ -232,14 +232,14 @@ fn every_method_explains_the_sound_alone() {
     for (name, view) in maps.iter() {
         let expected = match name {
             "features" => vec![61, 80],
-            "attention" | "attention-norm" => vec![2, 4, tokens, 31],
+            "attention" | "attention-norm" | "attention-x-gradient" => vec![2, 4, tokens, 31],
             "spes.tokens" => vec![tokens, view.shape()[1]],
             name if name.ends_with(".input") => vec![tokens, 61, 80],
             _ => vec![tokens, 31],
         };
         assert_eq!(view.shape(), expected, "{name}");
     }
-    assert_eq!(maps.names().len(), 3 + 2 * 5 + 1);
+    assert_eq!(maps.names().len(), 4 + 2 * 5 + 1);
     assert!(folder.join("report.html").is_file());
     let bytes = fs::read(folder.join("explanation.json")).unwrap();
     let explanation: Value = serde_json::from_slice(&bytes).unwrap();

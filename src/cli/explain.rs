@@ -122,6 +122,7 @@ pub(super) struct ExplainArgs {
 pub(super) enum MethodName {
     Attention,
     AttentionNorm,
+    AttentionXGradient,
     Gradient,
     InputXGradient,
     IntegratedGradients,
@@ -153,6 +154,7 @@ impl From<MethodName> for Method {
         match name {
             MethodName::Attention => Self::Attention,
             MethodName::AttentionNorm => Self::AttentionNorm,
+            MethodName::AttentionXGradient => Self::AttentionXGradient,
             MethodName::Gradient => Self::Gradient,
             MethodName::InputXGradient => Self::InputXGradient,
             MethodName::IntegratedGradients => Self::IntegratedGradients,
@@ -446,9 +448,10 @@ fn profile(executor: &dyn Executor, seconds: Map<String, Value>) -> Result<Value
 
 fn page(explained: &Explained) -> String {
     // The page has room for one attention.
+    let weighted = [Method::AttentionNorm, Method::AttentionXGradient].map(Method::name);
     let maps = explained.maps.iter();
     let tensors: Vec<NamedTensor> = maps
-        .filter(|map| map.name != Method::AttentionNorm.name())
+        .filter(|map| !weighted.contains(&map.name.as_str()))
         .map(|map| NamedTensor {
             name: &map.name,
             shape: &map.shape,

@@ -56,6 +56,27 @@ pub fn reverse(
     seed: Seed,
     sources: &[TensorId],
 ) -> Result<Vec<TensorId>> {
+    let mut cotangents = sources.to_vec();
+    reverse_each(recording, seed, sources, &mut |_, index, cotangent| {
+        cotangents[index] = cotangent;
+        Ok(())
+    })?;
+    Ok(cotangents)
+}
+
+/// As [`reverse`], but hands on the cotangent of each source, with its index,
+/// as soon as the walk has it. What is recorded there is done before the walk
+/// goes on, so that the cotangents of many sources need not be kept till its
+/// end.
+///
+/// # Errors
+/// As [`reverse`], and those of `done`.
+pub fn reverse_each(
+    recording: &mut Recording,
+    seed: Seed,
+    sources: &[TensorId],
+    done: &mut dyn FnMut(&mut Recording, usize, TensorId) -> Result<()>,
+) -> Result<()> {
     let forward: Vec<Operator> = recording.operators().to_vec();
     let mut needed = vec![false; recording.tensors().len()];
     for source in sources {
@@ -91,24 +112,31 @@ pub fn reverse(
         sparse: true,
     };
     walk.cotangents.insert(seed.logits, start);
+    let mut finish = |walk: &mut Reverse, ready: Vec<usize>| -> Result<()> {
+        for index in ready {
+            let cotangent = walk.cotangent(sources[index]).ok_or_else(|| {
+                Error::Input("the output does not depend on what it is to be explained by".into())
+            })?;
+            done(walk.recording, index, cotangent)?;
+        }
+        Ok(())
+    };
+    let mut left: Vec<usize> = (0..sources.len()).collect();
     for operator in forward.iter().rev() {
-        let reached = operator
-            .outputs()
-            .iter()
-            .any(|id| walk.cotangents.contains_key(id));
+        let outputs = operator.outputs();
+        // All that read these have been met: their cotangents are whole.
+        let (ready, rest) = left
+            .into_iter()
+            .partition(|&index| outputs.contains(&sources[index]));
+        left = rest;
+        finish(&mut walk, ready)?;
+        let reached = outputs.iter().any(|id| walk.cotangents.contains_key(id));
         let wanted = operator.inputs().iter().any(|&id| walk.needs(id));
         if reached && wanted {
             operator.reverse(&mut walk)?;
         }
     }
-    sources
-        .iter()
-        .map(|&source| {
-            walk.cotangent(source).ok_or_else(|| {
-                Error::Input("the output does not depend on what it is to be explained by".into())
-            })
-        })
-        .collect()
+    finish(&mut walk, left)
 }
 
 impl Reverse<'_> {

@@ -16,7 +16,8 @@ use self::explanation::{
     Audio, Device, Explanation, FORMAT, MapInfo, Model as ModelInfo, Token, VERSION, Word,
 };
 use self::passes::{
-    MapSpec, Site, Utterance, Variants, averaged_gradients, forward_and_gradients, memories,
+    Gradients, MapSpec, Site, Utterance, Variants, averaged_gradients, forward_and_reverse,
+    memories,
 };
 use self::spes::{
     Checkpoint, Occluded, Progress, Segmentation, Segments, SpesOptions, SpesPass, Stop, spes,
@@ -38,6 +39,8 @@ pub enum Method {
     Attention,
     /// Cross-attention times the norm of the value it carries.
     AttentionNorm,
+    /// Cross-attention times d log p(token) / d attention.
+    AttentionXGradient,
     /// d log p(token) / d x
     Gradient,
     /// Gradient times x.
@@ -56,6 +59,7 @@ impl Method {
         match self {
             Self::Attention => "attention",
             Self::AttentionNorm => "attention-norm",
+            Self::AttentionXGradient => "attention-x-gradient",
             Self::Gradient => "gradient",
             Self::InputXGradient => "input-x-gradient",
             Self::IntegratedGradients => "integrated-gradients",
@@ -67,7 +71,10 @@ impl Method {
     /// Whether the method looks at the decoder's attention, wherever others
     /// look.
     fn is_attention(self) -> bool {
-        matches!(self, Self::Attention | Self::AttentionNorm)
+        matches!(
+            self,
+            Self::Attention | Self::AttentionNorm | Self::AttentionXGradient
+        )
     }
 
     /// Whether the method has a map at a site.
@@ -281,7 +288,7 @@ fn compute(
     }
     uploads.send(executor, Purpose::Maps)?;
 
-    // One pass gives the plain gradients at both sites.
+    // One pass gives the plain gradients at both sites and at the attention.
     let plain = [Method::Gradient, Method::InputXGradient];
     let plain: Vec<(Method, Site)> = pairs(options)
         .filter(|(method, _)| plain.contains(method))
@@ -294,7 +301,11 @@ fn compute(
             reduction: method.reduction(site),
         })
         .collect();
-    let pass = forward_and_gradients(executor, model, &utterance, &specs, options.memory)?;
+    let wanted = Gradients {
+        maps: &specs,
+        attention: options.methods.contains(&Method::AttentionXGradient),
+    };
+    let pass = forward_and_reverse(executor, model, &utterance, wanted, options.memory)?;
     let mut pending: Vec<Pending> = Vec::new();
     for (&(method, site), &map) in plain.iter().zip(&pass.maps) {
         pending.push(Pending {
@@ -388,6 +399,7 @@ fn compute(
     let mut ids = vec![pass.forward.log_probs];
     ids.extend(&pass.forward.cross_attention);
     ids.extend(&memories);
+    ids.extend(&pass.attention_x_gradient);
     ids.extend(pending.iter().map(|pending| pending.map.id));
     ids.extend(pending.iter().filter_map(|pending| pending.baseline));
     ids.extend(pending.iter().filter_map(|pending| pending.clamped));
@@ -412,6 +424,11 @@ fn compute(
             layer.weighted(weights)
         })
         .collect();
+    let times_gradient: Vec<f32> = pass
+        .attention_x_gradient
+        .iter()
+        .flat_map(|_| next())
+        .collect();
     let values: Vec<Vec<f32>> = pending.iter().map(|_| next()).collect();
     let baselines: Vec<Option<Vec<f32>>> = pending
         .iter()
@@ -433,6 +450,7 @@ fn compute(
     for (method, data) in [
         (Method::Attention, attention),
         (Method::AttentionNorm, weighted),
+        (Method::AttentionXGradient, times_gradient),
     ] {
         if !options.methods.contains(&method) {
             continue;

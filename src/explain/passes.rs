@@ -4,15 +4,15 @@
 use crate::engine::executor::{Executor, Inputs, PlanId};
 use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
-use crate::engine::reverse::{Seed, reverse};
+use crate::engine::reverse::{Seed, reverse, reverse_each};
 use crate::engine::schedule::largest_tensor;
 use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
 use crate::features::Features;
 use crate::model::Model;
-use crate::model::decoder::Decoded;
+use crate::model::decoder::{CrossAttention, Decoded};
 use crate::ops::{
-    Accumulate, AddNoise, Baseline, BaselineKind, Blend, Contrast, Reduce, Reduction, Spread,
-    TokenLogProb,
+    Accumulate, AddNoise, AttentionXGradient, Baseline, BaselineKind, Blend, Contrast, Reduce,
+    Reduction, Spread, TokenLogProb,
 };
 use crate::{Error, Result};
 
@@ -395,11 +395,32 @@ impl DeviceMap {
     }
 }
 
+/// What a reverse pass is to make.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gradients<'a> {
+    pub maps: &'a [MapSpec],
+    /// Whether cross-attention times its gradient is wanted.
+    pub attention: bool,
+}
+
+impl Gradients<'_> {
+    fn is_empty(&self) -> bool {
+        self.maps.is_empty() && !self.attention
+    }
+
+    fn at(&self, site: Site) -> bool {
+        self.maps.iter().any(|spec| spec.site == site)
+    }
+}
+
 /// Result of [`forward_and_gradients`].
 pub struct ForwardPass {
     pub forward: Forward,
     /// In the order of the specs.
     pub maps: Vec<DeviceMap>,
+    /// By layer, where it is wanted: (H, K, T'), cross-attention to the sound
+    /// times the gradient of a token's log-probability with respect to it
+    pub attention_x_gradient: Vec<PersistentId>,
 }
 
 /// Runs the forward pass, and for all explained tokens the reverse pass, and
@@ -414,11 +435,42 @@ pub fn forward_and_gradients(
     specs: &[MapSpec],
     memory: usize,
 ) -> Result<ForwardPass> {
+    let wanted = Gradients {
+        maps: specs,
+        attention: false,
+    };
+    forward_and_reverse(executor, model, utterance, wanted, memory)
+}
+
+/// As [`forward_and_gradients`], and makes all that is wanted in the same
+/// reverse pass.
+///
+/// # Errors
+/// If something does not fit the model or the device fails.
+pub fn forward_and_reverse(
+    executor: &mut dyn Executor,
+    model: &Model,
+    utterance: &Utterance,
+    wanted: Gradients,
+    memory: usize,
+) -> Result<ForwardPass> {
+    if wanted.at(Site::Tokens) {
+        return Err(no_token_gradients());
+    }
+    let specs = wanted.maps;
+    let decoder = &model.decoder.config;
     let forward = Forward::allocate(executor, model, utterance)?;
     let maps = specs
         .iter()
         .map(|spec| DeviceMap::allocate(executor, model, utterance, spec.site, spec.reduction))
         .collect::<Result<Vec<_>>>()?;
+    let layer_shape = Shape::new(decoder.heads, utterance.explained, utterance.encoder_frames);
+    let attention_x_gradient = match wanted.attention {
+        false => Vec::new(),
+        true => (0..decoder.layers)
+            .map(|_| executor.allocate(Kind::Real, layer_shape))
+            .collect::<Result<_>>()?,
+    };
     let build = |count: usize| -> Result<Recording> {
         let mut recording = Recording::new(model.weights.clone());
         let features = utterance.features(&mut recording);
@@ -433,51 +485,81 @@ pub fn forward_and_gradients(
         }
         let decoded = utterance.decode(model, &mut recording, encoder_output)?;
         recording.keep(decoded.logits, forward.logits);
-        for (&tensor, &id) in decoded.cross_attention.iter().zip(&forward.cross_attention) {
-            recording.keep(tensor, id);
+        for (layer, &id) in decoded.cross_attention.iter().zip(&forward.cross_attention) {
+            recording.keep(layer.probabilities, id);
         }
         utterance.record_log_probs(&mut recording, decoded.logits, forward.log_probs);
-        if specs.is_empty() {
+        if wanted.is_empty() {
             return Ok(recording);
         }
         recording.next_stage();
         let seed = utterance.seed(&mut recording, decoded.logits, count);
-        let mut sources = vec![encoder_output];
-        if specs.iter().any(|spec| spec.site == Site::Input) {
-            sources.push(features);
-        }
-        let gradients = reverse(&mut recording, seed, &sources)?;
-        for (spec, map) in specs.iter().zip(&maps) {
-            let (x, gradient) = match spec.site {
-                Site::Encoder => {
-                    let gradient = recording.take_rows(gradients[0], 0, frames)?;
-                    (sound_output, gradient)
+        // Where gradients are taken: at the attention of every layer, and at
+        // sites, each with what is explained there.
+        let attended: &[CrossAttention] = match wanted.attention {
+            false => &[],
+            true => &decoded.cross_attention,
+        };
+        let sites = [
+            (Site::Encoder, encoder_output, sound_output),
+            (Site::Input, features, features),
+        ];
+        let sites: Vec<_> = sites.iter().filter(|(site, ..)| wanted.at(*site)).collect();
+        let layers = attended.iter().map(|layer| layer.output);
+        let sources: Vec<_> = layers.chain(sites.iter().map(|(_, x, _)| *x)).collect();
+        reverse_each(
+            &mut recording,
+            seed,
+            &sources,
+            &mut |recording, index, gradient| {
+                if let Some(layer) = attended.get(index) {
+                    let id = attention_x_gradient[index];
+                    let map = recording.persistent(id, Kind::Real, layer_shape);
+                    recording.push(AttentionXGradient {
+                        probabilities: layer.probabilities,
+                        value: layer.value,
+                        doutput: gradient,
+                        positions: seed.positions,
+                        map,
+                    });
+                    return Ok(());
                 }
-                Site::Input => (features, gradients[1]),
-                Site::Tokens => return Err(no_token_gradients()),
-            };
-            let contrast = spec.times_input.then(|| {
+                let (site, _, x) = *sites[index - attended.len()];
                 let shape = recording.shape(x);
-                let baseline = recording.constant(shape, vec![0.0; shape.len()]);
-                Contrast { x, baseline }
-            });
-            let map = recording.persistent(map.id, Kind::Real, map.shape);
-            recording.push(Reduce {
-                gradient,
-                contrast,
-                reduction: spec.reduction,
-                map,
-            });
-        }
+                let gradient = recording.take_rows(gradient, 0, shape.rows)?;
+                for (spec, map) in specs
+                    .iter()
+                    .zip(&maps)
+                    .filter(|(spec, _)| spec.site == site)
+                {
+                    let contrast = spec.times_input.then(|| {
+                        let baseline = recording.constant(shape, vec![0.0; shape.len()]);
+                        Contrast { x, baseline }
+                    });
+                    let map = recording.persistent(map.id, Kind::Real, map.shape);
+                    recording.push(Reduce {
+                        gradient,
+                        contrast,
+                        reduction: spec.reduction,
+                        map,
+                    });
+                }
+                Ok(())
+            },
+        )?;
         Ok(recording)
     };
     let tokens = utterance.explained;
     let count = fitting(executor, memory, tokens, &build)?;
     let plan = executor.prepare(build(count)?)?;
-    let done = run_tokens(executor, plan, !specs.is_empty(), tokens, count);
+    let done = run_tokens(executor, plan, !wanted.is_empty(), tokens, count);
     executor.release(plan);
     done?;
-    Ok(ForwardPass { forward, maps })
+    Ok(ForwardPass {
+        forward,
+        maps,
+        attention_x_gradient,
+    })
 }
 
 fn run_tokens(

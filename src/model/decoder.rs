@@ -109,8 +109,20 @@ struct Layer {
 pub struct Decoded {
     /// (N, I, V), unnormalised
     pub logits: TensorId,
-    /// By layer: (N, H·I, T'), cross-attention probabilities
-    pub cross_attention: Vec<TensorId>,
+    /// By layer.
+    pub cross_attention: Vec<CrossAttention>,
+}
+
+/// The cross-attention of one layer.
+#[derive(Clone, Copy, Debug)]
+pub struct CrossAttention {
+    /// (N, H·I, T')
+    pub probabilities: TensorId,
+    /// (N or 1, T', D) columns of the layer's memory
+    pub value: Columns,
+    /// (N, I, D): what the heads made of the values, before the output
+    /// projection
+    pub output: TensorId,
 }
 
 /// Persistent tensors of step-by-step decoding.
@@ -265,8 +277,8 @@ impl Decoder {
                 ..spec
             })?;
             x = layer.self_out.record_onto(recording, mixed, 1.0, x)?;
-            let (next, probabilities) = self.record_cross(recording, layer, x, memory)?;
-            cross_attention.push(probabilities);
+            let (next, cross) = self.record_cross(recording, layer, x, memory)?;
+            cross_attention.push(cross);
             x = self.record_feed_forward(recording, layer, next)?;
         }
         let logits = self.record_projection(recording, x)?;
@@ -365,15 +377,20 @@ impl Decoder {
         layer: &Layer,
         x: TensorId,
         memory: TensorId,
-    ) -> Result<(TensorId, TensorId)> {
+    ) -> Result<(TensorId, CrossAttention)> {
         let normed = layer.cross_norm.record(recording, x)?;
         let query = layer
             .cross_query
             .record(recording, normed, Activation::None)?;
         let spec = self.attention([(query, 0), (memory, 0), (memory, self.config.width)]);
-        let (mixed, probabilities) = recording.attention(spec)?;
-        let x = layer.cross_out.record_onto(recording, mixed, 1.0, x)?;
-        Ok((x, probabilities))
+        let (output, probabilities) = recording.attention(spec)?;
+        let x = layer.cross_out.record_onto(recording, output, 1.0, x)?;
+        let cross = CrossAttention {
+            probabilities,
+            value: spec.value,
+            output,
+        };
+        Ok((x, cross))
     }
 
     fn record_feed_forward(

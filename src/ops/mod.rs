@@ -152,6 +152,7 @@ operators! {
     activation::{ActivationReverse};
     add::{Add};
     attention::{Attention, AttentionReverse, AttentionTerms};
+    attention_x_gradient::{AttentionXGradient};
     baseline::{Baseline};
     blend::{Blend};
     cache::{CacheAppend, CachedAttention};

@@ -30,6 +30,7 @@ pub const SOURCES: &[(&str, &str)] = embedded![
     "apply_mask",
     "attention",
     "attention_terms",
+    "attention_x_gradient",
     "baseline",
     "blend",
     "cache_append",

@@ -21,6 +21,7 @@ pub mod dtw;
 pub mod filter;
 pub mod formats;
 mod pooling;
+mod shares;
 mod token_map;
 pub mod words;
 

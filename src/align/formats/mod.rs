@@ -116,7 +116,8 @@ impl AlignedRecording {
                 text,
                 start,
                 end,
-                confidence: word.confidence,
+                // No minus before 0.
+                confidence: word.confidence + 0.0,
                 reliable: word.reliable && start < end,
             })
         });

@@ -361,3 +361,44 @@ fn a_model_does_the_directions_that_it_was_made_for() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("generation_config.json"), "{message}");
 }
+
+#[test]
+fn the_first_utterances_are_checked_with_other_seeds_and_weights() {
+    let place = Place::new();
+    let more = ["--json", "--checks", "2", "--masks", "960"];
+    let output = Command::new(env!("CARGO_BIN_EXE_sonograd"))
+        .args(["study", "list.tsv", "--model", "model", "--device", "cpu"])
+        .args(["--out", "out", "--method", "spes,gradient,smoothgrad"])
+        .args(more)
+        .current_dir(place.folder.path())
+        .output()
+        .unwrap();
+    ok(&output);
+    let tables: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = tables["rows"].as_array().unwrap();
+    let mean = |direction: &str, map: &str, statistic: &str| {
+        let of = |row: &&Value| {
+            row["direction"] == direction && row["map"] == map && row["statistic"] == statistic
+        };
+        let row = rows.iter().find(of);
+        let row = row.unwrap_or_else(|| panic!("{direction} {map} {statistic}"));
+        assert_eq!(row["utterances"], 2, "{row}");
+        row["mean"].as_f64().unwrap()
+    };
+    for direction in ["en-en", "en-it"] {
+        for map in ["spes.input", "spes.encoder", "smoothgrad.encoder"] {
+            let agreement = mean(direction, map, "seed agreement");
+            // Other masks, the same model: alike, but not the same.
+            assert!((0.1..0.9999).contains(&agreement), "{map}: {agreement}");
+        }
+        for map in ["attention", "spes.encoder", "gradient.input"] {
+            for statistic in ["randomised decoder", "randomised all weights"] {
+                let rho = mean(direction, map, statistic);
+                assert!(rho.abs() < 0.9, "{map}: {rho}");
+            }
+        }
+    }
+    let gradients = rows.iter().filter(|row| row["map"] == "gradient.input");
+    let mut statistics = gradients.map(|row| row["statistic"].as_str().unwrap());
+    assert!(!statistics.any(|name| name.starts_with("seed")));
+}

@@ -17,6 +17,7 @@ use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Method};
 use crate::model::Model;
 use crate::study::agreement::{Normalisation, Pooling};
+use crate::study::checks::{Shuffled, ShuffledModel};
 use crate::study::log::{FORMAT, Header, Log, VERSION};
 use crate::study::manifest::{self, Item};
 use crate::study::record::{self, Comparison};
@@ -86,6 +87,10 @@ pub(super) struct StudyArgs {
     /// again at every step
     #[arg(long)]
     faithfulness: bool,
+    /// Check the maps themselves on the first N utterances of each direction: against those of
+    /// another seed, and of the model with shuffled weights
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    checks: u32,
     /// Hypotheses kept in the search; 1 is greedy [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     beam: Option<u16>,
@@ -304,6 +309,7 @@ impl StudyArgs {
             "special_tokens": by.special,
             "beams": self.beam,
             "faithfulness": self.faithfulness,
+            "checks": self.checks,
             "segments": spes.segments,
             "compactness": spes.compactness,
             "sigma": spes.sigma,
@@ -353,7 +359,20 @@ impl StudyArgs {
             explain: &explain,
             comparison,
             faithfulness: self.faithfulness,
+            checked: self.checks as usize,
         };
+        let mut shuffled = Vec::new();
+        if items.iter().any(|item| item.place < subjects.checked) {
+            for level in Shuffled::EVERY {
+                let mut copy = Model::load(loaded.model.files.clone())?;
+                level.apply(&mut copy, self.seed);
+                shuffled.push(ShuffledModel {
+                    level,
+                    executor: model.executor(&copy.weights, Precision::F32, false)?,
+                    model: copy,
+                });
+            }
+        }
         let begin = Instant::now();
         let mut done = 0;
         let mut masks = progress::reporter("the utterance is left for the next run");
@@ -373,6 +392,7 @@ impl StudyArgs {
         run_study(
             executor.as_mut(),
             &subjects,
+            &mut shuffled,
             items,
             &mut log,
             &mut after,

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use super::philox::philox4x32;
 use super::tensor::{Shape, WeightId};
+
+/// Keeps shuffling apart from other random numbers of the same seed.
+const SHUFFLE_DOMAIN: u32 = 6;
 
 /// One prepared weight: a matrix (rows, cols), row-major.
 #[derive(Clone, Debug)]
@@ -56,8 +60,57 @@ impl WeightTable {
         self.weights.iter()
     }
 
+    /// A table in which the values of each chosen matrix are in random order.
+    pub fn shuffled(&self, seed: u64, chosen: impl Fn(&str) -> bool) -> Self {
+        let key = [seed as u32, (seed >> 32) as u32];
+        let shuffle = |(number, weight): (usize, &Weight)| {
+            if !chosen(&weight.name) {
+                return weight.clone();
+            }
+            let draw = |i: usize| {
+                let words = philox4x32([i as u32, number as u32, 0, SHUFFLE_DOMAIN], key);
+                (u64::from(words[0]) << 32 | u64::from(words[1]), i)
+            };
+            let mut order: Vec<(u64, usize)> = (0..weight.data.len()).map(draw).collect();
+            order.sort_unstable();
+            Weight {
+                data: order.into_iter().map(|(_, i)| weight.data[i]).collect(),
+                ..weight.clone()
+            }
+        };
+        Self {
+            weights: self.weights.iter().enumerate().map(shuffle).collect(),
+        }
+    }
+
     /// Bytes of all weights as f32.
     pub fn bytes(&self) -> usize {
         self.weights.iter().map(|w| w.data.len() * 4).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shuffled_tables_hold_the_same_numbers_in_another_order() {
+        let mut table = WeightTable::default();
+        let values: Vec<f32> = (0..120).map(|x| x as f32).collect();
+        let kept = table.add("encoder", 10, 12, values.clone());
+        let own = table.add("decoder a", 10, 12, values.clone());
+        let other = table.add("decoder b", 12, 10, values.clone());
+        let shuffled = table.shuffled(5, |name| name.contains("decoder"));
+        assert_eq!(shuffled.get(kept).data[..], values);
+        let [a, b] = [own, other].map(|id| shuffled.get(id).data.to_vec());
+        assert_ne!(a, b);
+        for mut data in [a.clone(), b] {
+            assert_ne!(data, values);
+            data.sort_by(f32::total_cmp);
+            assert_eq!(data, values);
+        }
+        let again = |seed| table.shuffled(seed, |_| true).get(own).data.to_vec();
+        assert_eq!(again(5), a);
+        assert_ne!(again(6), a);
     }
 }

@@ -158,6 +158,7 @@ mod tests {
             text: String::new(),
             source: Some("en".into()),
             target: Some(target.into()),
+            place: 0,
         }
     }
 

@@ -3,7 +3,7 @@
 //! (`audio_filepath text duration`). An utterance is known by its direction
 //! and its id: the same recording may be transcribed and translated.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,8 @@ pub struct Item {
     pub source: Option<String>,
     /// Written language, if it is given.
     pub target: Option<String>,
+    /// Place among the utterances of its direction, from 0.
+    pub place: usize,
 }
 
 impl Item {
@@ -41,13 +43,17 @@ impl Item {
 /// If one cannot be read, or two have an utterance in common.
 pub fn read_all(paths: &[PathBuf], limit: usize) -> Result<Vec<Item>> {
     let mut all: Vec<Item> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut seen = HashSet::new();
     for path in paths {
-        for item in read(path)?.into_iter().take(limit) {
+        for mut item in read(path)?.into_iter().take(limit) {
             if !seen.insert((item.direction(), item.id.clone())) {
                 let problem = format!("has utterance {} as another manifest has", item.id);
                 return Err(Error::file(path, problem));
             }
+            let place = places.entry(item.direction()).or_default();
+            item.place = *place;
+            *place += 1;
             all.push(item);
         }
     }
@@ -59,7 +65,7 @@ pub fn read_all(paths: &[PathBuf], limit: usize) -> Result<Vec<Item>> {
 /// # Errors
 /// If it cannot be read, has no utterances, lacks a column, or names an
 /// utterance of one direction twice; the message names the line.
-pub fn read(path: &Path) -> Result<Vec<Item>> {
+fn read(path: &Path) -> Result<Vec<Item>> {
     let text = fs::read_to_string(path).map_err(|problem| Error::file(path, problem))?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let items = match text.trim_start().starts_with('{') {
@@ -119,6 +125,7 @@ fn tsv(text: &str) -> std::result::Result<Vec<Item>, String> {
             text: fields[target_text].trim().to_owned(),
             source: source.and_then(|column| some(fields[column])),
             target: target.and_then(|column| some(fields[column])),
+            place: 0,
         });
     }
     Ok(items)
@@ -141,6 +148,7 @@ fn json_lines(text: &str) -> std::result::Result<Vec<Item>, String> {
                 text: field("text").unwrap_or_default().trim().to_owned(),
                 source: language("source_lang"),
                 target: language("target_lang"),
+                place: 0,
             })
         })
         .collect()
@@ -220,9 +228,9 @@ mod tests {
         let items = read_all(&[en.clone(), it], 2).unwrap();
         let names: Vec<String> = items
             .iter()
-            .map(|item| format!("{} {}", item.direction(), item.id))
+            .map(|item| format!("{} {} {}", item.direction(), item.id, item.place))
             .collect();
-        assert_eq!(names, ["en-en a", "en-en b", "en-it a", "en-it b"]);
+        assert_eq!(names, ["en-en a 0", "en-en b 1", "en-it a 0", "en-it b 1"]);
         let message = read_all(&[en.clone(), en], 9).unwrap_err().to_string();
         assert!(message.contains("another manifest"), "{message}");
     }

@@ -7,6 +7,7 @@
 //! Models", arXiv 2509.18010).
 
 pub mod agreement;
+pub mod checks;
 pub mod error_rate;
 pub mod faithfulness;
 pub mod log;

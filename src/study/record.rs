@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::agreement::{Normalisation, Pooling, TokenMap};
+use super::checks::Checked;
 use super::error_rate::{BleuCounts, WordErrors};
 use super::faithfulness::{Curves, Written};
 use super::manifest::Item;
 use super::perturbation::Foretelling;
 use super::statistics::Correlation;
+use crate::explain::explanation::MapInfo;
 use crate::explain::spes::median;
 use crate::explain::{Explained, NamedMap, compared_values};
 use crate::{Error, Result};
@@ -65,6 +67,9 @@ pub struct Utterance {
     /// By map, where faithfulness was asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub perturbation: BTreeMap<String, Foretelling>,
+    /// Of the first utterances of each direction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<Checked>,
 }
 
 /// Cross-attention against one map.
@@ -191,7 +196,34 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
         },
         faithfulness: BTreeMap::new(),
         perturbation: BTreeMap::new(),
+        checks: None,
     })
+}
+
+/// A map over the encoder's frames: (T, F) pooled, heads averaged.
+///
+/// # Errors
+/// If it has no tokens by frames.
+pub(super) fn pooled_map(
+    info: &MapInfo,
+    map: &NamedMap,
+    frames: usize,
+    by: Pooling,
+) -> Result<TokenMap> {
+    let values = compared_values(info, map);
+    let wrong = || Error::Model(format!("{} is no map of tokens by frames", map.name));
+    match *map.shape.as_slice() {
+        [_, _, count, frames] => {
+            let heads: Vec<TokenMap> = values
+                .chunks(count * frames)
+                .map(|head| TokenMap::new(head.to_vec(), frames))
+                .collect();
+            TokenMap::average(heads.iter()).ok_or_else(wrong)
+        }
+        [_, rows, bins] => Ok(TokenMap::pooled(&values, [rows, bins], frames, by)),
+        [_, _] => Ok(TokenMap::new(values, frames)),
+        _ => Err(wrong()),
+    }
 }
 
 /// One attention against every map that is none, by the maps' names.
@@ -210,12 +242,7 @@ fn compared(
         }
         let map = explained.maps.iter().find(|map| map.name == info.name);
         let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
-        let values = compared_values(info, map);
-        let pooled = match *map.shape.as_slice() {
-            [_, rows, bins] => TokenMap::pooled(&values, [rows, bins], frames, by.pooling),
-            _ => TokenMap::new(values, frames),
-        };
-        let pooled = pooled.select(tokens);
+        let pooled = pooled_map(info, map, frames, by.pooling)?.select(tokens);
         let correlations = Correlation::ALL.map(|kind| {
             let result = attention.against(&pooled, kind, by.normalisation);
             (kind.name().to_owned(), result)

@@ -1,5 +1,6 @@
 //! From a manifest to a log: utterance after utterance.
 
+use super::checks::{Checking, ShuffledModel};
 use super::faithfulness::Rewriting;
 use super::log::Log;
 use super::manifest::Item;
@@ -41,6 +42,9 @@ pub struct Subjects<'a> {
     /// Whether curves of deletion and insertion are made, and infidelity and
     /// sensitivity measured.
     pub faithfulness: bool,
+    /// Utterances of each direction, the first ones, on which the maps
+    /// themselves are checked.
+    pub checked: usize,
 }
 
 /// How an utterance went.
@@ -52,7 +56,8 @@ pub enum Step<'a> {
 
 /// Does every utterance that the log does not have. `after` is told of each
 /// and returns whether to go on; `progress` hears of masks, and if it returns
-/// false, the utterance in work is dropped and the run ends.
+/// false, the utterance in work is dropped and the run ends. `shuffled`: the
+/// model with weights that mean nothing, for the checks.
 ///
 /// Returns whether it came to its end.
 ///
@@ -61,6 +66,7 @@ pub enum Step<'a> {
 pub fn run(
     executor: &mut dyn Executor,
     subjects: &Subjects,
+    shuffled: &mut [ShuffledModel],
     items: &[Item],
     log: &mut Log,
     after: &mut dyn FnMut(&Item, Step) -> bool,
@@ -78,7 +84,7 @@ pub fn run(
             stopped |= !progress(state);
             !stopped
         };
-        let done = explained(executor, subjects, item, &mut watched);
+        let done = explained(executor, subjects, shuffled, item, &mut watched);
         // Maps that were cut short would not be what the settings say.
         if stopped {
             return Ok(false);
@@ -104,6 +110,7 @@ pub fn run(
 fn explained(
     executor: &mut dyn Executor,
     subjects: &Subjects,
+    shuffled: &mut [ShuffledModel],
     item: &Item,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<super::record::Utterance> {
@@ -152,6 +159,16 @@ fn explained(
             memory: subjects.explain.memory,
         };
         result.perturbation = perturbation.measure(executor, &explained, &subjects.comparison)?;
+    }
+    if item.place < subjects.checked {
+        let checking = Checking {
+            model,
+            tokenizer: subjects.tokenizer,
+            subject: &subject,
+            options: subjects.explain,
+            comparison: &subjects.comparison,
+        };
+        result.checks = Some(checking.check(executor, shuffled, &explained, progress)?);
     }
     Ok(result)
 }

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Comparison, compared_tokens};
+use super::record::{Comparison, compared_tokens, pooled_map};
 use crate::align::TokenMap;
 use crate::engine::philox::philox4x32;
-use crate::explain::{Explained, compared_values};
+use crate::explain::explanation::MapInfo;
+use crate::explain::{Explained, NamedMap, compared_values};
 use crate::ops::pooled_frames;
 use crate::{Error, Result};
 
@@ -33,33 +34,25 @@ pub(super) fn spread_maps(
     let tokens = compared_tokens(explained, by)?;
     let wide =
         |map: &TokenMap| -> SpreadMap { map.rows().map(|row| spread(row, frames, bins)).collect() };
+    let pooled = |info: &MapInfo, map: &NamedMap| -> Result<TokenMap> {
+        let map = pooled_map(info, map, model.encoder_frames, by.pooling)?;
+        Ok(map.select(&tokens))
+    };
     let mut all = BTreeMap::new();
     for info in explanation.maps.iter().filter(|info| info.site != "tokens") {
         let map = explained.maps.iter().find(|map| map.name == info.name);
         let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
-        let values = compared_values(info, map);
         let rows = match *map.shape.as_slice() {
-            [_, _, count, pooled] => {
-                let heads = values.chunks(count * pooled);
-                let heads: Vec<TokenMap> = heads
-                    .map(|head| TokenMap::new(head.to_vec(), pooled))
-                    .collect();
-                let mean = TokenMap::average(heads.iter());
-                let mean = mean.ok_or_else(|| Error::Model("there is no attention".into()))?;
-                wide(&mean.select(&tokens))
-            }
             [_, _, _] => {
                 if info.method == "spes" {
-                    let size = [frames, bins];
-                    let pooled = TokenMap::pooled(&values, size, model.encoder_frames, by.pooling);
                     let name = format!("{}, pooled", info.name);
-                    all.insert(name, wide(&pooled.select(&tokens)));
+                    all.insert(name, wide(&pooled(info, map)?));
                 }
+                let values = compared_values(info, map);
                 let whole = TokenMap::new(values, frames * bins).select(&tokens);
                 whole.rows().map(<[f64]>::to_vec).collect()
             }
-            [_, pooled] => wide(&TokenMap::new(values, pooled).select(&tokens)),
-            _ => return Err(Error::Model(format!("{} is no map", info.name))),
+            _ => wide(&pooled(info, map)?),
         };
         all.insert(info.name.clone(), rows);
     }

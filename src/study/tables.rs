@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::checks::{Checked, SeedAgreement};
 use super::error_rate::{BleuCounts, WordErrors};
 use super::faithfulness::{Curves, STEP_PERCENT, STEPS, Written, area};
 use super::log::{self, Header};
@@ -39,7 +40,8 @@ pub struct Row {
     /// `coverage`; `pearson, corrected` for the map's reliability; `word error
     /// rate`, `bleu`; `deletion area, bleu`, `insertion 35%, word error rate`,
     /// `size area`; `infidelity`, `infidelity, share`, `sensitivity-n 20%`,
-    /// `sensitivity-n, mean`.
+    /// `sensitivity-n, mean`; `seed agreement`, `seed agreement, full
+    /// resolution`, `randomised decoder`, `randomised all weights`.
     pub statistic: String,
     /// `all`, `layer 2`, `head 3 of all layers`, `layer 2 head 3`, both from
     /// 1, and `norm-weighted all` and so on; empty where attention has no
@@ -281,6 +283,7 @@ impl Group<'_> {
         self.errors();
         self.curves();
         self.foretelling();
+        self.checks();
         let utterances = self.utterances;
         // What mixing in the encoder takes away, and how much of the
         // explanation at its output attention is.
@@ -422,6 +425,33 @@ impl Group<'_> {
             }
             let average = of(&|own| mean(own.sensitivity.iter().copied()));
             self.row(name, "sensitivity-n, mean", "", &average);
+        }
+    }
+}
+
+impl Group<'_> {
+    /// Agreement of seeds, and with the maps of shuffled models.
+    fn checks(&mut self) {
+        let checks = self.utterances.iter().filter_map(|own| own.checks.as_ref());
+        let checks: Vec<&Checked> = checks.collect();
+        let maps: BTreeSet<&String> = checks.iter().flat_map(|own| own.seeds.keys()).collect();
+        for map in maps {
+            let of = |value: &dyn Fn(&SeedAgreement) -> Option<f64>| -> Vec<Option<f64>> {
+                let all = checks.iter();
+                all.map(|own| value(own.seeds.get(map)?)).collect()
+            };
+            self.row(map, "seed agreement", "", &of(&|own| own.pooled));
+            let full = of(&|own| own.full);
+            self.row(map, "seed agreement, full resolution", "", &full);
+        }
+        let levels = checks.iter().flat_map(|own| own.randomised.keys());
+        for level in BTreeSet::from_iter(levels) {
+            let randomised = || checks.iter().filter_map(|own| own.randomised.get(level));
+            let maps: BTreeSet<&String> = randomised().flat_map(BTreeMap::keys).collect();
+            for map in maps {
+                let values: Vec<Option<f64>> = randomised().map(|own| *own.get(map)?).collect();
+                self.row(map, &format!("randomised {level}"), "", &values);
+            }
         }
     }
 }

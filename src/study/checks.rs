@@ -1,0 +1,186 @@
+//! Checks of the maps themselves: whether other masks give the same map, and
+//! whether a model whose weights mean nothing gives another one.
+//!
+//! The second is the model-randomisation check of Adebayo et al., "Sanity
+//! Checks for Saliency Maps" (NeurIPS 2018): a map that stays the same when
+//! the weights are shuffled explains the sound, not the model.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::agreement::{Normalisation, TokenMap};
+use super::record::{Comparison, compared_tokens, pooled_map};
+use super::statistics::Correlation;
+use crate::engine::executor::Executor;
+use crate::explain::spes::Progress;
+use crate::explain::{ExplainOptions, Explained, Subject, explain};
+use crate::model::Model;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// What the checks found for one utterance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checked {
+    /// By map with random masks: agreement with the same map from another
+    /// seed.
+    pub seeds: BTreeMap<String, SeedAgreement>,
+    /// By what was shuffled, then by map: Spearman's correlation with the map
+    /// of the shuffled model, for each token by itself; absent where that map
+    /// is constant.
+    pub randomised: BTreeMap<String, BTreeMap<String, Option<f64>>>,
+}
+
+/// Pearson's correlation of the maps from two seeds, for each token by itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeedAgreement {
+    /// Pooled to the encoder's frames.
+    pub pooled: Option<f64>,
+    /// At the map's own resolution.
+    pub full: Option<f64>,
+}
+
+/// Which weights lose their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shuffled {
+    /// The decoder's, its embedding with them.
+    Decoder,
+    All,
+}
+
+impl Shuffled {
+    pub const EVERY: [Self; 2] = [Self::Decoder, Self::All];
+
+    /// The name in logs and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Decoder => "decoder",
+            Self::All => "all weights",
+        }
+    }
+
+    /// Shuffles a model's learned weights within each tensor, which leaves
+    /// their distributions as they are.
+    pub fn apply(self, model: &mut Model, seed: u64) {
+        let shuffled = model.weights.shuffled(seed, |name| {
+            let learned = !name.contains("positions");
+            learned && (self == Self::All || name.contains("decoder"))
+        });
+        model.weights = shuffled.into();
+    }
+}
+
+/// A model with shuffled weights, ready to run.
+pub struct ShuffledModel {
+    pub level: Shuffled,
+    pub model: Model,
+    pub executor: Box<dyn Executor>,
+}
+
+/// What the checks are made with.
+pub struct Checking<'a> {
+    pub model: &'a Model,
+    pub tokenizer: &'a Tokenizer,
+    pub subject: &'a Subject<'a>,
+    pub options: &'a ExplainOptions,
+    pub comparison: &'a Comparison,
+}
+
+impl Checking<'_> {
+    /// Compares an utterance's maps with those of another seed and of the
+    /// shuffled models, which are to say the same tokens.
+    ///
+    /// # Errors
+    /// If a device fails.
+    pub fn check(
+        &self,
+        executor: &mut dyn Executor,
+        shuffled: &mut [ShuffledModel],
+        explained: &Explained,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Checked> {
+        let mut again = |executor: &mut dyn Executor, model, options: &ExplainOptions| {
+            explain(
+                executor,
+                model,
+                self.tokenizer,
+                self.subject,
+                options,
+                progress,
+            )
+        };
+        let tokens = compared_tokens(explained, self.comparison)?;
+        let random = ["spes", "smoothgrad"];
+        let mut methods = self.options.methods.clone();
+        methods.retain(|method| random.contains(&method.name()));
+        let mut seeds = BTreeMap::new();
+        if !methods.is_empty() {
+            let options = ExplainOptions {
+                methods,
+                seed: self.options.seed.wrapping_add(1),
+                ..self.options.clone()
+            };
+            let other = again(executor, self.model, &options)?;
+            for info in &other.explanation.maps {
+                let maps = [explained, &other].map(|e| named(e, &info.name, &tokens, self));
+                let [own, other] = maps;
+                let (own, other) = (own?, other?);
+                let rho = |a: &TokenMap, b: &TokenMap| {
+                    a.agreement(b, Correlation::Pearson, Normalisation::Token)
+                };
+                let agreement = SeedAgreement {
+                    pooled: rho(&own.pooled, &other.pooled),
+                    full: rho(&own.full, &other.full),
+                };
+                seeds.insert(info.name.clone(), agreement);
+            }
+        }
+        let mut randomised = BTreeMap::new();
+        for ShuffledModel {
+            level,
+            model,
+            executor,
+        } in shuffled
+        {
+            let other = again(executor.as_mut(), model, self.options)?;
+            let mut all = BTreeMap::new();
+            for info in &explained.explanation.maps {
+                let own = named(explained, &info.name, &tokens, self)?;
+                let other = named(&other, &info.name, &tokens, self)?;
+                let kind = Correlation::Spearman;
+                let rho = own
+                    .pooled
+                    .agreement(&other.pooled, kind, Normalisation::Token);
+                all.insert(info.name.clone(), rho);
+            }
+            randomised.insert(level.name().to_owned(), all);
+        }
+        Ok(Checked { seeds, randomised })
+    }
+}
+
+/// A map of some tokens at both resolutions.
+struct Both {
+    pooled: TokenMap,
+    full: TokenMap,
+}
+
+fn named(explained: &Explained, name: &str, tokens: &[usize], checking: &Checking) -> Result<Both> {
+    let info = explained.explanation.maps.iter().find(|i| i.name == name);
+    let map = explained.maps.iter().find(|map| map.name == name);
+    let missing = || Error::Model(format!("no {name}"));
+    let (info, map) = info.zip(map).ok_or_else(missing)?;
+    let frames = explained.explanation.model.encoder_frames;
+    let pooled = pooled_map(info, map, frames, checking.comparison.pooling)?;
+    let full = match *map.shape.as_slice() {
+        [_, rows, bins] => {
+            let values = map.data.iter().map(|&x| f64::from(x)).collect();
+            TokenMap::new(values, rows * bins)
+        }
+        _ => pooled.clone(),
+    };
+    Ok(Both {
+        pooled: pooled.select(tokens),
+        full: full.select(tokens),
+    })
+}

@@ -17,14 +17,8 @@ const SIZES: Sizes = Sizes {
     ..SMALL
 };
 
-const SETTINGS: [&str; 6] = [
-    "--masks",
-    "200",
-    "--method",
-    "spes,gradient,attention-norm",
-    "--seed",
-    "3",
-];
+/// With the default methods.
+const SETTINGS: [&str; 4] = ["--masks", "200", "--seed", "3"];
 
 struct Place {
     folder: tempfile::TempDir,
@@ -106,9 +100,11 @@ fn tables_hold_every_head_layer_and_average() {
                 views.extend((1..=3).map(|h| format!("head {h} of all layers")));
                 let heads = (1..=2).flat_map(|l| (1..=3).map(move |h| (l, h)));
                 views.extend(heads.map(|(l, h)| format!("layer {l} head {h}")));
-                let norms: Vec<String> =
-                    views.iter().map(|v| format!("norm-weighted {v}")).collect();
-                views.extend(norms);
+                let weighted = ["norm-weighted", "gradient-weighted"]
+                    .iter()
+                    .flat_map(|kind| views.iter().map(move |view| format!("{kind} {view}")));
+                let weighted: Vec<String> = weighted.collect();
+                views.extend(weighted);
                 for view in views {
                     let row = find(direction, map, statistic, &view);
                     let row = row.unwrap_or_else(|| panic!("{direction} {map} {statistic} {view}"));
@@ -128,6 +124,18 @@ fn tables_hold_every_head_layer_and_average() {
             value("spes.input", "pearson"),
             value("spes.encoder", "pearson"),
         );
+        // Three attentions, not one of them under three names.
+        let of = |prefix: &str| {
+            let row = find(
+                direction,
+                "spes.encoder",
+                "pearson",
+                &format!("{prefix}all"),
+            );
+            row.unwrap()["mean"].as_f64().unwrap()
+        };
+        let all = ["", "norm-weighted ", "gradient-weighted "].map(of);
+        assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2]);
         let gap = value("spes.encoder - spes.input", "gap");
         assert!((gap - (encoder - input)).abs() <= 1e-12);
         assert!((value("spes.encoder", "coverage") - 100.0 * encoder).abs() <= 1e-9);
@@ -166,6 +174,7 @@ fn curves_of_deletion_begin_clean_and_end_alike() {
     for map in [
         "attention",
         "attention-norm",
+        "attention-x-gradient",
         "gradient.encoder",
         "gradient.input",
         "random",

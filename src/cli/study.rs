@@ -57,13 +57,18 @@ pub(super) struct StudyArgs {
     /// Where to compute: auto, cpu, gpu, or part of an adapter's name
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
-    /// What attention is compared with; attention-norm is compared too
+    /// What attention is compared with; attention-norm and attention-x-gradient are compared too
     #[arg(
         long,
         value_enum,
         value_name = "M,M,...",
         value_delimiter = ',',
-        default_values_t = [MethodName::Spes, MethodName::Gradient, MethodName::AttentionNorm]
+        default_values_t = [
+            MethodName::Spes,
+            MethodName::Gradient,
+            MethodName::AttentionNorm,
+            MethodName::AttentionXGradient,
+        ]
     )]
     method: Vec<MethodName>,
     /// SPES: score exactly this many masks (19998 is the published number)

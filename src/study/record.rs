@@ -59,6 +59,9 @@ pub struct Utterance {
     /// The same of attention weighted by the norm of what it carries.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub maps_of_norms: BTreeMap<String, MapResult>,
+    /// The same of attention times its gradient.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub maps_of_gradients: BTreeMap<String, MapResult>,
     /// What was written, against the reference.
     pub written: Written,
     /// By map, where it was asked for.
@@ -181,6 +184,7 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
     let named = |name: &str| explained.maps.iter().find(|map| map.name == name);
     let attention = named("attention").ok_or_else(|| Error::Model("no attention".into()))?;
     let norms = named("attention-norm").map(compared).transpose()?;
+    let gradients = named("attention-x-gradient").map(compared).transpose()?;
     let model = &explanation.model;
     Ok(Utterance {
         reference: item.text.clone(),
@@ -190,6 +194,7 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
         encoder_frames: model.encoder_frames,
         maps: compared(attention)?,
         maps_of_norms: norms.unwrap_or_default(),
+        maps_of_gradients: gradients.unwrap_or_default(),
         written: Written {
             words: WordErrors::of(&item.text, &explanation.text),
             bleu: BleuCounts::of(&item.text, &explanation.text),

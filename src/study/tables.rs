@@ -44,8 +44,8 @@ pub struct Row {
     /// resolution`, `randomised decoder`, `randomised all weights`.
     pub statistic: String,
     /// `all`, `layer 2`, `head 3 of all layers`, `layer 2 head 3`, both from
-    /// 1, and `norm-weighted all` and so on; empty where attention has no
-    /// part.
+    /// 1, and `norm-weighted all`, `gradient-weighted all` and so on; empty
+    /// where attention has no part.
     pub attention: String,
     pub mean: f64,
     pub low: f64,
@@ -228,11 +228,12 @@ impl Tables {
                 place = (row.model.clone(), row.direction.clone());
                 text += &format!("{} {}\n", row.model, row.direction);
             }
-            let norms = match row.attention.as_str() {
+            let weighted = match row.attention.as_str() {
                 "norm-weighted all" => ", norm-weighted",
+                "gradient-weighted all" => ", gradient-weighted",
                 _ => "",
             };
-            let name = format!("{} {}{norms}", row.map, row.statistic);
+            let name = format!("{} {}{weighted}", row.map, row.statistic);
             text += &format!(
                 "  {name:<42} {:>8.3} [{:.3}, {:.3}] of {}\n",
                 row.mean, row.low, row.high, row.utterances
@@ -280,6 +281,7 @@ impl Group<'_> {
     fn all(&mut self) {
         self.correlations("", &|own| &own.maps);
         self.correlations("norm-weighted ", &|own| &own.maps_of_norms);
+        self.correlations("gradient-weighted ", &|own| &own.maps_of_gradients);
         self.errors();
         self.curves();
         self.foretelling();

@@ -778,3 +778,55 @@ fn long_recordings_are_aligned_window_by_window() {
         "{message}"
     );
 }
+
+/// Paths of all fields, lists as `name[]`.
+fn fields(value: &Value, path: &str, out: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, inner) in object {
+                let path = match path {
+                    "" => name.clone(),
+                    path => format!("{path}.{name}"),
+                };
+                out.push(path.clone());
+                fields(inner, &path, out);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                fields(item, &format!("{path}[]"), out);
+            }
+        }
+        _ => {}
+    }
+    out.sort();
+    out.dedup();
+}
+
+#[test]
+fn the_document_has_every_field() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/align.md");
+    let document = fs::read_to_string(file).unwrap();
+    let (_, after) = document.split_once("```json\n").unwrap();
+    let example: Value = serde_json::from_str(after.split_once("```").unwrap().0).unwrap();
+    check(&example);
+    let named = |value: &Value| {
+        let mut names = Vec::new();
+        fields(value, "", &mut names);
+        names
+    };
+    let place = Place::new();
+    let train = sample(TRAIN);
+    let told = ["--text", "the train"];
+    let spes = ["--from", "spes", "--at", "encoder", "--reliability", "0.01"];
+    let mut names = named(&place.recording(&[&[train.as_str()], &told[..], &spes].concat()));
+    assert_eq!(named(&example), names);
+    names.extend(named(
+        &place.recording(&[&[train.as_str()], &told[..]].concat()),
+    ));
+    for name in names {
+        // Groups are described by their parts.
+        let group = ["words", "made", "made.windows", "made.heads[]"].contains(&name.as_str());
+        assert!(group || document.contains(&format!("`{name}`")), "{name}");
+    }
+}

@@ -37,7 +37,7 @@ mod tests {
             text(&given),
             "a_sound 1 0.040 0.360 perché 0.5000\n\
              a_sound 1 0.400 0.600 New_York 0.5000\n\
-             a_sound 1 1.000 0.040 _;; 0.5000\n"
+             a_sound 1 1.000 0.040 ;; 0.5000\n"
         );
         assert_eq!(text(&recording(2_000, &[])), "");
     }

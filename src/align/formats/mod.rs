@@ -133,7 +133,12 @@ impl AlignedRecording {
     /// The recording's name in CTM: its file's, without folder and ending.
     pub fn id(&self) -> String {
         let stem = Path::new(&self.audio).file_stem().unwrap_or_default();
-        unspaced(&stem.to_string_lossy())
+        let name = unspaced(&stem.to_string_lossy());
+        // A line that begins so would be a comment.
+        match name.starts_with(";;") {
+            true => format!("_{name}"),
+            false => name,
+        }
     }
 }
 
@@ -165,20 +170,12 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// A text as one field of a line whose fields are parted by spaces. A field
-/// that begins with `;;` would make the line a comment.
+/// A text as one field of a line whose fields are parted by spaces.
 fn unspaced(text: &str) -> String {
-    let text: String = text
-        .chars()
-        .map(|c| match c {
-            c if c.is_whitespace() || c.is_control() => '_',
-            c => c,
-        })
-        .collect();
-    match text.as_str() {
+    let blank = |c: char| c.is_whitespace() || c.is_control();
+    match text {
         "" => "_".into(),
-        comment if comment.starts_with(";;") => format!("_{comment}"),
-        _ => text,
+        _ => text.replace(blank, "_"),
     }
 }
 
@@ -264,7 +261,9 @@ mod tests {
         assert_eq!(recording(1, &[]).id(), "a_sound");
         assert_eq!(unspaced("\u{a0}\t"), "__");
         assert_eq!(unspaced(""), "_");
-        assert_eq!(unspaced(";;x"), "_;;x");
+        let mut comment = recording(1, &[]);
+        comment.audio = ";;x.wav".into();
+        assert_eq!(comment.id(), "_;;x");
     }
 
     #[test]

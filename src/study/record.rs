@@ -9,6 +9,7 @@ use super::agreement::{Normalisation, Pooling, TokenMap};
 use super::error_rate::{BleuCounts, WordErrors};
 use super::faithfulness::{Curves, Written};
 use super::manifest::Item;
+use super::onsets::Onsets;
 use super::statistics::Correlation;
 use crate::explain::explanation::MapInfo;
 use crate::explain::spes::median;
@@ -62,6 +63,9 @@ pub struct Utterance {
     /// By map, where it was asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub faithfulness: BTreeMap<String, Curves>,
+    /// Maps against true onsets, where these are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onsets: Option<Onsets>,
 }
 
 /// Cross-attention against one map.
@@ -173,6 +177,16 @@ pub(super) fn compared_values(info: &MapInfo, map: &NamedMap) -> Vec<f64> {
     values
 }
 
+/// A map over time and frequency, or over encoder frames already, as it is
+/// compared: (K, T').
+pub(super) fn pooled(info: &MapInfo, map: &NamedMap, frames: usize, by: &Comparison) -> TokenMap {
+    let values = compared_values(info, map);
+    match *map.shape.as_slice() {
+        [_, rows, bins] => TokenMap::pooled(&values, [rows, bins], frames, by.pooling),
+        _ => TokenMap::new(values, frames),
+    }
+}
+
 /// Compares an explanation's attention with its other maps.
 ///
 /// # Errors
@@ -198,6 +212,7 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
             bleu: BleuCounts::of(&item.text, &explanation.text),
         },
         faithfulness: BTreeMap::new(),
+        onsets: None,
     })
 }
 
@@ -217,12 +232,7 @@ fn compared(
         }
         let map = explained.maps.iter().find(|map| map.name == info.name);
         let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
-        let values = compared_values(info, map);
-        let pooled = match *map.shape.as_slice() {
-            [_, rows, bins] => TokenMap::pooled(&values, [rows, bins], frames, by.pooling),
-            _ => TokenMap::new(values, frames),
-        };
-        let pooled = pooled.select(tokens);
+        let pooled = pooled(info, map, frames, by).select(tokens);
         let correlations = Correlation::ALL.map(|kind| {
             let result = attention.against(&pooled, kind, by.normalisation);
             (kind.name().to_owned(), result)

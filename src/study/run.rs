@@ -3,6 +3,7 @@
 use super::faithfulness::Rewriting;
 use super::log::Log;
 use super::manifest::Item;
+use super::onsets::{self, TrueOnsets};
 use super::record::{Comparison, Outcome, Record, utterance};
 use crate::audio;
 use crate::engine::executor::Executor;
@@ -39,6 +40,8 @@ pub struct Subjects<'a> {
     pub comparison: Comparison,
     /// Whether curves of deletion and insertion are made.
     pub faithfulness: bool,
+    /// Of utterances whose written language is the spoken one.
+    pub onsets: &'a TrueOnsets,
 }
 
 /// How an utterance went.
@@ -132,6 +135,11 @@ fn explained(
         progress,
     )?;
     let mut result = utterance(item, &explained, &subjects.comparison)?;
+    // Words of a translation have no onsets.
+    if let Some(truth) = subjects.onsets.of(&item.id).filter(|_| !translates(item)) {
+        let scored = onsets::scored(truth, &explained, &subjects.comparison)?;
+        result.onsets = Some(scored);
+    }
     if subjects.faithfulness {
         let rewriting = Rewriting {
             model,
@@ -145,6 +153,11 @@ fn explained(
         result.faithfulness = rewriting.curves(executor, &explained, &subjects.comparison)?;
     }
     Ok(result)
+}
+
+/// Whether the written language is known to be another than the spoken one.
+fn translates(item: &Item) -> bool {
+    item.source.is_some() && item.target.is_some() && item.source != item.target
 }
 
 /// Languages and task as the manifest gives them, for models that have any.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::error_rate::{BleuCounts, WordErrors};
 use super::faithfulness::{Curves, STEP_PERCENT, STEPS, Written, area};
 use super::log::{self, Header};
+use super::onset_tables;
 use super::record::{MapResult, Outcome, Record, Utterance};
 use super::statistics::{Correlation, Interval, bootstrap, bootstrap_of, disattenuated};
 use crate::{Error, Result};
@@ -37,10 +38,10 @@ pub struct Row {
     /// `pearson`, `spearman`, `kendall`, `reliability`, `masks`, `gap`,
     /// `coverage`; `pearson, corrected` for the map's reliability; `word error
     /// rate`, `bleu`; `deletion area, bleu`, `insertion 35%, word error rate`,
-    /// `size area`.
+    /// `size area`; `onset error, mean`, `onset within 50 ms`, `pointing game`.
     pub statistic: String,
     /// `all`, `layer 2`, `head 3 of all layers`, `layer 2 head 3`, both from
-    /// 1, and `norm-weighted all` and so on; empty where attention has no
+    /// 1, `best head by spes.encoder`, and `norm-weighted all` and so on; empty where attention has no
     /// part.
     pub attention: String,
     pub mean: f64,
@@ -207,6 +208,7 @@ impl Tables {
                 "pearson" | "pearson, corrected" => row.attention.ends_with("all"),
                 "gap" | "coverage" | "reliability" | "word error rate" => true,
                 "deletion area, word error rate" | "size area" => true,
+                "onset error, mean" => matches!(row.attention.as_str(), "" | "all"),
                 _ => false,
             };
             if !shown {
@@ -234,10 +236,10 @@ impl Tables {
 }
 
 /// The utterances of one model in one direction.
-struct Group<'a> {
+pub(super) struct Group<'a> {
     model: &'a str,
     direction: &'a str,
-    utterances: &'a [&'a Utterance],
+    pub(super) utterances: &'a [&'a Utterance],
     rows: &'a mut Vec<Row>,
 }
 
@@ -270,6 +272,7 @@ impl Group<'_> {
         self.correlations("norm-weighted ", &|own| &own.maps_of_norms);
         self.errors();
         self.curves();
+        onset_tables::rows(self);
         let utterances = self.utterances;
         // What mixing in the encoder takes away, and how much of the
         // explanation at its output attention is.
@@ -328,13 +331,24 @@ impl Group<'_> {
     /// A value over all utterances together, with the interval that
     /// resampling them gives.
     fn corpus_row(&mut self, map: &str, statistic: &str, value: &dyn Fn(&[&Utterance]) -> f64) {
-        let interval = bootstrap_of(self.utterances, RESAMPLES_OF_CURVES, SEED, value);
+        self.corpus_row_of(self.utterances, [map, statistic, ""], value);
+    }
+
+    /// The same over something that some utterances have: one item of each.
+    /// Named by map, statistic and part of the attention.
+    pub(super) fn corpus_row_of<T: Copy>(
+        &mut self,
+        items: &[T],
+        [map, statistic, attention]: [&str; 3],
+        value: &dyn Fn(&[T]) -> f64,
+    ) {
+        let interval = bootstrap_of(items, RESAMPLES_OF_CURVES, SEED, value);
         self.rows.push(Row {
             model: self.model.to_owned(),
             direction: self.direction.to_owned(),
             map: map.to_owned(),
             statistic: statistic.to_owned(),
-            attention: String::new(),
+            attention: attention.to_owned(),
             mean: interval.mean,
             low: interval.low,
             high: interval.high,

@@ -1,12 +1,14 @@
 //! Models that hear windows of a fixed length: what fills the window behind
 //! the sound is heard, but neither masked nor counted.
 
+mod whisper_folder;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use safetensors::SafeTensors;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sonograd::engine::executor::{Executor, Inputs};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
@@ -16,6 +18,7 @@ use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::ops::Reduction;
+use whisper_folder::{whisper_folder, write_wav};
 
 const WINDOW: usize = 74;
 const SOUND: usize = 49;
@@ -124,68 +127,6 @@ fn the_filling_is_never_masked() {
         println!("{occluded:?}: {worst:e}");
         assert!(worst <= 1e-13);
     }
-}
-
-/// A Whisper folder with a window of one second, as its users have it.
-fn whisper_folder(place: &Path) {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/generation/whisper");
-    fs::create_dir(place).unwrap();
-    for file in ["config.json", "generation_config.json", "model.safetensors"] {
-        fs::copy(fixture.join(file), place.join(file)).unwrap();
-    }
-    let front_end = json!({"feature_extractor_type": "WhisperFeatureExtractor",
-        "feature_size": 80, "chunk_length": 1, "n_fft": 400, "hop_length": 160,
-        "sampling_rate": 16_000});
-    fs::write(
-        place.join("preprocessor_config.json"),
-        front_end.to_string(),
-    )
-    .unwrap();
-    let read = |file: &str| -> Value {
-        serde_json::from_slice(&fs::read(fixture.join(file)).unwrap()).unwrap()
-    };
-    let (config, generation) = (read("config.json"), read("generation_config.json"));
-    let size = config["vocab_size"].as_u64().unwrap();
-    let first = generation["no_timestamps_token_id"].as_u64().unwrap() + 1;
-    let end = generation["eos_token_id"].as_u64().unwrap();
-    let languages = generation["lang_to_id"].as_object().unwrap();
-    let name = |id: u64| match languages.iter().find(|(_, own)| own.as_u64() == Some(id)) {
-        Some((name, _)) => name.clone(),
-        None if id >= first => format!("<|{:.2}|>", (id - first) as f64 * 0.02),
-        None if id >= end => format!("<|mark {id}|>"),
-        None => format!("w{id}"),
-    };
-    let vocabulary: serde_json::Map<String, Value> =
-        (0..size).map(|id| (name(id), json!(id))).collect();
-    let special: Vec<Value> = (end..size)
-        .map(|id| {
-            json!({"id": id, "content": name(id), "single_word": false, "lstrip": false,
-                "rstrip": false, "normalized": false, "special": true})
-        })
-        .collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": special,
-        "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
-        "decoder": null,
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w0"},
-    });
-    fs::write(place.join("tokenizer.json"), tokenizer.to_string()).unwrap();
-}
-
-fn write_wav(path: &Path, samples: usize) {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: 16_000,
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let mut writer = hound::WavWriter::create(path, spec).unwrap();
-    for n in 0..samples {
-        let t = n as f64 / 16_000.0;
-        let value = (t * (900.0 + 2_000.0 * t)).sin() * 9_000.0 * (1.0 - 0.2 * (t * 9.0).cos());
-        writer.write_sample(value as i16).unwrap();
-    }
-    writer.finalize().unwrap();
 }
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {

@@ -19,9 +19,13 @@
 
 pub mod dtw;
 pub mod filter;
+pub mod formats;
+mod pooling;
+mod shares;
 mod token_map;
 pub mod words;
 
 pub use filter::{AlignOptions, filtered};
+pub use pooling::Pooling;
 pub use token_map::TokenMap;
 pub use words::{WordTime, WordTokens, token_starts, word_times};

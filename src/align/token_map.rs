@@ -64,25 +64,6 @@ impl TokenMap {
         Self::new(rows.copied().collect(), self.frames)
     }
 
-    /// Every row without its negative values and brought to a sum of 1, as
-    /// attention's are by nature. Where tokens differ in scale, as in saliency
-    /// and gradients, the largest would else win every frame when frames are
-    /// compared over tokens. Rows without positive values become 0; rows with
-    /// values that are not finite stay as they are.
-    pub fn shares(&self) -> Self {
-        let rows = self.rows().flat_map(|row| {
-            let positive = row.iter().map(|x| x.max(0.0));
-            let whole: f64 = positive.sum();
-            let finite = row.iter().all(|x| x.is_finite());
-            row.iter().map(move |&x| match (finite, whole > 0.0) {
-                (false, _) => x,
-                (true, true) => x.max(0.0) / whole,
-                (true, false) => 0.0,
-            })
-        });
-        Self::new(rows.collect(), self.frames)
-    }
-
     /// The mean of several maps of one shape.
     pub fn average<'a>(maps: impl Iterator<Item = &'a Self> + Clone) -> Option<Self> {
         let first = maps.clone().next()?;
@@ -109,19 +90,6 @@ mod tests {
         assert_eq!(average, TokenMap::new(vec![2.0, 1.0, 4.0, 2.0], 2));
         assert_eq!(average.select(&[1]), TokenMap::new(vec![4.0, 2.0], 2));
         assert_eq!(TokenMap::average(std::iter::empty()), None);
-    }
-
-    #[test]
-    fn shares_are_of_the_positive_part() {
-        let nan = f64::NAN;
-        let rows = [[1.0, -5.0, 3.0], [-1.0, 0.0, -2.0], [nan, 1.0, 2.0]];
-        let shares = TokenMap::new(rows.concat(), 3).shares();
-        assert_eq!(shares.values()[..6], [0.25, 0.0, 0.75, 0.0, 0.0, 0.0]);
-        assert!(shares.values()[6].is_nan());
-        assert_eq!(shares.values()[7..], [1.0, 2.0]);
-        // A sum that is not finite leaves no NaN behind.
-        let huge = TokenMap::new(vec![f64::MAX, f64::MAX], 2).shares();
-        assert_eq!(huge.values(), [0.0, 0.0]);
     }
 
     #[test]

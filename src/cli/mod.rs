@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 done with failed items or checks, 2 could not run.
 
+mod align;
 mod bench;
 pub mod devices;
 mod explain;
@@ -39,6 +40,7 @@ struct Cli {
 enum Command {
     Devices(DevicesArgs),
     Transcribe(transcribe::TranscribeArgs),
+    Align(Box<align::AlignArgs>),
     Explain(Box<explain::ExplainArgs>),
     Study(Box<study::StudyArgs>),
     Validate(validate::ValidateArgs),
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Devices(args) => devices::run(args.json).map(|()| Outcome::Done),
         Command::Transcribe(args) => transcribe::run(&args),
+        Command::Align(args) => align::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Study(args) => study::run(&args),
         Command::Validate(args) => validate::run(&args),

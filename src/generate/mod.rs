@@ -11,7 +11,7 @@ mod session;
 mod windows;
 
 pub use options::{GenerationOptions, Language, Wanted, Whisper};
-pub use windows::{Segment, Transcript, Window, transcribe};
+pub use windows::{Segment, Transcript, Window, transcribe, window};
 
 use self::session::{Heard, Session};
 use crate::engine::executor::Executor;

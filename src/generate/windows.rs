@@ -54,8 +54,7 @@ impl Transcript {
         let mut segments = Vec::new();
         for (index, window) in self.windows.iter().enumerate() {
             let origin = window.seek as f64 * FRAME_SECONDS;
-            let behind = self.windows.get(index + 1);
-            let behind = behind.map_or(features.sound_frames, |next| next.seek);
+            let behind = self.behind(index, features);
             let (mut start, mut stop) = (origin, None);
             let mut tokens = Vec::new();
             let kept = window.generated.tokens[..window.kept].iter();
@@ -79,6 +78,13 @@ impl Transcript {
             }
         }
         segments
+    }
+
+    /// The frame at which the next window begins, or the sound ends: what
+    /// counts of window `index` was said before it.
+    pub fn behind(&self, index: usize, features: &Features) -> usize {
+        let next = self.windows.get(index + 1);
+        next.map_or(features.sound_frames, |next| next.seek)
     }
 
     /// Whether a length limit ended a window.
@@ -141,7 +147,8 @@ pub fn transcribe(
     let mut seek = 0;
     while seek < features.frames {
         let taken = length.min(features.frames - seek);
-        let generated = generate(executor, model, &cut(features, seek, length)?, &options)?;
+        let heard = window(features, seek, length, features.sound_frames)?;
+        let generated = generate(executor, model, &heard, &options)?;
         if let Some(whisper) = &mut options.whisper
             && matches!(whisper.language, Language::Detected(_))
         {
@@ -169,14 +176,25 @@ pub fn transcribe(
     Ok(Transcript { windows })
 }
 
-/// Frames `seek` to `seek + length`; 0 where there are none.
-fn cut(features: &Features, seek: usize, length: usize) -> Result<Features> {
+/// Frames `seek` to `seek + length` of a recording, 0 where there are none;
+/// of them those before frame `behind` are the sound.
+///
+/// # Errors
+/// If there is no such frame.
+pub fn window(features: &Features, seek: usize, length: usize, behind: usize) -> Result<Features> {
+    if seek >= features.frames {
+        return Err(Error::Input(format!(
+            "there is no frame {seek} in a recording of {}",
+            features.frames
+        )));
+    }
     let taken = length.min(features.frames - seek);
     let begin = seek * features.bins;
     let mut data = features.data[begin..begin + taken * features.bins].to_vec();
     data.resize(length * features.bins, 0.0);
     let window = Features::new(data, length, features.bins)?;
-    Ok(window.with_sound_frames(features.sound_frames.saturating_sub(seek)))
+    let sound = behind.min(features.sound_frames);
+    Ok(window.with_sound_frames(sound.saturating_sub(seek)))
 }
 
 /// Where times are written: the tokens up to the last pair of times, and the

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::error_rate::{BleuCounts, WordErrors};
-use super::record::{Comparison, compared_tokens, compared_values};
+use super::record::{Comparison, compared_tokens};
 use crate::engine::executor::Executor;
 use crate::engine::philox::philox4x32;
-use crate::explain::Explained;
+use crate::explain::{Explained, compared_values};
 use crate::features::Features;
 use crate::generate::{GenerationOptions, generate};
 use crate::model::Model;

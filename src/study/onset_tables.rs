@@ -20,6 +20,9 @@ const NEAR_MS: [u32; 3] = [50, 100, 200];
 /// The maps that heads are chosen by, without knowing any onset.
 const CHOOSING: [&str; 3] = ["spes.encoder", "spes.input", "gradient.encoder"];
 
+/// An utterance of which words were matched.
+type Timed<'a> = (&'a Utterance, &'a Onsets);
+
 /// All rows about onsets, if there are any.
 pub(super) fn rows(group: &mut Group) {
     let utterances = group.utterances;
@@ -38,7 +41,7 @@ pub(super) fn rows(group: &mut Group) {
         let onsets = own.onsets.as_ref()?;
         (onsets.matched > 0).then_some((own, onsets))
     });
-    let timed: Vec<(&Utterance, &Onsets)> = timed.collect();
+    let timed: Vec<Timed> = timed.collect();
     let names: BTreeSet<&String> = timed.iter().flat_map(|(_, own)| own.maps.keys()).collect();
     for name in names {
         let part = match name.as_str() {
@@ -66,7 +69,7 @@ fn source(
     group: &mut Group,
     map: &str,
     part: &str,
-    timed: &[(&Utterance, &Onsets)],
+    timed: &[Timed],
     of: &dyn Fn(&Onsets) -> Option<&Scored>,
 ) {
     let scores: Vec<&Scored> = timed.iter().filter_map(|(_, own)| of(own)).collect();
@@ -105,8 +108,8 @@ fn scored(group: &mut Group, map: &str, part: &str, scores: &[&Scored]) {
 
 /// Rows of the head that is best on other utterances, by true onsets and by
 /// correlations that need none.
-fn best_heads(group: &mut Group, timed: &[(&Utterance, &Onsets)]) {
-    let by_onsets = |(l, h): Place, others: &[(&Utterance, &Onsets)]| {
+fn best_heads(group: &mut Group, timed: &[Timed]) {
+    let by_onsets = |(l, h): Place, others: &[Timed]| {
         let scores: Vec<&Scored> = others
             .iter()
             .filter_map(|(_, own)| head(own, (l, h)))
@@ -116,7 +119,7 @@ fn best_heads(group: &mut Group, timed: &[(&Utterance, &Onsets)]) {
     };
     chosen(group, timed, "onset error", &by_onsets);
     for map in CHOOSING {
-        let by_map = |(l, h): Place, others: &[(&Utterance, &Onsets)]| {
+        let by_map = |(l, h): Place, others: &[Timed]| {
             mean(others.iter().map(|(own, _)| {
                 let kinds = &own.maps.get(map)?.correlations;
                 let heads = &kinds.get(Correlation::Pearson.name())?.heads;
@@ -135,9 +138,9 @@ type Place = (usize, usize);
 /// as given.
 fn chosen(
     group: &mut Group,
-    timed: &[(&Utterance, &Onsets)],
+    timed: &[Timed],
     by: &str,
-    worth: &dyn Fn(Place, &[(&Utterance, &Onsets)]) -> Option<f64>,
+    worth: &dyn Fn(Place, &[Timed]) -> Option<f64>,
 ) {
     let folds = FOLDS.min(timed.len());
     let mut scores: Vec<&Scored> = Vec::new();

@@ -13,7 +13,7 @@ use super::onsets::Onsets;
 use super::statistics::Correlation;
 use crate::explain::explanation::MapInfo;
 use crate::explain::spes::median;
-use crate::explain::{Explained, NamedMap};
+use crate::explain::{Explained, NamedMap, compared_values};
 use crate::{Error, Result};
 
 /// How maps are compared.
@@ -164,17 +164,6 @@ pub(super) fn compared_tokens(explained: &Explained, by: &Comparison) -> Result<
         true => Err(Error::Input("the model wrote no words".into())),
         false => Ok(tokens),
     }
-}
-
-/// A map's values as they are compared: plain gradients count by their
-/// absolute value, since their sign says only in which direction a feature
-/// would have to move; attributions keep their sign.
-pub(super) fn compared_values(info: &MapInfo, map: &NamedMap) -> Vec<f64> {
-    let mut values = widened(&map.data);
-    if matches!(info.method.as_str(), "gradient" | "smoothgrad") {
-        values.iter_mut().for_each(|x| *x = x.abs());
-    }
-    values
 }
 
 /// A map over time and frequency, or over encoder frames already, as it is

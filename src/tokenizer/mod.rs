@@ -16,6 +16,7 @@ use self::sentencepiece::SentencePiece;
 use crate::{Error, Result};
 
 pub use self::added::AddedTokens;
+pub(crate) use self::words::is_unspaced;
 
 /// A model's vocabulary: a `tokenizer.json`, a SentencePiece model, or the
 /// byte-level files of Whisper.

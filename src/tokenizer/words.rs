@@ -95,7 +95,7 @@ impl Tokenizer {
 }
 
 /// Letters and marks of scripts that are written without spaces.
-fn is_unspaced(c: char) -> bool {
+pub(crate) fn is_unspaced(c: char) -> bool {
     matches!(c,
         '\u{e01}'..='\u{eff}'           // Thai, Lao
         | '\u{1000}'..='\u{109f}'       // Burmese

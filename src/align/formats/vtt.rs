@@ -1,0 +1,62 @@
+//! WebVTT subtitles, which browsers show. Within a cue every word but the
+//! first has a timestamp at which it is said.
+
+use super::cues::{Cue, cues};
+use super::{AlignedRecording, AlignedWord, clock};
+
+pub(super) fn text(recording: &AlignedRecording) -> String {
+    let mut text = String::from("WEBVTT\n");
+    for cue in cues(recording) {
+        let (start, end) = (clock(cue.start, '.'), clock(cue.end, '.'));
+        text += &format!("\n{start} --> {end}\n{}\n", timed(&cue));
+    }
+    text
+}
+
+/// A cue's text with timestamps, each later than the one before it, as the
+/// format demands.
+fn timed(cue: &Cue) -> String {
+    let mut last = cue.start;
+    cue.text(|word: &AlignedWord| {
+        let text = escaped(&word.text);
+        if !(word.reliable && word.start > last && word.start < cue.end) {
+            return text;
+        }
+        last = word.start;
+        format!("<{}>{text}", clock(last, '.'))
+    })
+}
+
+/// `-->` may not stand in a text either, and does not without its `>`.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::recording;
+    use super::*;
+
+    #[test]
+    fn words_have_times_within_their_cue() {
+        let given = recording(
+            5_000,
+            &[
+                ("a", 0, 40, false),
+                ("<b>", 40, 400, true),
+                ("&", 400, 400, false),
+                ("c", 400, 1_000, true),
+                ("-->", 3_000, 4_040, true),
+            ],
+        );
+        assert_eq!(
+            text(&given),
+            "WEBVTT\n\
+             \n00:00:00.040 --> 00:00:01.000\na &lt;b&gt; &amp; <00:00:00.400>c\n\
+             \n00:00:03.000 --> 00:00:04.040\n--&gt;\n"
+        );
+        assert_eq!(text(&recording(5_000, &[])), "WEBVTT\n");
+    }
+}

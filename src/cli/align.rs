@@ -1,0 +1,550 @@
+//! `sonograd align`: when each word was said.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use super::explain::fraction;
+use super::progress;
+use super::{GenerationArgs, LoadedModel, ModelArgs, Outcome, Precision, for_each_file, print};
+use crate::align::AlignOptions;
+use crate::align::formats::{AlignedRecording, Format};
+use crate::audio;
+use crate::engine::executor::Executor;
+use crate::explain::alignment::{
+    Aligned, Aligner, AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
+};
+use crate::explain::passes::Site;
+use crate::explain::spes::{Progress, SpesOptions, Stop};
+use crate::explain::{ExplainOptions, Method};
+use crate::{Error, Result};
+
+/// Say when each word was said.
+///
+/// Dynamic time warping finds the best way through a map of tokens over time.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  sonograd align samples/*.wav --format textgrid --out textgrids"
+)]
+pub(super) struct AlignArgs {
+    /// Sound files (WAV, FLAC, MP3, OGG, M4A, AAC)
+    #[arg(required = true, value_name = "AUDIO")]
+    audio: Vec<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    generation: GenerationArgs,
+    /// Let Whisper write times, so that recordings longer than its window are cut between
+    /// segments
+    #[arg(long)]
+    timestamps: bool,
+    /// Find the words of this text instead of what the model hears; for one file only
+    #[arg(long, conflicts_with = "transcript")]
+    text: Option<String>,
+    /// As --text, with the text in a file
+    #[arg(long, value_name = "FILE")]
+    transcript: Option<PathBuf>,
+    /// What says when a token was said [default: heads for a model that names some, else attention]
+    #[arg(long, value_enum, value_name = "MAP")]
+    from: Option<MapName>,
+    /// Where spes and gradient look [default: input]
+    #[arg(long, value_enum, value_name = "SITE")]
+    at: Option<SiteName>,
+    /// Heads of the cross-attention, as in 2.0,3.5: layer and head from 0; model: those that its
+    /// generation_config.json names; all [default: model]
+    #[arg(long, value_name = "L.H,...|model|all", value_parser = heads)]
+    heads: Option<Heads>,
+    /// What of Whisper's window counts where the sound does not fill it: cut attention before the
+    /// softmax, after it, or not at all [default: before]
+    #[arg(long, value_enum)]
+    crop: Option<CropName>,
+    /// Frames of the median filter, an odd number; 1 is none
+    #[arg(long, value_name = "N", default_value_t = AlignOptions::default().median, value_parser = odd)]
+    median: usize,
+    /// SPES: score exactly this many masks
+    #[arg(long, value_name = "N", conflicts_with = "reliability",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    masks: Option<u32>,
+    /// SPES: stop when the map is this reliable [default: 0.9]
+    #[arg(long, value_name = "R", value_parser = fraction)]
+    reliability: Option<f64>,
+    /// SPES: seed of the masks
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Memory a pass may take beside the weights, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    memory: u32,
+    /// How to write the times
+    #[arg(long, value_enum, default_value_t)]
+    format: FormatName,
+    /// File to write, or folder to write a file for each recording into [default: standard output]
+    #[arg(long, value_name = "FILE|DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum MapName {
+    /// Cross-attention of all heads
+    Attention,
+    /// Cross-attention of the heads that --heads chooses
+    Heads,
+    /// Occlusion by random masks
+    Spes,
+    /// Size of the gradient
+    Gradient,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SiteName {
+    /// The features, pooled to the encoder's frames
+    Input,
+    /// The encoder's output
+    Encoder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CropName {
+    Before,
+    After,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Heads {
+    Model,
+    All,
+    These(Vec<Head>),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum FormatName {
+    /// One line for each recording
+    #[default]
+    Json,
+    /// NIST's, one line for each word
+    Ctm,
+    /// Subtitles
+    Srt,
+    /// Subtitles with a time for each word
+    Vtt,
+    /// Praat's
+    #[value(name = "textgrid")]
+    TextGrid,
+}
+
+impl FormatName {
+    fn format(self) -> Format {
+        match self {
+            Self::Json => Format::Json,
+            Self::Ctm => Format::Ctm,
+            Self::Srt => Format::Srt,
+            Self::Vtt => Format::Vtt,
+            Self::TextGrid => Format::TextGrid,
+        }
+    }
+}
+
+fn heads(text: &str) -> std::result::Result<Heads, String> {
+    let head = |text: &str| {
+        let (layer, head) = text.split_once('.')?;
+        Some([layer.parse().ok()?, head.parse().ok()?])
+    };
+    match text {
+        "model" => Ok(Heads::Model),
+        "all" => Ok(Heads::All),
+        _ => {
+            let mut heads: Vec<Head> = Vec::new();
+            for part in text.split(',') {
+                let wanted = "heads are written as layer.head, both from 0, as in 2.0,3.5";
+                let head = head(part.trim()).ok_or_else(|| wanted.to_owned())?;
+                if !heads.contains(&head) {
+                    heads.push(head);
+                }
+            }
+            Ok(Heads::These(heads))
+        }
+    }
+}
+
+fn odd(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n % 2 == 1 => Ok(n),
+        _ => Err("an odd number is wanted".into()),
+    }
+}
+
+pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
+    let text = args.given_text()?;
+    let mut output = Output::new(args)?;
+    let loaded = args.model.load()?;
+    let tokenizer = loaded.tokenizer()?;
+    let (from, source) = args.source(&loaded)?;
+    let options = AlignmentOptions {
+        source,
+        crop: match args.crop {
+            None | Some(CropName::Before) => Crop::Before,
+            Some(CropName::After) => Crop::After,
+            Some(CropName::None) => Crop::None,
+        },
+        prepared: AlignOptions {
+            median: args.median,
+            ..AlignOptions::default()
+        },
+        explain: args.explain_options(),
+    };
+    let generation = &args.generation;
+    let generation = generation.options(&loaded.model, &tokenizer, args.timestamps)?;
+    let weights = &loaded.model.weights;
+    let mut executor = args.model.executor(weights, Precision::F32, false)?;
+    let aligner = Aligner {
+        model: &loaded.model,
+        tokenizer: &tokenizer,
+        generation: &generation,
+        options: &options,
+    };
+    // Only masks can be cut short: whoever scores none keeps Ctrl-C as it is.
+    let mut progress: Box<dyn FnMut(Progress) -> bool> = match from {
+        MapName::Spes => Box::new(progress::reporter("aligning by what they gave")),
+        _ => Box::new(|_| true),
+    };
+    let outcome = for_each_file(&args.audio, |path| {
+        let waveform = audio::load(path)?;
+        let features = loaded.front_end.recording(&waveform);
+        let features = features.map_err(|problem| Error::file(path, problem))?;
+        let own = executor.as_mut();
+        let aligned = match &text {
+            Some(text) => aligner.given(own, &features, text, progress.as_mut()),
+            None => aligner.transcribed(own, &features, progress.as_mut()),
+        };
+        let aligned = aligned.map_err(|problem| Error::file(path, problem))?;
+        if aligned.truncated {
+            eprintln!("warning: the length limit cut the transcript short");
+        }
+        let made = args.made(from, &aligner, &aligned, executor.as_ref());
+        let name = path.display().to_string();
+        let Aligned { text, words, .. } = aligned;
+        let seconds = waveform.seconds();
+        output.add(
+            path,
+            &AlignedRecording::new(name, seconds, text, &words, made),
+        )
+    })?;
+    output.finish()?;
+    Ok(outcome)
+}
+
+impl AlignArgs {
+    /// The text whose words are to be found, if one is given.
+    fn given_text(&self) -> Result<Option<String>> {
+        let (name, text) = match (&self.text, &self.transcript) {
+            (None, None) => return Ok(None),
+            (Some(text), _) => ("--text".to_owned(), text.clone()),
+            (None, Some(file)) => {
+                let text =
+                    fs::read_to_string(file).map_err(|problem| Error::file(file, problem))?;
+                (file.display().to_string(), text)
+            }
+        };
+        if self.audio.len() > 1 {
+            let problem = "a text is for one file; give one, or leave the text to the model";
+            return Err(Error::Input(problem.into()));
+        }
+        // Lines are how a text is laid out, not how it is spoken.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match text.as_str() {
+            "" => Err(Error::Input(format!("{name}: the text has no words"))),
+            _ => Ok(Some(text)),
+        }
+    }
+
+    /// Where times are read off, by its option's name and in full. Options
+    /// that would have no effect are refused.
+    fn source(&self, loaded: &LoadedModel) -> Result<(MapName, Source)> {
+        let model = &loaded.model;
+        let named = model_heads(model)?;
+        let from = match (self.from, &self.heads) {
+            (Some(from), _) => from,
+            (None, Some(_)) => MapName::Heads,
+            (None, None) if named.is_some() => MapName::Heads,
+            (None, None) => MapName::Attention,
+        };
+        let masked = from == MapName::Spes;
+        let mapped = masked || from == MapName::Gradient;
+        let refused = |option: &str, of_what: &str| {
+            Err(Error::Input(format!(
+                "only --from {of_what} takes {option}"
+            )))
+        };
+        if self.heads.is_some() && from != MapName::Heads {
+            return refused("--heads", "heads");
+        }
+        if self.crop.is_some() && mapped {
+            return refused("--crop", "attention or heads");
+        }
+        if self.at.is_some() && !mapped {
+            return refused("--at", "spes or gradient");
+        }
+        if (self.masks.is_some() || self.reliability.is_some()) && !masked {
+            return refused("--masks and --reliability", "spes");
+        }
+        let site = match self.at {
+            None | Some(SiteName::Input) => Site::Input,
+            Some(SiteName::Encoder) => Site::Encoder,
+        };
+        let source = match (from, &self.heads) {
+            (MapName::Spes, _) => Source::Map(Method::Spes, site),
+            (MapName::Gradient, _) => Source::Map(Method::Gradient, site),
+            (MapName::Attention, _) | (_, Some(Heads::All)) => Source::Heads(all_heads(model)),
+            (MapName::Heads, Some(Heads::These(heads))) => {
+                check_heads(model, heads)?;
+                Source::Heads(heads.clone())
+            }
+            (MapName::Heads, None | Some(Heads::Model)) => Source::Heads(named.ok_or_else(|| {
+                Error::Input(format!(
+                    "{}: generation_config.json names no alignment_heads; name some with --heads, \
+                     or take --from attention",
+                    model.name
+                ))
+            })?),
+        };
+        Ok((from, source))
+    }
+
+    fn explain_options(&self) -> ExplainOptions {
+        ExplainOptions {
+            memory: (self.memory as usize) << 20,
+            seed: self.seed,
+            spes: SpesOptions {
+                stop: match self.masks {
+                    Some(masks) => Stop::Masks(masks as usize),
+                    None => Stop::Reliability(self.reliability.unwrap_or(0.9)),
+                },
+                ..SpesOptions::default()
+            },
+            ..ExplainOptions::default()
+        }
+    }
+
+    /// How the times came about, for JSON.
+    fn made(
+        &self,
+        from: MapName,
+        aligner: &Aligner,
+        aligned: &Aligned,
+        executor: &dyn Executor,
+    ) -> Map<String, Value> {
+        let name = |value: Option<clap::builder::PossibleValue>| {
+            value.map_or_else(String::new, |value| value.get_name().to_owned())
+        };
+        let mut made = json!({
+            "sonograd": env!("CARGO_PKG_VERSION"),
+            "model": aligner.model.name,
+            "device": executor.name(),
+            "given_text": self.text.is_some() || self.transcript.is_some(),
+            "truncated": aligned.truncated,
+            "from": name(from.to_possible_value()),
+            "median": self.median,
+            "windows": aligned.windows,
+        });
+        match &aligner.options.source {
+            Source::Heads(heads) => {
+                let crop = self.crop.unwrap_or(CropName::Before);
+                made["heads"] = json!(heads);
+                made["crop"] = json!(name(crop.to_possible_value()));
+            }
+            Source::Map(_, site) => made["at"] = json!(site.name()),
+        }
+        if from == MapName::Spes {
+            made["seed"] = json!(self.seed);
+        }
+        match made {
+            Value::Object(made) => made,
+            _ => unreachable!("made as an object"),
+        }
+    }
+}
+
+/// Where the texts go.
+enum Output {
+    /// To standard output, one recording after the other.
+    Printed(Format),
+    /// All into one file, when all are there; nothing if all failed.
+    File(Format, PathBuf, Option<String>),
+    /// Each into a file of its own.
+    Folder(Format, HashMap<PathBuf, PathBuf>),
+}
+
+impl Output {
+    /// Refuses what could not be written, before the long work.
+    fn new(args: &AlignArgs) -> Result<Self> {
+        let format = args.format.format();
+        let several = args.audio.len() > 1;
+        let name = args.format.to_possible_value();
+        let name = name.map_or_else(String::new, |name| name.get_name().to_owned());
+        let one_only = several && !format.holds_several();
+        let output = match &args.out {
+            None if one_only => {
+                return Err(Error::Input(format!(
+                    "{name} holds one recording; name a folder for several with --out"
+                )));
+            }
+            None => Self::Printed(format),
+            Some(out) if out.is_dir() || one_only => Self::folder(args, format, out)?,
+            Some(out) => {
+                parent(out)?;
+                Self::File(format, out.clone(), None)
+            }
+        };
+        if format == Format::Ctm && !matches!(output, Self::Folder(..)) {
+            let mut names: HashMap<String, &Path> = HashMap::new();
+            for audio in &args.audio {
+                let empty = AlignedRecording::new(
+                    audio.display().to_string(),
+                    0.0,
+                    String::new(),
+                    &[],
+                    Map::new(),
+                );
+                if let Some(other) = names.insert(empty.id(), audio) {
+                    return Err(Error::Input(format!(
+                        "{} and {} would both be called {} in one CTM file; name a folder with \
+                         --out",
+                        other.display(),
+                        audio.display(),
+                        empty.id()
+                    )));
+                }
+            }
+        }
+        for path in output.files() {
+            let same = |audio: &PathBuf| {
+                let both = (fs::canonicalize(audio), fs::canonicalize(path));
+                matches!(both, (Ok(audio), Ok(path)) if audio == path)
+            };
+            if args.audio.iter().any(same) {
+                let problem = "is one of the recordings; name another file with --out";
+                return Err(Error::file(path, problem));
+            }
+        }
+        Ok(output)
+    }
+
+    fn folder(args: &AlignArgs, format: Format, folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            if folder.exists() {
+                return Err(Error::file(
+                    folder,
+                    "is no folder; several files are written",
+                ));
+            }
+            parent(folder)?;
+        }
+        let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
+        for audio in &args.audio {
+            let mut name = audio.file_stem().unwrap_or_default().to_os_string();
+            name.push(".");
+            name.push(format.extension());
+            let path = folder.join(name);
+            if let Some(other) = taken.insert(path.clone(), audio) {
+                return Err(Error::Input(format!(
+                    "{} and {} would both be written to {}; align one of them at a time",
+                    other.display(),
+                    audio.display(),
+                    path.display()
+                )));
+            }
+        }
+        let swapped = taken
+            .into_iter()
+            .map(|(path, audio)| (audio.to_owned(), path));
+        Ok(Self::Folder(format, swapped.collect()))
+    }
+
+    /// The files that will be written.
+    fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Printed(_) => Vec::new(),
+            Self::File(_, path, _) => vec![path],
+            Self::Folder(_, paths) => paths.values().map(PathBuf::as_path).collect(),
+        }
+    }
+
+    fn add(&mut self, audio: &Path, recording: &AlignedRecording) -> Result<()> {
+        match self {
+            // The line that is printed ends itself.
+            Self::Printed(format) => match format.text(recording).as_str() {
+                "" => Ok(()),
+                text => print(text.strip_suffix('\n').unwrap_or(text)),
+            },
+            Self::File(format, _, text) => {
+                let text = text.get_or_insert_default();
+                text.push_str(&format.text(recording));
+                Ok(())
+            }
+            Self::Folder(format, paths) => {
+                let path = &paths[audio];
+                if let Some(folder) = path.parent()
+                    && !folder.is_dir()
+                {
+                    fs::create_dir(folder).map_err(|problem| Error::file(folder, problem))?;
+                }
+                write(path, &format.text(recording))
+            }
+        }
+    }
+
+    fn finish(&self) -> Result<()> {
+        match self {
+            Self::File(_, path, Some(text)) => write(path, text),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The folder of a file that is to be written.
+fn parent(path: &Path) -> Result<&Path> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match parent.is_dir() && path.file_name().is_some() {
+        true => Ok(parent),
+        false => Err(Error::file(parent, "there is no such folder to write to")),
+    }
+}
+
+/// Writes a file that appears whole or not at all.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let problem = |problem: std::io::Error| Error::file(path, problem);
+    // A pipe, a device or a link stays what it is.
+    if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+        return fs::write(path, text).map_err(problem);
+    }
+    let temporary = tempfile::Builder::new()
+        .prefix(".sonograd-")
+        .tempfile_in(parent(path)?);
+    let mut temporary = temporary.map_err(problem)?;
+    temporary.write_all(text.as_bytes()).map_err(problem)?;
+    open_to_readers(temporary.as_file()).map_err(problem)?;
+    match temporary.persist(path) {
+        Ok(_) => Ok(()),
+        Err(failed) => Err(problem(failed.error)),
+    }
+}
+
+/// Temporary files are private; the finished one is like any other.
+#[cfg(unix)]
+fn open_to_readers(file: &fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn open_to_readers(_file: &fs::File) -> std::io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,399 @@
+//! When the words of a recording were said, by any map that has a row for
+//! each token: attention, some of its heads, occlusion or gradients.
+
+use serde_json::{Map, Value, json};
+
+use super::passes::{Utterance, forward_and_gradients};
+use super::spes::Progress;
+use super::{ExplainOptions, Explained, Method, Subject, compared_values, explain, is_special};
+use crate::align::{AlignOptions, Pooling, TokenMap, WordTime, WordTokens, word_times};
+use crate::engine::executor::Executor;
+use crate::engine::profile::Purpose;
+use crate::explain::passes::Site;
+use crate::features::{FRAME_SECONDS, Features};
+use crate::generate::{GenerationOptions, Transcript, prompt, transcribe, window};
+use crate::model::Model;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// A head of the decoder's cross-attention: layer and head, from 0.
+pub type Head = [usize; 2];
+
+/// Where times are read off.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// Cross-attention of these heads.
+    Heads(Vec<Head>),
+    /// The map of a method at a site: for `spes` and the gradient family, at
+    /// the features or the encoder's output.
+    Map(Method, Site),
+}
+
+/// What of a window's attention counts, where the sound does not fill it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Crop {
+    /// Attention as if there were the sound alone: what fills the window is
+    /// cut off before the softmax, as OpenAI's Whisper does it.
+    #[default]
+    Before,
+    /// The sound's share of the attention, cut off behind the softmax, as
+    /// transformers does it where it knows the length.
+    After,
+    /// All of the window, as transformers does it otherwise. Tokens may then
+    /// be found behind the sound: they have no reliable time.
+    None,
+}
+
+/// How words are found in time.
+#[derive(Clone, Debug)]
+pub struct AlignmentOptions {
+    pub source: Source,
+    pub crop: Crop,
+    /// How maps are prepared.
+    pub prepared: AlignOptions,
+    /// Memory, seed and masks; methods and sites are those of `source`.
+    pub explain: ExplainOptions,
+}
+
+/// What was found in a recording.
+#[derive(Clone, Debug)]
+pub struct Aligned {
+    /// The text, without special tokens.
+    pub text: String,
+    /// In order; none overlaps another.
+    pub words: Vec<WordTime>,
+    /// Whether a length limit cut the text short.
+    pub truncated: bool,
+    /// For each window with words: where it begins and how its map was made.
+    pub windows: Vec<Map<String, Value>>,
+}
+
+/// The heads that a model's `generation_config.json` names for alignment;
+/// absent where it names none.
+///
+/// # Errors
+/// If it names heads that are no pairs of numbers or that the model has not.
+pub fn model_heads(model: &Model) -> Result<Option<Vec<Head>>> {
+    let named = &model.generation["alignment_heads"];
+    if named.is_null() {
+        return Ok(None);
+    }
+    let heads: Vec<Head> = serde_json::from_value(named.clone()).map_err(|_| {
+        let problem = format!("alignment_heads is {named}; pairs of layer and head are wanted");
+        Error::file(model.files.path("generation_config.json"), problem)
+    })?;
+    check_heads(model, &heads)?;
+    Ok(Some(heads).filter(|heads| !heads.is_empty()))
+}
+
+/// All heads of the decoder's cross-attention.
+pub fn all_heads(model: &Model) -> Vec<Head> {
+    let decoder = &model.decoder.config;
+    let layers = 0..decoder.layers;
+    let pairs = layers.flat_map(|layer| (0..decoder.heads).map(move |head| [layer, head]));
+    pairs.collect()
+}
+
+/// Refuses heads that a model has not.
+///
+/// # Errors
+/// If there is such a head; the message says which there are.
+pub fn check_heads(model: &Model, heads: &[Head]) -> Result<()> {
+    let decoder = &model.decoder.config;
+    let absent = heads
+        .iter()
+        .find(|&&[layer, head]| layer >= decoder.layers || head >= decoder.heads);
+    match absent {
+        None => Ok(()),
+        Some([layer, head]) => Err(Error::Input(format!(
+            "{}: there is no head {layer}.{head}; layers are 0 to {}, heads 0 to {}",
+            model.name,
+            decoder.layers - 1,
+            decoder.heads - 1
+        ))),
+    }
+}
+
+/// What serves all windows and all recordings.
+pub struct Aligner<'a> {
+    pub model: &'a Model,
+    pub tokenizer: &'a Tokenizer,
+    pub generation: &'a GenerationOptions,
+    pub options: &'a AlignmentOptions,
+}
+
+impl Aligner<'_> {
+    /// Transcribes a recording (T, F) of any length that the model takes, and
+    /// finds its words. `progress` is called while masks are scored; if it
+    /// returns false, they end there.
+    ///
+    /// The words of each of Whisper's windows are found by themselves, in what
+    /// the window has before the next one begins; times that Whisper wrote
+    /// among the words are left out.
+    ///
+    /// # Errors
+    /// If the features do not fit the model, there is no such head or map, or
+    /// the device fails.
+    pub fn transcribed(
+        &self,
+        executor: &mut dyn Executor,
+        features: &Features,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Aligned> {
+        let transcript = transcribe(executor, self.model, features, self.generation)?;
+        let end = self.model.tokens.end;
+        let mut aligned = self.nothing(&transcript);
+        for (index, own) in transcript.windows.iter().enumerate() {
+            let given = self.generation.forced.len().min(own.kept);
+            let (forced, chosen) = own.generated.tokens[..own.kept].split_at(given);
+            let spoken = chosen.iter().copied();
+            let spoken: Vec<u32> = spoken
+                .filter(|&id| id != end && !self.is_time(id))
+                .collect();
+            let prompt = self.timeless([own.generated.prompt.as_slice(), forced].concat());
+            let behind = transcript.behind(index, features);
+            let features = match self.model.encoder.window_frames() {
+                Some(length) => &window(features, own.seek, length, behind)?,
+                None => features,
+            };
+            let origin = own.seek as f64 * FRAME_SECONDS;
+            self.add(
+                executor,
+                features,
+                &prompt,
+                spoken,
+                origin,
+                &mut aligned,
+                progress,
+            )?;
+        }
+        Ok(aligned)
+    }
+
+    /// Finds the words of a given text in a sound (T, F) that the model hears
+    /// at once.
+    ///
+    /// # Errors
+    /// As [`transcribed`](Self::transcribed), and if the text has no tokens or
+    /// too many.
+    pub fn given(
+        &self,
+        executor: &mut dyn Executor,
+        features: &Features,
+        text: &str,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Aligned> {
+        self.model.check_features(features)?;
+        // Whisper's texts begin with a space.
+        let tokens = match self.generation.whisper {
+            Some(_) => self.tokenizer.encode(&format!(" {}", text.trim()))?,
+            None => self.tokenizer.encode(text.trim())?,
+        };
+        let mut prompt = prompt(executor, self.model, features, self.generation)?;
+        prompt.extend(&self.generation.forced);
+        let prompt = self.timeless(prompt);
+        let mut aligned = self.nothing(&Transcript {
+            windows: Vec::new(),
+        });
+        self.add(
+            executor,
+            features,
+            &prompt,
+            tokens,
+            0.0,
+            &mut aligned,
+            progress,
+        )?;
+        Ok(aligned)
+    }
+
+    fn nothing(&self, transcript: &Transcript) -> Aligned {
+        Aligned {
+            text: String::new(),
+            words: Vec::new(),
+            truncated: transcript.truncated(),
+            windows: Vec::new(),
+        }
+    }
+
+    fn is_time(&self, id: u32) -> bool {
+        let whisper = self.generation.whisper.as_ref();
+        whisper.is_some_and(|whisper| id >= whisper.first_timestamp())
+    }
+
+    /// The prompt that asks for text without times.
+    fn timeless(&self, mut prompt: Vec<u32>) -> Vec<u32> {
+        if let Some(whisper) = &self.generation.whisper
+            && whisper.timestamps
+        {
+            prompt.push(whisper.no_timestamps);
+        }
+        prompt
+    }
+
+    /// Adds the words of `tokens`, which were said in `features`, `origin`
+    /// seconds into the recording.
+    #[allow(clippy::too_many_arguments, reason = "one window's parts")]
+    fn add(
+        &self,
+        executor: &mut dyn Executor,
+        features: &Features,
+        prompt: &[u32],
+        mut tokens: Vec<u32>,
+        origin: f64,
+        aligned: &mut Aligned,
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<()> {
+        let words = self.words(&tokens);
+        if words.is_empty() {
+            return Ok(());
+        }
+        let text = self.tokenizer.decode(&tokens);
+        aligned.text = [aligned.text.trim(), text.trim()]
+            .join(" ")
+            .trim()
+            .to_owned();
+        // The end's row holds the silence behind the last word.
+        tokens.push(self.model.tokens.end);
+        let (maps, made) = self.maps(executor, features, prompt, &tokens, progress)?;
+        let step = FRAME_SECONDS * self.model.encoder.subsampling() as f64;
+        let sound = features.sound_frames as f64 * FRAME_SECONDS;
+        let times = word_times(maps, &words, step, sound, &self.options.prepared)?;
+        aligned.words.extend(times.into_iter().map(|word| WordTime {
+            start_seconds: origin + word.start_seconds,
+            end_seconds: origin + word.end_seconds,
+            ..word
+        }));
+        let mut window = Map::from_iter([("start_seconds".to_owned(), json!(origin))]);
+        window.extend(made);
+        aligned.windows.push(window);
+        Ok(())
+    }
+
+    fn words(&self, tokens: &[u32]) -> Vec<WordTokens> {
+        let special = tokens.iter();
+        let special = special.map(|&id| is_special(self.model, self.tokenizer, id));
+        let words = self.tokenizer.words(tokens, &special.collect::<Vec<_>>());
+        // A word's tokens follow each other.
+        let words = words.into_iter().filter_map(|(text, own)| {
+            let tokens = *own.first()?..*own.last()? + 1;
+            Some(WordTokens { text, tokens })
+        });
+        words.filter(|word| !word.text.is_empty()).collect()
+    }
+
+    /// The maps (K, T') of `tokens` behind `prompt`, and how they were made.
+    fn maps(
+        &self,
+        executor: &mut dyn Executor,
+        features: &Features,
+        prompt: &[u32],
+        tokens: &[u32],
+        progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
+        let AlignmentOptions { source, crop, .. } = self.options;
+        match source {
+            Source::Heads(heads) => {
+                let model = self.model;
+                let maps = attention(executor, model, features, prompt, tokens, heads, *crop)?;
+                Ok((maps, Map::new()))
+            }
+            &Source::Map(method, site) => {
+                let subject = Subject {
+                    file: String::new(),
+                    seconds: features.sound_frames as f64 * FRAME_SECONDS,
+                    features,
+                    prompt,
+                    tokens,
+                };
+                let options = ExplainOptions {
+                    methods: vec![method],
+                    sites: vec![site],
+                    tokens: Vec::new(),
+                    ..self.options.explain.clone()
+                };
+                let (model, tokenizer) = (self.model, self.tokenizer);
+                let explained = explain(executor, model, tokenizer, &subject, &options, progress)?;
+                of_map(&explained)
+            }
+        }
+    }
+}
+
+/// The map of an explanation that holds one, over encoder frames.
+fn of_map(explained: &Explained) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
+    let frames = explained.explanation.model.encoder_frames;
+    let info = explained.explanation.maps.first();
+    let found = info.and_then(|info| {
+        let map = explained.maps.iter().find(|map| map.name == info.name)?;
+        Some((info, map))
+    });
+    let (info, map) = found.ok_or_else(|| Error::Model("there is no map to align".into()))?;
+    let values = compared_values(info, map);
+    let map = match *map.shape.as_slice() {
+        [_, rows, bins] => TokenMap::pooled(&values, [rows, bins], frames, Pooling::Max),
+        _ => TokenMap::new(values, frames),
+    };
+    let told = ["masks", "interrupted", "reliability_pooled", "reliable"];
+    let told = told.into_iter().filter_map(|name| {
+        let value = info.options.get(name)?;
+        Some((name.to_owned(), value.clone()))
+    });
+    // Attention's rows sum to 1; these do not.
+    Ok((vec![map.shares()], told.collect()))
+}
+
+/// Cross-attention (K, T') of some heads, in their order: the rows that
+/// predict `tokens` behind `prompt`. The columns are the sound's encoder
+/// frames, or the window's if nothing is cut off.
+///
+/// # Errors
+/// If the model cannot take the features or the tokens, or has not the heads,
+/// or if the device fails.
+pub fn attention(
+    executor: &mut dyn Executor,
+    model: &Model,
+    features: &Features,
+    prompt: &[u32],
+    tokens: &[u32],
+    heads: &[Head],
+    crop: Crop,
+) -> Result<Vec<TokenMap>> {
+    check_heads(model, heads)?;
+    let all: Vec<u32> = prompt.iter().chain(tokens).copied().collect();
+    let inputs = &all[..all.len().saturating_sub(1)];
+    let first = prompt.len().saturating_sub(1);
+    let positions: Vec<u32> = (first..inputs.len()).map(|at| at as u32).collect();
+    let mark = executor.mark();
+    let mut read = || -> Result<(Utterance, Vec<Vec<f32>>)> {
+        let executor = &mut *executor;
+        let utterance = Utterance::upload(executor, model, features, inputs, &positions, tokens)?;
+        let pass = forward_and_gradients(executor, model, &utterance, &[], usize::MAX)?;
+        let layers = executor.read(&pass.forward.cross_attention, Purpose::Maps)?;
+        Ok((utterance, layers))
+    };
+    let done = read();
+    executor.unwind(mark);
+    let (utterance, layers) = done?;
+    let window = utterance.encoder_window;
+    let kept = match crop {
+        Crop::None => window,
+        Crop::Before | Crop::After => utterance.encoder_frames,
+    };
+    let map = |&[layer, head]: &Head| {
+        let begin = (head * utterance.inputs + first) * window;
+        let rows = layers[layer][begin..].chunks(window).take(tokens.len());
+        let rows = rows.flat_map(|row| {
+            let row = row[..kept].iter().map(|&x| f64::from(x));
+            // A softmax over fewer places is the share of these places.
+            let whole: f64 = row.clone().sum();
+            let scale = match crop {
+                Crop::Before if kept < window && whole > 0.0 => 1.0 / whole,
+                _ => 1.0,
+            };
+            row.map(move |x| x * scale)
+        });
+        TokenMap::new(rows.collect(), kept)
+    };
+    Ok(heads.iter().map(map).collect())
+}

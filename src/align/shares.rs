@@ -14,7 +14,8 @@ impl TokenMap {
     pub fn shares(&self) -> Self {
         let rows = self.rows().flat_map(|row| {
             let whole: f64 = row.iter().map(|x| x.max(0.0)).sum();
-            let finite = row.iter().all(|x| x.is_finite()) && whole.is_finite();
+            // Finite values whose sum is not have shares of 0.
+            let finite = row.iter().all(|x| x.is_finite());
             row.iter().map(move |&x| match finite {
                 true if whole > 0.0 => x.max(0.0) / whole,
                 true => 0.0,
@@ -37,6 +38,8 @@ mod tests {
         assert_eq!(map.values()[..4], [0.25, 0.75, 0.0, 0.0]);
         assert!(map.values()[4].is_nan() && map.values()[5] == 7.0);
         assert_eq!(map.values()[6..], [0.0; 2]);
+        let huge = TokenMap::new(vec![f64::MAX; 2], 2).shares();
+        assert_eq!(huge.values(), [0.0; 2]);
     }
 
     #[test]

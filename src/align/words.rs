@@ -23,8 +23,8 @@ pub struct WordTime {
     pub start_seconds: f64,
     pub end_seconds: f64,
     /// How much of the word's rows lies between its start and its end, from 0
-    /// to 1: every head's rows without their negative values and brought to a
-    /// sum of 1, averaged over heads and over the word's tokens.
+    /// to 1: every head's rows by their shares ([`TokenMap::shares`]), averaged
+    /// over heads and over the word's tokens.
     pub confidence: f64,
     /// False if a row of the word has values that are not finite, or is
     /// constant before or after it was prepared, so that nothing speaks for
@@ -48,7 +48,8 @@ pub fn token_starts(map: &TokenMap) -> Vec<usize> {
 /// frames, such as attention's heads. Each is prepared by itself
 /// ([`filtered`]), their mean is warped ([`dtw::path`]), and a word lasts
 /// from the start of its first token to that of the token behind it, or to
-/// the last frame's end.
+/// the last frame's end. Maps whose tokens differ in scale, all but attention,
+/// should come as [`TokenMap::shares`].
 ///
 /// `words` are in order and share no tokens; tokens of none, such as the end
 /// of sentence, take part in the warping, where the last one holds the silence
@@ -141,17 +142,15 @@ impl Evidence {
             for (sum, x) in sum.iter_mut().zip(filtered(map, options)?.values()) {
                 *sum += x;
             }
-            for (k, row) in map.rows().enumerate() {
+            let own = map.shares();
+            for (k, (row, own)) in map.rows().zip(own.rows()).enumerate() {
                 if !is_finite(row) {
                     finite[k] = false;
                     continue;
                 }
                 varies[k] |= !is_constant(row);
-                let whole: f64 = row.iter().map(|x| x.max(0.0)).sum();
-                if whole > 0.0 {
-                    for (share, x) in shares[k * frames..].iter_mut().zip(row) {
-                        *share += x.max(0.0) / whole;
-                    }
+                for (share, x) in shares[k * frames..].iter_mut().zip(own) {
+                    *share += x;
                 }
             }
         }

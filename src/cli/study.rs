@@ -20,6 +20,7 @@ use crate::study::agreement::{Normalisation, Pooling};
 use crate::study::checks::{Shuffled, ShuffledModel};
 use crate::study::log::{FORMAT, Header, Log, VERSION};
 use crate::study::manifest::{self, Item};
+use crate::study::onsets::TrueOnsets;
 use crate::study::record::{self, Comparison};
 use crate::study::run::{Shard, Step, Subjects, run as run_study};
 use crate::study::tables::Tables;
@@ -96,6 +97,10 @@ pub(super) struct StudyArgs {
     /// another seed, and of the model with shuffled weights
     #[arg(long, value_name = "N", default_value_t = 0)]
     checks: u32,
+    /// Measure how well maps tell when words begin: files of true onsets, JSON lines of id and
+    /// words with onset_seconds
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "tables")]
+    onsets: Vec<PathBuf>,
     /// Hypotheses kept in the search; 1 is greedy [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     beam: Option<u16>,
@@ -155,6 +160,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
         return finish(args, &args.tables, first);
     };
     let items = args.items()?;
+    let onsets = args.onsets(&items)?;
     // What cannot work fails before the long work.
     fs::create_dir_all(out).map_err(|problem| Error::file(out, problem))?;
     let models: Vec<Option<&PathBuf>> = match args.model.is_empty() {
@@ -173,7 +179,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
             let problem = format!("two models have the name {name}; rename one of the folders");
             return Err(Error::Input(problem));
         }
-        if !args.study(&model, &loaded, &items, out)? {
+        if !args.study(&model, &loaded, &items, &onsets, out)? {
             eprintln!("stopped; the same command goes on");
             return Ok(Outcome::Failures);
         }
@@ -258,6 +264,19 @@ impl StudyArgs {
         Ok(own.map(|(_, item)| item).collect())
     }
 
+    /// True onsets of all files.
+    fn onsets(&self, items: &[Item]) -> Result<TrueOnsets> {
+        let mut onsets = TrueOnsets::default();
+        for path in &self.onsets {
+            onsets.add(path)?;
+        }
+        // A shard may have none of them by right.
+        if !self.onsets.is_empty() && !items.iter().any(|item| onsets.of(&item.id).is_some()) {
+            eprintln!("warning: none of the utterances has onsets in the files given");
+        }
+        Ok(onsets)
+    }
+
     fn comparison(&self) -> Comparison {
         Comparison {
             pooling: match self.pooling {
@@ -298,7 +317,12 @@ impl StudyArgs {
     }
 
     /// All that shapes a log's numbers.
-    fn settings(&self, explain: &ExplainOptions, by: Comparison) -> Map<String, Value> {
+    fn settings(
+        &self,
+        explain: &ExplainOptions,
+        by: Comparison,
+        onsets: &TrueOnsets,
+    ) -> Map<String, Value> {
         let methods: Vec<&str> = explain.methods.iter().map(|method| method.name()).collect();
         let spes = &explain.spes;
         let stop = match spes.stop {
@@ -319,10 +343,15 @@ impl StudyArgs {
             "compactness": spes.compactness,
             "sigma": spes.sigma,
         });
-        match settings {
-            Value::Object(settings) => settings,
-            _ => unreachable!("settings are an object"),
+        let Value::Object(mut settings) = settings else {
+            unreachable!("settings are an object");
+        };
+        // Logs without onsets go on as they were begun.
+        if onsets.utterances() > 0 {
+            let known = json!({ "utterances": onsets.utterances(), "words": onsets.words() });
+            settings.insert("onsets".into(), known);
         }
+        settings
     }
 
     /// Does one model's utterances; returns whether it came to its end.
@@ -331,6 +360,7 @@ impl StudyArgs {
         model: &ModelArgs,
         loaded: &LoadedModel,
         items: &[Item],
+        onsets: &TrueOnsets,
         out: &Path,
     ) -> Result<bool> {
         let tokenizer = loaded.tokenizer()?;
@@ -342,7 +372,7 @@ impl StudyArgs {
             version: VERSION,
             sonograd: env!("CARGO_PKG_VERSION").into(),
             model: name.clone(),
-            settings: self.settings(&explain, comparison),
+            settings: self.settings(&explain, comparison, onsets),
         };
         let file = match self.shard {
             None => format!("{name}.jsonl"),
@@ -365,6 +395,7 @@ impl StudyArgs {
             comparison,
             faithfulness: self.faithfulness,
             checked: self.checks as usize,
+            onsets,
         };
         let mut shuffled = Vec::new();
         if items.iter().any(|item| item.place < subjects.checked) {

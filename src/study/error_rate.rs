@@ -44,7 +44,16 @@ impl AddAssign for WordErrors {
 
 /// Levenshtein's distance.
 fn distance(a: &[&str], b: &[&str]) -> usize {
+    let mut last = 0;
+    distances(a, b, |row| last = row[b.len()]);
+    last
+}
+
+/// Rows of Levenshtein's distances: entry j of row i is between the first i
+/// words of one text and the first j of the other.
+fn distances(a: &[&str], b: &[&str], mut each: impl FnMut(&[usize])) {
     let mut row: Vec<usize> = (0..=b.len()).collect();
+    each(&row);
     for (i, x) in a.iter().enumerate() {
         let mut diagonal = row[0];
         row[0] = i + 1;
@@ -53,8 +62,33 @@ fn distance(a: &[&str], b: &[&str]) -> usize {
             diagonal = row[j + 1];
             row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
         }
+        each(&row);
     }
-    row[b.len()]
+}
+
+/// Indices of words that are the same in both texts when one becomes the
+/// other with as few changes as possible. Where several ways are as short,
+/// equal words are paired from the end, then words are replaced.
+pub fn equal_words(a: &[&str], b: &[&str]) -> Vec<(usize, usize)> {
+    let mut rows: Vec<Vec<usize>> = Vec::with_capacity(a.len() + 1);
+    distances(a, b, |row| rows.push(row.to_vec()));
+    let (mut i, mut j) = (a.len(), b.len());
+    let mut pairs = Vec::new();
+    while i > 0 && j > 0 {
+        let here = rows[i][j];
+        if a[i - 1] == b[j - 1] {
+            (i, j) = (i - 1, j - 1);
+            pairs.push((i, j));
+        } else if here == rows[i - 1][j - 1] + 1 {
+            (i, j) = (i - 1, j - 1);
+        } else if here == rows[i - 1][j] + 1 {
+            i -= 1;
+        } else {
+            j -= 1;
+        }
+    }
+    pairs.reverse();
+    pairs
 }
 
 /// What one utterance adds to BLEU, with one reference.
@@ -197,4 +231,39 @@ fn pairs(
         }
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_words_stand_on_a_shortest_way() {
+        let pairs = |a: &str, b: &str| {
+            let [a, b] = [a, b].map(|text| text.split_whitespace().collect::<Vec<_>>());
+            equal_words(&a, &b)
+        };
+        assert_eq!(pairs("a b c", "a b c"), [(0, 0), (1, 1), (2, 2)]);
+        assert_eq!(pairs("a b c", "a x c"), [(0, 0), (2, 2)]);
+        assert_eq!(pairs("a b c d", "b c e d"), [(1, 0), (2, 1), (3, 3)]);
+        assert_eq!(pairs("a b", "x y a b z"), [(0, 2), (1, 3)]);
+        // Equal words do not count where the shortest way replaces them.
+        assert_eq!(pairs("a b", "b c"), []);
+        assert_eq!(pairs("a", ""), []);
+        assert_eq!(pairs("", "a"), []);
+        // The words that are left are the distance.
+        for (a, b) in [("a b a b b a", "b a a b a"), ("a a b", "b b a a b b")] {
+            let [x, y] = [a, b].map(|text| text.split_whitespace().collect::<Vec<_>>());
+            let equal = pairs(a, b);
+            assert!(equal.windows(2).all(|p| p[0].0 < p[1].0 && p[0].1 < p[1].1));
+            assert!(equal.iter().all(|&(i, j)| x[i] == y[j]));
+            let mut changes = 0;
+            let mut at = (0, 0);
+            for (i, j) in equal.into_iter().chain([(x.len(), y.len())]) {
+                changes += (i - at.0).max(j - at.1);
+                at = (i + 1, j + 1);
+            }
+            assert_eq!(changes, distance(&x, &y), "{a}, {b}");
+        }
+    }
 }

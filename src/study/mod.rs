@@ -12,6 +12,8 @@ pub mod error_rate;
 pub mod faithfulness;
 pub mod log;
 pub mod manifest;
+mod onset_tables;
+pub mod onsets;
 pub mod perturbation;
 pub mod record;
 pub mod run;

@@ -10,6 +10,7 @@ use super::checks::Checked;
 use super::error_rate::{BleuCounts, WordErrors};
 use super::faithfulness::{Curves, Written};
 use super::manifest::Item;
+use super::onsets::Onsets;
 use super::perturbation::Foretelling;
 use super::statistics::Correlation;
 use crate::explain::explanation::MapInfo;
@@ -73,6 +74,9 @@ pub struct Utterance {
     /// Of the first utterances of each direction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Checked>,
+    /// Maps against true onsets, where these are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onsets: Option<Onsets>,
 }
 
 /// Cross-attention against one map.
@@ -202,6 +206,7 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
         faithfulness: BTreeMap::new(),
         perturbation: BTreeMap::new(),
         checks: None,
+        onsets: None,
     })
 }
 
@@ -219,8 +224,8 @@ pub(super) fn pooled_map(
     let wrong = || Error::Model(format!("{} is no map of tokens by frames", map.name));
     match *map.shape.as_slice() {
         [_, _, count, frames] => {
-            let heads: Vec<TokenMap> = values
-                .chunks(count * frames)
+            let heads = values.chunks(count * frames);
+            let heads: Vec<TokenMap> = heads
                 .map(|head| TokenMap::new(head.to_vec(), frames))
                 .collect();
             TokenMap::average(heads.iter()).ok_or_else(wrong)

@@ -4,6 +4,7 @@ use super::checks::{Checking, ShuffledModel};
 use super::faithfulness::Rewriting;
 use super::log::Log;
 use super::manifest::Item;
+use super::onsets::{self, TrueOnsets};
 use super::perturbation::Perturbation;
 use super::record::{Comparison, Outcome, Record, utterance};
 use crate::audio;
@@ -45,6 +46,8 @@ pub struct Subjects<'a> {
     /// Utterances of each direction, the first ones, on which the maps
     /// themselves are checked.
     pub checked: usize,
+    /// Of utterances whose written language is the spoken one.
+    pub onsets: &'a TrueOnsets,
 }
 
 /// How an utterance went.
@@ -141,6 +144,11 @@ fn explained(
         progress,
     )?;
     let mut result = utterance(item, &explained, &subjects.comparison)?;
+    // Words of a translation have no onsets.
+    if let Some(truth) = subjects.onsets.of(&item.id).filter(|_| !translates(item)) {
+        let scored = onsets::scored(truth, &explained, &subjects.comparison)?;
+        result.onsets = Some(scored);
+    }
     if subjects.faithfulness {
         let rewriting = Rewriting {
             model,
@@ -171,6 +179,11 @@ fn explained(
         result.checks = Some(checking.check(executor, shuffled, &explained, progress)?);
     }
     Ok(result)
+}
+
+/// Whether the written language is known to be another than the spoken one.
+fn translates(item: &Item) -> bool {
+    item.source.is_some() && item.target.is_some() && item.source != item.target
 }
 
 /// Languages and task as the manifest gives them, for models that have any.

@@ -10,6 +10,7 @@ use super::checks::{Checked, SeedAgreement};
 use super::error_rate::{BleuCounts, WordErrors};
 use super::faithfulness::{Curves, STEP_PERCENT, STEPS, Written, area};
 use super::log::{self, Header};
+use super::onset_tables;
 use super::perturbation::{Foretelling, PERCENTS};
 use super::record::{MapResult, Outcome, Record, Utterance};
 use super::statistics::{Correlation, Interval, bootstrap, bootstrap_of, disattenuated, mean};
@@ -41,11 +42,12 @@ pub struct Row {
     /// rate`, `bleu`; `deletion area, bleu`, `insertion 35%, word error rate`,
     /// `size area`; `infidelity`, `infidelity, share`, `sensitivity-n 20%`,
     /// `sensitivity-n, mean`; `seed agreement`, `seed agreement, full
-    /// resolution`, `randomised decoder`, `randomised all weights`.
+    /// resolution`, `randomised decoder`, `randomised all weights`; `onset
+    /// error, mean`, `onset within 50 ms`, `pointing game`.
     pub statistic: String,
     /// `all`, `layer 2`, `head 3 of all layers`, `layer 2 head 3`, both from
-    /// 1, and `norm-weighted all`, `gradient-weighted all` and so on; empty
-    /// where attention has no part.
+    /// 1, `best head by spes.encoder`, and `norm-weighted all`,
+    /// `gradient-weighted all` and so on; empty where attention has no part.
     pub attention: String,
     pub mean: f64,
     pub low: f64,
@@ -219,6 +221,7 @@ impl Tables {
                 "pearson" | "pearson, corrected" => row.attention.ends_with("all"),
                 "gap" | "coverage" | "reliability" | "word error rate" => true,
                 "deletion area, word error rate" | "size area" => true,
+                "onset error, mean" => matches!(row.attention.as_str(), "" | "all"),
                 _ => false,
             };
             if !shown {
@@ -247,10 +250,10 @@ impl Tables {
 }
 
 /// The utterances of one model in one direction.
-struct Group<'a> {
+pub(super) struct Group<'a> {
     model: &'a str,
     direction: &'a str,
-    utterances: &'a [&'a Utterance],
+    pub(super) utterances: &'a [&'a Utterance],
     rows: &'a mut Vec<Row>,
 }
 
@@ -286,6 +289,7 @@ impl Group<'_> {
         self.curves();
         self.foretelling();
         self.checks();
+        onset_tables::rows(self);
         let utterances = self.utterances;
         // What mixing in the encoder takes away, and how much of the
         // explanation at its output attention is.
@@ -344,13 +348,24 @@ impl Group<'_> {
     /// A value over all utterances together, with the interval that
     /// resampling them gives.
     fn corpus_row(&mut self, map: &str, statistic: &str, value: &dyn Fn(&[&Utterance]) -> f64) {
-        let interval = bootstrap_of(self.utterances, RESAMPLES_OF_CURVES, SEED, value);
+        self.corpus_row_of(self.utterances, [map, statistic, ""], value);
+    }
+
+    /// The same over something that some utterances have: one item of each.
+    /// Named by map, statistic and part of the attention.
+    pub(super) fn corpus_row_of<T: Copy>(
+        &mut self,
+        items: &[T],
+        [map, statistic, attention]: [&str; 3],
+        value: &dyn Fn(&[T]) -> f64,
+    ) {
+        let interval = bootstrap_of(items, RESAMPLES_OF_CURVES, SEED, value);
         self.rows.push(Row {
             model: self.model.to_owned(),
             direction: self.direction.to_owned(),
             map: map.to_owned(),
             statistic: statistic.to_owned(),
-            attention: String::new(),
+            attention: attention.to_owned(),
             mean: interval.mean,
             low: interval.low,
             high: interval.high,

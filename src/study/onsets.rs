@@ -1,0 +1,455 @@
+//! How well maps tell when words begin, against true onsets: the error of a
+//! word's start by dynamic time warping, and whether a map points at the word.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::error_rate::equal_words;
+use super::record::{Comparison, pooled_map};
+use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
+use crate::explain::{Explained, NamedMap};
+use crate::{Error, Result};
+
+/// The source that looks at no map: all tokens take equally long.
+pub const EVEN: &str = "even";
+
+/// A spoken word.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct TrueWord {
+    pub word: String,
+    pub onset_seconds: f64,
+}
+
+/// The spoken words of utterances, by id.
+#[derive(Clone, Debug, Default)]
+pub struct TrueOnsets {
+    utterances: BTreeMap<String, Vec<TrueWord>>,
+}
+
+/// A line of an onset file.
+#[derive(Deserialize)]
+struct Line {
+    id: String,
+    words: Vec<TrueWord>,
+}
+
+impl TrueOnsets {
+    /// Adds the utterances of a file: JSON lines with `id` and `words`, each
+    /// with `word` and `onset_seconds`, in order.
+    ///
+    /// # Errors
+    /// If it cannot be read, has no utterances, one twice or one that is
+    /// known already, or onsets out of order; the message names the line.
+    pub fn add(&mut self, path: &Path) -> Result<()> {
+        let text = fs::read_to_string(path).map_err(|problem| Error::file(path, problem))?;
+        let lines = text.lines().enumerate();
+        let mut lines = lines.filter(|(_, line)| !line.trim().is_empty()).peekable();
+        if lines.peek().is_none() {
+            return Err(Error::file(path, "has no utterances"));
+        }
+        for (number, line) in lines {
+            let problem = |what: &str| Error::file(path, format!("line {}: {what}", number + 1));
+            let Line { id, words } =
+                serde_json::from_str(line).map_err(|error| problem(&error.to_string()))?;
+            check(&words).map_err(|what| problem(&what))?;
+            if self.utterances.insert(id.clone(), words).is_some() {
+                return Err(problem(&format!("has utterance {id} again")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The words of an utterance, if they are known.
+    pub fn of(&self, id: &str) -> Option<&[TrueWord]> {
+        self.utterances.get(id).map(Vec::as_slice)
+    }
+
+    pub fn utterances(&self) -> usize {
+        self.utterances.len()
+    }
+
+    pub fn words(&self) -> usize {
+        self.utterances.values().map(Vec::len).sum()
+    }
+}
+
+fn check(words: &[TrueWord]) -> std::result::Result<(), String> {
+    let mut before = 0.0;
+    for TrueWord {
+        word,
+        onset_seconds,
+    } in words
+    {
+        if comparable(word).is_empty() {
+            return Err(format!("\"{word}\" is no word"));
+        }
+        // JSON has neither NaN nor infinity.
+        if *onset_seconds < before {
+            return Err(format!(
+                "\"{word}\" begins at {onset_seconds} s, before {before} s"
+            ));
+        }
+        before = *onset_seconds;
+    }
+    Ok(())
+}
+
+/// A word without its capitals and the punctuation around it.
+fn comparable(word: &str) -> String {
+    word.trim_matches(|c: char| !c.is_alphanumeric())
+        .to_lowercase()
+}
+
+/// What an utterance says of maps as clocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Onsets {
+    /// Words that were spoken.
+    pub spoken: usize,
+    /// Those of them that the model wrote: they are scored.
+    pub matched: usize,
+    /// By map, pooled to encoder frames; attentions averaged over all heads
+    /// and layers; `even`.
+    pub maps: BTreeMap<String, Scored>,
+    /// By layer: attention averaged over its heads.
+    pub layers: Vec<Scored>,
+    /// By layer and head.
+    pub heads: Vec<Vec<Scored>>,
+}
+
+/// One map against the true onsets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scored {
+    /// By matched word: its start by the map less the true onset, in
+    /// milliseconds.
+    pub errors_ms: Vec<i32>,
+    /// Matched words at which the map points.
+    pub hits: usize,
+}
+
+/// Scores every map of an explanation but those over tokens.
+///
+/// # Errors
+/// If there is no attention or no map has the shape it should have.
+pub fn scored(truth: &[TrueWord], explained: &Explained, by: &Comparison) -> Result<Onsets> {
+    let explanation = &explained.explanation;
+    let model = &explanation.model;
+    let words = explanation.word_tokens();
+    let clock = Clock::new(
+        truth,
+        &words,
+        model.encoder_frame_seconds,
+        explanation.audio.seconds,
+    );
+    let mut onsets = Onsets {
+        spoken: truth.len(),
+        matched: clock.matched.len(),
+        maps: BTreeMap::from([(EVEN.to_owned(), clock.even())]),
+        layers: Vec::new(),
+        heads: Vec::new(),
+    };
+    for info in &explanation.maps {
+        let map = explained.maps.iter().find(|map| map.name == info.name);
+        let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
+        let score = match info.site.as_str() {
+            "tokens" => continue,
+            "decoder" => {
+                let attention = info.method == "attention";
+                let heads = Heads::new(map, attention)?;
+                if attention {
+                    for layer in 0..heads.layers() {
+                        let (all, ready) = heads.layer(layer);
+                        onsets.layers.push(clock.average(all, ready)?);
+                        let each = all.iter().zip(ready);
+                        let each = each.map(|(map, ready)| clock.score(map, ready));
+                        onsets.heads.push(each.collect());
+                    }
+                }
+                clock.average(&heads.maps, &heads.ready)?
+            }
+            _ => {
+                let map = pooled_map(info, map, model.encoder_frames, by.pooling)?;
+                clock.score(&map, &filtered(&map.shares(), &AlignOptions::default())?)
+            }
+        };
+        onsets.maps.insert(info.name.clone(), score);
+    }
+    match onsets.heads.is_empty() {
+        true => Err(Error::Model("no attention".into())),
+        false => Ok(onsets),
+    }
+}
+
+/// Maps (K, T') of all heads, layer after layer.
+struct Heads {
+    /// Heads of a layer.
+    each: usize,
+    maps: Vec<TokenMap>,
+    /// The same, made ready for warping.
+    ready: Vec<TokenMap>,
+}
+
+impl Heads {
+    /// From (L, H, K, T'). Plain attention's rows have one scale by nature and
+    /// are warped as Whisper does; all else is warped by its shares.
+    fn new(map: &NamedMap, plain: bool) -> Result<Self> {
+        let &[_, each, tokens, frames] = map.shape.as_slice() else {
+            return Err(Error::Model(format!("{} is no attention", map.name)));
+        };
+        let maps: Vec<TokenMap> = TokenMap::each(&map.data, tokens, frames).collect();
+        let ready = maps.iter();
+        let ready = ready.map(|map| match plain {
+            true => filtered(map, &AlignOptions::default()),
+            false => filtered(&map.shares(), &AlignOptions::default()),
+        });
+        Ok(Self {
+            each,
+            ready: ready.collect::<Result<_>>()?,
+            maps,
+        })
+    }
+
+    fn layers(&self) -> usize {
+        self.maps.len() / self.each
+    }
+
+    fn layer(&self, layer: usize) -> (&[TokenMap], &[TokenMap]) {
+        let own = layer * self.each..(layer + 1) * self.each;
+        (&self.maps[own.clone()], &self.ready[own])
+    }
+}
+
+/// True and written words of one utterance.
+struct Clock<'a> {
+    truth: &'a [TrueWord],
+    words: &'a [WordTokens],
+    /// Indices of a spoken word and the written one that is it.
+    matched: Vec<(usize, usize)>,
+    frame_seconds: f64,
+    sound_seconds: f64,
+}
+
+impl<'a> Clock<'a> {
+    fn new(
+        truth: &'a [TrueWord],
+        words: &'a [WordTokens],
+        frame_seconds: f64,
+        sound_seconds: f64,
+    ) -> Self {
+        let spoken: Vec<String> = truth.iter().map(|own| comparable(&own.word)).collect();
+        let written: Vec<String> = words.iter().map(|own| comparable(&own.text)).collect();
+        let matched = equal_words(
+            &spoken.iter().map(String::as_str).collect::<Vec<_>>(),
+            &written.iter().map(String::as_str).collect::<Vec<_>>(),
+        );
+        Self {
+            truth,
+            words,
+            matched,
+            frame_seconds,
+            sound_seconds,
+        }
+    }
+
+    /// Every matched word's start, and the moment that is pointed at, if any.
+    fn against(&self, said: impl Fn(&WordTokens) -> (f64, Option<f64>)) -> Scored {
+        let mut score = Scored {
+            errors_ms: Vec::with_capacity(self.matched.len()),
+            hits: 0,
+        };
+        for &(own, written) in &self.matched {
+            let onset = self.truth[own].onset_seconds;
+            // Nothing is pointed at behind the end of the sound.
+            let next = self.truth.get(own + 1);
+            let end = next.map_or(f64::INFINITY, |next| next.onset_seconds);
+            let (start, pointed) = said(&self.words[written]);
+            score.errors_ms.push(((start - onset) * 1e3).round() as i32);
+            score.hits += usize::from(pointed.is_some_and(|at| (onset..end).contains(&at)));
+        }
+        score
+    }
+
+    /// One map, as it is and made ready for warping.
+    fn score(&self, map: &TokenMap, ready: &TokenMap) -> Scored {
+        let starts = token_starts(ready);
+        self.against(|word| {
+            let start = starts[word.tokens.start] as f64 * self.frame_seconds;
+            let pointed = peak(map, word).map(|frame| (frame as f64 + 0.5) * self.frame_seconds);
+            (start.min(self.sound_seconds), pointed)
+        })
+    }
+
+    /// The means of several maps.
+    fn average(&self, maps: &[TokenMap], ready: &[TokenMap]) -> Result<Scored> {
+        let mean = |maps: &[TokenMap]| {
+            let mean = TokenMap::average(maps.iter());
+            mean.ok_or_else(|| Error::Model("there is no attention".into()))
+        };
+        Ok(self.score(&mean(maps)?, &mean(ready)?))
+    }
+
+    /// Without a map: tokens that all take equally long.
+    fn even(&self) -> Scored {
+        let tokens = self.words.last().map_or(1, |word| word.tokens.end);
+        let each = self.sound_seconds / tokens as f64;
+        self.against(|word| {
+            let middle = (word.tokens.start + word.tokens.end) as f64 / 2.0;
+            (word.tokens.start as f64 * each, Some(middle * each))
+        })
+    }
+}
+
+/// The frame at which a word's map is largest, the first of equals: the sum of
+/// its tokens' rows, each brought to mean 0 and variance 1. Absent if none
+/// varies.
+fn peak(map: &TokenMap, word: &WordTokens) -> Option<usize> {
+    let rows = map.rows().skip(word.tokens.start).take(word.tokens.len());
+    let mut sum = vec![0.0; map.frames()];
+    let mut some = false;
+    for row in rows {
+        let count = row.len() as f64;
+        let mean = row.iter().sum::<f64>() / count;
+        let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count;
+        let constant = row.iter().all(|x| *x == row[0]);
+        if constant || variance == 0.0 || !variance.is_finite() {
+            continue;
+        }
+        some = true;
+        for (sum, x) in sum.iter_mut().zip(row) {
+            *sum += (x - mean) / variance.sqrt();
+        }
+    }
+    let frames = (0..sum.len()).rev();
+    let largest = frames.max_by(|&a, &b| sum[a].total_cmp(&sum[b]));
+    largest.filter(|_| some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn truth(words: &[(&str, f64)]) -> Vec<TrueWord> {
+        let words = words.iter().map(|&(word, onset_seconds)| TrueWord {
+            word: word.into(),
+            onset_seconds,
+        });
+        words.collect()
+    }
+
+    fn written(words: &[(&str, [usize; 2])]) -> Vec<WordTokens> {
+        let words = words.iter().map(|&(text, [start, end])| WordTokens {
+            text: text.into(),
+            tokens: start..end,
+        });
+        words.collect()
+    }
+
+    /// Three tokens over nine frames of 0.1 s, at frames 0..2, 2..6, 6..9, and
+    /// each largest at one frame.
+    fn map() -> TokenMap {
+        let spans = [(0..2, 1), (2..6, 3), (6..9, 8)];
+        let rows = spans.into_iter().flat_map(|(span, top)| {
+            (0..9).map(move |j| match (j == top, span.contains(&j)) {
+                (true, _) => 3.0,
+                (false, inside) => f64::from(u8::from(inside)),
+            })
+        });
+        TokenMap::new(rows.collect(), 9)
+    }
+
+    fn ready(map: &TokenMap) -> TokenMap {
+        let options = AlignOptions {
+            median: 1,
+            normalise: true,
+        };
+        filtered(map, &options).unwrap()
+    }
+
+    #[test]
+    fn errors_have_a_sign_and_only_written_words_count() {
+        // "fish" was not written, "Dogs," is of two tokens.
+        let truth = truth(&[("cats", 0.05), ("fish", 0.1), ("dogs", 0.25), ("end", 0.91)]);
+        let words = written(&[("Cats", [0, 1]), ("Dogs,", [1, 3])]);
+        let clock = Clock::new(&truth, &words, 0.1, 0.9);
+        assert_eq!(clock.matched, [(0, 0), (2, 1)]);
+        let score = clock.score(&map(), &ready(&map()));
+        assert_eq!(score.errors_ms, [-50, -50]);
+        // Cats are pointed at in 0.15, behind the onset of fish; dogs in 0.35
+        // (or 0.85) before the end.
+        assert_eq!(score.hits, 1);
+    }
+
+    #[test]
+    fn the_last_word_ends_with_the_sound() {
+        let truth = truth(&[("a", 0.0), ("b", 0.2), ("c", 0.6)]);
+        let words = written(&[("a", [0, 1]), ("b", [1, 2]), ("c", [2, 3])]);
+        let clock = Clock::new(&truth, &words, 0.1, 0.82);
+        let score = clock.score(&map(), &ready(&map()));
+        assert_eq!((score.errors_ms, score.hits), (vec![0, 0, 0], 3));
+        // All tokens equally long: 0, 0.273 and 0.547 s.
+        let even = clock.even();
+        assert_eq!((even.errors_ms, even.hits), (vec![0, 73, -53], 3));
+    }
+
+    #[test]
+    fn maps_that_say_nothing_point_nowhere() {
+        let truth = truth(&[("a", 0.0), ("b", 0.1)]);
+        let words = written(&[("a", [0, 1]), ("b", [1, 2])]);
+        let flat = TokenMap::new(vec![0.1; 6], 3);
+        let clock = Clock::new(&truth, &words, 0.1, 0.3);
+        let score = clock.score(&flat, &ready(&flat));
+        assert_eq!(score.hits, 0);
+        assert_eq!(score.errors_ms.len(), 2);
+        // A constant row beside one that varies adds nothing.
+        let one = TokenMap::new(vec![7.0, 7.0, 7.0, 0.0, 2.0, 1.0], 3);
+        assert_eq!(peak(&one, &written(&[("ab", [0, 2])])[0]), Some(1));
+    }
+
+    #[test]
+    fn tokens_of_any_scale_count_alike() {
+        // The loud first token would drown the other two.
+        let rows = [[0.0, 900.0, 950.0], [0.2, 0.9, 0.1], [0.1, 0.8, 0.1]];
+        let map = TokenMap::new(rows.concat(), 3);
+        assert_eq!(peak(&map, &written(&[("abc", [0, 3])])[0]), Some(1));
+    }
+
+    #[test]
+    fn onset_files_name_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("words.jsonl");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let mut onsets = TrueOnsets::default();
+            onsets.add(&path).map(|()| onsets)
+        };
+        let good = r#"{"id": "a", "text": "x y", "voice": "z", "words":
+            [{"word": "x", "onset_seconds": 0.1}, {"word": "y", "onset_seconds": 0.1}]}"#
+            .replace('\n', " ");
+        let onsets = read(&format!("\n{good}\n")).unwrap();
+        assert_eq!((onsets.utterances(), onsets.words()), (1, 2));
+        assert_eq!(onsets.of("a").unwrap(), truth(&[("x", 0.1), ("y", 0.1)]));
+        assert!(onsets.of("b").is_none());
+        for (text, words) in [
+            (String::new(), "no utterances"),
+            (format!("{good}\n{{}}"), "line 2"),
+            (format!("{good}\n\n{good}"), "line 3: has utterance a again"),
+            (
+                good.replace("0.1}]", "0.05}]"),
+                "line 1: \"y\" begins at 0.05 s",
+            ),
+            (good.replace("0.1}, ", "-0.1}, "), "before 0 s"),
+            (good.replace("\"x\"", "\"-\""), "no word"),
+            (good.replace("onset_seconds", "onset"), "onset_seconds"),
+        ] {
+            let message = read(&text).unwrap_err().to_string();
+            assert!(message.contains(words), "{text}: {message}");
+            assert!(message.contains("words.jsonl") && !message.contains('\n'));
+        }
+        let mut both = TrueOnsets::default();
+        fs::write(&path, &good).unwrap();
+        both.add(&path).unwrap();
+        assert!(both.add(&path).unwrap_err().to_string().contains("again"));
+    }
+}

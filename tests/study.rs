@@ -358,10 +358,13 @@ fn a_model_does_the_directions_that_it_was_made_for() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("leaves out en-en"), "{message}");
     let log = fs::read_to_string(place.path("out/model.jsonl")).unwrap();
-    let ids: Vec<&str> = log
-        .lines()
-        .skip(1)
-        .map(|line| &line[line.find(":\"").unwrap() + 2..][..2])
+    let lines = log.lines().skip(1);
+    let records: Vec<Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let ids: Vec<&str> = records
+        .iter()
+        .map(|record| record["id"].as_str().unwrap())
         .collect();
     assert_eq!(ids, ["v1", "u1"]);
     fs::write(&generation, r#"{"directions": "en-it"}"#).unwrap();

@@ -4,13 +4,11 @@
 use std::collections::HashMap;
 use std::ops::AddAssign;
 
-use serde::{Deserialize, Serialize};
-
 /// Longest n-grams of BLEU.
 const ORDERS: usize = 4;
 
 /// What one utterance adds to the word error rate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WordErrors {
     /// Words to put in, take out or replace.
     pub errors: u64,
@@ -92,7 +90,7 @@ pub fn equal_words(a: &[&str], b: &[&str]) -> Vec<(usize, usize)> {
 }
 
 /// What one utterance adds to BLEU, with one reference.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BleuCounts {
     /// By order: n-grams that the reference has too, each as often as there.
     pub matches: [u64; ORDERS],

@@ -34,11 +34,49 @@ pub struct Curves {
     pub size: Vec<f64>,
 }
 
-/// Counts of what was written at one step.
+/// Counts of what was written at one step. Logs hold hundreds of them for each
+/// utterance, as lists without names: errors, words; matches, totals,
+/// hypothesis, reference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "WrittenList", from = "WrittenList")]
 pub struct Written {
     pub words: WordErrors,
     pub bleu: BleuCounts,
+}
+
+type WrittenList = (u64, u64, [u64; 4], [u64; 4], u64, u64);
+
+impl From<Written> for WrittenList {
+    fn from(Written { words, bleu }: Written) -> Self {
+        let BleuCounts {
+            matches,
+            totals,
+            hypothesis,
+            reference,
+        } = bleu;
+        (
+            words.errors,
+            words.words,
+            matches,
+            totals,
+            hypothesis,
+            reference,
+        )
+    }
+}
+
+impl From<WrittenList> for Written {
+    fn from((errors, words, matches, totals, hypothesis, reference): WrittenList) -> Self {
+        Self {
+            words: WordErrors { errors, words },
+            bleu: BleuCounts {
+                matches,
+                totals,
+                hypothesis,
+                reference,
+            },
+        }
+    }
 }
 
 /// Importance of every feature, from 0 to 1: (T, F)

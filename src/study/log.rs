@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value};
 
 use super::manifest::Item;
 use super::record::Record;
@@ -14,7 +15,7 @@ use crate::{Error, Result};
 
 /// Identifies the file's format; `version` counts incompatible changes.
 pub const FORMAT: &str = "sonograd-study";
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The first line: what all utterances of the file were done with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,7 +121,9 @@ impl Log {
     /// # Errors
     /// If it cannot be written.
     pub fn add(&mut self, record: &Record) -> Result<()> {
-        self.line(record)?;
+        let mut line = serde_json::to_value(record).map_err(|e| Error::file(&self.path, e))?;
+        shorten(&mut line);
+        self.line(&line)?;
         let key = (record.direction.clone(), record.id.clone());
         self.done.insert(key);
         Ok(())
@@ -133,6 +136,23 @@ impl Log {
         let written = self.file.write_all(line.as_bytes());
         let written = written.and_then(|()| self.file.sync_data());
         written.map_err(|problem| Error::file(&self.path, problem))
+    }
+}
+
+/// Rounds fractions to seven significant digits, as exact as the maps are:
+/// half of a log would be digits that mean nothing.
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let short = number.as_f64().map(|x| format!("{x:.6e}"));
+            let short = short.and_then(|text| text.parse().ok());
+            if let Some(short) = short.and_then(Number::from_f64) {
+                *number = short;
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(shorten),
+        Value::Object(fields) => fields.values_mut().for_each(shorten),
+        _ => {}
     }
 }
 
@@ -199,5 +219,19 @@ mod tests {
         fs::write(&path, "{}\n").unwrap();
         let message = Log::open(&path, &header(1)).err().unwrap().to_string();
         assert!(message.contains("line 1"), "{message}");
+    }
+
+    #[test]
+    fn fractions_are_shortened_and_nothing_else() {
+        let mut value = serde_json::json!({
+            "a": [0.123_456_789_012, -1.0 / 3.0 * 1e-9, 2.0, 0.5], "n": 12_345_678_901u64, "t": "0.123456789012"
+        });
+        shorten(&mut value);
+        let text =
+            r#"{"a":[0.1234568,-3.333333e-10,2.0,0.5],"n":12345678901,"t":"0.123456789012"}"#;
+        assert_eq!(value.to_string(), text);
+        let again = value.clone();
+        shorten(&mut value);
+        assert_eq!(value, again);
     }
 }

@@ -21,7 +21,8 @@ def main():
     parser.add_argument("--float32", action="store_true", help="do not halve the precision of the weights")
     arguments = parser.parse_args()
     checkpoint = torch.load(arguments.run / "checkpoint.pt")
-    model = Conformer(RECIPES[checkpoint["recipe"]].config)
+    recipe = RECIPES[checkpoint["recipe"]]
+    model = Conformer(recipe.config)
     # The CTC head stays behind.
     prefix = "model."
     model.load_state_dict({
@@ -29,7 +30,8 @@ def main():
         for name, tensor in checkpoint["trainee"].items() if name.startswith(prefix)
     })
     tokenizer = Tokenizer.from_file(str(arguments.run / "tokenizer.json"))
-    write_model(arguments.model_folder, model, tokenizer, torch.float32 if arguments.float32 else torch.float16)
+    dtype = torch.float32 if arguments.float32 else torch.float16
+    write_model(arguments.model_folder, model, tokenizer, recipe.directions, dtype)
 
 
 if __name__ == "__main__":

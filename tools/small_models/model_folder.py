@@ -30,8 +30,11 @@ def write_json(path, values):
     path.write_text(json.dumps(values, indent=1) + "\n")
 
 
-def write_model(folder, model, tokenizer, dtype=torch.float16):
-    """A model with language tags writes English unless it is told otherwise."""
+def write_model(folder, model, tokenizer, directions, dtype=torch.float16):
+    """A model with language tags writes English unless it is told otherwise.
+
+    directions: what it was made for, such as en-it for English to Italian.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
     tensors = {
@@ -52,6 +55,7 @@ def write_model(folder, model, tokenizer, dtype=torch.float16):
         "num_beams": 5,
         "no_repeat_ngram_size": 5,
         "max_length": config.max_target_positions,
+        "directions": directions,
     } | ({} if forced is None else {"forced_bos_token_id": forced}))
     write_json(folder / "preprocessor_config.json", {
         "feature_extractor_type": "Speech2TextFeatureExtractor",

@@ -37,6 +37,14 @@ class Recipe:
             decoder_ffn_dim=self.feed_forward_factor * small.d_model,
         )
 
+    @property
+    def directions(self):
+        """Spoken and written languages, such as en-it."""
+        return [
+            f"{spoken}-{written}" for spoken in self.languages for written in self.languages
+            if self.translate or spoken == written
+        ]
+
     def targets(self, entry):
         """{target language: text} of a manifest line."""
         texts = {entry["language"]: entry["text"]}

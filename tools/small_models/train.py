@@ -246,7 +246,7 @@ def train(arguments):
             for group, score in evaluate(trainee.model, tokenizer, validation, recipe.targets).items():
                 if " " not in group:
                     print(f"step {step}: validation {group} {score}", flush=True)
-            write_model(run / "model", trainee.model, tokenizer)
+            write_model(run / "model", trainee.model, tokenizer, recipe.directions)
         if finished:
             break
 

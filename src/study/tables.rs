@@ -38,10 +38,11 @@ pub struct Row {
     /// `pearson`, `spearman`, `kendall`, `reliability`, `masks`, `gap`,
     /// `coverage`; `pearson, corrected` for the map's reliability; `word error
     /// rate`, `bleu`; `deletion area, bleu`, `insertion 35%, word error rate`,
-    /// `size area`; `onset error, mean`, `onset within 50 ms`, `pointing game`.
+    /// `size area`; `onset error, mean`, `onset within 50 ms`, `pointing game`,
+    /// where the attention may be `best head by spes.encoder`.
     pub statistic: String,
     /// `all`, `layer 2`, `head 3 of all layers`, `layer 2 head 3`, both from
-    /// 1, `best head by spes.encoder`, and `norm-weighted all` and so on; empty where attention has no
+    /// 1, and `norm-weighted all` and so on; empty where attention has no
     /// part.
     pub attention: String,
     pub mean: f64,

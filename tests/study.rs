@@ -63,8 +63,9 @@ impl Place {
         self.command(manifest, out, more).output().unwrap()
     }
 
-    fn tables(&self, out: &str) -> [Vec<u8>; 2] {
-        ["tables.json", "tables.csv"].map(|name| fs::read(self.path(out).join(name)).unwrap())
+    fn tables(&self, out: &str) -> [Vec<u8>; 3] {
+        let names = ["tables.json", "tables.csv", "report.html"];
+        names.map(|name| fs::read(self.path(out).join(name)).unwrap())
     }
 }
 

@@ -24,7 +24,7 @@ use crate::study::onsets::TrueOnsets;
 use crate::study::record::{self, Comparison};
 use crate::study::run::{Shard, Step, Subjects, run as run_study};
 use crate::study::tables::Tables;
-use crate::{Error, Result};
+use crate::{Error, Result, report};
 
 /// Compare cross-attention with saliency over many utterances.
 ///
@@ -188,21 +188,24 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     finish(args, std::slice::from_ref(out), out)
 }
 
-/// Writes and prints the tables of some folders.
+/// Writes the tables of some folders and their page, and prints what is first.
 fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> {
     let tables = Tables::new(folders)?;
     let mut json = serde_json::to_string_pretty(&tables).map_err(|e| Error::file(out, e))?;
     json.push('\n');
     write(&out.join("tables.json"), json.as_bytes())?;
     write(&out.join("tables.csv"), tables.csv().as_bytes())?;
+    let page = out.join("report.html");
+    write(&page, report::study::render(&tables).as_bytes())?;
     if args.json {
         print(json.trim_end())?;
     } else {
         let place = out.join("tables.csv");
         print(&format!(
-            "{}all rows are in {}",
+            "{}all rows are in {}, figures in {}",
             tables.summary(),
-            place.display()
+            place.display(),
+            page.display()
         ))?;
     }
     Ok(match tables.failures.is_empty() {
@@ -434,5 +437,48 @@ impl StudyArgs {
             &mut after,
             &mut masks,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: StudyArgs,
+    }
+
+    fn settings(words: &[&str]) -> Map<String, Value> {
+        let args = Line::parse_from(words).args;
+        args.settings(&args.explain_options(), args.comparison())
+    }
+
+    /// The page of a study names the command that made a log.
+    #[test]
+    fn a_log_names_the_command_that_makes_it_again() {
+        for options in [
+            "",
+            "--masks 960 --seed 7 --beam 3 --special --faithfulness",
+            "--method attention --pooling max-mean --normalise map",
+            "--method spes,smoothgrad,attention-norm --reliability 0.85 --pooling mean",
+        ] {
+            let line = format!("study list.tsv --out x {options}");
+            let settings_of = |line: &str| settings(&line.split_whitespace().collect::<Vec<_>>());
+            let header = Header {
+                format: FORMAT.into(),
+                version: VERSION,
+                sonograd: "0".into(),
+                model: "m".into(),
+                settings: settings_of(&line),
+            };
+            let again = report::study::command(&header);
+            let again = again.strip_prefix("sonograd ").unwrap();
+            assert!(again.contains("--model m"), "{again}");
+            assert_eq!(settings_of(again), header.settings, "{again}");
+        }
     }
 }

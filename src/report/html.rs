@@ -5,11 +5,10 @@
 //! Names, texts and tokens come from outside. They enter the markup escaped
 //! and reach the script as JSON, which inserts them as text.
 
-use std::hash::{DefaultHasher, Hasher};
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
+use super::markup::{COMMON_STYLE, escape, fill, nonce, script_safe};
 use crate::explain::explanation::Explanation;
 
 const PAGE: &str = include_str!("page.html");
@@ -46,12 +45,6 @@ pub fn render(explanation: &Explanation, tensors: &[NamedTensor]) -> String {
     };
     let data = script_safe(&serde_json::to_string(&data).expect("plain data serialises"));
 
-    // A text inside the page cannot contain the hash of the page around it,
-    // so no injected element can carry the nonce.
-    let mut hasher = DefaultHasher::new();
-    hasher.write(data.as_bytes());
-    let nonce = format!("{:016x}", hasher.finish());
-
     let text = match explanation.text.trim() {
         "" => "(no text)",
         text => text,
@@ -61,9 +54,9 @@ pub fn render(explanation: &Explanation, tensors: &[NamedTensor]) -> String {
     fill(
         PAGE,
         &[
-            ("nonce", &nonce),
+            ("nonce", &nonce(&data)),
             ("title", &escape(&format!("{}: {text}", audio.file))),
-            ("style", STYLE),
+            ("style", &format!("{COMMON_STYLE}{STYLE}")),
             ("version", &escape(&explanation.sonograd)),
             ("text", &escape(text)),
             ("file", &escape(&audio.file)),
@@ -287,47 +280,6 @@ fn quantise(row: &[f32], missing: u32) -> (f64, f64, Vec<u32>) {
     (low, step, row.iter().map(|&x| code(x)).collect())
 }
 
-/// Replaces each `{{name}}` of `template`; what is inserted is not looked at.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (name, after) = after.split_once("}}").expect("a closed placeholder");
-        let (_, value) = values
-            .iter()
-            .find(|(known, _)| *known == name)
-            .unwrap_or_else(|| panic!("page.html asks for an unknown {name}"));
-        out.push_str(before);
-        out.push_str(value);
-        rest = after;
-    }
-    out.push_str(rest);
-    out
-}
-
-/// `text` for element content and quoted attributes.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            _ => out.push(letter),
-        }
-    }
-    out
-}
-
-/// JSON that cannot end or open an element around it.
-fn script_safe(json: &str) -> String {
-    json.replace('<', "\\u003c")
-        .replace('>', "\\u003e")
-        .replace('&', "\\u0026")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,14 +340,8 @@ mod tests {
     }
 
     #[test]
-    fn filling_does_not_look_into_what_it_inserts() {
-        let filled = fill("a {{x}} b {{y}}", &[("x", "{{y}}"), ("y", "2")]);
-        assert_eq!(filled, "a {{y}} b 2");
-    }
-
-    #[test]
     fn page_sources_do_not_end_their_own_element() {
         assert!(!SCRIPT.contains("</") && !SCRIPT.contains("<!--"));
-        assert!(!STYLE.contains("</"));
+        assert!(!STYLE.contains("</") && !COMMON_STYLE.contains("</"));
     }
 }

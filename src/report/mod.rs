@@ -1,3 +1,5 @@
-//! What a person reads: one page per explained utterance.
+//! What a person reads: one page per explained utterance, and one per study.
 
 pub mod html;
+mod markup;
+pub mod study;

@@ -1,0 +1,568 @@
+//! What a study's page says without scripts: settings, failures and the
+//! tables that one wants to see first.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde_json::Value;
+
+use super::super::markup::escape;
+use super::command;
+use super::{PAPER, Range};
+use crate::study::log::Header;
+use crate::study::tables::{Row, Tables};
+
+/// The minus sign; a hyphen is shorter than the digits are wide.
+const MINUS: &str = "\u{2212}";
+
+/// The rows of one model in one direction.
+pub(super) struct Subject<'a> {
+    model: &'a str,
+    direction: &'a str,
+    rows: Vec<&'a Row>,
+    /// By map, statistic and attention.
+    named: HashMap<[&'a str; 3], &'a Row>,
+}
+
+impl<'a> Subject<'a> {
+    /// All subjects in the order of the rows.
+    pub(super) fn all(rows: &'a [Row]) -> Vec<Self> {
+        let mut subjects: Vec<Self> = Vec::new();
+        for row in rows {
+            let (model, direction) = (&*row.model, &*row.direction);
+            let own = |one: &Self| one.model == model && one.direction == direction;
+            let place = subjects.iter().rposition(own).unwrap_or_else(|| {
+                subjects.push(Self {
+                    model,
+                    direction,
+                    rows: Vec::new(),
+                    named: HashMap::new(),
+                });
+                subjects.len() - 1
+            });
+            let subject = &mut subjects[place];
+            subject.rows.push(row);
+            let key = [&*row.map, &*row.statistic, &*row.attention];
+            subject.named.insert(key, row);
+        }
+        subjects
+    }
+
+    fn row(&self, map: &str, statistic: &str, attention: &str) -> Option<&'a Row> {
+        self.named.get(&[map, statistic, attention]).copied()
+    }
+
+    /// Utterances that were explained.
+    fn utterances(&self) -> usize {
+        let counts = self.rows.iter().map(|row| row.utterances);
+        counts.max().unwrap_or(0)
+    }
+}
+
+/// A table's lines, one for each subject; directions of one model stand
+/// beside one heading.
+fn lines(subjects: &[&Subject], cells: &dyn Fn(&Subject) -> String) -> String {
+    let mut out = String::new();
+    for own in subjects.chunk_by(|a, b| a.model == b.model) {
+        for (n, subject) in own.iter().enumerate() {
+            out += "<tr>";
+            if n == 0 {
+                out += &format!(
+                    "<th scope=\"rowgroup\" rowspan=\"{}\" dir=\"auto\">{}</th>",
+                    own.len(),
+                    escape(subject.model)
+                );
+            }
+            let direction = escape(subject.direction);
+            out += &format!("<th scope=\"row\">{direction}</th>{}</tr>", cells(subject));
+        }
+    }
+    out
+}
+
+/// A table with its caption, inside a box that scrolls by itself, for the
+/// keyboard too; a caption in the table would scroll away with it.
+fn table(id: &str, caption: &str, head: &[&str], body: &str) -> String {
+    let cells = head
+        .iter()
+        .map(|text| format!("<th scope=\"col\">{text}</th>"));
+    format!(
+        "<p class=\"caption\" id=\"{id}\">{caption}</p>\
+         <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"{id}\">\
+         <table aria-labelledby=\"{id}\"><thead><tr>{}</tr></thead><tbody>{body}</tbody></table></div>",
+        cells.collect::<String>()
+    )
+}
+
+/// `a`, `a and b`, `a, b and c`.
+pub(super) fn in_words(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// "1 utterance", "2 utterances".
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// Versions of the program behind the logs.
+pub(super) fn versions(tables: &Tables) -> String {
+    let versions: BTreeSet<&str> = tables.settings.iter().map(|own| &*own.sonograd).collect();
+    Vec::from_iter(versions).join(", ")
+}
+
+// ------------------------------------------------------------------ numbers
+
+/// Decimals at which the largest of some values has three digits; none where
+/// only powers of ten can say it.
+fn decimals(values: &[f64]) -> Option<usize> {
+    let finite = values.iter().filter(|x| x.is_finite());
+    let size = finite.fold(0.0_f64, |size, x| size.max(x.abs()));
+    match size {
+        0.0 => Some(1),
+        size if !(1e-3..1e6).contains(&size) => None,
+        size => Some((2.0 - size.log10().floor()).clamp(0.0, 5.0) as usize),
+    }
+}
+
+fn number(value: f64, decimals: Option<usize>) -> String {
+    if !value.is_finite() {
+        return "not finite".into();
+    }
+    let text = match decimals {
+        Some(decimals) => format!("{value:.decimals$}"),
+        None => format!("{value:.2e}"),
+    };
+    text.replace('-', MINUS)
+}
+
+/// A cell with a row's mean and interval, and its count where that is not
+/// `count`.
+fn value(row: Option<&Row>, count: usize) -> String {
+    judged(row, count, "")
+}
+
+/// The same with a word about it.
+fn judged(row: Option<&Row>, count: usize, word: &str) -> String {
+    let Some(row) = row else {
+        return "<td class=\"value none\">\u{2013}</td>".into();
+    };
+    let decimals = decimals(&[row.mean, row.low, row.high]);
+    let [mean, low, high] = [row.mean, row.low, row.high].map(|x| number(x, decimals));
+    let of = match row.utterances == count {
+        true => String::new(),
+        false => format!(" <span class=\"interval\">of {}</span>", row.utterances),
+    };
+    let word = match word {
+        "" => String::new(),
+        word => format!(" <span class=\"verdict\">{word}</span>"),
+    };
+    format!(
+        "<td class=\"value\">{mean} <span class=\"interval\">[{low}, {high}]</span>{of}{word}</td>"
+    )
+}
+
+/// A map's name as the paper writes it, where it does.
+fn map_name(name: &str) -> String {
+    escape(name)
+        .replace("spes.input", "SM<sup>X</sup>")
+        .replace("spes.encoder", "SM<sup>H</sup>")
+        .replace(" - ", &format!(" {MINUS} "))
+}
+
+// ----------------------------------------------------------------- sections
+
+/// A setting as text: `max`, `reliability 0.9`.
+fn setting(value: &Value) -> String {
+    match value {
+        Value::Null => "default".into(),
+        Value::Bool(true) => "yes".into(),
+        Value::Bool(false) => "no".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(all) => all.iter().map(setting).collect::<Vec<_>>().join(", "),
+        Value::Object(all) => {
+            let parts = all
+                .iter()
+                .map(|(key, value)| format!("{key} {}", setting(value)));
+            parts.collect::<Vec<_>>().join(", ")
+        }
+        number => number.to_string(),
+    }
+}
+
+/// What was studied, in a list of names and values.
+pub(super) fn facts(tables: &Tables, subjects: &[Subject]) -> String {
+    let directions: BTreeSet<&str> = subjects.iter().map(|own| own.direction).collect();
+    let done: usize = subjects.iter().map(Subject::utterances).sum();
+    let mut facts = vec![
+        ("Directions", Vec::from_iter(directions).join(", ")),
+        ("Utterances explained", done.to_string()),
+        ("Failed", tables.failures.len().to_string()),
+    ];
+    // A setting of all models; the table of settings has the others.
+    let common = |key: &str| {
+        let mut values = tables.settings.iter().map(|own| own.settings.get(key));
+        let first = values.next()??;
+        values.all(|own| own == Some(first)).then(|| setting(first))
+    };
+    let named = [
+        ("stop", "SPES masks"),
+        ("pooling", "Pooling"),
+        ("normalisation", "Normalised by"),
+        ("seed", "Seed"),
+    ];
+    for (key, name) in named {
+        if let Some(value) = common(key) {
+            facts.push((name, value));
+        }
+    }
+    let facts = facts.iter().map(|(name, value)| {
+        let value = match value.is_empty() {
+            true => "none",
+            false => value,
+        };
+        format!(
+            "<div><dt>{name}</dt><dd dir=\"auto\">{}</dd></div>",
+            escape(value)
+        )
+    });
+    facts.collect()
+}
+
+/// Utterances that could not be done, and why.
+pub(super) fn failures(tables: &Tables) -> String {
+    if tables.failures.is_empty() {
+        return String::new();
+    }
+    let rows = tables.failures.iter().map(|failure| {
+        format!(
+            "<tr><th scope=\"row\" dir=\"auto\">{}</th><td dir=\"auto\">{}</td>\
+             <td class=\"wide\" dir=\"auto\">{}</td></tr>",
+            escape(&failure.model),
+            escape(&failure.id),
+            escape(&failure.error)
+        )
+    });
+    format!(
+        "<details id=\"failures\"><summary>{} failed</summary>{}</details>",
+        counted(tables.failures.len(), "utterance"),
+        table(
+            "failures-caption",
+            "Utterances that failed, and are in no number",
+            &["Model", "Utterance", "Reason"],
+            &rows.collect::<String>()
+        )
+    )
+}
+
+/// Every setting of every log.
+pub(super) fn settings(tables: &Tables) -> String {
+    let keys: BTreeSet<&String> = tables
+        .settings
+        .iter()
+        .flat_map(|own| own.settings.keys())
+        .collect();
+    let models: Vec<String> = tables
+        .settings
+        .iter()
+        .map(|own| escape(&own.model))
+        .collect();
+    let mut head = vec!["Setting"];
+    head.extend(models.iter().map(|name| &**name));
+    let line = |name: &str, of: &dyn Fn(&Header) -> String| {
+        let cells = tables
+            .settings
+            .iter()
+            .map(|own| format!("<td>{}</td>", escape(&of(own))));
+        let name = escape(&name.replace('_', " "));
+        format!(
+            "<tr><th scope=\"row\">{name}</th>{}</tr>",
+            cells.collect::<String>()
+        )
+    };
+    let mut body = line("version of sonograd", &|own| own.sonograd.clone());
+    for key in keys {
+        body += &line(key, &|own| match own.settings.get(key) {
+            Some(value) => setting(value),
+            None => "\u{2013}".into(),
+        });
+    }
+    table(
+        "settings-caption",
+        "Settings of the logs, by model",
+        &head,
+        &body,
+    )
+}
+
+/// Models side by side.
+pub(super) fn comparison(subjects: &[Subject]) -> String {
+    let columns: [(&str, [&str; 3]); 8] = [
+        (
+            "\u{3c1}(CA, SM<sup>X</sup>)",
+            ["spes.input", "pearson", "all"],
+        ),
+        ("corrected", ["spes.input", "pearson, corrected", "all"]),
+        (
+            "\u{3c1}(CA, SM<sup>H</sup>)",
+            ["spes.encoder", "pearson", "all"],
+        ),
+        ("corrected", ["spes.encoder", "pearson, corrected", "all"]),
+        ("Gap", ["spes.encoder - spes.input", "gap", "all"]),
+        ("Coverage, %", ["spes.encoder", "coverage", "all"]),
+        ("Word error rate, %", ["", "word error rate", ""]),
+        ("BLEU", ["", "bleu", ""]),
+    ];
+    let mut head = vec!["Model", "Direction", "Utterances"];
+    head.extend(columns.iter().map(|(name, _)| *name));
+    let all: Vec<&Subject> = subjects.iter().collect();
+    let body = lines(&all, &|subject| {
+        let count = subject.utterances();
+        let cells = columns.iter().map(|(_, [map, statistic, attention])| {
+            value(subject.row(map, statistic, attention), count)
+        });
+        format!(
+            "<td class=\"value\">{count}</td>{}",
+            cells.collect::<String>()
+        )
+    });
+    table(
+        "comparison-caption",
+        "Attention averaged over all heads and layers (CA) against saliency, and errors; mean \
+         with its 95% interval",
+        &head,
+        &body,
+    )
+}
+
+/// Where a row lies beside a range of the paper.
+fn verdict(row: &Row, range: Range) -> &'static str {
+    let inside = |x: f64| (range.low..=range.high).contains(&x);
+    let touches = row.high >= range.low && row.low <= range.high;
+    match () {
+        () if inside(row.mean) && inside(row.low) && inside(row.high) => "within",
+        () if inside(row.mean) => "within, the interval reaches out",
+        () if row.mean < range.low && touches => "below, the interval reaches in",
+        () if row.mean < range.low => "below",
+        () if touches => "above, the interval reaches in",
+        () if row.mean > range.high => "above",
+        () => "not comparable",
+    }
+}
+
+/// The paper's ranges in words.
+pub(super) fn paper(subjects: &[Subject]) -> String {
+    let measures: [(&str, Range, [&str; 3]); 3] = [
+        (
+            "\u{3c1}(CA, SM<sup>X</sup>), paper 0.45 to 0.63",
+            PAPER.rho,
+            ["spes.input", "pearson", "all"],
+        ),
+        (
+            "Gap, paper 0.03 to 0.18",
+            PAPER.gap,
+            ["spes.encoder - spes.input", "gap", "all"],
+        ),
+        (
+            "Coverage, %, paper 52 to 75",
+            PAPER.coverage,
+            ["spes.encoder", "coverage", "all"],
+        ),
+    ];
+    let mut head = vec!["Model", "Direction"];
+    head.extend(measures.iter().map(|(name, ..)| *name));
+    let all: Vec<&Subject> = subjects.iter().collect();
+    let body = lines(&all, &|subject| {
+        let cells = measures
+            .iter()
+            .map(|(_, range, [map, statistic, attention])| {
+                let row = subject.row(map, statistic, attention);
+                let word = row.map_or("", |row| verdict(row, *range));
+                judged(row, subject.utterances(), word)
+            });
+        cells.collect()
+    });
+    table(
+        "paper-caption",
+        "Beside the ranges that the paper found over its models",
+        &head,
+        &body,
+    )
+}
+
+/// How reliable the SPES maps are, and after how many masks.
+pub(super) fn reliability(subjects: &[Subject]) -> String {
+    let is_own =
+        |row: &Row| matches!(&*row.statistic, "reliability" | "masks") && row.attention.is_empty();
+    let maps = subjects
+        .iter()
+        .flat_map(|own| &own.rows)
+        .filter(|row| is_own(row));
+    let maps: BTreeSet<&str> = maps.map(|row| &*row.map).collect();
+    if maps.is_empty() {
+        return "<p class=\"note\">There is no SPES map in this study.</p>".into();
+    }
+    let names = maps.iter().flat_map(|map| {
+        let map = map_name(map);
+        [format!("{map}, reliability"), format!("{map}, masks")]
+    });
+    let names: Vec<String> = names.collect();
+    let mut head = vec!["Model", "Direction"];
+    head.extend(names.iter().map(|name| &**name));
+    let with: Vec<&Subject> = subjects
+        .iter()
+        .filter(|own| own.rows.iter().any(|row| is_own(row)))
+        .collect();
+    let body = lines(&with, &|subject| {
+        let statistics = maps
+            .iter()
+            .flat_map(|map| [[*map, "reliability"], [*map, "masks"]]);
+        let cells = statistics
+            .map(|[map, statistic]| value(subject.row(map, statistic, ""), subject.utterances()));
+        cells.collect()
+    });
+    table(
+        "reliability-caption",
+        "Reliability of the SPES maps as they are compared, and masks behind them",
+        &head,
+        &body,
+    )
+}
+
+/// Areas under the curves, one table for each subject; the script shows one.
+pub(super) fn areas(subjects: &[Subject]) -> String {
+    let mut out = String::new();
+    for (index, subject) in subjects.iter().enumerate() {
+        let is_area = |row: &&&Row| {
+            row.attention.is_empty()
+                && (row.statistic.ends_with(" area") || row.statistic.contains(" area, "))
+        };
+        let (mut maps, mut statistics): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+        for row in subject.rows.iter().filter(is_area) {
+            if !maps.contains(&&*row.map) {
+                maps.push(&row.map);
+            }
+            if !statistics.contains(&&*row.statistic) {
+                statistics.push(&row.statistic);
+            }
+        }
+        if maps.is_empty() {
+            continue;
+        }
+        let count = subject.utterances();
+        let body = maps.iter().map(|map| {
+            let cells = statistics
+                .iter()
+                .map(|statistic| value(subject.row(map, statistic, ""), count));
+            format!(
+                "<tr><th scope=\"row\">{}</th>{}</tr>",
+                map_name(map),
+                cells.collect::<String>()
+            )
+        });
+        let names: Vec<String> = statistics.iter().map(|name| escape(name)).collect();
+        let mut head = vec!["Map"];
+        head.extend(names.iter().map(|name| &**name));
+        let caption = format!(
+            "Areas under the curves, {} {}, {}; mean with its 95% interval",
+            escape(subject.model),
+            escape(subject.direction),
+            counted(count, "utterance")
+        );
+        out += &format!(
+            "<div class=\"areas\" data-subject=\"{index}\">{}</div>",
+            table(
+                &format!("areas-{index}"),
+                &caption,
+                &head,
+                &body.collect::<String>()
+            )
+        );
+    }
+    match out.is_empty() {
+        true => "<p class=\"note\">Faithfulness was not measured (--faithfulness).</p>".into(),
+        false => out,
+    }
+}
+
+/// The commands that make the logs, one for each model.
+pub(super) fn commands(tables: &Tables) -> String {
+    let lines = tables
+        .settings
+        .iter()
+        .map(|own| escape(&command::again(own)));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a cell says.
+    fn without_tags(markup: &str) -> String {
+        let parts = markup.split('<').map(|part| match part.split_once('>') {
+            Some((_, text)) => text,
+            None => part,
+        });
+        parts.collect()
+    }
+
+    fn row(mean: f64, low: f64, high: f64) -> Row {
+        Row {
+            model: "m".into(),
+            direction: "en-en".into(),
+            map: "spes.input".into(),
+            statistic: "pearson".into(),
+            attention: "all".into(),
+            mean,
+            low,
+            high,
+            utterances: 3,
+        }
+    }
+
+    #[test]
+    fn values_have_three_digits_together() {
+        let cell = |mean, low, high| without_tags(&value(Some(&row(mean, low, high)), 3));
+        assert_eq!(cell(0.16913, 0.09612, 0.24245), "0.169 [0.096, 0.242]");
+        assert_eq!(cell(65.9, 63.4, 68.75), "65.9 [63.4, 68.8]");
+        assert_eq!(
+            cell(-0.01, -0.2, 0.1),
+            "\u{2212}0.010 [\u{2212}0.200, 0.100]"
+        );
+        assert_eq!(cell(1920.0, 1920.0, 3840.0), "1920 [1920, 3840]");
+        assert_eq!(
+            cell(2e-7, 1e-7, 3e-7),
+            "2.00e\u{2212}7 [1.00e\u{2212}7, 3.00e\u{2212}7]"
+        );
+        assert_eq!(cell(0.0, 0.0, 0.0), "0.0 [0.0, 0.0]");
+        assert_eq!(cell(f64::NAN, 0.0, 1.0), "not finite [0.00, 1.00]");
+        let other = without_tags(&value(Some(&row(0.5, 0.4, 0.6)), 4));
+        assert_eq!(other, "0.500 [0.400, 0.600] of 3");
+        assert_eq!(without_tags(&value(None, 4)), "\u{2013}");
+    }
+
+    #[test]
+    fn verdicts_weigh_mean_and_interval() {
+        let range = PAPER.rho;
+        let says = |mean, low, high| verdict(&row(mean, low, high), range);
+        assert_eq!(says(0.5, 0.45, 0.63), "within");
+        assert_eq!(says(0.5, 0.44, 0.6), "within, the interval reaches out");
+        assert_eq!(says(0.4, 0.3, 0.44), "below");
+        assert_eq!(says(0.4, 0.3, 0.5), "below, the interval reaches in");
+        assert_eq!(says(0.7, 0.6, 0.8), "above, the interval reaches in");
+        assert_eq!(says(0.7, 0.64, 0.8), "above");
+        assert_eq!(says(f64::NAN, f64::NAN, f64::NAN), "not comparable");
+    }
+
+    #[test]
+    fn names_in_words() {
+        assert_eq!(in_words(&["a"]), "a");
+        assert_eq!(in_words(&["a", "b", "c"]), "a, b and c");
+    }
+}

@@ -454,7 +454,8 @@ mod tests {
 
     fn settings(words: &[&str]) -> Map<String, Value> {
         let args = Line::parse_from(words).args;
-        args.settings(&args.explain_options(), args.comparison())
+        let onsets = TrueOnsets::default();
+        args.settings(&args.explain_options(), args.comparison(), &onsets)
     }
 
     /// The page of a study names the command that made a log.
@@ -462,7 +463,7 @@ mod tests {
     fn a_log_names_the_command_that_makes_it_again() {
         for options in [
             "",
-            "--masks 960 --seed 7 --beam 3 --special --faithfulness",
+            "--masks 960 --seed 7 --beam 3 --special --faithfulness --checks 2",
             "--method attention --pooling max-mean --normalise map",
             "--method spes,smoothgrad,attention-norm --reliability 0.85 --pooling mean",
         ] {

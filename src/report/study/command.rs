@@ -2,8 +2,9 @@
 
 use crate::study::log::Header;
 
-/// `sonograd study ...` with the options that made a log; manifests, folders
-/// and number of utterances are not in a log and stand as `MANIFEST`, `FOLDER`.
+/// `sonograd study ...` with the options that made a log; files, folders and
+/// the number of utterances are not in a log: they stand as `MANIFEST`,
+/// `FOLDER` and `FILE`.
 pub fn again(header: &Header) -> String {
     let settings = &header.settings;
     let mut command = String::from("sonograd study MANIFEST --out FOLDER");
@@ -30,7 +31,10 @@ pub fn again(header: &Header) -> String {
             option(name, value.into());
         }
     }
-    for (key, name) in [("seed", "seed"), ("beams", "beam")] {
+    if settings.contains_key("onsets") {
+        option("onsets", "FILE".into());
+    }
+    for (key, name) in [("seed", "seed"), ("beams", "beam"), ("checks", "checks")] {
         if let Some(value) = settings.get(key).and_then(|value| value.as_u64()) {
             option(name, value.to_string());
         }

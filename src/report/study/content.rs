@@ -241,9 +241,10 @@ pub(super) fn failures(tables: &Tables) -> String {
     }
     let rows = tables.failures.iter().map(|failure| {
         format!(
-            "<tr><th scope=\"row\" dir=\"auto\">{}</th><td dir=\"auto\">{}</td>\
+            "<tr><th scope=\"row\" dir=\"auto\">{}</th><td dir=\"auto\">{}</td><td dir=\"auto\">{}</td>\
              <td class=\"wide\" dir=\"auto\">{}</td></tr>",
             escape(&failure.model),
+            escape(&failure.direction),
             escape(&failure.id),
             escape(&failure.error)
         )
@@ -254,7 +255,7 @@ pub(super) fn failures(tables: &Tables) -> String {
         table(
             "failures-caption",
             "Utterances that failed, and are in no number",
-            &["Model", "Utterance", "Reason"],
+            &["Model", "Direction", "Utterance", "Reason"],
             &rows.collect::<String>()
         )
     )

@@ -3,9 +3,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::compared::pooled_map;
 use super::passes::{Utterance, forward_and_gradients};
 use super::spes::Progress;
-use super::{ExplainOptions, Explained, Method, Subject, compared_values, explain, is_special};
+use super::{ExplainOptions, Explained, Method, Subject, explain, is_special};
 use crate::align::{AlignOptions, Pooling, TokenMap, WordTime, WordTokens, word_times};
 use crate::engine::executor::Executor;
 use crate::engine::profile::Purpose;
@@ -329,11 +330,7 @@ fn of_map(explained: &Explained) -> Result<(Vec<TokenMap>, Map<String, Value>)> 
         Some((info, map))
     });
     let (info, map) = found.ok_or_else(|| Error::Model("there is no map to align".into()))?;
-    let values = compared_values(info, map);
-    let map = match *map.shape.as_slice() {
-        [_, rows, bins] => TokenMap::pooled(&values, [rows, bins], frames, Pooling::Max),
-        _ => TokenMap::new(values, frames),
-    };
+    let map = pooled_map(info, map, frames, Pooling::Max)?;
     let told = ["masks", "interrupted", "reliability_pooled", "reliable"];
     let told = told.into_iter().filter_map(|name| {
         let value = info.options.get(name)?;

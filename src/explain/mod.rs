@@ -2,6 +2,7 @@
 
 pub mod alignment;
 pub mod attention_norm;
+pub mod compared;
 pub mod explanation;
 pub mod output;
 pub mod passes;
@@ -714,17 +715,6 @@ fn completeness_gaps(map: &[f32], log_probs: &[f32], baseline: &[f32]) -> Vec<f6
             sum - (f64::from(here) - f64::from(there))
         })
         .collect()
-}
-
-/// A map's values as they are compared: plain gradients count by their
-/// absolute value, since their sign says only in which direction a feature would have
-/// to move; attributions keep their sign.
-pub fn compared_values(info: &MapInfo, map: &NamedMap) -> Vec<f64> {
-    let values = map.data.iter().map(|&x| f64::from(x));
-    match info.method.as_str() {
-        "gradient" | "smoothgrad" => values.map(f64::abs).collect(),
-        _ => values.collect(),
-    }
 }
 
 /// Whether a token stands for no text.

@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::agreement::{Normalisation, TokenMap};
-use super::record::{Comparison, compared_tokens, pooled_map};
+use super::record::{Comparison, compared_tokens};
 use super::statistics::Correlation;
 use crate::engine::executor::Executor;
+use crate::explain::compared::pooled_map;
 use crate::explain::spes::Progress;
 use crate::explain::{ExplainOptions, Explained, Subject, explain};
 use crate::model::Model;

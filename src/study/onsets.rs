@@ -8,8 +8,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::error_rate::equal_words;
-use super::record::{Comparison, pooled_map};
+use super::record::Comparison;
 use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
+use crate::explain::compared::pooled_map;
 use crate::explain::{Explained, NamedMap};
 use crate::{Error, Result};
 

@@ -13,9 +13,9 @@ use super::manifest::Item;
 use super::onsets::Onsets;
 use super::perturbation::Foretelling;
 use super::statistics::Correlation;
-use crate::explain::explanation::MapInfo;
+use crate::explain::compared::pooled_map;
 use crate::explain::spes::median;
-use crate::explain::{Explained, NamedMap, compared_values};
+use crate::explain::{Explained, NamedMap};
 use crate::{Error, Result};
 
 /// How maps are compared.
@@ -208,32 +208,6 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
         checks: None,
         onsets: None,
     })
-}
-
-/// A map over the encoder's frames: (T, F) pooled, heads averaged.
-///
-/// # Errors
-/// If it has no tokens by frames.
-pub(super) fn pooled_map(
-    info: &MapInfo,
-    map: &NamedMap,
-    frames: usize,
-    by: Pooling,
-) -> Result<TokenMap> {
-    let values = compared_values(info, map);
-    let wrong = || Error::Model(format!("{} is no map of tokens by frames", map.name));
-    match *map.shape.as_slice() {
-        [_, _, count, frames] => {
-            let heads = values.chunks(count * frames);
-            let heads: Vec<TokenMap> = heads
-                .map(|head| TokenMap::new(head.to_vec(), frames))
-                .collect();
-            TokenMap::average(heads.iter()).ok_or_else(wrong)
-        }
-        [_, rows, bins] => Ok(TokenMap::pooled(&values, [rows, bins], frames, by)),
-        [_, _] => Ok(TokenMap::new(values, frames)),
-        _ => Err(wrong()),
-    }
 }
 
 /// One attention against every map that is none, by the maps' names.

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Comparison, compared_tokens, pooled_map};
+use super::record::{Comparison, compared_tokens};
 use crate::align::TokenMap;
 use crate::engine::philox::philox4x32;
+use crate::explain::compared::{compared_values, pooled_map};
 use crate::explain::explanation::MapInfo;
-use crate::explain::{Explained, NamedMap, compared_values};
+use crate::explain::{Explained, NamedMap};
 use crate::ops::pooled_frames;
 use crate::{Error, Result};
 

@@ -428,19 +428,22 @@ impl Found<'_> {
         let (words, utterances) = self.survey.matched();
         let mut text = format!(
             "\nonset errors of heads averaged, {words} words of {utterances} utterances; sets \
-             of {} heads are chosen\non other utterances than those they are scored on\n\n{:<24}",
-            self.top, ""
+             of {} heads are chosen\non other utterances than those they are scored on\n\n",
+            self.top
         );
-        for (name, _, _) in SHOWN {
-            text += &format!("  {name:<20}");
+        let name = |set: &HeadSet| match set.by.as_str() {
+            "all" => format!("all {}", self.ranking.len()),
+            EVEN => "none, evenly spaced".into(),
+            by => format!("best {} by {by}", self.top),
+        };
+        let names: Vec<String> = self.sets.iter().map(name).collect();
+        let width = names.iter().map(String::len).max().unwrap_or(0);
+        text += &" ".repeat(width);
+        for (title, _, _) in SHOWN {
+            text += &format!("  {title:<20}");
         }
-        for set in self.sets {
-            let name = match set.by.as_str() {
-                "all" => format!("all {}", self.ranking.len()),
-                EVEN => "none, evenly spaced".into(),
-                by => format!("best {} by {by}", self.top),
-            };
-            text += &format!("\n{name:<24}");
+        for (set, name) in self.sets.iter().zip(names) {
+            text += &format!("\n{name:<width$}");
             for (_, statistic, digits) in SHOWN {
                 let interval = set.statistics.get(statistic).copied();
                 text += &format!("  {:<20}", shown(interval, digits));

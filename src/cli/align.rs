@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::explain::fraction;
+use super::files::{parent, write};
 use super::progress;
 use super::{GenerationArgs, LoadedModel, ModelArgs, Outcome, Precision, for_each_file, print};
 use crate::align::AlignOptions;
@@ -100,11 +100,20 @@ enum MapName {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SiteName {
+pub(super) enum SiteName {
     /// The features, pooled to the encoder's frames
     Input,
     /// The encoder's output
     Encoder,
+}
+
+impl From<SiteName> for Site {
+    fn from(name: SiteName) -> Self {
+        match name {
+            SiteName::Input => Self::Input,
+            SiteName::Encoder => Self::Encoder,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -292,10 +301,7 @@ impl AlignArgs {
         if (self.masks.is_some() || self.reliability.is_some()) && !masked {
             return refused("--masks and --reliability", "spes");
         }
-        let site = match self.at {
-            None | Some(SiteName::Input) => Site::Input,
-            Some(SiteName::Encoder) => Site::Encoder,
-        };
+        let site = self.at.map_or(Site::Input, Site::from);
         let source = match (from, &self.heads) {
             (MapName::Spes, _) => Source::Map(Method::Spes, site),
             (MapName::Gradient, _) => Source::Map(Method::Gradient, site),
@@ -493,58 +499,15 @@ impl Output {
                 {
                     fs::create_dir(folder).map_err(|problem| Error::file(folder, problem))?;
                 }
-                write(path, &format.text(recording))
+                write(path, format.text(recording).as_bytes())
             }
         }
     }
 
     fn finish(&self) -> Result<()> {
         match self {
-            Self::File(_, path, Some(text)) => write(path, text),
+            Self::File(_, path, Some(text)) => write(path, text.as_bytes()),
             _ => Ok(()),
         }
     }
-}
-
-/// The folder of a file that is to be written.
-fn parent(path: &Path) -> Result<&Path> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    match parent.is_dir() && path.file_name().is_some() {
-        true => Ok(parent),
-        false => Err(Error::file(parent, "there is no such folder to write to")),
-    }
-}
-
-/// Writes a file that appears whole or not at all.
-fn write(path: &Path, text: &str) -> Result<()> {
-    let problem = |problem: std::io::Error| Error::file(path, problem);
-    // A pipe, a device or a link stays what it is.
-    if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
-        return fs::write(path, text).map_err(problem);
-    }
-    let temporary = tempfile::Builder::new()
-        .prefix(".sonograd-")
-        .tempfile_in(parent(path)?);
-    let mut temporary = temporary.map_err(problem)?;
-    temporary.write_all(text.as_bytes()).map_err(problem)?;
-    open_to_readers(temporary.as_file()).map_err(problem)?;
-    match temporary.persist(path) {
-        Ok(_) => Ok(()),
-        Err(failed) => Err(problem(failed.error)),
-    }
-}
-
-/// Temporary files are private; the finished one is like any other.
-#[cfg(unix)]
-fn open_to_readers(file: &fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn open_to_readers(_file: &fs::File) -> std::io::Result<()> {
-    Ok(())
 }

@@ -6,6 +6,8 @@ mod align;
 mod bench;
 pub mod devices;
 mod explain;
+mod files;
+mod heads;
 mod progress;
 mod study;
 mod transcribe;
@@ -43,6 +45,7 @@ enum Command {
     Align(Box<align::AlignArgs>),
     Explain(Box<explain::ExplainArgs>),
     Study(Box<study::StudyArgs>),
+    Heads(heads::HeadsArgs),
     Validate(validate::ValidateArgs),
     Bench(bench::BenchArgs),
 }
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Align(args) => align::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Study(args) => study::run(&args),
+        Command::Heads(args) => heads::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

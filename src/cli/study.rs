@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::explain::{MethodName, fraction};
+use super::files::write;
 use super::progress;
 use super::{LoadedModel, ModelArgs, Outcome, Precision, print};
 use crate::engine::device::DeviceChoice;
@@ -160,7 +161,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
         return finish(args, &args.tables, first);
     };
     let items = args.items()?;
-    let onsets = args.onsets(&items)?;
+    let onsets = onsets_of(&items, &args.onsets)?;
     // What cannot work fails before the long work.
     fs::create_dir_all(out).map_err(|problem| Error::file(out, problem))?;
     let models: Vec<Option<&PathBuf>> = match args.model.is_empty() {
@@ -214,10 +215,23 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
     })
 }
 
+/// True onsets of all files.
+pub(super) fn onsets_of(items: &[Item], files: &[PathBuf]) -> Result<TrueOnsets> {
+    let mut onsets = TrueOnsets::default();
+    for path in files {
+        onsets.add(path)?;
+    }
+    // A shard may have none of them by right.
+    if !files.is_empty() && !items.iter().any(|item| onsets.of(&item.id).is_some()) {
+        eprintln!("warning: none of the utterances has onsets in the files given");
+    }
+    Ok(onsets)
+}
+
 /// The utterances of the directions that a model was made for:
 /// `"directions": ["en-en", "en-it"]` in its `generation_config.json`. A model
 /// without does all.
-fn within(items: &[Item], model: &Model) -> Result<Vec<Item>> {
+pub(super) fn within(items: &[Item], model: &Model) -> Result<Vec<Item>> {
     const KEY: &str = "directions";
     let own = match &model.generation[KEY] {
         Value::Null => return Ok(items.to_vec()),
@@ -239,20 +253,6 @@ fn within(items: &[Item], model: &Model) -> Result<Vec<Item>> {
     Ok(inside)
 }
 
-/// Replaces a file in one step.
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let problem = |problem: std::io::Error| Error::file(path, problem);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    // A temporary file is private; the finished one is like any other.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).map_err(problem)?;
-    std::io::Write::write_all(&mut file, bytes).map_err(problem)?;
-    file.persist(path).map_err(|failed| problem(failed.error))?;
-    Ok(())
-}
-
 impl StudyArgs {
     /// The utterances to do.
     fn items(&self) -> Result<Vec<Item>> {
@@ -265,19 +265,6 @@ impl StudyArgs {
         let own = items.into_iter().enumerate();
         let own = own.filter(|(index, _)| shard.has(*index));
         Ok(own.map(|(_, item)| item).collect())
-    }
-
-    /// True onsets of all files.
-    fn onsets(&self, items: &[Item]) -> Result<TrueOnsets> {
-        let mut onsets = TrueOnsets::default();
-        for path in &self.onsets {
-            onsets.add(path)?;
-        }
-        // A shard may have none of them by right.
-        if !self.onsets.is_empty() && !items.iter().any(|item| onsets.of(&item.id).is_some()) {
-            eprintln!("warning: none of the utterances has onsets in the files given");
-        }
-        Ok(onsets)
     }
 
     fn comparison(&self) -> Comparison {

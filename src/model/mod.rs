@@ -8,6 +8,7 @@ mod config;
 pub mod conformer;
 pub mod decoder;
 pub mod files;
+pub mod generation_config;
 mod layers;
 mod random;
 pub mod speech_to_text;

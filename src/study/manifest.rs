@@ -35,6 +35,12 @@ impl Item {
         let name = |language: &Option<String>| language.clone().unwrap_or_else(|| "-".into());
         format!("{}-{}", name(&self.source), name(&self.target))
     }
+
+    /// Whether the written language is known to be another than the spoken
+    /// one.
+    pub fn translates(&self) -> bool {
+        self.source.is_some() && self.target.is_some() && self.source != self.target
+    }
 }
 
 /// Reads the first `limit` utterances of each of several manifests.

@@ -8,10 +8,14 @@
 
 pub mod agreement;
 pub mod checks;
+pub mod choosing;
 pub mod error_rate;
 pub mod faithfulness;
+pub mod heads;
+mod heard;
 pub mod log;
 pub mod manifest;
+pub mod onset_statistics;
 mod onset_tables;
 pub mod onsets;
 pub mod perturbation;

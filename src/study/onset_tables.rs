@@ -4,18 +4,13 @@
 
 use std::collections::BTreeSet;
 
+use super::choosing::{across_folds, best, ranked};
+use super::onset_statistics::{self, mean_error, percent};
 use super::onsets::{Onsets, Scored};
 use super::record::Utterance;
 use super::statistics::{Correlation, mean};
 use super::tables::Group;
-use crate::explain::spes::median;
-
-/// Parts that the utterances are cut into; the head for one is chosen on the
-/// others.
-const FOLDS: usize = 5;
-
-/// Onsets this near count as found, in milliseconds.
-const NEAR_MS: [u32; 3] = [50, 100, 200];
+use crate::explain::alignment::Head;
 
 /// The maps that heads are chosen by, without knowing any onset.
 const CHOOSING: [&str; 3] = ["spes.encoder", "spes.input", "gradient.encoder"];
@@ -57,9 +52,9 @@ pub(super) fn rows(group: &mut Group) {
         let part = format!("layer {}", l + 1);
         source(group, "attention", &part, &timed, &|own| own.layers.get(l));
     }
-    for (l, h) in heads(example) {
+    for [l, h] in heads(example) {
         let part = format!("layer {} head {}", l + 1, h + 1);
-        source(group, "attention", &part, &timed, &|own| head(own, (l, h)));
+        source(group, "attention", &part, &timed, &|own| head(own, [l, h]));
     }
     best_heads(group, &timed);
 }
@@ -81,45 +76,21 @@ fn scored(group: &mut Group, map: &str, part: &str, scores: &[&Scored]) {
     if scores.is_empty() {
         return;
     }
-    let mut row = |statistic: &str, value: &dyn Fn(&[&Scored]) -> f64| {
-        group.corpus_row_of(scores, [map, statistic, part], value);
-    };
-    row("onset error, mean", &|all| {
-        mean_of(errors(all).map(f64::from)) / 1e3
-    });
-    row("onset error, median", &|all| {
-        let middle = median(errors(all).map(|ms| Some(f64::from(ms))));
-        middle.unwrap_or(0.0) / 1e3
-    });
-    row("onset error, signed mean", &|all| {
-        let signed = all.iter().flat_map(|own| &own.errors_ms);
-        mean_of(signed.map(|&ms| f64::from(ms))) / 1e3
-    });
-    for near in NEAR_MS {
-        row(&format!("onset within {near} ms"), &|all| {
-            let found = errors(all).filter(|&ms| ms <= near).count();
-            percent(found, errors(all).count())
-        });
+    for (statistic, value) in onset_statistics::ALL {
+        group.corpus_row_of(scores, [map, statistic, part], &value);
     }
-    row("pointing game", &|all| {
-        percent(all.iter().map(|own| own.hits).sum(), errors(all).count())
-    });
 }
 
 /// Rows of the head that is best on other utterances, by true onsets and by
 /// correlations that need none.
 fn best_heads(group: &mut Group, timed: &[Timed]) {
-    let by_onsets = |(l, h): Place, others: &[Timed]| {
-        let scores: Vec<&Scored> = others
-            .iter()
-            .filter_map(|(_, own)| head(own, (l, h)))
-            .collect();
-        let some = !scores.is_empty();
-        some.then(|| -mean_of(errors(&scores).map(f64::from)))
+    let by_onsets = |place: Head, others: &[Timed]| {
+        let scores = others.iter().filter_map(|(_, own)| head(own, place));
+        mean_error(&scores.collect::<Vec<_>>()).map(|error| -error)
     };
     chosen(group, timed, "onset error", &by_onsets);
     for map in CHOOSING {
-        let by_map = |(l, h): Place, others: &[Timed]| {
+        let by_map = |[l, h]: Head, others: &[Timed]| {
             mean(others.iter().map(|(own, _)| {
                 let kinds = &own.maps.get(map)?.correlations;
                 let heads = &kinds.get(Correlation::Pearson.name())?.heads;
@@ -130,66 +101,34 @@ fn best_heads(group: &mut Group, timed: &[Timed]) {
     }
 }
 
-/// Layer and head.
-type Place = (usize, usize);
-
-/// Rows of the heads that are worth most on the utterances of other folds;
-/// utterance n belongs to fold n mod [`FOLDS`]. The interval takes the choices
-/// as given.
+/// Rows of the heads that are worth most on the utterances of other folds.
+/// The interval takes the choices as given.
 fn chosen(
     group: &mut Group,
     timed: &[Timed],
     by: &str,
-    worth: &dyn Fn(Place, &[Timed]) -> Option<f64>,
+    worth: &dyn Fn(Head, &[Timed]) -> Option<f64>,
 ) {
-    let folds = FOLDS.min(timed.len());
-    let mut scores: Vec<&Scored> = Vec::new();
-    for fold in 0..folds {
-        let numbered = || timed.iter().copied().enumerate();
-        let others = numbered().filter(|(n, _)| n % folds != fold);
-        let others: Vec<_> = others.map(|(_, own)| own).collect();
-        let mut best: Option<(f64, Place)> = None;
-        for place in heads(timed[0].1) {
-            // The first of equals.
-            if let Some(worth) = worth(place, &others)
-                && best.is_none_or(|(most, _)| worth > most)
-            {
-                best = Some((worth, place));
-            }
-        }
-        let Some((_, place)) = best else {
-            // A row over some folds only would compare other utterances.
-            return;
-        };
-        let own = numbered().filter(|(n, _)| n % folds == fold);
-        scores.extend(own.filter_map(|(_, (_, own))| head(own, place)));
-    }
+    let choose = |others: &[Timed]| {
+        let ranked = ranked(heads(timed[0].1), |place| worth(place, others));
+        Some(best(&ranked, 1)?[0])
+    };
+    let Some(folds) = across_folds(timed, choose) else {
+        return;
+    };
+    let each = folds.iter().flat_map(|(own, place)| {
+        let scores = own.iter();
+        scores.filter_map(|(_, own)| head(own, *place))
+    });
+    let scores: Vec<&Scored> = each.collect();
     scored(group, "attention", &format!("best head by {by}"), &scores);
 }
 
-fn heads(example: &Onsets) -> impl Iterator<Item = Place> + '_ {
+fn heads(example: &Onsets) -> impl Iterator<Item = Head> + '_ {
     let layers = example.heads.iter().enumerate();
-    layers.flat_map(|(l, heads)| (0..heads.len()).map(move |h| (l, h)))
+    layers.flat_map(|(l, heads)| (0..heads.len()).map(move |h| [l, h]))
 }
 
-fn head(own: &Onsets, (l, h): Place) -> Option<&Scored> {
+fn head(own: &Onsets, [l, h]: Head) -> Option<&Scored> {
     own.heads.get(l)?.get(h)
-}
-
-/// Errors of all words without their signs, in milliseconds.
-fn errors<'a>(all: &'a [&'a Scored]) -> impl Iterator<Item = u32> + 'a {
-    let errors = all.iter().flat_map(|own| &own.errors_ms);
-    errors.map(|ms| ms.unsigned_abs())
-}
-
-/// 0 without values: every scored utterance has some.
-fn mean_of(values: impl Iterator<Item = f64>) -> f64 {
-    mean(values.map(Some)).unwrap_or(0.0)
-}
-
-fn percent(part: usize, whole: usize) -> f64 {
-    match whole {
-        0 => 0.0,
-        whole => 100.0 * part as f64 / whole as f64,
-    }
 }

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::error_rate::equal_words;
 use super::record::Comparison;
 use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
+use crate::explain::alignment::Head;
 use crate::explain::compared::pooled_map;
-use crate::explain::{Explained, NamedMap};
+use crate::explain::{Explained, Method, NamedMap};
 use crate::{Error, Result};
 
 /// The source that looks at no map: all tokens take equally long.
@@ -137,13 +138,7 @@ pub struct Scored {
 pub fn scored(truth: &[TrueWord], explained: &Explained, by: &Comparison) -> Result<Onsets> {
     let explanation = &explained.explanation;
     let model = &explanation.model;
-    let words = explanation.word_tokens();
-    let clock = Clock::new(
-        truth,
-        &words,
-        model.encoder_frame_seconds,
-        explanation.audio.seconds,
-    );
+    let clock = Clock::of(truth, explained);
     let mut onsets = Onsets {
         spoken: truth.len(),
         matched: clock.matched.len(),
@@ -180,6 +175,59 @@ pub fn scored(truth: &[TrueWord], explained: &Explained, by: &Comparison) -> Res
     match onsets.heads.is_empty() {
         true => Err(Error::Model("no attention".into())),
         false => Ok(onsets),
+    }
+}
+
+/// The heads of one utterance whose onsets are known, kept so that any set of
+/// them can be scored.
+pub struct TimedHeads {
+    clock: Clock,
+    heads: Heads,
+}
+
+impl TimedHeads {
+    /// # Errors
+    /// If there is no attention.
+    pub fn new(truth: &[TrueWord], explained: &Explained) -> Result<Self> {
+        let mut maps = explained.maps.iter();
+        let attention = maps.find(|map| map.name == Method::Attention.name());
+        let attention = attention.ok_or_else(|| Error::Model("no attention".into()))?;
+        Ok(Self {
+            clock: Clock::of(truth, explained),
+            heads: Heads::new(attention, true)?,
+        })
+    }
+
+    /// Words that were spoken.
+    pub fn spoken(&self) -> usize {
+        self.clock.truth.len()
+    }
+
+    /// Those of them that the model wrote: they are scored.
+    pub fn matched(&self) -> usize {
+        self.clock.matched.len()
+    }
+
+    /// Some heads, each prepared by itself and then averaged. Those that are
+    /// not there do not count.
+    ///
+    /// # Errors
+    /// If none is there.
+    pub fn score(&self, heads: &[Head]) -> Result<Scored> {
+        let each = self.heads.each;
+        let there = heads.iter().filter(|[_, head]| *head < each);
+        let places: Vec<usize> = there.map(|[layer, head]| layer * each + head).collect();
+        let some = |maps: &[TokenMap]| -> Vec<TokenMap> {
+            let own = places.iter().filter_map(|&place| maps.get(place));
+            own.cloned().collect()
+        };
+        let (maps, ready) = (some(&self.heads.maps), some(&self.heads.ready));
+        self.clock.average(&maps, &ready)
+    }
+
+    /// Without any head: tokens that all take equally long.
+    pub fn even(&self) -> Scored {
+        self.clock.even()
     }
 }
 
@@ -223,19 +271,30 @@ impl Heads {
 }
 
 /// True and written words of one utterance.
-struct Clock<'a> {
-    truth: &'a [TrueWord],
-    words: &'a [WordTokens],
+struct Clock {
+    truth: Vec<TrueWord>,
+    words: Vec<WordTokens>,
     /// Indices of a spoken word and the written one that is it.
     matched: Vec<(usize, usize)>,
     frame_seconds: f64,
     sound_seconds: f64,
 }
 
-impl<'a> Clock<'a> {
+impl Clock {
+    /// Of what an explanation's sound was heard as.
+    fn of(truth: &[TrueWord], explained: &Explained) -> Self {
+        let explanation = &explained.explanation;
+        Self::new(
+            truth,
+            &explanation.word_tokens(),
+            explanation.model.encoder_frame_seconds,
+            explanation.audio.seconds,
+        )
+    }
+
     fn new(
-        truth: &'a [TrueWord],
-        words: &'a [WordTokens],
+        truth: &[TrueWord],
+        words: &[WordTokens],
         frame_seconds: f64,
         sound_seconds: f64,
     ) -> Self {
@@ -246,8 +305,8 @@ impl<'a> Clock<'a> {
             &written.iter().map(String::as_str).collect::<Vec<_>>(),
         );
         Self {
-            truth,
-            words,
+            truth: truth.to_vec(),
+            words: words.to_vec(),
             matched,
             frame_seconds,
             sound_seconds,

@@ -2,20 +2,19 @@
 
 use super::checks::{Checking, ShuffledModel};
 use super::faithfulness::Rewriting;
+use super::heard::Heard;
 use super::log::Log;
 use super::manifest::Item;
 use super::onsets::{self, TrueOnsets};
 use super::perturbation::Perturbation;
 use super::record::{Comparison, Outcome, Record, utterance};
-use crate::audio;
+use crate::Result;
 use crate::engine::executor::Executor;
 use crate::explain::spes::Progress;
-use crate::explain::{ExplainOptions, Subject, explain};
+use crate::explain::{ExplainOptions, explain};
 use crate::features::FrontEnd;
-use crate::generate::{GenerationOptions, Wanted, generate};
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
 
 /// One part of a manifest that is shared out: every n-th utterance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,23 +117,8 @@ fn explained(
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<super::record::Utterance> {
     let model = subjects.model;
-    let waveform = audio::load(&item.audio)?;
-    let features = subjects.front_end.features(&waveform);
-    let features = features.map_err(|problem| Error::file(&item.audio, problem))?;
-    let fits = model.check_features(&features);
-    fits.map_err(|problem| Error::file(&item.audio, problem))?;
-    let wanted = wanted(subjects, item)?;
-    let options = GenerationOptions::new(model, Some(subjects.tokenizer), &wanted)?;
-    let generated = generate(executor, model, &features, &options)?;
-    let (prompt, tokens) = generated.given_and_chosen(&options);
-    let file = item.audio.file_name().unwrap_or_default();
-    let subject = Subject {
-        file: file.to_string_lossy().into_owned(),
-        seconds: waveform.seconds(),
-        features: &features,
-        prompt: &prompt,
-        tokens,
-    };
+    let heard = Heard::new(executor, subjects, item)?;
+    let subject = heard.subject();
     let explained = explain(
         executor,
         model,
@@ -145,7 +129,7 @@ fn explained(
     )?;
     let mut result = utterance(item, &explained, &subjects.comparison)?;
     // Words of a translation have no onsets.
-    if let Some(truth) = subjects.onsets.of(&item.id).filter(|_| !translates(item)) {
+    if let Some(truth) = subjects.onsets.of(&item.id).filter(|_| !item.translates()) {
         let scored = onsets::scored(truth, &explained, &subjects.comparison)?;
         result.onsets = Some(scored);
     }
@@ -153,8 +137,8 @@ fn explained(
         let rewriting = Rewriting {
             model,
             tokenizer: subjects.tokenizer,
-            features: &features,
-            options: &options,
+            features: &heard.features,
+            options: &heard.options,
             reference: &item.text,
             clean: &result.hypothesis,
             seed: subjects.explain.seed,
@@ -179,41 +163,4 @@ fn explained(
         result.checks = Some(checking.check(executor, shuffled, &explained, progress)?);
     }
     Ok(result)
-}
-
-/// Whether the written language is known to be another than the spoken one.
-fn translates(item: &Item) -> bool {
-    item.source.is_some() && item.target.is_some() && item.source != item.target
-}
-
-/// Languages and task as the manifest gives them, for models that have any.
-fn wanted(subjects: &Subjects, item: &Item) -> Result<Wanted> {
-    let whisper = subjects.model.encoder.window_frames().is_some();
-    let has_languages = !subjects.tokenizer.languages().is_empty();
-    let translates = item.source != item.target && item.target.is_some();
-    let (language, task) = match (whisper, has_languages) {
-        // Whisper is told what it hears, others what they write.
-        (true, _) => {
-            if translates && item.target.as_deref() != Some("en") {
-                let target = item.target.as_deref().unwrap_or_default();
-                return Err(Error::Input(format!(
-                    "Whisper translates to English only, not to {target}"
-                )));
-            }
-            let task = if translates {
-                "translate"
-            } else {
-                "transcribe"
-            };
-            (item.source.clone(), Some(task.to_owned()))
-        }
-        (false, true) => (item.target.clone(), None),
-        (false, false) => (None, None),
-    };
-    Ok(Wanted {
-        language: language.filter(|_| has_languages || whisper),
-        task,
-        beams: subjects.beams,
-        timestamps: false,
-    })
 }

@@ -1,6 +1,8 @@
 //! Correlations and their uncertainty. Whatever is undefined, such as a
 //! correlation with a constant, is absent and never a NaN.
 
+use serde::Serialize;
+
 use crate::engine::philox::philox4x32;
 
 /// Keeps the resampling apart from other random numbers of the same seed.
@@ -143,13 +145,14 @@ pub fn mean(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
 }
 
 /// A mean over utterances with the interval that resampling them gives.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Interval {
     pub mean: f64,
     /// 2.5th and 97.5th percentile of the means of resampled utterances.
     pub low: f64,
     pub high: f64,
     /// Utterances for which the value is defined.
+    #[serde(rename = "utterances")]
     pub count: usize,
 }
 

@@ -17,13 +17,13 @@ use super::statistics::{Correlation, Interval, bootstrap, bootstrap_of, disatten
 use crate::{Error, Result};
 
 /// Resampled means behind an interval.
-const RESAMPLES: usize = 2_000;
+pub(super) const RESAMPLES: usize = 2_000;
 
 /// As many for values that need the whole corpus each time.
-const RESAMPLES_OF_CURVES: usize = 400;
+pub(super) const RESAMPLES_OF_CURVES: usize = 400;
 
 /// Seed of the resampling.
-const SEED: u64 = 0;
+pub(super) const SEED: u64 = 0;
 
 /// The published names of what is compared: saliency at the input and at the
 /// encoder's output.

@@ -1,0 +1,93 @@
+//! An utterance of a manifest as a model hears it: its features, and the tokens
+//! that the model writes about them.
+
+use super::manifest::Item;
+use super::run::Subjects;
+use crate::audio;
+use crate::engine::executor::Executor;
+use crate::explain::Subject;
+use crate::features::Features;
+use crate::generate::{GenerationOptions, Wanted, generate};
+use crate::{Error, Result};
+
+pub(super) struct Heard {
+    file: String,
+    seconds: f64,
+    pub features: Features,
+    /// How the tokens were searched for.
+    pub options: GenerationOptions,
+    prompt: Vec<u32>,
+    tokens: Vec<u32>,
+}
+
+impl Heard {
+    /// Reads the sound and writes about it.
+    ///
+    /// # Errors
+    /// If it cannot be read or does not fit the model, or the device fails.
+    pub fn new(executor: &mut dyn Executor, subjects: &Subjects, item: &Item) -> Result<Self> {
+        let model = subjects.model;
+        let waveform = audio::load(&item.audio)?;
+        let features = subjects.front_end.features(&waveform);
+        let features = features.map_err(|problem| Error::file(&item.audio, problem))?;
+        let fits = model.check_features(&features);
+        fits.map_err(|problem| Error::file(&item.audio, problem))?;
+        let wanted = wanted(subjects, item)?;
+        let options = GenerationOptions::new(model, Some(subjects.tokenizer), &wanted)?;
+        let generated = generate(executor, model, &features, &options)?;
+        let (prompt, tokens) = generated.given_and_chosen(&options);
+        let tokens = tokens.to_vec();
+        let file = item.audio.file_name().unwrap_or_default();
+        Ok(Self {
+            file: file.to_string_lossy().into_owned(),
+            seconds: waveform.seconds(),
+            features,
+            options,
+            prompt,
+            tokens,
+        })
+    }
+
+    /// What is to be explained.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            file: self.file.clone(),
+            seconds: self.seconds,
+            features: &self.features,
+            prompt: &self.prompt,
+            tokens: &self.tokens,
+        }
+    }
+}
+
+/// Languages and task as the manifest gives them, for models that have any.
+fn wanted(subjects: &Subjects, item: &Item) -> Result<Wanted> {
+    let whisper = subjects.model.encoder.window_frames().is_some();
+    let has_languages = !subjects.tokenizer.languages().is_empty();
+    let translates = item.source != item.target && item.target.is_some();
+    let (language, task) = match (whisper, has_languages) {
+        // Whisper is told what it hears, others what they write.
+        (true, _) => {
+            if translates && item.target.as_deref() != Some("en") {
+                let target = item.target.as_deref().unwrap_or_default();
+                return Err(Error::Input(format!(
+                    "Whisper translates to English only, not to {target}"
+                )));
+            }
+            let task = if translates {
+                "translate"
+            } else {
+                "transcribe"
+            };
+            (item.source.clone(), Some(task.to_owned()))
+        }
+        (false, true) => (item.target.clone(), None),
+        (false, false) => (None, None),
+    };
+    Ok(Wanted {
+        language: language.filter(|_| has_languages || whisper),
+        task,
+        beams: subjects.beams,
+        timestamps: false,
+    })
+}

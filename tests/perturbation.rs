@@ -11,7 +11,8 @@ use sonograd::engine::gpu::GpuExecutor;
 use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::explain::Subject;
-use sonograd::explain::probe::log_probs_of_variants;
+use sonograd::explain::probe::log_probs_without;
+use sonograd::explain::spes::Segmentation;
 use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
@@ -73,21 +74,18 @@ impl Case {
         };
         let size = self.features.data.len();
         let masks: Vec<&[u8]> = self.masks.chunks(size).collect();
-        let hide = |variant: usize, sound: &mut [f32]| {
-            if variant > 0 {
-                let own = sound.iter_mut().zip(masks[variant - 1]);
-                own.filter(|(_, kept)| **kept == 0)
-                    .for_each(|(x, _)| *x = 0.0);
-            }
-        };
+        // The first mask hides nothing.
+        let mut hidden = vec![false; size];
+        hidden.extend(self.masks.iter().map(|&kept| kept == 0));
+        let (frames, bins) = (self.features.frames, self.features.bins);
         // Memory for few variants at once, so that there are several batches.
         let memory = 1 << 20;
-        let log_probs = log_probs_of_variants(
+        let log_probs = log_probs_without(
             executor,
             &self.model,
             &subject,
-            masks.len() + 1,
-            &hide,
+            Segmentation::elements(frames, bins),
+            &hidden,
             memory,
         )
         .unwrap();

@@ -368,8 +368,8 @@ impl StudyArgs {
             None => format!("{name}.jsonl"),
             Some(Shard { number, count }) => format!("{name}.{number}-of-{count}.jsonl"),
         };
-        let mut log = Log::open(&out.join(file), &header)?;
         let items = &within(items, &loaded.model)?;
+        let mut log = Log::open(&out.join(file), &header)?;
         let open = items.iter().filter(|item| !log.has(item)).count();
         if open == 0 {
             return Ok(true);

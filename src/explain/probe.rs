@@ -1,87 +1,114 @@
-//! What a model makes of sounds that were tampered with: log-probabilities of
-//! an utterance's tokens under forced decoding. Measures that hold a map
-//! against the model itself stand on it.
+//! What a model makes of sounds with parts missing: log-probabilities of an
+//! utterance's tokens under forced decoding. Measures that hold a map against
+//! the model itself stand on it.
 
 use super::passes::{Utterance, fitting};
+use super::spes::{GivenMasks, Segmentation, Segments};
 use super::{Forced, Subject};
 use crate::Result;
-use crate::engine::executor::{Executor, Values};
+use crate::engine::executor::{Executor, Inputs};
 use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
-use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
+use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape};
 use crate::model::Model;
+use crate::ops::{Baseline, BaselineKind, MaskSource};
 
-/// Variants that one run of the plan takes, unless memory wants fewer.
+/// Masks that one run of the plan takes, unless memory wants fewer.
 const BATCH: usize = 32;
 
-/// Log-probabilities (count, K) of the subject's K tokens for `count` variants
-/// of its sound. `change` is told the number of the variant and changes a copy
-/// of the sound's features (T, F); `memory`: bytes a pass may take.
+/// Log-probabilities (M, K) of the subject's K tokens, with segments of its
+/// sound (T, F) set to 0. `hidden`: (M, segments), what each mask hides;
+/// `memory`: bytes a pass may take.
+///
+/// Masks are applied on the device; only log-probabilities come back.
 ///
 /// # Errors
 /// If the utterance does not fit the model or the device fails.
-pub fn log_probs_of_variants(
+pub fn log_probs_without(
     executor: &mut dyn Executor,
     model: &Model,
     subject: &Subject,
-    count: usize,
-    change: &dyn Fn(usize, &mut [f32]),
+    segmentation: Segmentation,
+    hidden: &[bool],
     memory: usize,
 ) -> Result<Vec<f64>> {
     let mark = executor.mark();
-    let done = compute(executor, model, subject, count, change, memory);
+    let probe = Probe { model, memory };
+    let done = probe.run(executor, subject, segmentation, hidden);
     executor.unwind(mark);
     done
 }
 
-fn compute(
-    executor: &mut dyn Executor,
-    model: &Model,
-    subject: &Subject,
-    count: usize,
-    change: &dyn Fn(usize, &mut [f32]),
+struct Probe<'a> {
+    model: &'a Model,
     memory: usize,
-) -> Result<Vec<f64>> {
-    let forced = Forced::all(subject);
-    let utterance = Utterance::upload(
-        executor,
-        model,
-        subject.features,
-        &forced.inputs,
-        &forced.positions,
-        &forced.labels,
-    )?;
-    let tokens = utterance.explained;
-    let shape = |batch| Shape::new(batch, utterance.frames, utterance.mel_bins);
-    let build = |x: PersistentId, y: PersistentId, batch: usize| -> Result<Recording> {
-        let mut recording = Recording::new(model.weights.clone());
-        let x = recording.persistent(x, Kind::Real, shape(batch));
-        utterance.record_variants(model, &mut recording, x, y)?;
-        Ok(recording)
-    };
-    let nowhere = PersistentId(u32::MAX);
-    let one = |batch: usize| build(nowhere, nowhere, batch);
-    let batch = fitting(executor, memory, BATCH.min(count), &one)?;
-    let x = executor.allocate(Kind::Real, shape(batch))?;
-    let y = executor.allocate(Kind::Real, Shape::new(batch, tokens, 1))?;
-    let plan = executor.prepare(build(x, y, batch)?)?;
-    let sound = subject.features.sound().data;
-    let mut all = Vec::with_capacity(count * tokens);
-    let mut run = || -> Result<()> {
+}
+
+impl Probe<'_> {
+    fn run(
+        &self,
+        executor: &mut dyn Executor,
+        subject: &Subject,
+        segmentation: Segmentation,
+        hidden: &[bool],
+    ) -> Result<Vec<f64>> {
+        let forced = Forced::all(subject);
+        let mut uploads = Inputs::default();
+        let utterance = Utterance::place(
+            executor,
+            &mut uploads,
+            self.model,
+            subject.features,
+            &forced.inputs,
+            &forced.positions,
+            &forced.labels,
+        )?;
+        let count = hidden.len() / segmentation.segments;
+        let masks = GivenMasks::place(executor, &mut uploads, hidden, segmentation.segments)?;
+        let segments = segmentation.place(executor, &mut uploads)?;
+        uploads.send(executor, Purpose::Maps)?;
+
+        let tokens = utterance.explained;
+        let build = |batch, y| self.record(&utterance, segments, masks, batch, y);
+        let nowhere = PersistentId(u32::MAX);
+        let one = |batch| build(batch, nowhere);
+        let batch = fitting(executor, self.memory, BATCH.min(count), &one)?;
+        let y = executor.allocate(Kind::Real, Shape::new(batch, tokens, 1))?;
+        let plan = executor.prepare(build(batch, y)?)?;
+        let mut scalars = Scalars::default();
+        scalars[Scalar::Masking as usize] = 1;
+        let mut all = Vec::with_capacity(count * tokens);
         for first in (0..count).step_by(batch) {
-            // The last batch is filled up with untouched copies.
-            let mut variants = sound.repeat(batch);
-            let own = variants.chunks_mut(sound.len()).zip(first..count);
-            own.for_each(|(variant, number)| change(number, variant));
-            executor.upload_all(&[(x, Values::Real(variants.into()))], Purpose::Maps)?;
-            executor.run(plan, 0, Scalars::default())?;
+            scalars[Scalar::FirstVariant as usize] = first as u32;
+            executor.run(plan, 0, scalars)?;
             let log_probs = executor.read(&[y], Purpose::Maps)?;
-            let wanted = (count - first).min(batch) * tokens;
-            all.extend(log_probs[0][..wanted].iter().map(|&x| f64::from(x)));
+            // Past the last mask it is repeated.
+            let own = (count - first).min(batch) * tokens;
+            all.extend(log_probs[0][..own].iter().map(|&x| f64::from(x)));
         }
-        Ok(())
-    };
-    let done = run();
-    executor.release(plan);
-    done.map(|()| all)
+        Ok(all)
+    }
+
+    fn record(
+        &self,
+        utterance: &Utterance,
+        segments: Segments,
+        masks: GivenMasks,
+        batch: usize,
+        y: PersistentId,
+    ) -> Result<Recording> {
+        let mut recording = Recording::new(self.model.weights.clone());
+        let r = &mut recording;
+        let x = utterance.features(r);
+        let fill = r.computed(r.shape(x));
+        let kind = BaselineKind::Zero;
+        r.push(Baseline { x, kind, y: fill });
+        let labels = r.persistent(segments.labels, Kind::Index, segments.shape);
+        let source = MaskSource::Given {
+            bits: r.persistent(masks.bits, Kind::Index, masks.shape),
+        };
+        let sound = r.apply_mask(x, labels, segments.count, source, fill, batch);
+        utterance.record_variants(self.model, r, sound, y)?;
+        Ok(recording)
+    }
 }

@@ -178,18 +178,18 @@ impl Segmentation {
 #[derive(Clone, Copy, Debug)]
 pub struct Segments {
     /// (G, R, C)
-    labels: PersistentId,
-    shape: Shape,
+    pub(super) labels: PersistentId,
+    pub(super) shape: Shape,
     /// Segments of the largest segmentation.
-    count: usize,
+    pub(super) count: usize,
 }
 
 /// Masks that are given instead of drawn, on the device.
 #[derive(Clone, Copy, Debug)]
 pub struct GivenMasks {
     /// (1, M, words): a bit for every segment that a mask hides
-    bits: PersistentId,
-    shape: Shape,
+    pub(super) bits: PersistentId,
+    pub(super) shape: Shape,
 }
 
 impl GivenMasks {

@@ -13,9 +13,9 @@ use super::agreement::{Normalisation, TokenMap};
 use super::record::{Comparison, compared_tokens};
 use super::statistics::Correlation;
 use crate::engine::executor::Executor;
-use crate::explain::compared::pooled_map;
+use crate::explain::compared::{compared_values, pooled_map};
 use crate::explain::spes::Progress;
-use crate::explain::{ExplainOptions, Explained, Subject, explain};
+use crate::explain::{ExplainOptions, Explained, Method, Subject, explain};
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -60,12 +60,12 @@ impl Shuffled {
         }
     }
 
-    /// Shuffles a model's learned weights within each tensor, which leaves
-    /// their distributions as they are.
+    /// Shuffles a model's weights within each tensor, which leaves their
+    /// distributions as they are; tables of positions stay.
     pub fn apply(self, model: &mut Model, seed: u64) {
         let shuffled = model.weights.shuffled(seed, |name| {
-            let learned = !name.contains("positions");
-            learned && (self == Self::All || name.contains("decoder"))
+            let table = name.contains("positions");
+            !table && (self == Self::All || name.contains("decoder"))
         });
         model.weights = shuffled.into();
     }
@@ -111,9 +111,8 @@ impl Checking<'_> {
             )
         };
         let tokens = compared_tokens(explained, self.comparison)?;
-        let random = ["spes", "smoothgrad"];
         let mut methods = self.options.methods.clone();
-        methods.retain(|method| random.contains(&method.name()));
+        methods.retain(|method| matches!(method, Method::Spes | Method::SmoothGrad));
         let mut seeds = BTreeMap::new();
         if !methods.is_empty() {
             let options = ExplainOptions {
@@ -174,10 +173,7 @@ fn named(explained: &Explained, name: &str, tokens: &[usize], checking: &Checkin
     let frames = explained.explanation.model.encoder_frames;
     let pooled = pooled_map(info, map, frames, checking.comparison.pooling)?;
     let full = match *map.shape.as_slice() {
-        [_, rows, bins] => {
-            let values = map.data.iter().map(|&x| f64::from(x)).collect();
-            TokenMap::new(values, rows * bins)
-        }
+        [_, rows, bins] => TokenMap::new(compared_values(info, map), rows * bins),
         _ => pooled.clone(),
     };
     Ok(Both {

@@ -4,9 +4,6 @@ use super::onsets::Scored;
 use super::statistics::mean;
 use crate::explain::spes::median;
 
-/// Onsets this near count as found, in milliseconds.
-const NEAR_MS: [u32; 3] = [50, 100, 200];
-
 /// A statistic of the scores of some utterances: seconds or percent.
 pub type Statistic = fn(&[&Scored]) -> f64;
 
@@ -22,9 +19,9 @@ pub const ALL: [(&str, Statistic); 7] = [
         let signed = mean(signed.map(|&ms| Some(f64::from(ms))));
         signed.unwrap_or(0.0) / 1e3
     }),
-    ("onset within 50 ms", |all| within(all, NEAR_MS[0])),
-    ("onset within 100 ms", |all| within(all, NEAR_MS[1])),
-    ("onset within 200 ms", |all| within(all, NEAR_MS[2])),
+    ("onset within 50 ms", |all| within(all, 50)),
+    ("onset within 100 ms", |all| within(all, 100)),
+    ("onset within 200 ms", |all| within(all, 200)),
     ("pointing game", |all| {
         percent(all.iter().map(|own| own.hits).sum(), errors(all).count())
     }),
@@ -42,6 +39,7 @@ fn errors<'a>(all: &'a [&'a Scored]) -> impl Iterator<Item = u32> + 'a {
     errors.map(|ms| ms.unsigned_abs())
 }
 
+/// Percent of the words whose error is at most so many milliseconds.
 fn within(all: &[&Scored], near: u32) -> f64 {
     let found = errors(all).filter(|&ms| ms <= near).count();
     percent(found, errors(all).count())

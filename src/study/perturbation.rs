@@ -18,7 +18,9 @@ use super::statistics::{Correlation, mean};
 use crate::Result;
 use crate::engine::executor::Executor;
 use crate::engine::philox::philox4x32;
-use crate::explain::probe::log_probs_of_variants;
+use crate::engine::tensor::Shape;
+use crate::explain::probe::log_probs_without;
+use crate::explain::spes::Segmentation;
 use crate::explain::{Explained, Subject};
 use crate::model::Model;
 
@@ -40,7 +42,7 @@ const SUBSET_DOMAIN: u32 = 5;
 pub struct Foretelling {
     /// Mean square of what the map, scaled as well as one factor can, misses:
     /// nats squared.
-    pub infidelity: f64,
+    pub infidelity: Option<f64>,
     /// The same as a share of the drops' own mean square: 0 to 1.
     pub infidelity_share: Option<f64>,
     /// By [`PERCENTS`]: correlation over subsets.
@@ -86,6 +88,14 @@ impl Grid {
     fn cells(&self) -> impl Iterator<Item = usize> + '_ {
         let all = 0..self.frames * self.bins;
         all.map(|at| at / self.bins / CELL[0] * self.across + at % self.bins / CELL[1])
+    }
+
+    fn segmentation(&self) -> Segmentation {
+        Segmentation {
+            labels: self.cells().map(|cell| cell as u32).collect(),
+            shape: Shape::new(1, self.frames, self.bins),
+            segments: self.count,
+        }
     }
 
     /// Sums of a map (T, F) over each rectangle.
@@ -134,28 +144,20 @@ impl Perturbation<'_> {
     ) -> Result<BTreeMap<String, Foretelling>> {
         let features = self.subject.features;
         let grid = Grid::new(features.sound_frames, features.bins);
-        let cells: Vec<usize> = grid.cells().collect();
         let subsets: Vec<Vec<bool>> = (0..PERCENTS.len() * SUBSETS)
             .map(|number| {
                 let size = (grid.count * PERCENTS[number / SUBSETS]).div_ceil(100);
                 subset(number, size, grid.count, self.seed)
             })
             .collect();
-        // Variant 0 is the sound as it is.
-        let remove = |variant: usize, sound: &mut [f32]| {
-            if variant > 0 {
-                let removed = &subsets[variant - 1];
-                let own = sound.iter_mut().zip(&cells);
-                own.filter(|(_, cell)| removed[**cell])
-                    .for_each(|(value, _)| *value = 0.0);
-            }
-        };
-        let log_probs = log_probs_of_variants(
+        // The first mask leaves the sound as it is.
+        let hidden = [vec![false; grid.count], subsets.concat()].concat();
+        let log_probs = log_probs_without(
             executor,
             self.model,
             self.subject,
-            subsets.len() + 1,
-            &remove,
+            grid.segmentation(),
+            &hidden,
             self.memory,
         )?;
         let (clean, rest) = log_probs.split_at(self.subject.tokens.len());
@@ -197,7 +199,7 @@ fn foretelling(predicted: &[Vec<f64>], drops: &[Vec<f64>]) -> Foretelling {
         (whole > 0.0).then_some(missed(pair)? / whole)
     };
     Foretelling {
-        infidelity: mean(tokens().map(missed)).unwrap_or(0.0),
+        infidelity: mean(tokens().map(missed)),
         infidelity_share: mean(tokens().map(share)),
         sensitivity: (0..PERCENTS.len())
             .map(|n| {

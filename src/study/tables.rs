@@ -433,7 +433,7 @@ impl Group<'_> {
                 let all = utterances.iter();
                 all.map(|own| value(own.perturbation.get(name)?)).collect()
             };
-            self.row(name, "infidelity", "", &of(&|own| Some(own.infidelity)));
+            self.row(name, "infidelity", "", &of(&|own| own.infidelity));
             let share = of(&|own| own.infidelity_share);
             self.row(name, "infidelity, share", "", &share);
             for (n, percent) in PERCENTS.iter().enumerate() {

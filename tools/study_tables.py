@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Prints the tables of docs/study.md from a study's tables.csv.
+"""Prints the tables of docs/study-results.md from a study's tables.csv.
+
+Onset tables have a row for each model; on that page they are turned.
 
     sonograd study --tables ../docs/study && python study_tables.py ../docs/study/tables.csv
 """

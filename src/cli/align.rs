@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::explain::fraction;
 use super::files::{parent, write};
 use super::progress;
-use super::{GenerationArgs, LoadedModel, ModelArgs, Outcome, Precision, for_each_file, print};
+use super::{
+    GenerationArgs, LoadedModel, MaskArgs, ModelArgs, Outcome, Precision, for_each_file, print,
+};
 use crate::align::AlignOptions;
 use crate::align::formats::{AlignedRecording, Format};
 use crate::audio;
 use crate::engine::executor::Executor;
+use crate::explain::Method;
 use crate::explain::alignment::{
     Aligned, Aligner, AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
 use crate::explain::passes::Site;
-use crate::explain::spes::{Progress, SpesOptions, Stop};
-use crate::explain::{ExplainOptions, Method};
+use crate::explain::spes::Progress;
 use crate::{Error, Result};
 
 /// Say when each word was said.
@@ -65,20 +66,8 @@ pub(super) struct AlignArgs {
     /// Frames of the median filter, an odd number; 1 is none
     #[arg(long, value_name = "N", default_value_t = AlignOptions::default().median, value_parser = odd)]
     median: usize,
-    /// SPES: score exactly this many masks
-    #[arg(long, value_name = "N", conflicts_with = "reliability",
-        value_parser = clap::value_parser!(u32).range(1..))]
-    masks: Option<u32>,
-    /// SPES: stop when the map is this reliable [default: 0.9]
-    #[arg(long, value_name = "R", value_parser = fraction)]
-    reliability: Option<f64>,
-    /// SPES: seed of the masks
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Memory a pass may take beside the weights, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024,
-        value_parser = clap::value_parser!(u32).range(1..))]
-    memory: u32,
+    #[command(flatten)]
+    masks: MaskArgs,
     /// How to write the times
     #[arg(long, value_enum, default_value_t)]
     format: FormatName,
@@ -204,7 +193,7 @@ pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
             median: args.median,
             ..AlignOptions::default()
         },
-        explain: args.explain_options(),
+        explain: args.masks.explain_options(),
     };
     let generation = &args.generation;
     let generation = generation.options(&loaded.model, &tokenizer, args.timestamps)?;
@@ -298,7 +287,7 @@ impl AlignArgs {
         if self.at.is_some() && !mapped {
             return refused("--at", "spes or gradient");
         }
-        if (self.masks.is_some() || self.reliability.is_some()) && !masked {
+        if self.masks.given() && !masked {
             return refused("--masks and --reliability", "spes");
         }
         let site = self.at.map_or(Site::Input, Site::from);
@@ -319,21 +308,6 @@ impl AlignArgs {
             })?),
         };
         Ok((from, source))
-    }
-
-    fn explain_options(&self) -> ExplainOptions {
-        ExplainOptions {
-            memory: (self.memory as usize) << 20,
-            seed: self.seed,
-            spes: SpesOptions {
-                stop: match self.masks {
-                    Some(masks) => Stop::Masks(masks as usize),
-                    None => Stop::Reliability(self.reliability.unwrap_or(0.9)),
-                },
-                ..SpesOptions::default()
-            },
-            ..ExplainOptions::default()
-        }
     }
 
     /// How the times came about, for JSON.
@@ -366,7 +340,7 @@ impl AlignArgs {
             Source::Map(_, site) => made["at"] = json!(site.name()),
         }
         if from == MapName::Spes {
-            made["seed"] = json!(self.seed);
+            made["seed"] = json!(self.masks.seed);
         }
         match made {
             Value::Object(made) => made,

@@ -9,14 +9,13 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::align::SiteName;
-use super::explain::fraction;
 use super::files::{parent, write};
 use super::progress;
 use super::study::{onsets_of, within};
-use super::{LoadedModel, ModelArgs, Outcome, Precision, print};
+use super::{LoadedModel, MaskArgs, ModelArgs, Outcome, Precision, print};
 use crate::explain::alignment::{Head, all_heads};
 use crate::explain::passes::Site;
-use crate::explain::spes::{Progress, SpesOptions, Stop};
+use crate::explain::spes::{Progress, Stop};
 use crate::explain::{ExplainOptions, Method};
 use crate::model::Model;
 use crate::model::generation_config::with_entry;
@@ -66,20 +65,8 @@ pub(super) struct HeadsArgs {
     /// Take the first utterances of each manifest only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// SPES: score exactly this many masks
-    #[arg(long, value_name = "N", conflicts_with = "reliability",
-        value_parser = clap::value_parser!(u32).range(1..))]
-    masks: Option<u32>,
-    /// SPES: stop when the map is this reliable [default: 0.9]
-    #[arg(long, value_name = "R", value_parser = fraction)]
-    reliability: Option<f64>,
-    /// SPES: seed of the masks
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-    /// Memory a pass may take beside the weights, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024,
-        value_parser = clap::value_parser!(u32).range(1..))]
-    memory: u32,
+    #[command(flatten)]
+    masks: MaskArgs,
     /// Write the best heads as alignment_heads into this generation_config.json; a new one is a
     /// copy of the model's
     #[arg(long, value_name = "FILE")]
@@ -230,7 +217,7 @@ impl HeadsArgs {
         if self.at.is_some() && self.by == By::Onsets {
             return refused("--at", "spes or gradient");
         }
-        if (self.masks.is_some() || self.reliability.is_some()) && self.by != By::Spes {
+        if self.masks.given() && self.by != By::Spes {
             return refused("--masks and --reliability", "spes");
         }
         if self.by == By::Onsets && self.onsets.is_empty() {
@@ -273,13 +260,6 @@ impl HeadsArgs {
         Ok(top)
     }
 
-    fn stop(&self) -> Stop {
-        match self.masks {
-            Some(masks) => Stop::Masks(masks as usize),
-            None => Stop::Reliability(self.reliability.unwrap_or(0.9)),
-        }
-    }
-
     fn explain_options(&self) -> ExplainOptions {
         ExplainOptions {
             methods: [Method::Attention]
@@ -287,13 +267,7 @@ impl HeadsArgs {
                 .chain(self.method())
                 .collect(),
             sites: vec![self.site()],
-            memory: (self.memory as usize) << 20,
-            seed: self.seed,
-            spes: SpesOptions {
-                stop: self.stop(),
-                ..SpesOptions::default()
-            },
-            ..ExplainOptions::default()
+            ..self.masks.explain_options()
         }
     }
 
@@ -360,7 +334,7 @@ struct Found<'a> {
 impl Found<'_> {
     fn json(&self) -> String {
         let args = self.args;
-        let stop = (args.by == By::Spes).then(|| match args.stop() {
+        let stop = (args.by == By::Spes).then(|| match args.masks.stop() {
             Stop::Masks(masks) => json!({ "masks": masks }),
             Stop::Reliability(reliability) => json!({ "reliability": reliability }),
         });
@@ -374,7 +348,7 @@ impl Found<'_> {
             "settings": {
                 "by": self.criterion.name(),
                 "stop": stop,
-                "seed": args.seed,
+                "seed": args.masks.seed,
                 "pooling": comparison.pooling.name(),
                 "normalisation": comparison.normalisation.name(),
                 "special_tokens": comparison.special,

@@ -23,6 +23,8 @@ use crate::audio::{self, Waveform};
 use crate::engine::device::{self, DeviceChoice};
 use crate::engine::executor::Executor;
 use crate::engine::weights::WeightTable;
+use crate::explain::ExplainOptions;
+use crate::explain::spes::{SpesOptions, Stop};
 use crate::features::{Features, FrontEnd};
 use crate::generate::{GenerationOptions, Wanted};
 use crate::model::Model;
@@ -114,6 +116,53 @@ enum Precision {
     F32,
     /// On the native executor only
     F64,
+}
+
+/// How SPES draws its masks, and what a pass may take.
+#[derive(Args)]
+struct MaskArgs {
+    /// SPES: score exactly this many masks
+    #[arg(long, value_name = "N", conflicts_with = "reliability",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    masks: Option<u32>,
+    /// SPES: stop when the map is this reliable [default: 0.9]
+    #[arg(long, value_name = "R", value_parser = explain::fraction)]
+    reliability: Option<f64>,
+    /// SPES: seed of the masks
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Memory a pass may take beside the weights, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    memory: u32,
+}
+
+impl MaskArgs {
+    /// Whether an option is given that only SPES takes.
+    fn given(&self) -> bool {
+        self.masks.is_some() || self.reliability.is_some()
+    }
+
+    fn stop(&self) -> Stop {
+        match (self.masks, self.reliability, SpesOptions::default().stop) {
+            (Some(masks), _, _) => Stop::Masks(masks as usize),
+            (None, Some(reliability), _) => Stop::Reliability(reliability),
+            (None, None, default) => default,
+        }
+    }
+
+    /// Options of an explanation that these say something about.
+    fn explain_options(&self) -> ExplainOptions {
+        ExplainOptions {
+            memory: (self.memory as usize) << 20,
+            seed: self.seed,
+            spes: SpesOptions {
+                stop: self.stop(),
+                ..SpesOptions::default()
+            },
+            ..ExplainOptions::default()
+        }
+    }
 }
 
 /// How to search for what was said.

@@ -12,7 +12,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>; // ids: (N, I), below V
-@group(0) @binding(2) var<storage, read> table: array<f32>; // table: (R, D)
+@group(0) @binding(2) var<storage, read> table: array<u32>; // table: (R, D), as bits
 @group(0) @binding(3) var<storage, read> positions: array<f32>; // positions: (P, D)
 @group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (N, I, D)
@@ -20,8 +20,18 @@ struct Params {
 // Whether positions count from the scalar STEP
 override FROM_STEP: bool;
 
+// The table is f16, two numbers to a word, not f32.
+override F16_TABLE: bool = false;
+
 const WORKGROUP: u32 = 64u;
 const STEP: u32 = 2u;
+
+fn table_number(at: u32) -> f32 {
+    if F16_TABLE {
+        return unpack2x16float(table[at / 2u])[at % 2u];
+    }
+    return bitcast<f32>(table[at]);
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(
@@ -44,6 +54,6 @@ fn forward(
     if own >= params.rows {
         return;
     }
-    let entry = table[own * params.cols + c];
+    let entry = table_number(own * params.cols + c);
     y[i] = params.scale * entry + positions[place * params.cols + c];
 }

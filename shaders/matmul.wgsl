@@ -26,6 +26,8 @@ override IN_OUT: bool = false;
 override ACTIVATION: u32 = 0u;
 override HAS_BIAS: bool = false;
 override HAS_RESIDUAL: bool = false;
+// The weight is f16, two numbers to a word, not f32.
+override F16_WEIGHT: bool = false;
 // Results that are wanted; pre is what the activation is applied to.
 override WRITE_Y: bool = true;
 override WRITE_PRE: bool = false;
@@ -40,7 +42,7 @@ const GELU: u32 = 3u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (M, X)
-@group(0) @binding(2) var<storage, read> weight: array<f32>; // weight: (O, I), or (I, O) where IN_OUT
+@group(0) @binding(2) var<storage, read> weight: array<u32>; // weight: (O, I), or (I, O) where IN_OUT, as bits
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // bias: (Y)
 @group(0) @binding(4) var<storage, read> residual: array<f32>; // residual: (Q, Y)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (M, Y)
@@ -88,7 +90,14 @@ fn weight_at(input: u32, column: u32) -> f32 {
     let out_in = column * params.inputs + input;
     let in_out = input * params.outputs + column;
     let at = select(out_in, in_out, IN_OUT);
-    return select(0.0, weight[select(0u, at, inside)], inside);
+    return select(0.0, weight_number(select(0u, at, inside)), inside);
+}
+
+fn weight_number(at: u32) -> f32 {
+    if F16_WEIGHT {
+        return unpack2x16float(weight[at / 2u])[at % 2u];
+    }
+    return bitcast<f32>(weight[at]);
 }
 
 // Four rows of x, `apart` from each other.

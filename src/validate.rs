@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::audio::Waveform;
 use crate::engine::executor::{Executor, Inputs};
+use crate::engine::precision::Precision;
 use crate::engine::profile::Purpose;
 use crate::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
 use crate::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, spes};
@@ -252,7 +253,7 @@ fn compare_all(
     let (encoder_output, logits) = (next(), next());
     let attention: Vec<f32> = (0..layers).flat_map(|_| next()).collect();
 
-    let exact = executor.precision() == "f64";
+    let exact = executor.precision() == Precision::F64;
     let (forward, reverse) = if exact { (1e-6, 1e-6) } else { (5e-6, 2e-5) };
     let mut check = |name: &str, rank, output, tolerance| {
         check_one(reference, &mut validation, name, rank, output, tolerance)

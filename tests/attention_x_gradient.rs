@@ -12,7 +12,7 @@ use common::{Case, Tolerance, at};
 use safetensors::SafeTensors;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
 use sonograd::engine::reverse::{Seed, reverse};
@@ -448,8 +448,15 @@ fn autograd_and_a_gpu_give_the_same() {
         // All tokens at once, then one at a time.
         let mode = [ShaderMode::Checked, ShaderMode::Trusted][index % 2];
         for memory in [1 << 30, 1] {
-            let mut executor =
-                GpuExecutor::with_mode(Arc::clone(&device), weights, false, mode).unwrap();
+            let mut executor = GpuExecutor::new(
+                Arc::clone(&device),
+                weights,
+                Settings {
+                    mode,
+                    ..Settings::default()
+                },
+            )
+            .unwrap();
             let ids = subject.maps(&mut executor, &subject.features, &[], memory);
             let got = executor.read(&ids, Purpose::Maps).unwrap().concat();
             let got: Vec<f64> = got.iter().map(|&x| x.into()).collect();

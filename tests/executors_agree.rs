@@ -7,7 +7,7 @@ use std::sync::Arc;
 use random_model::{SMALL, Sizes, numbers};
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::{Device, open_for_tests};
-use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
 use sonograd::explain::passes::{
@@ -112,7 +112,15 @@ fn agree(device: &Arc<Device>, mode: ShaderMode, sizes: Sizes, frames: usize, me
     let (model, features) = (model(sizes), features(sizes, frames));
     let mut native = NativeExecutor::<f64>::new(&model.weights, false);
     let expected = explained(&mut native, &model, &features, MEMORY);
-    let mut gpu = GpuExecutor::with_mode(device.clone(), &model.weights, false, mode).unwrap();
+    let mut gpu = GpuExecutor::new(
+        device.clone(),
+        &model.weights,
+        Settings {
+            mode,
+            ..Settings::default()
+        },
+    )
+    .unwrap();
     let got = explained(&mut gpu, &model, &features, memory);
     let mut failed = 0;
     for ((name, tolerance, got), (.., expected)) in got.iter().zip(&expected) {
@@ -161,7 +169,7 @@ fn generation_agrees() {
     let (model, features) = (model(SMALL), features(SMALL, 37));
     let device = Arc::new(open_for_tests());
     let mut native = NativeExecutor::<f64>::new(&model.weights, false);
-    let mut gpu = GpuExecutor::new(device, &model.weights, false).unwrap();
+    let mut gpu = GpuExecutor::new(device, &model.weights, Settings::default()).unwrap();
     for beams in [1, 3] {
         let options = GenerationOptions {
             beams,

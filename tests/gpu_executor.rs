@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sonograd::engine::executor::{Executor, PlanId};
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
@@ -28,7 +28,15 @@ fn weights() -> Arc<WeightTable> {
 }
 
 fn gpu(weights: &WeightTable, profiling: bool) -> GpuExecutor {
-    GpuExecutor::new(Arc::new(open_for_tests()), weights, profiling).unwrap()
+    GpuExecutor::new(
+        Arc::new(open_for_tests()),
+        weights,
+        Settings {
+            profiling,
+            ..Settings::default()
+        },
+    )
+    .unwrap()
 }
 
 fn add(recording: &mut Recording, a: TensorId, b: TensorId) -> TensorId {
@@ -101,7 +109,15 @@ fn long_chains_share_memory_and_agree() {
     let weights = weights();
     let device = Arc::new(open_for_tests());
     for mode in MODES {
-        let mut gpu = GpuExecutor::with_mode(device.clone(), &weights, false, mode).unwrap();
+        let mut gpu = GpuExecutor::new(
+            device.clone(),
+            &weights,
+            Settings {
+                mode,
+                ..Settings::default()
+            },
+        )
+        .unwrap();
         let mut native = NativeExecutor::<f32>::new(&weights, false);
         // Ten steps keep few enough bits for the sums to be exact.
         for steps in [1, 2, 10] {
@@ -364,7 +380,7 @@ fn a_weight_that_cannot_be_bound_is_named() {
     let mut table = WeightTable::default();
     let id = table.add("decoder.output", rows, 64, vec![0.0; rows * 64]);
     let table = Arc::new(table);
-    let mut gpu = GpuExecutor::new(device, &table, false).unwrap();
+    let mut gpu = GpuExecutor::new(device, &table, Settings::default()).unwrap();
     // This operator takes its operand whole.
     let mut recording = Recording::new(table);
     let x = recording.weight(id);

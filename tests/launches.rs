@@ -421,7 +421,10 @@ fn problems(
             let line = line.map(|line| line.split("//").next().unwrap_or(line));
             let line = line.filter(|line| line.contains("var<storage"));
             let mut line = line.filter(|line| line.contains(&format!("> {name}:")));
-            let indices = line.next().unwrap().contains("u32");
+            // Bits of real numbers, f32 or f16, are words too.
+            let decoded = format!("F16_{}", name.to_uppercase());
+            let decoded = shader.overrides.iter().any(|known| known.name == decoded);
+            let indices = line.next().unwrap().contains("u32") && !decoded;
             match binding {
                 Binding::Scalars => {
                     if *name != "scalars" || !indices || operator.scalars().is_empty() {

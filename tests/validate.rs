@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
@@ -61,7 +61,7 @@ fn fixtures_on_a_gpu() {
     for fixture in FIXTURES {
         let model = load(fixture.0);
         let device = Arc::clone(&device);
-        let mut executor = GpuExecutor::new(device, &model.weights, false).unwrap();
+        let mut executor = GpuExecutor::new(device, &model.weights, Settings::default()).unwrap();
         check(&mut executor, &model, fixture);
     }
 }
@@ -72,6 +72,14 @@ fn trusted_shaders_on_a_gpu() {
     let device = Arc::new(open_for_tests());
     let model = load(FIXTURES[0].0);
     let mode = ShaderMode::Trusted;
-    let mut executor = GpuExecutor::with_mode(device, &model.weights, false, mode).unwrap();
+    let mut executor = GpuExecutor::new(
+        device,
+        &model.weights,
+        Settings {
+            mode,
+            ..Settings::default()
+        },
+    )
+    .unwrap();
     check(&mut executor, &model, FIXTURES[0]);
 }

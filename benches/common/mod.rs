@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sonograd::engine::device::{self, DeviceChoice};
 use sonograd::engine::executor::Executor;
+use sonograd::engine::precision::Precision;
 use sonograd::engine::weights::WeightTable;
 
 /// The native executor, and the device that `SONOGRAD_BENCH_DEVICE` names (a
@@ -19,7 +20,8 @@ pub fn executors(weights: &Arc<WeightTable>) -> Vec<Box<dyn Executor>> {
     let mut executors = Vec::new();
     for choice in choices {
         let opened = device::open(&choice)
-            .and_then(|(opened, _)| device::executor(opened, weights, false, false));
+            .and_then(|(opened, _)| device::executor(opened, weights, Precision::F32, false))
+            .map(|(executor, _)| executor);
         match opened {
             Ok(executor) => executors.push(executor),
             Err(problem) => eprintln!("{choice}: {problem}"),

@@ -5,6 +5,7 @@ use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
 use crate::engine::journal::{Held, Journal};
 use crate::engine::native;
+use crate::engine::precision::Precision;
 use crate::engine::profile::{Profile, Purpose};
 use crate::engine::recording::Recording;
 use crate::engine::schedule::Schedule;
@@ -20,6 +21,7 @@ pub struct CountingExecutor {
     journal: Journal,
     profile: Profile,
     bytes: usize,
+    weight_bytes: usize,
 }
 
 struct CountedPlan {
@@ -37,6 +39,7 @@ impl CountingExecutor {
             journal: Journal::default(),
             profile: Profile::default(),
             bytes: 0,
+            weight_bytes: weights.bytes(),
         };
         executor.grow(weights.bytes());
         executor
@@ -58,8 +61,12 @@ impl Executor for CountingExecutor {
         "native"
     }
 
-    fn precision(&self) -> &'static str {
-        "f32"
+    fn precision(&self) -> Precision {
+        Precision::F32
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.weight_bytes
     }
 
     fn allocate(&mut self, _kind: Kind, shape: Shape) -> Result<PersistentId> {

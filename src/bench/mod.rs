@@ -29,7 +29,7 @@ pub struct Measurement {
     pub preset: Option<String>,
     pub architecture: String,
     pub parameters: usize,
-    /// Bytes of the weights on the device.
+    /// Bytes of the weights as the executor stores them.
     pub weight_bytes: usize,
     /// T: frames of sound
     pub frames: usize,
@@ -114,13 +114,13 @@ impl Bench<'_> {
             preset: None,
             architecture: model.architecture.clone(),
             parameters: model.parameters,
-            weight_bytes: model.weights.bytes(),
+            weight_bytes: executor.weight_bytes(),
             frames: self.subject.features.sound_frames,
             tokens: self.subject.ids.len(),
             masks,
             device: executor.name(),
             executor: executor.kind(),
-            precision: executor.precision(),
+            precision: executor.precision().name(),
             seconds_median: timed(median),
             seconds_min: timed(seconds[0]),
             seconds_max: timed(seconds[seconds.len() - 1]),

@@ -9,9 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::files::{parent, write};
 use super::progress;
-use super::{
-    GenerationArgs, LoadedModel, MaskArgs, ModelArgs, Outcome, Precision, for_each_file, print,
-};
+use super::{GenerationArgs, LoadedModel, MaskArgs, ModelArgs, Outcome, for_each_file, print};
 use crate::align::AlignOptions;
 use crate::align::formats::{AlignedRecording, Format};
 use crate::audio;
@@ -198,7 +196,7 @@ pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
     let generation = &args.generation;
     let generation = generation.options(&loaded.model, &tokenizer, args.timestamps)?;
     let weights = &loaded.model.weights;
-    let mut executor = args.model.executor(weights, Precision::F32, false)?;
+    let mut executor = args.model.executor.open(weights, false)?;
     let aligner = Aligner {
         model: &loaded.model,
         tokenizer: &tokenizer,

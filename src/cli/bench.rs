@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ModelArgs, Outcome, Precision, print};
+use super::{ModelArgs, Outcome, print};
 use crate::bench::Measurement;
 use crate::bench::counting::CountingExecutor;
 use crate::bench::peak::Peak;
@@ -133,7 +133,7 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
     let mut executor: Box<dyn Executor> = if args.estimate {
         Box::new(CountingExecutor::new(&model.weights))
     } else {
-        args.model.executor(&model.weights, Precision::F32, false)?
+        args.model.executor.open(&model.weights, false)?
     };
     let executor = executor.as_mut();
     let (peak, repeats) = if args.estimate {

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::progress;
-use super::{GenerationArgs, LoadedModel, ModelArgs, Outcome, Precision, for_each_file, print};
+use super::{GenerationArgs, LoadedModel, ModelArgs, Outcome, for_each_file, print};
 use crate::engine::executor::Executor;
 use crate::explain::explanation::Explanation;
 use crate::explain::passes::Site;
@@ -100,9 +100,6 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "MIB", default_value_t = 1024,
         value_parser = clap::value_parser!(u32).range(1..))]
     memory: u32,
-    /// Arithmetic
-    #[arg(long, value_enum, default_value_t)]
-    precision: Precision,
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -331,7 +328,7 @@ impl Session<'_> {
     /// Opens the device.
     fn open(&self) -> Result<Box<dyn Executor>> {
         let (args, weights) = (self.args, &self.loaded.model.weights);
-        args.model.executor(weights, args.precision, args.profile)
+        args.model.executor.open(weights, args.profile)
     }
 }
 

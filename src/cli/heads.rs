@@ -12,7 +12,7 @@ use super::align::SiteName;
 use super::files::{parent, write};
 use super::progress;
 use super::study::{onsets_of, within};
-use super::{LoadedModel, MaskArgs, ModelArgs, Outcome, Precision, print};
+use super::{LoadedModel, MaskArgs, ModelArgs, Outcome, print};
 use crate::explain::alignment::{Head, all_heads};
 use crate::explain::passes::Site;
 use crate::explain::spes::{Progress, Stop};
@@ -281,7 +281,7 @@ impl HeadsArgs {
         let tokenizer = loaded.tokenizer()?;
         let explain = self.explain_options();
         let weights = &loaded.model.weights;
-        let mut executor = self.model.executor(weights, Precision::F32, false)?;
+        let mut executor = self.model.executor.open(weights, false)?;
         let subjects = Subjects {
             model: &loaded.model,
             front_end: &loaded.front_end,

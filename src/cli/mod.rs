@@ -22,6 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::audio::{self, Waveform};
 use crate::engine::device::{self, DeviceChoice};
 use crate::engine::executor::Executor;
+use crate::engine::precision::Precision;
 use crate::engine::weights::WeightTable;
 use crate::explain::ExplainOptions;
 use crate::explain::spes::{SpesOptions, Stop};
@@ -104,18 +105,42 @@ struct ModelArgs {
     /// that is part of the program]
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    executor: ExecutorArgs,
+}
+
+/// Where and how to compute.
+#[derive(Args, Clone)]
+struct ExecutorArgs {
     /// Where to compute: auto, cpu, gpu, or part of an adapter's name
     #[arg(long, value_name = "DEVICE", default_value_t)]
     device: DeviceChoice,
+    /// In which numbers to compute
+    #[arg(long, value_enum, default_value_t)]
+    precision: PrecisionName,
 }
 
-/// Arithmetic of the executor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Precision {
+enum PrecisionName {
     #[default]
     F32,
-    /// On the native executor only
+    /// Weights stored as f16, arithmetic in f32; GPUs only
+    F16Weights,
+    /// The same, and forward products in f16 on matrix units; GPUs that have them
+    Mixed,
+    /// The native executor only
     F64,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::F32 => Self::F32,
+            PrecisionName::F16Weights => Self::F16Weights,
+            PrecisionName::Mixed => Self::Mixed,
+            PrecisionName::F64 => Self::F64,
+        }
+    }
 }
 
 /// How SPES draws its masks, and what a pass may take.
@@ -223,20 +248,25 @@ impl ModelArgs {
         let front_end = model.front_end()?;
         Ok(LoadedModel { model, front_end })
     }
+}
 
-    /// Opens the device and says on standard error which one it is.
-    fn executor(
-        &self,
-        weights: &WeightTable,
-        precision: Precision,
-        profiling: bool,
-    ) -> Result<Box<dyn Executor>> {
+impl ExecutorArgs {
+    /// Opens the device and says on standard error which one it is, and in
+    /// which numbers it computes where that is unusual.
+    fn open(&self, weights: &WeightTable, profiling: bool) -> Result<Box<dyn Executor>> {
         let (device, warning) = device::open(&self.device)?;
         if let Some(warning) = warning {
             eprintln!("warning: {warning}");
         }
-        let executor = device::executor(device, weights, precision == Precision::F64, profiling)?;
-        eprintln!("device: {}", executor.name());
+        let (executor, warning) =
+            device::executor(device, weights, self.precision.into(), profiling)?;
+        if let Some(warning) = warning {
+            eprintln!("warning: {warning}");
+        }
+        match executor.precision() {
+            Precision::F32 => eprintln!("device: {}", executor.name()),
+            other => eprintln!("device: {}, {other}", executor.name()),
+        }
         Ok(executor)
     }
 }

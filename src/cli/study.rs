@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use super::explain::{MethodName, fraction};
 use super::files::write;
 use super::progress;
-use super::{LoadedModel, ModelArgs, Outcome, Precision, print};
-use crate::engine::device::DeviceChoice;
+use super::{ExecutorArgs, LoadedModel, ModelArgs, Outcome, print};
+use crate::engine::precision::Precision;
 use crate::explain::passes::Site;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Method};
@@ -56,9 +56,8 @@ pub(super) struct StudyArgs {
     /// Make the tables of these folders again, merging shards, and print them
     #[arg(long, value_name = "DIR", num_args = 1..)]
     tables: Vec<PathBuf>,
-    /// Where to compute: auto, cpu, gpu, or part of an adapter's name
-    #[arg(long, value_name = "DEVICE", default_value_t)]
-    device: DeviceChoice,
+    #[command(flatten)]
+    executor: ExecutorArgs,
     /// What attention is compared with; attention-norm and attention-x-gradient are compared too
     #[arg(
         long,
@@ -172,7 +171,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     for model in models {
         let model = ModelArgs {
             model: model.cloned(),
-            device: args.device.clone(),
+            executor: args.executor.clone(),
         };
         let loaded = model.load()?;
         let name = loaded.model.name.clone();
@@ -336,7 +335,11 @@ impl StudyArgs {
         let Value::Object(mut settings) = settings else {
             unreachable!("settings are an object");
         };
-        // Logs without onsets go on as they were begun.
+        // What most logs have not goes on as they were begun.
+        let precision = Precision::from(self.executor.precision);
+        if precision != Precision::F32 {
+            settings.insert("precision".into(), precision.name().into());
+        }
         if onsets.utterances() > 0 {
             let known = json!({ "utterances": onsets.utterances(), "words": onsets.words() });
             settings.insert("onsets".into(), known);
@@ -375,7 +378,7 @@ impl StudyArgs {
             return Ok(true);
         }
         let weights = &loaded.model.weights;
-        let mut executor = model.executor(weights, Precision::F32, false)?;
+        let mut executor = model.executor.open(weights, false)?;
         let subjects = Subjects {
             model: &loaded.model,
             front_end: &loaded.front_end,
@@ -394,7 +397,7 @@ impl StudyArgs {
                 level.apply(&mut copy, self.seed);
                 shuffled.push(ShuffledModel {
                     level,
-                    executor: model.executor(&copy.weights, Precision::F32, false)?,
+                    executor: model.executor.open(&copy.weights, false)?,
                     model: copy,
                 });
             }
@@ -451,7 +454,7 @@ mod tests {
         for options in [
             "",
             "--masks 960 --seed 7 --beam 3 --special --faithfulness --checks 2",
-            "--method attention --pooling max-mean --normalise map",
+            "--method attention --pooling max-mean --normalise map --precision f64",
             "--method spes,smoothgrad,attention-norm --reliability 0.85 --pooling mean",
         ] {
             let line = format!("study list.tsv --out x {options}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{GenerationArgs, ModelArgs, Outcome, Precision, for_each_file, print};
+use super::{GenerationArgs, ModelArgs, Outcome, for_each_file, print};
 use crate::audio;
 use crate::features::Features;
 use crate::generate::{GenerationOptions, Segment, Transcript, transcribe};
@@ -40,9 +40,7 @@ pub(super) fn run(args: &TranscribeArgs) -> Result<Outcome> {
     let options = args
         .generation
         .options(&loaded.model, &tokenizer, timestamps)?;
-    let mut executor = args
-        .model
-        .executor(&loaded.model.weights, Precision::F32, false)?;
+    let mut executor = args.model.executor.open(&loaded.model.weights, false)?;
     for_each_file(&args.audio, |path| {
         let waveform = audio::load(path)?;
         let features = loaded.front_end.recording(&waveform);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ModelArgs, Outcome, Precision, print};
+use super::{ModelArgs, Outcome, print};
 use crate::validate::{Validation, validate};
 use crate::{Error, Result};
 
@@ -20,9 +20,6 @@ pub(super) struct ValidateArgs {
     /// Reference values [default: reference.safetensors in the model folder]
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
-    /// Arithmetic
-    #[arg(long, value_enum, default_value_t)]
-    precision: Precision,
     /// Print JSON and nothing else
     #[arg(long)]
     json: bool,
@@ -40,7 +37,7 @@ pub(super) fn run(args: &ValidateArgs) -> Result<Outcome> {
     };
     let loaded = args.model.load()?;
     let weights = &loaded.model.weights;
-    let mut executor = args.model.executor(weights, args.precision, false)?;
+    let mut executor = args.model.executor.open(weights, false)?;
     let validation = validate(
         executor.as_mut(),
         &loaded.model,

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::executor::Executor;
-use super::gpu::GpuExecutor;
 use super::gpu::adapter::{self, AdapterInfo};
+use super::gpu::{GpuExecutor, Settings};
 use super::native::NativeExecutor;
+use super::precision::Precision;
 use super::weights::WeightTable;
 use crate::{Error, Result};
 
@@ -167,26 +168,39 @@ pub fn open(choice: &DeviceChoice) -> Result<(Device, Option<String>)> {
     }
 }
 
-/// The executor of an opened device over a model's weights.
+/// The executor of an opened device over a model's weights. The second value
+/// is what the user should be warned of.
 ///
 /// # Errors
-/// [`Error::Device`] for f64 on a GPU, or if the weights do not fit it.
+/// [`Error::Device`] for a precision that the device has not, or if the
+/// weights do not fit it.
 pub fn executor(
     device: Device,
     weights: &WeightTable,
-    double: bool,
+    precision: Precision,
     profiling: bool,
-) -> Result<Box<dyn Executor>> {
-    match device {
-        Device::Native if double => Ok(Box::new(NativeExecutor::<f64>::new(weights, profiling))),
-        Device::Native => Ok(Box::new(NativeExecutor::<f32>::new(weights, profiling))),
-        Device::Gpu(device) if double => Err(Error::Device(format!(
-            "{} computes in f32; f64 runs on --device cpu",
-            device.info.name
+) -> Result<(Box<dyn Executor>, Option<String>)> {
+    match (device, precision) {
+        (Device::Native, Precision::F32) => Ok((
+            Box::new(NativeExecutor::<f32>::new(weights, profiling)),
+            None,
+        )),
+        (Device::Native, Precision::F64) => Ok((
+            Box::new(NativeExecutor::<f64>::new(weights, profiling)),
+            None,
+        )),
+        (Device::Native, other) => Err(Error::Device(format!(
+            "{other} is for GPUs; the native executor computes in f32 or f64"
         ))),
-        Device::Gpu(device) => {
-            let device = Arc::new(*device);
-            Ok(Box::new(GpuExecutor::new(device, weights, profiling)?))
+        (Device::Gpu(device), precision) => {
+            let settings = Settings {
+                precision,
+                profiling,
+                ..Settings::default()
+            };
+            let executor = GpuExecutor::new(Arc::new(*device), weights, settings)?;
+            let warning = executor.warning();
+            Ok((Box::new(executor), warning))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::journal::{Held, Journal, Mark};
+use super::precision::Precision;
 use super::profile::{Profile, Purpose};
 use super::recording::Recording;
 use super::tensor::{Kind, PersistentId, Scalars, Shape};
@@ -91,8 +92,11 @@ pub trait Executor {
     /// `native` or `gpu`.
     fn kind(&self) -> &'static str;
 
-    /// `f32` or `f64`.
-    fn precision(&self) -> &'static str;
+    /// In which numbers it computes.
+    fn precision(&self) -> Precision;
+
+    /// Bytes of the weights as it stores them.
+    fn weight_bytes(&self) -> usize;
 
     /// Reserves a persistent tensor, filled with zeros.
     ///

@@ -7,6 +7,7 @@ pub mod gpu;
 pub mod journal;
 pub mod native;
 pub mod philox;
+pub mod precision;
 pub mod profile;
 pub mod recording;
 pub mod reverse;

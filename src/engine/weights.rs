@@ -16,6 +16,19 @@ pub struct Weight {
     pub rows: usize,
     pub cols: usize,
     pub data: Arc<[f32]>,
+    /// Whether only products and embeddings read it, which also take f16.
+    pub is_matrix: bool,
+}
+
+/// The largest number that f16 holds.
+const LARGEST_F16: f32 = 65_504.0;
+
+impl Weight {
+    /// Whether it may be stored as f16 instead: each number keeps 11 bits,
+    /// and none becomes infinite.
+    pub fn fits_f16(&self) -> bool {
+        self.is_matrix && self.data.iter().all(|x| x.abs() <= LARGEST_F16)
+    }
 }
 
 /// All prepared weights of a model; a recording names them by index.
@@ -25,7 +38,8 @@ pub struct WeightTable {
 }
 
 impl WeightTable {
-    /// Adds a matrix (rows, cols) and returns its index.
+    /// Adds a weight (rows, cols) that any operator may read, and returns its
+    /// index.
     ///
     /// # Panics
     /// If `data` is not rows·cols long: the loader has checked it before.
@@ -43,8 +57,26 @@ impl WeightTable {
             rows,
             cols,
             data,
+            is_matrix: false,
         });
         WeightId((self.weights.len() - 1) as u32)
+    }
+
+    /// Adds a matrix (rows, cols) that only products read, as their weight,
+    /// and embeddings, as their table; an executor may store it as f16.
+    ///
+    /// # Panics
+    /// As for [`add`](Self::add).
+    pub fn add_matrix(
+        &mut self,
+        name: impl Into<String>,
+        rows: usize,
+        cols: usize,
+        data: impl Into<Arc<[f32]>>,
+    ) -> WeightId {
+        let id = self.add(name, rows, cols, data);
+        self.weights[id.0 as usize].is_matrix = true;
+        id
     }
 
     pub fn get(&self, id: WeightId) -> &Weight {

@@ -559,7 +559,7 @@ fn compute(
             name: executor.name(),
             executor: executor.kind().into(),
         },
-        precision: executor.precision().into(),
+        precision: executor.precision().name().into(),
         seed: options.seed,
         tokens,
         words,

@@ -183,14 +183,14 @@ impl Decoder {
         let width = config.width;
         let embedding = "decoder.embed_tokens.weight";
         let values = checkpoint.read(embedding)?;
-        let embedding = table.add(embedding, config.vocabulary, width, values);
+        let embedding = table.add_matrix(embedding, config.vocabulary, width, values);
         let positions = table.add("decoder positions", config.max_tokens, width, positions);
         let layers = (0..config.layers)
             .map(|l| Layer::read(checkpoint, table, &config, l))
             .collect::<Result<_>>()?;
         let projection = if config.own_projection {
             let values = checkpoint.read(PROJECTION)?;
-            table.add(PROJECTION, config.vocabulary, width, values)
+            table.add_matrix(PROJECTION, config.vocabulary, width, values)
         } else {
             embedding
         };

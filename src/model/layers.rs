@@ -48,7 +48,7 @@ impl Linear {
         let outputs = bias.len();
         let name = names.join("+");
         Ok(Self {
-            weight: table.add(format!("{name}.weight"), outputs, inputs, weight),
+            weight: table.add_matrix(format!("{name}.weight"), outputs, inputs, weight),
             bias: any_bias.then(|| table.add(format!("{name}.bias"), 1, outputs, bias)),
         })
     }
@@ -163,7 +163,12 @@ impl Convolution {
         }
         Ok(Self {
             linear: Linear {
-                weight: table.add(format!("{name}.weight"), outputs, kernel * inputs, turned),
+                weight: table.add_matrix(
+                    format!("{name}.weight"),
+                    outputs,
+                    kernel * inputs,
+                    turned,
+                ),
                 bias: Some(table.add(format!("{name}.bias"), 1, outputs, bias)),
             },
             kernel,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use sonograd::engine::executor::{Executor, PlanId};
 use sonograd::engine::gpu::adapter::{Device, open_for_tests};
-use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
 use sonograd::engine::profile::Purpose;
@@ -158,7 +158,15 @@ pub fn evened(got: &[f32], want: &[f64], scales: &[f64]) -> (Vec<f32>, Vec<f64>)
 /// A new executor on the GPU that the tests run on.
 fn gpu(mode: ShaderMode) -> GpuExecutor {
     let device = DEVICE.with(|device| Arc::clone(device));
-    GpuExecutor::with_mode(device, &WeightTable::default(), false, mode).unwrap()
+    GpuExecutor::new(
+        device,
+        &WeightTable::default(),
+        Settings {
+            mode,
+            ..Settings::default()
+        },
+    )
+    .unwrap()
 }
 
 #[derive(Clone)]

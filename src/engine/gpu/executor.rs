@@ -1,11 +1,16 @@
 //! The executor itself: memory, plans, and what goes to and from the device.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
 use super::adapter::Device;
 use super::layout::{
-    Bound, Layout, Limits, Place, SMALLEST_BUFFER, Step, bytes_of, describe_persistent,
+    Bound, Layout, Limits, Place, SMALLEST_BUFFER, Step, Target, bytes_of, describe_persistent,
+    half_bytes_of,
 };
 use super::pipelines::{Pipelines, ShaderMode};
 use super::submit::{Dispatch, Pace, Submitter};
@@ -13,6 +18,7 @@ use super::timing::{MOST_DISPATCHES, Timer};
 use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
 use crate::engine::journal::{Held, Journal};
+use crate::engine::precision::Precision;
 use crate::engine::profile::{Profile, Purpose};
 use crate::engine::recording::{Recording, Source};
 use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
@@ -30,10 +36,12 @@ const TENSOR: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
     .union(wgpu::BufferUsages::COPY_SRC)
     .union(wgpu::BufferUsages::COPY_DST);
 
-/// Runs recordings on a GPU, in f32.
+/// Runs recordings on a GPU.
 pub struct GpuExecutor {
     device: Arc<Device>,
+    precision: Precision,
     limits: Limits,
+    target: Target,
     pipelines: Pipelines,
     submitter: Submitter,
     weights: Vec<wgpu::Buffer>,
@@ -51,6 +59,18 @@ pub struct GpuExecutor {
     profiling: bool,
     profile: Profile,
     bytes: usize,
+    warning: Option<String>,
+}
+
+/// How a [`GpuExecutor`] works.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// f64 is refused.
+    pub precision: Precision,
+    /// Whether every dispatch is timed where the device can, else every stage.
+    pub profiling: bool,
+    /// What the driver checks.
+    pub mode: ShaderMode,
 }
 
 struct Persistent {
@@ -72,33 +92,44 @@ struct Stage {
 }
 
 impl GpuExecutor {
-    /// An executor over a model's weights; with `profiling`, every dispatch is
-    /// timed where the device can, else every stage.
+    /// An executor over a model's weights.
     ///
     /// # Errors
-    /// If the device has not the memory or a weight does not fit a buffer.
-    pub fn new(device: Arc<Device>, weights: &WeightTable, profiling: bool) -> Result<Self> {
-        Self::with_mode(device, weights, profiling, ShaderMode::default())
-    }
-
-    /// The same with a choice of what the driver checks.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new).
-    pub fn with_mode(
-        device: Arc<Device>,
-        weights: &WeightTable,
-        profiling: bool,
-        mode: ShaderMode,
-    ) -> Result<Self> {
-        let raw = device.raw.limits();
+    /// If the device has not the memory or the precision, or a weight does not
+    /// fit a buffer.
+    pub fn new(device: Arc<Device>, weights: &WeightTable, settings: Settings) -> Result<Self> {
+        let Settings {
+            precision,
+            profiling,
+            mode,
+        } = settings;
+        let halves = match precision {
+            Precision::F32 => false,
+            Precision::F16Weights | Precision::Mixed => true,
+            Precision::F64 => {
+                return Err(Error::Device(format!(
+                    "{} computes in f32; f64 runs on --device cpu",
+                    device.info.name
+                )));
+            }
+        };
         let limits = Limits {
             binding: usize_of(device.info.max_storage_buffer_binding_size),
             buffer: usize_of(device.info.max_buffer_size),
-            uniform_alignment: raw.min_uniform_buffer_offset_alignment as usize,
         };
-        let sizes = weights.iter();
-        let sizes = sizes.map(|weight| bytes_of(Shape::new(1, weight.rows, weight.cols)));
+        let target = Target {
+            uniform_alignment: device.raw.limits().min_uniform_buffer_offset_alignment as usize,
+            half_weights: weights.iter().map(|own| halves && own.fits_f16()).collect(),
+        };
+        let sizes = weights.iter().zip(&target.half_weights);
+        let sizes = sizes.map(|(weight, &half)| {
+            let shape = Shape::new(1, weight.rows, weight.cols);
+            if half {
+                half_bytes_of(shape)
+            } else {
+                bytes_of(shape)
+            }
+        });
         let sizes: Vec<usize> = sizes.collect();
         for (weight, &bytes) in weights.iter().zip(&sizes) {
             limits.check_buffer(bytes, || {
@@ -119,12 +150,17 @@ impl GpuExecutor {
             )
         })?;
         let mut in_transfer = 0;
-        for (weight, buffer) in weights.iter().zip(&buffers) {
+        let stored = weights.iter().zip(&target.half_weights);
+        for ((weight, &half), buffer) in stored.zip(&buffers) {
             let mut offset = 0;
             for data in weight.data.chunks(MOST_IN_TRANSFER / size_of::<f32>() / 4) {
-                write(&device, buffer, offset, bytemuck::cast_slice(data));
-                offset += size_of_val(data) as u64;
-                in_transfer += size_of_val(data);
+                let bytes = match half {
+                    true => Cow::Owned(half_words(data)),
+                    false => Cow::Borrowed(bytemuck::cast_slice(data)),
+                };
+                write(&device, buffer, offset, &bytes);
+                offset += bytes.len() as u64;
+                in_transfer += bytes.len();
                 if in_transfer >= MOST_IN_TRANSFER {
                     device.queue.submit([]);
                     device.wait()?;
@@ -136,7 +172,9 @@ impl GpuExecutor {
         let timing = timer.as_ref().map_or(0, Timer::bytes);
         let mut executor = Self {
             device,
+            precision,
             limits,
+            target,
             pipelines: Pipelines::new(mode),
             submitter: Submitter::default(),
             weights: buffers,
@@ -152,9 +190,15 @@ impl GpuExecutor {
             profiling,
             profile: Profile::default(),
             bytes: 0,
+            warning: None,
         };
         executor.grow(sizes.iter().sum::<usize>() + scalars_bytes + timing);
         Ok(executor)
+    }
+
+    /// What the user should know about how it works.
+    pub fn warning(&self) -> Option<String> {
+        self.warning.clone()
     }
 
     fn grow(&mut self, bytes: usize) {
@@ -335,6 +379,13 @@ struct Memory {
     params: Option<wgpu::Buffer>,
 }
 
+/// Numbers as f16, and one more where they do not fill the last word.
+fn half_words(values: &[f32]) -> Vec<u8> {
+    let mut halves = vec![f16::ZERO; values.len().next_multiple_of(2)];
+    halves[..values.len()].convert_from_f32_slice(values);
+    bytemuck::cast_slice(&halves).to_vec()
+}
+
 fn usize_of(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
@@ -377,8 +428,12 @@ impl Executor for GpuExecutor {
         "gpu"
     }
 
-    fn precision(&self) -> &'static str {
-        "f32"
+    fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.weights.iter().map(|own| own.size() as usize).sum()
     }
 
     fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {
@@ -438,7 +493,7 @@ impl Executor for GpuExecutor {
     }
 
     fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
-        let layout = Layout::new(&recording, self.limits.uniform_alignment)?;
+        let layout = Layout::new(&recording, &self.target)?;
         layout.check(&recording, self.limits)?;
         for (tensor, id) in layout.persistent() {
             let (own, info) = (self.persistent(id)?, recording.info(tensor));
@@ -489,8 +544,7 @@ impl Executor for GpuExecutor {
 
     fn estimate(&self, recording: &Recording) -> usize {
         // What cannot be laid out never fits; `prepare` says why.
-        Layout::new(recording, self.limits.uniform_alignment)
-            .map_or(usize::MAX, |layout| layout.bytes(recording))
+        Layout::new(recording, &self.target).map_or(usize::MAX, |layout| layout.bytes(recording))
     }
 
     fn largest_tensor(&self) -> usize {

@@ -22,8 +22,15 @@ pub struct Limits {
     pub binding: usize,
     /// Largest buffer, in bytes.
     pub buffer: usize,
+}
+
+/// What a recording is laid out for.
+#[derive(Clone, Debug)]
+pub struct Target {
     /// What the offset of a uniform in its buffer is a multiple of.
     pub uniform_alignment: usize,
+    /// By weight: whether it is stored as f16.
+    pub half_weights: Vec<bool>,
 }
 
 /// The buffer that holds a tensor.
@@ -106,20 +113,25 @@ pub fn bytes_of(shape: Shape) -> usize {
     (shape.len() * 4).max(SMALLEST_BUFFER)
 }
 
+/// Bytes of the buffer of a tensor of f16, two to a word.
+pub fn half_bytes_of(shape: Shape) -> usize {
+    (shape.len().div_ceil(2) * 4).max(SMALLEST_BUFFER)
+}
+
 impl Layout {
-    /// Lays `recording` out; offsets of uniforms are multiples of `alignment`.
+    /// Lays `recording` out.
     ///
     /// # Errors
     /// If an operator's launch does not fit its shader.
-    pub fn new(recording: &Recording, alignment: usize) -> Result<Self> {
+    pub fn new(recording: &Recording, target: &Target) -> Result<Self> {
         let schedule = Schedule::new(recording);
         let mut layout = Self::default();
         layout.place(recording, &schedule);
         layout.once_cost = Cost::of(recording, &schedule, &schedule.once);
         layout.costs = Cost::of_stages(recording, &schedule);
-        layout.once = layout.steps(recording, &schedule, &schedule.once, alignment)?;
+        layout.once = layout.steps(recording, &schedule, &schedule.once, target)?;
         for stage in &schedule.stages {
-            let steps = layout.steps(recording, &schedule, stage, alignment)?;
+            let steps = layout.steps(recording, &schedule, stage, target)?;
             layout.stages.push(steps);
         }
         Ok(layout)
@@ -149,9 +161,11 @@ impl Layout {
         for (tensor, place) in self.places.iter().enumerate() {
             if *place != Place::Nowhere {
                 let id = TensorId(tensor as u32);
-                let bytes = bytes_of(recording.shape(id));
                 let name = || describe(recording, id);
-                limits.check_buffer(bytes, name)?;
+                // Weights' buffers were checked when they were made.
+                if !matches!(place, Place::Weight(_)) {
+                    limits.check_buffer(bytes_of(recording.shape(id)), name)?;
+                }
                 limits.check(self.bound[tensor], name)?;
             }
         }
@@ -220,7 +234,7 @@ impl Layout {
         recording: &Recording,
         schedule: &Schedule,
         list: &[usize],
-        alignment: usize,
+        target: &Target,
     ) -> Result<Vec<Step>> {
         let live = |id: TensorId| schedule.live[id.0 as usize];
         let mut steps = Vec::new();
@@ -232,7 +246,7 @@ impl Layout {
                 return Err(Error::Device(format!("{name} has no kernel for GPUs")));
             }
             for launch in &launches {
-                let step = self.step(recording, operator.name(), launch, alignment)?;
+                let step = self.step(recording, operator.name(), launch, target)?;
                 // Nothing to do is not an error, but no dispatch either.
                 if !step.workgroups.contains(&0) {
                     steps.push(step);
@@ -247,7 +261,7 @@ impl Layout {
         recording: &Recording,
         operator: &'static str,
         launch: &Launch,
-        alignment: usize,
+        target: &Target,
     ) -> Result<Step> {
         let shader = Shader::load(launch.shader);
         let entry = shader.entry(launch.entry)?;
@@ -280,6 +294,7 @@ impl Layout {
             }
         }
 
+        let mut overrides = launch.overrides.clone();
         let mut bindings: Vec<(u32, Bound)> = Vec::new();
         let mut seen: Vec<(&str, BindingKind, Place)> = Vec::new();
         let mut absent = 0;
@@ -290,7 +305,7 @@ impl Layout {
             }
             if variable.kind == BindingKind::Uniform {
                 let bytes = shader.pack_params(&launch.params)?;
-                let offset = self.params.len().next_multiple_of(alignment);
+                let offset = self.params.len().next_multiple_of(target.uniform_alignment);
                 self.params.resize(offset, 0);
                 self.params.extend(&bytes);
                 let bytes = bytes.len();
@@ -324,12 +339,26 @@ impl Layout {
                     }
                     seen.push((name, variable.kind, place));
                     let shape = recording.shape(id);
+                    let half = match place {
+                        Place::Weight(weight) => target.half_weights[weight.0 as usize],
+                        _ => false,
+                    };
+                    if half {
+                        let decodes = format!("F16_{}", name.to_uppercase());
+                        let known = shader.overrides.iter().find(|own| *own.name == decodes);
+                        let Some(known) = known else {
+                            return fail(format!("{name} would read f16 as f32"));
+                        };
+                        overrides.push((&known.name, 1.0));
+                    }
+                    let bytes = if half { half_bytes_of } else { bytes_of };
                     let (offset, bytes) = match *binding {
+                        // Blocks begin at even numbers.
                         Binding::Rows { first, count, .. } => {
-                            let row = 4 * shape.cols;
-                            (first * row, (count * row).max(SMALLEST_BUFFER))
+                            let before = first * shape.cols * if half { 2 } else { 4 };
+                            (before, bytes(Shape::new(1, count, shape.cols)))
                         }
-                        _ => (0, bytes_of(shape)),
+                        _ => (0, bytes(shape)),
                     };
                     let most = &mut self.bound[id.0 as usize];
                     *most = bytes.max(*most);
@@ -361,7 +390,7 @@ impl Layout {
         Ok(Step {
             shader,
             entry,
-            overrides: launch.overrides.clone(),
+            overrides,
             workgroups,
             bindings,
         })

@@ -9,5 +9,5 @@ pub mod shaders;
 mod submit;
 mod timing;
 
-pub use executor::GpuExecutor;
+pub use executor::{GpuExecutor, Settings};
 pub use pipelines::ShaderMode;

@@ -23,6 +23,7 @@ use self::real::Real;
 use super::cost::Cost;
 use super::executor::{Executor, PlanId, Values};
 use super::journal::{Held, Journal};
+use super::precision::Precision;
 use super::profile::{Profile, Purpose};
 use super::recording::{Recording, Source};
 use super::schedule::{Demand, Lifetime, Schedule, assign_blocks};
@@ -140,7 +141,7 @@ fn wrong_upload(len: usize) -> Error {
 fn zeros<T: Real>(len: usize) -> Result<Vec<T>> {
     let mut values = Vec::new();
     let got = values.try_reserve_exact(len);
-    got.map_err(|_| Error::Memory(format!("no memory for {len} {} numbers", T::NAME)))?;
+    got.map_err(|_| Error::Memory(format!("no memory for {len} {} numbers", T::PRECISION)))?;
     values.resize(len, T::default());
     Ok(values)
 }
@@ -481,8 +482,12 @@ impl<T: Real> Executor for NativeExecutor<T> {
         "native"
     }
 
-    fn precision(&self) -> &'static str {
-        T::NAME
+    fn precision(&self) -> Precision {
+        T::PRECISION
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.weights.iter().map(|own| size_of_val(&**own)).sum()
     }
 
     fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use multiversion::multiversion;
 
+use crate::engine::precision::Precision;
 use crate::ops::Activation;
 
 /// f32 or f64.
@@ -31,8 +32,7 @@ pub trait Real:
     + AddAssign
     + 'static
 {
-    /// `f32` or `f64`.
-    const NAME: &'static str;
+    const PRECISION: Precision;
     /// Distance from 1 to the next larger number.
     const EPSILON: f64;
 
@@ -305,7 +305,7 @@ fn erf_f32(x: f32) -> f32 {
 }
 
 impl Real for f64 {
-    const NAME: &'static str = "f64";
+    const PRECISION: Precision = Precision::F64;
     const EPSILON: f64 = f64::EPSILON;
 
     fn share(values: &Arc<[f32]>) -> Arc<[f64]> {
@@ -395,7 +395,7 @@ vectorised! {
 }
 
 impl Real for f32 {
-    const NAME: &'static str = "f32";
+    const PRECISION: Precision = Precision::F32;
     const EPSILON: f64 = f32::EPSILON as f64;
 
     fn share(values: &Arc<[f32]>) -> Arc<[f32]> {

@@ -26,7 +26,11 @@ pub fn again(header: &Header) -> String {
             option(name, value.to_string());
         }
     }
-    for (key, name) in [("pooling", "pooling"), ("normalisation", "normalise")] {
+    for (key, name) in [
+        ("pooling", "pooling"),
+        ("normalisation", "normalise"),
+        ("precision", "precision"),
+    ] {
         if let Some(value) = settings.get(key).and_then(|value| value.as_str()) {
             option(name, value.into());
         }

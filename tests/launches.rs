@@ -8,6 +8,7 @@ use sonograd::engine::gpu::launch::{Binding, Extent, Launch};
 use sonograd::engine::gpu::shaders::{
     BindingKind, MAX_WORKGROUPS_PER_DIMENSION, SOURCES, ScalarType, Shader,
 };
+use sonograd::engine::gpu::units::MatrixUnits;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::reverse::{Seed, reverse};
 use sonograd::engine::schedule::Schedule;
@@ -17,7 +18,7 @@ use sonograd::ops::{
     Accumulate, AccumulateScores, Activation, Add, AddNoise, AttentionSpec, AttentionXGradient,
     Baseline, BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
     ExpandScores, Half, KlDivergence, Mask, MaskSource, Operator, PoolMax, Reduce, Reduction,
-    Relative, Spread, TokenLogProb,
+    Relative, Spread, TokenLogProb, on_units,
 };
 
 /// A recording whose tensors are persistent, numbered as they are asked for.
@@ -367,13 +368,24 @@ fn occluding() -> Recording {
     draft.recording
 }
 
+/// What matrix units of either size would do in its place.
+fn replaced(launch: &Launch) -> Vec<Launch> {
+    let units = [8, 16].map(|side| MatrixUnits { side, subgroups: 4 });
+    let launches = units.into_iter();
+    launches
+        .filter_map(|units| on_units(launch, units))
+        .collect()
+}
+
 /// What is wrong with the launches of one operator.
 fn problems(
     recording: &Recording,
     operator: &Operator,
     live: &dyn Fn(TensorId) -> bool,
 ) -> Vec<String> {
-    let launches = operator.launches(recording, live);
+    let mut launches = operator.launches(recording, live);
+    let on_units: Vec<Launch> = launches.iter().flat_map(replaced).collect();
+    launches.extend(on_units);
     let mut problems = Vec::new();
     if launches.is_empty() {
         problems.push("nothing is launched".to_owned());
@@ -533,7 +545,10 @@ fn inspect(recording: &Recording, seen: &mut BTreeSet<String>) -> Vec<String> {
         let operator = &recording.operators()[index];
         seen.insert(operator.name().to_owned());
         for launch in operator.launches(recording, &live) {
-            seen.insert(format!("{}.{}", launch.shader, launch.entry));
+            let replaced = replaced(&launch);
+            for launch in replaced.iter().chain([&launch]) {
+                seen.insert(format!("{}.{}", launch.shader, launch.entry));
+            }
         }
         let found = problems(recording, operator, &live);
         all.extend(
@@ -621,6 +636,8 @@ fn functions_written_out_in_several_shaders_are_the_same() {
         "multiply_high",
         "philox4x32",
         "sigmoid",
+        "tile_row",
+        "weight_number",
         "workgroup_max",
         "workgroup_sum",
     ] {
@@ -633,6 +650,15 @@ fn functions_written_out_in_several_shaders_are_the_same() {
             assert_eq!(*text, texts[0].1, "{name} of {stem} and {}", texts[0].0);
         }
     }
+}
+
+/// WGSL cannot choose the size of matrix units' blocks either.
+#[test]
+fn shaders_for_matrix_units_differ_in_their_size_alone() {
+    let source = |stem: &str| Shader::load(stem).source;
+    let large = source("matmul_units_16");
+    let small = source("matmul_units_8").replace("8x8", "16x16");
+    assert_eq!(small.replace("SIDE: u32 = 8u", "SIDE: u32 = 16u"), large);
 }
 
 #[test]

@@ -179,6 +179,8 @@ operators! {
     unfold::{Unfold, UnfoldReverse};
 }
 
+mod matmul_units;
+
 pub use activation::Activation;
 pub use attention::{AttentionSpec, Mask, Relative};
 pub use baseline::BaselineKind;
@@ -186,5 +188,6 @@ pub use candidates::NO_TOKEN;
 pub use expand_scores::Half;
 pub use mask::MaskSource;
 pub use matmul::Layout;
+pub use matmul_units::on_units;
 pub use pool_max::pooled_frames;
 pub use reduce::{Contrast, Reduction};

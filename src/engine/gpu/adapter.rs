@@ -12,7 +12,8 @@ use crate::{Error, Result};
 /// Features that a device is opened with wherever its adapter has them.
 const WANTED_FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
     .union(wgpu::Features::SHADER_F16)
-    .union(wgpu::Features::SUBGROUP);
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
 
 /// Percentage of the memory that the driver grants above which making a buffer
 /// is an out-of-memory error rather than the start of swapping (Vulkan, DX12).
@@ -280,8 +281,8 @@ pub fn enumerate() -> Vec<Adapter> {
         .collect()
 }
 
-/// Opens a device with all of its adapter's limits and with timestamps, f16
-/// and subgroup operations where the adapter has them.
+/// Opens a device with all of its adapter's limits and with timestamps, f16,
+/// subgroup operations and matrix units where the adapter has them.
 ///
 /// # Errors
 /// [`Error::Device`] when the adapter is unfit or the driver refuses.
@@ -298,6 +299,10 @@ pub fn open(adapter: &Adapter) -> Result<Device> {
         required_features: adapter.raw.features() & WANTED_FEATURES,
         required_limits: adapter.raw.limits(),
         memory_hints: wgpu::MemoryHints::Performance,
+        // SAFETY: matrix units are all that is experimental here. They are
+        // used where they were asked for, and not before trial products came
+        // out right.
+        experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
         ..Default::default()
     });
     let (raw, queue) = pollster::block_on(request).map_err(|error| {

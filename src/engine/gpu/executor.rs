@@ -15,6 +15,7 @@ use super::layout::{
 use super::pipelines::{Pipelines, ShaderMode};
 use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
+use super::units::MatrixUnits;
 use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
 use crate::engine::journal::{Held, Journal};
@@ -120,6 +121,7 @@ impl GpuExecutor {
         let target = Target {
             uniform_alignment: device.raw.limits().min_uniform_buffer_offset_alignment as usize,
             half_weights: weights.iter().map(|own| halves && own.fits_f16()).collect(),
+            units: None,
         };
         let sizes = weights.iter().zip(&target.half_weights);
         let sizes = sizes.map(|(weight, &half)| {
@@ -192,8 +194,26 @@ impl GpuExecutor {
             bytes: 0,
             warning: None,
         };
+        if precision == Precision::Mixed {
+            match MatrixUnits::verified(&executor.device) {
+                Ok(units) => executor.use_units(Some(units)),
+                Err(problem) => {
+                    let name = &executor.device.info.name;
+                    executor.warning = Some(format!(
+                        "{name} computes mixed as f16-weights, in f32: {problem}"
+                    ));
+                    executor.precision = Precision::F16Weights;
+                }
+            }
+        }
         executor.grow(sizes.iter().sum::<usize>() + scalars_bytes + timing);
         Ok(executor)
+    }
+
+    /// Lets products of the forward pass run on matrix units, from the next
+    /// plan on, or on ordinary kernels.
+    pub fn use_units(&mut self, units: Option<MatrixUnits>) {
+        self.target.units = units;
     }
 
     /// What the user should know about how it works.

@@ -6,10 +6,12 @@
 
 use super::launch::{Binding, Extent, Launch};
 use super::shaders::{BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader};
+use super::units::MatrixUnits;
 use crate::engine::cost::Cost;
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
 use crate::engine::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
+use crate::ops::on_units;
 use crate::{Error, Result};
 
 /// No buffer is smaller: an empty one cannot be bound.
@@ -31,6 +33,8 @@ pub struct Target {
     pub uniform_alignment: usize,
     /// By weight: whether it is stored as f16.
     pub half_weights: Vec<bool>,
+    /// What products of the forward pass run on, if not on ordinary kernels.
+    pub units: Option<MatrixUnits>,
 }
 
 /// The buffer that holds a tensor.
@@ -246,6 +250,8 @@ impl Layout {
                 return Err(Error::Device(format!("{name} has no kernel for GPUs")));
             }
             for launch in &launches {
+                let on_units = target.units.and_then(|units| on_units(launch, units));
+                let launch = on_units.as_ref().unwrap_or(launch);
                 let step = self.step(recording, operator.name(), launch, target)?;
                 // Nothing to do is not an error, but no dispatch either.
                 if !step.workgroups.contains(&0) {

@@ -8,6 +8,7 @@ mod pipelines;
 pub mod shaders;
 mod submit;
 mod timing;
+pub mod units;
 
 pub use executor::{GpuExecutor, Settings};
 pub use pipelines::ShaderMode;

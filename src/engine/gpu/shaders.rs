@@ -46,6 +46,8 @@ pub const SOURCES: &[(&str, &str)] = embedded![
     "layer_norm",
     "log_softmax",
     "matmul",
+    "matmul_units_16",
+    "matmul_units_8",
     "pool_max",
     "reduce",
     "scatter_rows",

@@ -24,7 +24,7 @@ fn folder(fixture: &str) -> PathBuf {
 }
 
 fn load(fixture: &str) -> Model {
-    Model::load(ModelFiles::folder(&folder(fixture)).unwrap()).unwrap()
+    Model::load(ModelFiles::folder(folder(fixture)).unwrap()).unwrap()
 }
 
 fn reference(fixture: &str) -> PathBuf {

@@ -5,6 +5,7 @@ pub mod device;
 pub mod executor;
 pub mod gpu;
 pub mod journal;
+mod kept_plans;
 pub mod native;
 pub mod philox;
 pub mod precision;

@@ -11,7 +11,7 @@ use super::weights::WeightTable;
 use crate::ops::Operator;
 
 /// Where a tensor's values come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// Written by an operator of the recording.
     Computed,
@@ -25,7 +25,7 @@ pub enum Source {
 }
 
 /// Shape, kind and origin of one tensor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TensorInfo {
     pub shape: Shape,
     pub kind: Kind,
@@ -40,6 +40,17 @@ pub struct Recording {
     /// Index of the first operator of every stage after the first.
     stage_starts: Vec<usize>,
     weights: Arc<WeightTable>,
+}
+
+/// Equal recordings make equal plans: they name the same tensors of the same
+/// executor and the same weights.
+impl PartialEq for Recording {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.weights, &other.weights)
+            && self.stage_starts == other.stage_starts
+            && self.tensors == other.tensors
+            && self.operators == other.operators
+    }
 }
 
 impl Recording {

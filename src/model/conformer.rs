@@ -7,7 +7,9 @@ use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
 use super::files::ModelFiles;
-use super::layers::{Convolution, EPS, Linear, Norm, halved_positions, interleaved_positions};
+use super::layers::{
+    Convolution, EPS, LastPositions, Linear, Norm, halved_positions, interleaved_positions,
+};
 use super::subsampler::{Subsampler, SubsamplerSizes};
 use super::{Encoder, FIRST_POSITION, Parts};
 use crate::Result;
@@ -27,6 +29,7 @@ struct Conformer {
     max_frames: usize,
     subsampler: Subsampler,
     blocks: Vec<Block>,
+    last_positions: LastPositions,
 }
 
 struct Block {
@@ -207,6 +210,7 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
         max_frames: sizes.max_frames,
         subsampler,
         blocks,
+        last_positions: LastPositions::default(),
     };
     let positions = halved_positions(sizes.decoder.max_tokens, width, FIRST_POSITION);
     let decoder = Decoder::read(&checkpoint, &mut table, sizes.decoder, positions)?;
@@ -295,6 +299,7 @@ impl Block {
         &self,
         recording: &mut Recording,
         encoder: &Conformer,
+        table: TensorId,
         x: TensorId,
     ) -> Result<TensorId> {
         let width = encoder.width;
@@ -306,9 +311,6 @@ impl Block {
         let projections = self
             .projections
             .record(recording, normed, Activation::None)?;
-        let frames = recording.shape(x).rows;
-        let table = interleaved_positions(frames, width);
-        let table = recording.constant(Shape::new(1, frames, width), table);
         let positions = self.positions.record(recording, table, Activation::None)?;
         let part = |offset| Columns {
             tensor: projections,
@@ -402,8 +404,12 @@ impl Encoder for Conformer {
 
     fn record(&self, recording: &mut Recording, features: TensorId) -> Result<TensorId> {
         let mut x = self.subsampler.record(recording, features)?;
+        let (frames, width) = (recording.shape(x).rows, self.width);
+        let make = || interleaved_positions(frames, width);
+        let table = self.last_positions.get(frames, make);
+        let table = recording.constant(Shape::new(1, frames, width), table);
         for block in &self.blocks {
-            x = block.record(recording, self, x)?;
+            x = block.record(recording, self, table, x)?;
         }
         Ok(x)
     }

@@ -1,5 +1,7 @@
 //! Layers that every family has, and their place in the weight table.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::checkpoint::{Checkpoint, TensorList};
 use crate::Result;
 use crate::engine::recording::Recording;
@@ -193,6 +195,26 @@ impl Convolution {
     ) -> Result<TensorId> {
         let unfolded = recording.unfold(x, self.kernel, self.stride, self.kernel / 2)?;
         self.linear.record(recording, unfolded, activation)
+    }
+}
+
+/// The last table of position encodings that an encoder recorded. A length is
+/// recorded several times in a row, and a table costs as much as a layer.
+#[derive(Debug, Default)]
+pub struct LastPositions(Mutex<Option<(usize, Arc<[f32]>)>>);
+
+impl LastPositions {
+    /// The table for so many positions, made by `make` if it is not the last.
+    pub fn get(&self, positions: usize, make: impl FnOnce() -> Vec<f32>) -> Arc<[f32]> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((known, table)) if *known == positions => Arc::clone(table),
+            _ => {
+                let table: Arc<[f32]> = make().into();
+                *last = Some((positions, Arc::clone(&table)));
+                table
+            }
+        }
     }
 }
 

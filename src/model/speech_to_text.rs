@@ -5,7 +5,7 @@ use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
 use super::files::ModelFiles;
-use super::layers::halved_positions;
+use super::layers::{LastPositions, halved_positions};
 use super::subsampler::{Subsampler, SubsamplerSizes};
 use super::transformer::{Transformer, TransformerSizes};
 use super::{Encoder, FIRST_POSITION, Parts};
@@ -24,6 +24,7 @@ struct SpeechToText {
     max_frames: usize,
     subsampler: Subsampler,
     transformer: Transformer,
+    last_positions: LastPositions,
 }
 
 /// Tensors that such files carry and that are computed here.
@@ -101,6 +102,7 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
         // One field scales the encoder's and the decoder's embedding.
         subsampler: subsampler.load(&checkpoint, &mut table, decoder.embedding_scale)?,
         transformer: sizes.transformer.load(&checkpoint, &mut table)?,
+        last_positions: LastPositions::default(),
     };
     let positions = halved_positions(decoder.max_tokens, width, FIRST_POSITION);
     let decoder = Decoder::read(&checkpoint, &mut table, decoder, positions)?;
@@ -131,7 +133,8 @@ impl Encoder for SpeechToText {
     fn record(&self, recording: &mut Recording, features: TensorId) -> Result<TensorId> {
         let x = self.subsampler.record(recording, features)?;
         let frames = recording.shape(x).rows;
-        let table = halved_positions(frames, self.width, FIRST_POSITION);
+        let make = || halved_positions(frames, self.width, FIRST_POSITION);
+        let table = self.last_positions.get(frames, make);
         let positions = recording.constant(Shape::new(1, frames, self.width), table);
         let x = recording.add(x, positions)?;
         self.transformer.record(recording, x)

@@ -11,7 +11,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 ///
 /// Variants count from `Scalar::FirstVariant`; where that is 0 the sum starts
 /// anew. Variants past the last weight are left out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Accumulate {
     /// (K·B, R, C)
     pub x: TensorId,

@@ -35,7 +35,7 @@ impl Activation {
 }
 
 /// dx = scale · dy · activation'(pre)
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ActivationReverse {
     /// (K·B, R, C)
     pub dy: TensorId,

@@ -10,7 +10,7 @@ use crate::engine::tensor::TensorId;
 use crate::{Error, Result};
 
 /// y = scale_a · a + scale_b · b; a lead axis of fewer rows is repeated.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Add {
     /// (A, R, C)
     pub a: TensorId,

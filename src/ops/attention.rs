@@ -33,7 +33,7 @@ pub enum Mask {
 }
 
 /// Operands of relative positions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Relative {
     /// (1, T, D): projected position encodings p
     pub positions: TensorId,
@@ -43,7 +43,7 @@ pub struct Relative {
 }
 
 /// output = softmax(scale · scores(query, key)) · value, head by head
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
     /// (N or fewer, Tq, D) columns
     pub query: Columns,
@@ -68,7 +68,7 @@ pub struct Attention {
 /// What the reverse of [`Attention`] needs to know of each query: the
 /// logarithm of its sum of exp(score), and doutput · output, which is what
 /// the cotangents of its probabilities come to on average.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AttentionTerms {
     pub forward: Attention,
     /// (K·B, Tq, D)
@@ -78,7 +78,7 @@ pub struct AttentionTerms {
 }
 
 /// Reverse of [`Attention`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AttentionReverse {
     pub forward: Attention,
     /// (K·B, Tq, D)
@@ -92,7 +92,7 @@ pub struct AttentionReverse {
 }
 
 /// What [`Recording::attention`] is to compute.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionSpec {
     pub query: Columns,
     pub key: Columns,

@@ -18,7 +18,7 @@ use crate::engine::tensor::{Columns, Scalar, TensorId};
 /// Tokens count from `Scalar::FirstToken`; those past the map's end are left
 /// out. Keys past the map's columns, what fills a window behind the sound,
 /// are left out too.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AttentionXGradient {
     /// (1, H·I, W'): P
     pub probabilities: TensorId,

@@ -20,7 +20,7 @@ pub enum BaselineKind {
 }
 
 /// y[0, t, c] = 0, or the mean or minimum over s of x[0, s, c]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
     /// (1, R, C)
     pub x: TensorId,

@@ -11,7 +11,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 /// `y[b] = baseline + fractions[first + b] · (x - baseline)`
 ///
 /// Fractions count from `Scalar::FirstVariant`; past the last, y is x.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Blend {
     /// (1, R, C)
     pub x: TensorId,

@@ -11,7 +11,7 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::{Columns, Scalar, TensorId};
 
 /// `cache[n, step] = x[n]`, `width` columns of it
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CacheAppend {
     /// (N, 1, at least offset + width)
     pub x: Columns,
@@ -20,7 +20,7 @@ pub struct CacheAppend {
 }
 
 /// Attention of one new position over a cache of keys and values.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CachedAttention {
     /// (N, 1, D) columns
     pub query: Columns,

@@ -20,7 +20,7 @@ pub const NO_TOKEN: u32 = u32::MAX;
 /// chosen; other ids only from `text from` on. Where the times left have more
 /// probability together than the likeliest other token left, only times may
 /// be chosen. This is Whisper's rule; (0, NO_TOKEN, 0, NO_TOKEN) is none.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Candidates {
     /// (N, 1, V)
     pub log_probabilities: TensorId,

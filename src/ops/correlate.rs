@@ -9,7 +9,7 @@ use crate::engine::tensor::TensorId;
 
 /// `y[k]` = (Pearson's correlation of `a[k]` and `b[k]` over positions, 1), or
 /// (0, 0) where it is undefined because one of them is constant
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Correlate {
     /// (K, R, C)
     pub a: TensorId,

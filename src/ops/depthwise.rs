@@ -12,7 +12,7 @@ use crate::engine::tensor::{Shape, TensorId};
 use crate::{Error, Result};
 
 /// `y[t, c] = activation(bias[c] + sum over j of x[t + j - k/2, c] · weight[j, c])`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Depthwise {
     /// (N, T, C)
     pub x: TensorId,
@@ -28,7 +28,7 @@ pub struct Depthwise {
 }
 
 /// `dx[t, c] = sum over j of dz[t - j + k/2, c] · weight[j, c]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DepthwiseReverse {
     /// (K·B, T, C)
     pub dz: TensorId,

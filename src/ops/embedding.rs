@@ -11,7 +11,7 @@ use crate::engine::tensor::{Kind, Scalar, Shape, TensorId};
 use crate::{Error, Result};
 
 /// y[n, i] = scale · table[ids[n, i]] + positions[start + i]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Embedding {
     /// (N, I, 1) indices below V
     pub ids: TensorId,

@@ -30,7 +30,7 @@ impl Half {
 /// map[k, r, c] = mean score of the masks that hide (r, c); 0 where none does
 ///
 /// The mean is over the masks of all segmentations together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ExpandScores {
     /// (2·G, S, K + 1): see [`AccumulateScores`](super::AccumulateScores)
     pub sums: TensorId,

@@ -10,7 +10,7 @@ use crate::engine::tensor::TensorId;
 use crate::{Error, Result};
 
 /// y = scale · a · sigmoid(b), a and b the halves of x's columns.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Glu {
     /// (N, R, 2C)
     pub x: TensorId,
@@ -20,7 +20,7 @@ pub struct Glu {
 }
 
 /// Reverse of [`Glu`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GluReverse {
     /// (K·B, R, C)
     pub dy: TensorId,

@@ -12,7 +12,7 @@ use crate::engine::tensor::TensorId;
 ///
 /// The reference is scored through the same plan, row for row, so that a mask
 /// that keeps everything gives exactly 0.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KlDivergence {
     /// (N, I, V) log-probabilities
     pub reference: TensorId,

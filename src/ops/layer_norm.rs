@@ -10,7 +10,7 @@ use crate::engine::tensor::{Shape, TensorId};
 use crate::{Error, Result};
 
 /// y = (x - mean) / sqrt(variance + eps) · weight + bias
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LayerNorm {
     /// (N, R, C)
     pub x: TensorId,
@@ -26,7 +26,7 @@ pub struct LayerNorm {
 /// Reverse of [`LayerNorm`], with the cotangent that reaches x past it.
 ///
 /// Mean and variance are computed again: the row has to be read anyway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LayerNormReverse {
     /// (K·B, R, C)
     pub dy: TensorId,

@@ -8,7 +8,7 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// y = x - log(sum(exp(x)))
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LogSoftmax {
     /// (N, R, V)
     pub x: TensorId,

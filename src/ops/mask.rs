@@ -13,7 +13,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 pub const MASK_DOMAIN: u32 = 1;
 
 /// Which segments mask m hides.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MaskSource {
     /// Segment s if word `s % 4` of the Philox block (s / 4, m, stream, 1)
     /// under the seed is below `limit`: masks depend neither on the batch
@@ -104,7 +104,7 @@ impl MaskSource {
 ///
 /// Mask m uses segmentation `m % G`. Masks count from `Scalar::FirstVariant`;
 /// where `Scalar::Masking` is 0, everything is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ApplyMask {
     /// (1, R, C)
     pub x: TensorId,

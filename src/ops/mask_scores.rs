@@ -15,7 +15,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 /// Column K counts the masks. Masks count from `Scalar::FirstVariant` to
 /// `Scalar::MaskEnd`; where the first is 0, the sums start anew. A negative
 /// score can only be rounding: it counts as 0, and `clamped` counts it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AccumulateScores {
     /// (N, K, 1)
     pub scores: TensorId,

@@ -1,6 +1,8 @@
 //! The operators a recording is made of: shape rule, reverse rule, native
 //! code and kernel launches, all of one operator in one file.
 
+mod matmul_units;
+
 use crate::Result;
 use crate::engine::gpu::launch::Launch;
 use crate::engine::native::context::Context;
@@ -49,6 +51,12 @@ pub trait Operate {
         ))
     }
 
+    /// A weight that `native` reads transposed, column by column: it gets a
+    /// transposed copy where there is memory for one.
+    fn turned_weight(&self) -> Option<TensorId> {
+        None
+    }
+
     /// Computes the outputs' lead rows `context.leads`.
     fn native<T: Real>(&self, context: &mut Context<T>);
 
@@ -64,7 +72,7 @@ macro_rules! operators {
         $(pub use $module::{$($name),*};)*
 
         /// Any operator.
-        #[derive(Clone, Debug)]
+        #[derive(Clone, Debug, PartialEq)]
         pub enum Operator {
             $($($name($name),)*)*
         }
@@ -112,6 +120,12 @@ macro_rules! operators {
             pub fn flops(&self, recording: &Recording) -> u64 {
                 match self {
                     $($(Self::$name(operator) => operator.flops(recording),)*)*
+                }
+            }
+
+            pub fn turned_weight(&self) -> Option<TensorId> {
+                match self {
+                    $($(Self::$name(operator) => operator.turned_weight(),)*)*
                 }
             }
 
@@ -178,8 +192,6 @@ operators! {
     token_seed::{TokenSeed};
     unfold::{Unfold, UnfoldReverse};
 }
-
-mod matmul_units;
 
 pub use activation::Activation;
 pub use attention::{AttentionSpec, Mask, Relative};

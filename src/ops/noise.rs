@@ -13,7 +13,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 /// z of element e of variant v comes from word `e % 4` of the Philox block
 /// (e / 4, v, stream, 0) under the seed, so it depends neither on the batch
 /// size nor on the executor. Variants count from `Scalar::FirstVariant`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AddNoise {
     /// (1, R, C)
     pub x: TensorId,
@@ -27,7 +27,7 @@ pub struct AddNoise {
 }
 
 /// y = fraction · (max(x) - min(x)), the noise level as SmoothGrad states it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Spread {
     /// (1, R, C)
     pub x: TensorId,

@@ -10,7 +10,7 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// y[k, j] = largest x[k, t, f] over all f and the frames t of j
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PoolMax {
     /// (K, T, F)
     pub x: TensorId,

@@ -22,7 +22,7 @@ pub enum Reduction {
 }
 
 /// Factor x - baseline that turns a gradient into an attribution.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Contrast {
     /// (1, R, C)
     pub x: TensorId,
@@ -34,7 +34,7 @@ pub struct Contrast {
 ///
 /// Tokens count from `Scalar::FirstToken`; those past the map's end are left
 /// out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reduce {
     /// (K, R, C)
     pub gradient: TensorId,

@@ -10,7 +10,7 @@ use crate::engine::tensor::TensorId;
 use crate::{Error, Result};
 
 /// `y[n, r] = x[n, first + r]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TakeRows {
     /// (N, R, C)
     pub x: TensorId,
@@ -21,7 +21,7 @@ pub struct TakeRows {
 
 /// `y[n]` = the rows of `top[n]`, then those of `bottom[n]`; a lead axis of
 /// fewer rows is repeated.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct JoinRows {
     /// (A, R, C)
     pub top: TensorId,

@@ -8,7 +8,7 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// `y[k·B + b, positions[k]] = x[k·B + b]`, 0 elsewhere
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ScatterRows {
     /// (K·B, 1, C)
     pub x: TensorId,

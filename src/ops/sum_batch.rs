@@ -8,7 +8,7 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::{Shape, TensorId};
 
 /// y[k·L + l] = sum of x[k·B + b] over the b with b % L = l
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SumBatch {
     /// (K·B, R, C)
     pub x: TensorId,

@@ -9,7 +9,7 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// `y[b, k] = log softmax(logits[b, positions[k]])[labels[k]]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TokenLogProb {
     /// (B, I, V)
     pub logits: TensorId,

@@ -13,7 +13,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 ///
 /// Tokens count from `Scalar::FirstToken`; past the last one the last is
 /// repeated, and whoever stores the results leaves those rows out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TokenSeed {
     /// (B, I, V)
     pub logits: TensorId,

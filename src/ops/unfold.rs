@@ -11,7 +11,7 @@ use crate::engine::tensor::{Shape, TensorId};
 use crate::{Error, Result};
 
 /// y[t, j·C + c] = x[t·stride + j - padding, c], 0 outside x
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Unfold {
     /// (N, T, C)
     pub x: TensorId,
@@ -24,7 +24,7 @@ pub struct Unfold {
 }
 
 /// Reverse of [`Unfold`]: every input element gathers from where it went.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UnfoldReverse {
     /// (K·B, T2, k·C)
     pub dy: TensorId,

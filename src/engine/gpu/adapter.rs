@@ -222,6 +222,9 @@ fn unfit(adapter: &wgpu::Adapter, limits: &wgpu::Limits) -> Option<String> {
     if !downlevel.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS) {
         return Some("no compute shaders".into());
     }
+    if !downlevel.contains(wgpu::DownlevelFlags::SHADER_F16_IN_F32) {
+        return Some("its shaders do not read f16".into());
+    }
     let promised = wgpu::Limits::default();
     let needs: [(&str, u64, u64); 6] = [
         (

@@ -26,6 +26,8 @@ pub enum Place {
 /// Values that all workers may read.
 pub struct Shared<'a, T> {
     pub fixed: &'a [&'a [T]],
+    /// By weight: its transposed copy, if it has one.
+    pub turned: &'a [Option<Box<[T]>>],
     pub blocks: &'a [Vec<T>],
     pub persistent: &'a [PersistentValues<T>],
 }
@@ -43,6 +45,13 @@ pub enum PersistentValues<T> {
 pub struct Arena<T> {
     pub locals: Vec<Vec<T>>,
     pub scratch: Vec<T>,
+}
+
+impl<T> Arena<T> {
+    pub fn bytes(&self) -> usize {
+        let all = self.locals.iter().chain([&self.scratch]);
+        all.map(|own| own.capacity() * size_of::<T>()).sum()
+    }
 }
 
 impl<T> Default for Arena<T> {
@@ -170,6 +179,14 @@ impl<'a, T: Real> Context<'a, T> {
             }
         };
         View { data, shape, first }
+    }
+
+    /// The operand `id` transposed, if it is a weight with such a copy.
+    pub fn turned(&self, id: TensorId) -> Option<&'a [T]> {
+        match self.places[id.0 as usize] {
+            Place::Fixed(index) => self.shared.turned.get(index)?.as_deref(),
+            _ => None,
+        }
     }
 
     /// The operand `id`, which holds indices.

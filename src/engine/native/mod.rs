@@ -9,6 +9,7 @@
 
 pub mod context;
 pub mod linalg;
+mod pool;
 pub mod real;
 
 use std::collections::BTreeMap;
@@ -19,10 +20,12 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use self::context::{Arena, Context, PersistentValues, Place, Shared};
+use self::pool::{MOST_IDLE_BYTES, Pool};
 use self::real::Real;
 use super::cost::Cost;
 use super::executor::{Executor, PlanId, Values};
 use super::journal::{Held, Journal};
+use super::kept_plans::{Kept, KeptPlans};
 use super::precision::Precision;
 use super::profile::{Profile, Purpose};
 use super::recording::{Recording, Source};
@@ -36,12 +39,23 @@ use crate::{Error, Result};
 /// products.
 const CHUNK_ELEMENTS: usize = 1 << 17;
 
+/// Bytes that transposed copies of weights take at most; beyond it products
+/// read the originals, which takes a little longer.
+const MOST_TURNED_BYTES: usize = 1 << 30;
+
 /// Runs recordings on the processor.
 pub struct NativeExecutor<T> {
     /// Where T is f32, the model's own.
     weights: Vec<Arc<[T]>>,
+    /// By weight: a transposed copy, once a plan wants one.
+    turned: Vec<Option<Box<[T]>>>,
+    turned_bytes: usize,
     persistent: Vec<PersistentValues<T>>,
     plans: Vec<Option<Plan<T>>>,
+    /// The workers' own memory, shared by all plans.
+    arenas: Mutex<Vec<Arena<T>>>,
+    pool: Pool<T>,
+    kept: KeptPlans<Plan<T>>,
     journal: Journal,
     profile: Profile,
     profiling: bool,
@@ -55,8 +69,9 @@ struct Plan<T> {
     constants: Vec<Arc<[T]>>,
     blocks: Vec<Vec<T>>,
     once: Vec<Region>,
+    /// Whether what runs when the plan is made sets a persistent tensor.
+    writes_once: bool,
     stages: Vec<Arc<[Region]>>,
-    arenas: Mutex<Vec<Arena<T>>>,
     bytes: usize,
     /// Of what runs when the plan is made.
     once_cost: Cost,
@@ -85,9 +100,14 @@ impl<T: Real> NativeExecutor<T> {
         let weights: Vec<Arc<[T]>> = weights.collect();
         let bytes = weights.iter().map(|w| w.len() * size_of::<T>()).sum();
         let mut executor = Self {
+            turned: weights.iter().map(|_| None).collect(),
+            turned_bytes: 0,
             weights,
             persistent: Vec::new(),
             plans: Vec::new(),
+            arenas: Mutex::default(),
+            pool: Pool::default(),
+            kept: KeptPlans::default(),
             journal: Journal::default(),
             profile: Profile::default(),
             profiling,
@@ -101,6 +121,56 @@ impl<T: Real> NativeExecutor<T> {
         self.bytes += bytes;
         let peak = &mut self.profile.peak_memory_bytes;
         *peak = (*peak).max(self.bytes as u64);
+    }
+
+    /// Makes the transposed copies of weights that a recording wants, as long
+    /// as there is room for them.
+    fn turn_weights(&mut self, recording: &Recording) {
+        for operator in recording.operators() {
+            let Some(tensor) = operator.turned_weight() else {
+                continue;
+            };
+            let Source::Weight(id) = recording.info(tensor).source else {
+                continue;
+            };
+            let index = id.0 as usize;
+            let bytes = size_of_val(&*self.weights[index]);
+            if self.turned[index].is_none() && self.turned_bytes + bytes <= MOST_TURNED_BYTES {
+                let shape = recording.shape(tensor);
+                let turned = transposed(&self.weights[index], shape.rows, shape.cols);
+                self.turned[index] = Some(turned);
+                self.turned_bytes += bytes;
+                self.grow(bytes);
+            }
+        }
+    }
+
+    /// A plan whose operators that run once have run.
+    fn new_plan(&mut self, recording: Recording) -> Result<Plan<T>> {
+        self.turn_weights(&recording);
+        let mut plan = match Plan::new(recording, &mut self.pool) {
+            Ok(plan) => plan,
+            Err((recording, _)) => {
+                self.kept.clear();
+                self.pool = Pool::default();
+                Plan::new(*recording, &mut self.pool).map_err(|(_, problem)| problem)?
+            }
+        };
+        self.grow(plan.bytes);
+        let once = std::mem::take(&mut plan.once);
+        self.profile.count_cost(plan.once_cost);
+        plan.run(
+            &once,
+            Weights {
+                own: &self.weights,
+                turned: &self.turned,
+            },
+            &mut self.persistent,
+            &self.arenas,
+            Scalars::default(),
+            None,
+        );
+        Ok(plan)
     }
 
     /// Sets a persistent tensor without rounding to f32.
@@ -131,19 +201,31 @@ impl<T: Real> NativeExecutor<T> {
     }
 }
 
+/// A matrix (rows, cols) as (cols, rows).
+fn transposed<T: Real>(values: &[T], rows: usize, cols: usize) -> Box<[T]> {
+    // By squares, so that both sides stay in the cache.
+    const SIDE: usize = 32;
+    let mut turned = vec![T::default(); values.len()];
+    turned
+        .par_chunks_mut((SIDE * rows).max(1))
+        .enumerate()
+        .for_each(|(block, turned)| {
+            let first = block * SIDE;
+            for from in (0..rows).step_by(SIDE) {
+                for r in from..(from + SIDE).min(rows) {
+                    for (c, turned) in turned.chunks_mut(rows).enumerate() {
+                        turned[r] = values[r * cols + first + c];
+                    }
+                }
+            }
+        });
+    turned.into()
+}
+
 fn wrong_upload(len: usize) -> Error {
     Error::Device(format!(
         "{len} values do not fill the persistent tensor they are meant for"
     ))
-}
-
-/// `len` zeros, or an error where there is no memory for them.
-fn zeros<T: Real>(len: usize) -> Result<Vec<T>> {
-    let mut values = Vec::new();
-    let got = values.try_reserve_exact(len);
-    got.map_err(|_| Error::Memory(format!("no memory for {len} {} numbers", T::PRECISION)))?;
-    values.resize(len, T::default());
-    Ok(values)
 }
 
 /// What a plan needs, before any of it is allocated.
@@ -207,7 +289,12 @@ pub fn plan_bytes<T: Real>(recording: &Recording) -> usize {
 }
 
 impl<T: Real> Plan<T> {
-    fn new(recording: Recording) -> Result<Self> {
+    /// # Errors
+    /// With the recording, where there is no memory.
+    fn new(
+        recording: Recording,
+        pool: &mut Pool<T>,
+    ) -> std::result::Result<Self, (Box<Recording>, Error)> {
         let layout = Layout::new::<T>(&recording);
         let constants = recording
             .tensors()
@@ -217,16 +304,23 @@ impl<T: Real> Plan<T> {
                 _ => None,
             });
         let constants = constants.collect();
-        let blocks = layout.blocks.into_iter().map(zeros);
-        let blocks = blocks.collect::<Result<_>>()?;
+        let blocks = layout.blocks.into_iter().map(|len| pool.take(len));
+        let blocks = match blocks.collect::<Result<_>>() {
+            Ok(blocks) => blocks,
+            Err(problem) => return Err((Box::new(recording), problem)),
+        };
+        let places = &layout.places;
+        let mut written = layout.once.iter().flat_map(|region| &region.outs);
+        let is_persistent = |id: &TensorId| matches!(places[id.0 as usize], Place::Persistent(_));
+        let writes_once = written.any(is_persistent);
         Ok(Self {
             recording,
             places: layout.places,
             constants,
             blocks,
             once: layout.once,
+            writes_once,
             stages: layout.stages.into_iter().map(Arc::from).collect(),
-            arenas: Mutex::default(),
             bytes: layout.bytes,
             once_cost: layout.once_cost,
             costs: layout.costs,
@@ -353,17 +447,35 @@ struct Task<'a, T> {
     outs: Vec<(TensorId, usize, Option<&'a mut [T]>)>,
 }
 
+impl<T> Kept for Plan<T> {
+    fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// All weights, and those that are there transposed.
+struct Weights<'a, T> {
+    own: &'a [Arc<[T]>],
+    turned: &'a [Option<Box<[T]>>],
+}
+
 impl<T: Real> Plan<T> {
     /// Runs `regions` of the plan; times go to `times` where it is given.
     fn run(
         &mut self,
         regions: &[Region],
-        weights: &[Arc<[T]>],
+        weights: Weights<T>,
         persistent: &mut [PersistentValues<T>],
+        arenas: &Mutex<Vec<Arena<T>>>,
         scalars: Scalars,
         times: Option<&Mutex<BTreeMap<String, f64>>>,
     ) {
         let fixed: Vec<&[T]> = weights
+            .own
             .iter()
             .chain(&self.constants)
             .map(|values| &**values)
@@ -383,7 +495,13 @@ impl<T: Real> Plan<T> {
                 };
                 moved.push((id, values));
             }
-            self.run_region(region, &mut moved, &fixed, persistent, scalars, times);
+            let shared = Shared {
+                fixed: &fixed,
+                turned: weights.turned,
+                blocks: &self.blocks,
+                persistent,
+            };
+            self.run_region(region, &mut moved, shared, arenas, scalars, times);
             for (id, values) in moved {
                 match self.places[id.0 as usize] {
                     Place::Block(block) => self.blocks[block] = values,
@@ -398,16 +516,11 @@ impl<T: Real> Plan<T> {
         &self,
         region: &Region,
         moved: &mut [(TensorId, Vec<T>)],
-        fixed: &[&[T]],
-        persistent: &[PersistentValues<T>],
+        shared: Shared<T>,
+        arenas: &Mutex<Vec<Arena<T>>>,
         scalars: Scalars,
         times: Option<&Mutex<BTreeMap<String, f64>>>,
     ) {
-        let shared = Shared {
-            fixed,
-            blocks: &self.blocks,
-            persistent,
-        };
         let chunks = if region.whole {
             1
         } else {
@@ -432,7 +545,7 @@ impl<T: Real> Plan<T> {
             }
         }
         let work = |task: Task<T>| {
-            let spare = self.arenas.lock().expect("no worker panicked").pop();
+            let spare = arenas.lock().expect("no worker panicked").pop();
             let mut arena = spare.unwrap_or_default();
             let most = self.places.iter().filter_map(|place| match place {
                 Place::Local(block) => Some(block + 1),
@@ -463,7 +576,7 @@ impl<T: Real> Plan<T> {
                 }
             }
             drop(context);
-            self.arenas.lock().expect("no worker panicked").push(arena);
+            arenas.lock().expect("no worker panicked").push(arena);
         };
         if tasks.len() == 1 {
             tasks.into_iter().for_each(work);
@@ -493,7 +606,7 @@ impl<T: Real> Executor for NativeExecutor<T> {
     fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {
         let (values, bytes) = match kind {
             Kind::Real => (
-                PersistentValues::Real(zeros(shape.len())?),
+                PersistentValues::Real(self.pool.zeros(shape.len())?),
                 shape.len() * size_of::<T>(),
             ),
             Kind::Index => (
@@ -520,8 +633,12 @@ impl<T: Real> Executor for NativeExecutor<T> {
         self.journal.gone(Held::Persistent(id));
         let values = std::mem::replace(&mut self.persistent[id.0 as usize], PersistentValues::None);
         self.bytes -= match values {
-            PersistentValues::Real(values) => values.len() * size_of::<T>(),
-            PersistentValues::Index(values) => values.len() * size_of::<u32>(),
+            PersistentValues::Real(values) => {
+                let bytes = size_of_val(&*values);
+                self.pool.give(values);
+                bytes
+            }
+            PersistentValues::Index(values) => size_of_val(&*values),
             PersistentValues::None => 0,
         };
     }
@@ -551,17 +668,13 @@ impl<T: Real> Executor for NativeExecutor<T> {
     }
 
     fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
-        let mut plan = Plan::new(recording)?;
-        self.grow(plan.bytes);
-        let once = std::mem::take(&mut plan.once);
-        self.profile.count_cost(plan.once_cost);
-        plan.run(
-            &once,
-            &self.weights,
-            &mut self.persistent,
-            Scalars::default(),
-            None,
-        );
+        let plan = match self.kept.take(&recording) {
+            Some(plan) => {
+                self.grow(plan.bytes);
+                plan
+            }
+            None => self.new_plan(recording)?,
+        };
         let free = self.plans.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
             self.plans.push(None);
@@ -584,8 +697,12 @@ impl<T: Real> Executor for NativeExecutor<T> {
         let times = self.profiling.then(Mutex::default);
         plan.run(
             &regions,
-            &self.weights,
+            Weights {
+                own: &self.weights,
+                turned: &self.turned,
+            },
             &mut self.persistent,
+            &self.arenas,
             scalars,
             times.as_ref(),
         );
@@ -604,6 +721,17 @@ impl<T: Real> Executor for NativeExecutor<T> {
         self.journal.gone(Held::Plan(plan));
         if let Some(plan) = self.plans[plan.0 as usize].take() {
             self.bytes -= plan.bytes;
+            let gone = match plan.writes_once {
+                true => vec![plan],
+                false => self.kept.keep(plan),
+            };
+            for block in gone.into_iter().flat_map(|plan| plan.blocks) {
+                self.pool.give(block);
+            }
+            let arenas = self.arenas.get_mut().expect("no worker panicked");
+            if arenas.iter().map(Arena::bytes).sum::<usize>() > MOST_IDLE_BYTES {
+                arenas.clear();
+            }
         }
     }
 

@@ -12,7 +12,10 @@ use common::{Case, Tolerance, at};
 use safetensors::SafeTensors;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
+use sonograd::engine::gpu::{
+    GpuExecutor,
+    ShaderMode::{Checked, Trusted},
+};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
 use sonograd::engine::reverse::{Seed, reverse};
@@ -442,12 +445,11 @@ fn autograd_gives_the_same() {
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn autograd_and_a_gpu_give_the_same() {
     let device = Arc::new(open_for_tests());
-    for (index, (folder, _)) in FOLDERS.into_iter().enumerate() {
+    for (folder, _) in FOLDERS {
         let (subject, want) = (Subject::new(folder), reference(folder));
         let weights = &subject.model.weights;
         // All tokens at once, then one at a time.
-        let mode = [ShaderMode::Checked, ShaderMode::Trusted][index % 2];
-        for memory in [1 << 30, 1] {
+        for (memory, mode) in [(1 << 30, Checked), (1 << 30, Trusted), (1, Trusted)] {
             let mut executor =
                 GpuExecutor::with_mode(Arc::clone(&device), weights, false, mode).unwrap();
             let ids = subject.maps(&mut executor, &subject.features, &[], memory);

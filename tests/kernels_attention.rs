@@ -3,8 +3,7 @@
 
 mod common;
 
-use common::{Case, Tolerance};
-use sonograd::engine::gpu::ShaderMode;
+use common::{Case, MODES, Tolerance};
 use sonograd::engine::tensor::{Columns, TensorId};
 use sonograd::ops::{
     Attention, AttentionReverse, AttentionSpec, AttentionTerms, Mask, Operator, Relative,
@@ -176,7 +175,7 @@ impl Heads {
         }
     }
 
-    fn check(&self, mode: ShaderMode, probabilities: bool) {
+    fn check(&self, probabilities: bool) {
         let mut case = Case::new();
         let forward = self.record(&mut case);
         case.output(forward.output);
@@ -186,22 +185,26 @@ impl Heads {
             case.output(forward.probabilities);
             results.push("probabilities");
         }
-        case.compare_reruns(&format!("{self:?}"), mode, &results, |_, want| {
-            self.tolerance(self.keys, 1.0, want)
-        });
+        for mode in MODES {
+            case.compare_reruns(&format!("{self:?}"), mode, &results, |_, want| {
+                self.tolerance(self.keys, 1.0, want)
+            });
+        }
     }
 
-    fn check_reverse(&self, mode: ShaderMode, sides: Sides) {
+    fn check_reverse(&self, sides: Sides) {
         let mut case = Case::new();
         let forward = self.record(&mut case);
         let count = self.record_reverse(&mut case, forward, sides);
         let results = &["first cotangent", "second cotangent", "third cotangent"][..count];
-        case.compare_reruns(&format!("{self:?}"), mode, results, |_, want| {
-            // dS = P · (dP - delta): two sums over the depth, of which the
-            // difference is as large as either.
-            let difference = 2.0 * 0.35 * (self.depth as f64).sqrt();
-            self.tolerance(2 * self.keys.max(self.queries), difference, want)
-        });
+        for mode in MODES {
+            case.compare_reruns(&format!("{self:?}"), mode, results, |_, want| {
+                // dS = P · (dP - delta): two sums over the depth, of which the
+                // difference is as large as either.
+                let difference = 2.0 * 0.35 * (self.depth as f64).sqrt();
+                self.tolerance(2 * self.keys.max(self.queries), difference, want)
+            });
+        }
     }
 }
 
@@ -219,20 +222,21 @@ const BOTH: Sides = Sides {
 
 /// Queries, keys and depth, around the tiles' 64 rows and the heads' 16, 64
 /// and 128 columns.
-const SIZES: [(usize, usize, usize); 9] = [
+const SIZES: [(usize, usize, usize); 13] = [
     (1, 1, 1),
     (3, 7, 1),
     (17, 5, 3),
     (1, 130, 12),
+    (70, 66, 16),
+    (33, 20, 32),
     (7, 65, 36),
     (64, 64, 64),
     (65, 129, 64),
     (127, 3, 65),
+    (66, 35, 80),
+    (35, 67, 96),
     (130, 70, 128),
 ];
-
-/// How many of them, the first ones, have heads of 64 columns or less.
-const NARROW: usize = 7;
 
 fn attending_to_others() -> impl Iterator<Item = Heads> {
     let packings = [Packing::Apart, Packing::KeyValue];
@@ -250,19 +254,16 @@ fn attending_to_others() -> impl Iterator<Item = Heads> {
 }
 
 fn causal_ones() -> impl Iterator<Item = Heads> {
-    SIZES
-        .into_iter()
-        .take(NARROW)
-        .map(|(queries, _, depth)| Heads {
-            leads: (2, 2),
-            queries,
-            keys: queries,
-            heads: 2,
-            depth,
-            mask: Mask::Causal,
-            packing: Packing::All,
-            ..PLAIN
-        })
+    SIZES.into_iter().map(|(queries, _, depth)| Heads {
+        leads: (2, 2),
+        queries,
+        keys: queries,
+        heads: 2,
+        depth,
+        mask: Mask::Causal,
+        packing: Packing::All,
+        ..PLAIN
+    })
 }
 
 fn relative_ones() -> impl Iterator<Item = Heads> {
@@ -281,19 +282,19 @@ fn relative_ones() -> impl Iterator<Item = Heads> {
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn plain() {
-    attending_to_others().for_each(|heads| heads.check(ShaderMode::Checked, true));
+    attending_to_others().for_each(|heads| heads.check(true));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn causal() {
-    causal_ones().for_each(|heads| heads.check(ShaderMode::Checked, true));
+    causal_ones().for_each(|heads| heads.check(true));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn relative() {
-    relative_ones().for_each(|heads| heads.check(ShaderMode::Checked, true));
+    relative_ones().for_each(|heads| heads.check(true));
 }
 
 #[test]
@@ -307,25 +308,25 @@ fn a_long_row() {
         packing: Packing::All,
         ..PLAIN
     };
-    long.check(ShaderMode::Checked, false);
+    long.check(false);
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_plain() {
-    attending_to_others().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
+    attending_to_others().for_each(|heads| heads.check_reverse(BOTH));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_causal() {
-    causal_ones().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
+    causal_ones().for_each(|heads| heads.check_reverse(BOTH));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_relative() {
-    relative_ones().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
+    relative_ones().for_each(|heads| heads.check_reverse(BOTH));
 }
 
 #[test]
@@ -343,16 +344,6 @@ fn reverse_of_one_side() {
             query,
             key_value: !query,
         };
-        heads.check_reverse(ShaderMode::Checked, sides);
-    }
-}
-
-/// Without the driver's own checks: sizes that end within tiles.
-#[test]
-#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
-fn trusted() {
-    for heads in relative_ones().skip(NARROW) {
-        heads.check(ShaderMode::Trusted, true);
-        heads.check_reverse(ShaderMode::Trusted, BOTH);
+        heads.check_reverse(sides);
     }
 }

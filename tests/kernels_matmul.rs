@@ -4,7 +4,6 @@
 mod common;
 
 use common::{Case, MODES, Tolerance, values};
-use sonograd::engine::gpu::ShaderMode;
 use sonograd::engine::tensor::Shape;
 use sonograd::ops::{Activation, Layout, Operator};
 
@@ -36,7 +35,7 @@ const PLAIN: Product = Product {
 };
 
 impl Product {
-    fn check(self, mode: ShaderMode) {
+    fn check(self) {
         let Self {
             lead,
             rows,
@@ -74,11 +73,13 @@ impl Product {
         let sum = (inputs as f64 / 9.0).sqrt() + f64::from(u8::from(self.bias));
         let all = sum * f64::from(self.scale.abs()) + f64::from(u8::from(self.residual > 0));
         let results = &["y", "pre"][..1 + usize::from(pre.is_some())];
-        case.compare_reruns(&format!("{self:?}"), mode, results, |result, _| Tolerance {
-            k: 5.0 * (0.35 + 2.0 / (inputs as f64).sqrt()),
-            n: inputs,
-            scale: if result == "y" { all } else { sum },
-        });
+        for mode in MODES {
+            case.compare_reruns(&format!("{self:?}"), mode, results, |result, _| Tolerance {
+                k: 5.0 * (0.35 + 2.0 / (inputs as f64).sqrt()),
+                n: inputs,
+                scale: if result == "y" { all } else { sum },
+            });
+        }
     }
 }
 
@@ -105,7 +106,7 @@ fn awkward_sizes_in_both_layouts() {
                 layout,
                 ..PLAIN
             };
-            MODES.into_iter().for_each(|mode| product.check(mode));
+            product.check();
         }
     }
 }
@@ -143,7 +144,7 @@ fn everything_that_follows_a_product() {
             residual,
             ..PLAIN
         };
-        product.check(ShaderMode::Checked);
+        product.check();
     }
 }
 
@@ -190,8 +191,10 @@ fn activations_far_from_zero() {
 fn nan_stays_nan() {
     for activation in ACTIVATIONS {
         let case = activated(activation, &[1.0, f32::NAN, -1.0]);
-        let y = case.gpu(&[[0; 8]], ShaderMode::Checked);
-        let nan: Vec<bool> = y[0].iter().map(|y| y.is_nan()).collect();
-        assert_eq!(nan, [false, true, false], "{activation:?}");
+        for mode in MODES {
+            let y = case.gpu(&[[0; 8]], mode);
+            let nan: Vec<bool> = y[0].iter().map(|y| y.is_nan()).collect();
+            assert_eq!(nan, [false, true, false], "{activation:?}, {mode:?}");
+        }
     }
 }

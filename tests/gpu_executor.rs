@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sonograd::engine::executor::{Executor, PlanId};
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode, Tune};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
@@ -400,9 +400,27 @@ fn tables_larger_than_a_binding() {
         .map(|i| if i % 4999 == 0 { 0.25 } else { 0.0 })
         .collect();
     let mut results = Vec::new();
-    let mut gpu = gpu(&weights, false);
     let mut native = NativeExecutor::<f32>::new(&weights, false);
-    for executor in [&mut gpu as &mut dyn Executor, &mut native] {
+    let device = Arc::new(open_for_tests());
+    // The rule's kernels, and those that read the blocks in other ways.
+    let tunes = [
+        Tune::Never,
+        Tune::Only("forward_quads"),
+        Tune::Only("forward_thin"),
+    ];
+    for tune in tunes.map(Some).into_iter().chain([None]) {
+        let mut gpu = None;
+        let executor = match tune {
+            None => &mut native as &mut dyn Executor,
+            Some(tune) => {
+                let options = GpuOptions {
+                    tune,
+                    ..GpuOptions::default()
+                };
+                let made = GpuExecutor::with_options(device.clone(), &weights, &options);
+                gpu.insert(made.unwrap()) as &mut dyn Executor
+            }
+        };
         let list = Shape::new(1, TOKENS, 1);
         let ids = executor.allocate(Kind::Index, list).unwrap();
         executor
@@ -433,12 +451,12 @@ fn tables_larger_than_a_binding() {
         executor.run(plan, 0, Scalars::default()).unwrap();
         results.push(executor.read(&kept, Purpose::Maps).unwrap());
     }
-    for (name, (got, want)) in ["x", "logits", "dx"]
-        .iter()
-        .zip(results[0].iter().zip(&results[1]))
-    {
-        assert!(want.iter().any(|x| *x != 0.0), "{name}");
-        let differ = got.iter().zip(want).position(|(got, want)| got != want);
-        assert_eq!(differ, None, "{name} of {}", want.len());
+    let want = results.pop().unwrap();
+    for (got, tune) in results.iter().zip(tunes) {
+        for (name, (got, want)) in ["x", "logits", "dx"].iter().zip(got.iter().zip(&want)) {
+            assert!(want.iter().any(|x| *x != 0.0), "{name}");
+            let differ = got.iter().zip(want).position(|(got, want)| got != want);
+            assert_eq!(differ, None, "{name} of {}, {tune:?}", want.len());
+        }
     }
 }

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Case, MODES, Tolerance};
+use common::{Case, MODES, Tolerance, gpu};
+use sonograd::engine::gpu::{GpuExecutor, Tune};
 use sonograd::engine::tensor::{Columns, TensorId};
 use sonograd::ops::{
     Attention, AttentionReverse, AttentionSpec, AttentionTerms, Mask, Operator, Relative,
@@ -175,7 +176,7 @@ impl Heads {
         }
     }
 
-    fn check(&self, probabilities: bool) {
+    fn check(&self, executor: &mut GpuExecutor, probabilities: bool) {
         let mut case = Case::new();
         let forward = self.record(&mut case);
         case.output(forward.output);
@@ -185,26 +186,22 @@ impl Heads {
             case.output(forward.probabilities);
             results.push("probabilities");
         }
-        for mode in MODES {
-            case.compare_reruns(&format!("{self:?}"), mode, &results, |_, want| {
-                self.tolerance(self.keys, 1.0, want)
-            });
-        }
+        case.compare_reruns(executor, &format!("{self:?}"), &results, |_, want| {
+            self.tolerance(self.keys, 1.0, want)
+        });
     }
 
-    fn check_reverse(&self, sides: Sides) {
+    fn check_reverse(&self, executor: &mut GpuExecutor, sides: Sides) {
         let mut case = Case::new();
         let forward = self.record(&mut case);
         let count = self.record_reverse(&mut case, forward, sides);
         let results = &["first cotangent", "second cotangent", "third cotangent"][..count];
-        for mode in MODES {
-            case.compare_reruns(&format!("{self:?}"), mode, results, |_, want| {
-                // dS = P · (dP - delta): two sums over the depth, of which the
-                // difference is as large as either.
-                let difference = 2.0 * 0.35 * (self.depth as f64).sqrt();
-                self.tolerance(2 * self.keys.max(self.queries), difference, want)
-            });
-        }
+        case.compare_reruns(executor, &format!("{self:?}"), results, |_, want| {
+            // dS = P · (dP - delta): two sums over the depth, of which the
+            // difference is as large as either.
+            let difference = 2.0 * 0.35 * (self.depth as f64).sqrt();
+            self.tolerance(2 * self.keys.max(self.queries), difference, want)
+        });
     }
 }
 
@@ -237,6 +234,19 @@ const SIZES: [(usize, usize, usize); 13] = [
     (35, 67, 96),
     (130, 70, 128),
 ];
+
+/// Checks all of `cases` with and without the driver's own checks; those of a
+/// mode share an executor and so their pipelines.
+fn in_both_modes<I: Iterator<Item = Heads>>(
+    cases: impl Fn() -> I,
+    check: impl Fn(Heads, &mut GpuExecutor),
+) {
+    for mode in MODES {
+        println!("{mode:?}");
+        let mut executor = gpu(mode, Tune::Never);
+        cases().for_each(|heads| check(heads, &mut executor));
+    }
+}
 
 fn attending_to_others() -> impl Iterator<Item = Heads> {
     let packings = [Packing::Apart, Packing::KeyValue];
@@ -282,19 +292,21 @@ fn relative_ones() -> impl Iterator<Item = Heads> {
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn plain() {
-    attending_to_others().for_each(|heads| heads.check(true));
+    in_both_modes(attending_to_others, |heads, executor| {
+        heads.check(executor, true)
+    });
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn causal() {
-    causal_ones().for_each(|heads| heads.check(true));
+    in_both_modes(causal_ones, |heads, executor| heads.check(executor, true));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn relative() {
-    relative_ones().for_each(|heads| heads.check(true));
+    in_both_modes(relative_ones, |heads, executor| heads.check(executor, true));
 }
 
 #[test]
@@ -308,25 +320,34 @@ fn a_long_row() {
         packing: Packing::All,
         ..PLAIN
     };
-    long.check(false);
+    in_both_modes(
+        || [long].into_iter(),
+        |heads, executor| heads.check(executor, false),
+    );
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_plain() {
-    attending_to_others().for_each(|heads| heads.check_reverse(BOTH));
+    in_both_modes(attending_to_others, |heads, executor| {
+        heads.check_reverse(executor, BOTH)
+    });
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_causal() {
-    causal_ones().for_each(|heads| heads.check_reverse(BOTH));
+    in_both_modes(causal_ones, |heads, executor| {
+        heads.check_reverse(executor, BOTH)
+    });
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_relative() {
-    relative_ones().for_each(|heads| heads.check_reverse(BOTH));
+    in_both_modes(relative_ones, |heads, executor| {
+        heads.check_reverse(executor, BOTH)
+    });
 }
 
 #[test]
@@ -344,6 +365,9 @@ fn reverse_of_one_side() {
             query,
             key_value: !query,
         };
-        heads.check_reverse(sides);
+        in_both_modes(
+            || [heads].into_iter(),
+            |heads, executor| heads.check_reverse(executor, sides),
+        );
     }
 }

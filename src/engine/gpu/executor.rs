@@ -1,5 +1,6 @@
 //! The executor itself: memory, plans, and what goes to and from the device.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,9 +8,12 @@ use super::adapter::Device;
 use super::layout::{
     Bound, Layout, Limits, Place, SMALLEST_BUFFER, Step, bytes_of, describe_persistent,
 };
+use super::options::{GpuOptions, Tune};
 use super::pipelines::{Pipelines, ShaderMode};
+use super::search::search;
 use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
+use super::tuning::Tuning;
 use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
 use crate::engine::journal::{Held, Journal};
@@ -34,7 +38,11 @@ const TENSOR: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
 pub struct GpuExecutor {
     device: Arc<Device>,
     limits: Limits,
+    shaders: ShaderMode,
     pipelines: Pipelines,
+    tuning: Tuning,
+    /// Classes of products that it has measured itself.
+    measured: usize,
     submitter: Submitter,
     weights: Vec<wgpu::Buffer>,
     persistent: Vec<Option<Persistent>>,
@@ -72,16 +80,20 @@ struct Stage {
 }
 
 impl GpuExecutor {
-    /// An executor over a model's weights; with `profiling`, every dispatch is
-    /// timed where the device can, else every stage.
+    /// An executor over a model's weights, as the environment wants it; with
+    /// `profiling`, every dispatch is timed where the device can, else every
+    /// stage.
     ///
     /// # Errors
-    /// If the device has not the memory or a weight does not fit a buffer.
+    /// If the device has not the memory, a weight does not fit a buffer or the
+    /// environment asks for what there is not.
     pub fn new(device: Arc<Device>, weights: &WeightTable, profiling: bool) -> Result<Self> {
-        Self::with_mode(device, weights, profiling, ShaderMode::default())
+        let options = GpuOptions::from_environment(profiling)?;
+        Self::with_options(device, weights, &options)
     }
 
-    /// The same with a choice of what the driver checks.
+    /// The same with a choice of what the driver checks, and kernels chosen by
+    /// rule: the same bits on every device that computes alike.
     ///
     /// # Errors
     /// As for [`new`](Self::new).
@@ -91,6 +103,25 @@ impl GpuExecutor {
         profiling: bool,
         mode: ShaderMode,
     ) -> Result<Self> {
+        let options = GpuOptions {
+            profiling,
+            shaders: mode,
+            tune: Tune::Never,
+            cache: None,
+        };
+        Self::with_options(device, weights, &options)
+    }
+
+    /// The same with all options.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn with_options(
+        device: Arc<Device>,
+        weights: &WeightTable,
+        options: &GpuOptions,
+    ) -> Result<Self> {
+        let profiling = options.profiling;
         let raw = device.raw.limits();
         let limits = Limits {
             binding: usize_of(device.info.max_storage_buffer_binding_size),
@@ -134,10 +165,14 @@ impl GpuExecutor {
         }
         device.check()?;
         let timing = timer.as_ref().map_or(0, Timer::bytes);
+        let tuning = Tuning::new(&device.info, options);
         let mut executor = Self {
             device,
             limits,
-            pipelines: Pipelines::new(mode),
+            shaders: options.shaders,
+            pipelines: Pipelines::new(options.shaders),
+            tuning,
+            measured: 0,
             submitter: Submitter::default(),
             weights: buffers,
             persistent: Vec::new(),
@@ -155,6 +190,93 @@ impl GpuExecutor {
         };
         executor.grow(sizes.iter().sum::<usize>() + scalars_bytes + timing);
         Ok(executor)
+    }
+
+    /// What it knows of its device.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// Classes of products that it has measured itself.
+    pub fn measured(&self) -> usize {
+        self.measured
+    }
+
+    /// The recording's layout, after measuring what is not known of it yet.
+    fn lay_out(&mut self, recording: &Recording) -> Result<Layout> {
+        let alignment = self.limits.uniform_alignment;
+        let layout = Layout::new(recording, alignment, &self.tuning)?;
+        if layout.unmeasured.is_empty() {
+            return Ok(layout);
+        }
+        self.submitter.drain(&self.device)?;
+        match search(
+            &self.device,
+            self.shaders,
+            layout.unmeasured.iter().copied(),
+        ) {
+            Ok(found) => {
+                self.measured += found.len();
+                self.tuning.learn(found);
+                Layout::new(recording, alignment, &self.tuning)
+            }
+            // There may be no memory for it; the plan need not fail for that.
+            Err(_) => self.device.check().map(|()| layout),
+        }
+    }
+
+    /// A plan of the recording with each of these entry points.
+    ///
+    /// # Errors
+    /// As for [`prepare`](Executor::prepare).
+    pub(super) fn prepare_each(
+        &mut self,
+        recording: &Recording,
+        entries: &[&'static str],
+    ) -> Result<Vec<PlanId>> {
+        // All pipelines at once: they are compiled on all threads.
+        let mut layouts = Vec::new();
+        for entry in entries {
+            self.tuning.only(entry);
+            let alignment = self.limits.uniform_alignment;
+            layouts.push(Layout::new(recording, alignment, &self.tuning)?);
+        }
+        let steps = layouts
+            .iter()
+            .flat_map(|layout| layout.stages.iter().flatten());
+        self.pipelines.compile(&self.device, steps)?;
+        let plans = entries.iter().map(|entry| {
+            self.tuning.only(entry);
+            self.prepare(recording.clone())
+        });
+        plans.collect()
+    }
+
+    /// Seconds that a plan's first stage takes, on average over `repeats` runs
+    /// in one submission: on the device where it has timestamps, else until
+    /// it is done.
+    pub(super) fn seconds(&mut self, plan: PlanId, repeats: usize) -> Result<f64> {
+        let plan = self.plans[plan.0 as usize].as_ref();
+        let dispatches = &plan.expect("a released plan is not timed").stages[0].dispatches;
+        let repeats = repeats
+            .min(MOST_DISPATCHES / dispatches.len().max(1))
+            .max(1);
+        let all: Vec<Dispatch> = std::iter::repeat_n(dispatches, repeats)
+            .flat_map(|dispatches| dispatches.iter().cloned())
+            .collect();
+        self.submitter.drain(&self.device)?;
+        let seconds = match &self.timer {
+            Some(timer) => timer.run(&self.device, &all, &self.kernels, &mut BTreeMap::new())?,
+            None => {
+                let begin = Instant::now();
+                self.submitter
+                    .run(&self.device, &all, &Pace::of(all.len()))?;
+                self.submitter.drain(&self.device)?;
+                begin.elapsed().as_secs_f64()
+            }
+        };
+        self.device.check()?;
+        Ok(seconds / repeats as f64)
     }
 
     fn grow(&mut self, bytes: usize) {
@@ -438,7 +560,7 @@ impl Executor for GpuExecutor {
     }
 
     fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
-        let layout = Layout::new(&recording, self.limits.uniform_alignment)?;
+        let layout = self.lay_out(&recording)?;
         layout.check(&recording, self.limits)?;
         for (tensor, id) in layout.persistent() {
             let (own, info) = (self.persistent(id)?, recording.info(tensor));
@@ -489,7 +611,7 @@ impl Executor for GpuExecutor {
 
     fn estimate(&self, recording: &Recording) -> usize {
         // What cannot be laid out never fits; `prepare` says why.
-        Layout::new(recording, self.limits.uniform_alignment)
+        Layout::new(recording, self.limits.uniform_alignment, &self.tuning)
             .map_or(usize::MAX, |layout| layout.bytes(recording))
     }
 

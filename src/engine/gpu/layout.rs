@@ -4,8 +4,11 @@
 //! Nothing here needs a device, so launches are checked against their shaders
 //! wherever the tests run.
 
+use std::collections::BTreeSet;
+
 use super::launch::{Binding, Extent, Launch};
 use super::shaders::{BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader};
+use super::tuning::{Class, Tuning};
 use crate::engine::cost::Cost;
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
@@ -89,6 +92,8 @@ pub struct Layout {
     pub once_cost: Cost,
     /// By stage.
     pub costs: Vec<Cost>,
+    /// Classes that the device has choices for and nothing measured yet.
+    pub unmeasured: BTreeSet<Class>,
 }
 
 impl Step {
@@ -107,19 +112,20 @@ pub fn bytes_of(shape: Shape) -> usize {
 }
 
 impl Layout {
-    /// Lays `recording` out; offsets of uniforms are multiples of `alignment`.
+    /// Lays `recording` out with the launches that `tuning` picks; offsets of
+    /// uniforms are multiples of `alignment`.
     ///
     /// # Errors
     /// If an operator's launch does not fit its shader.
-    pub fn new(recording: &Recording, alignment: usize) -> Result<Self> {
+    pub fn new(recording: &Recording, alignment: usize, tuning: &Tuning) -> Result<Self> {
         let schedule = Schedule::new(recording);
         let mut layout = Self::default();
         layout.place(recording, &schedule);
         layout.once_cost = Cost::of(recording, &schedule, &schedule.once);
         layout.costs = Cost::of_stages(recording, &schedule);
-        layout.once = layout.steps(recording, &schedule, &schedule.once, alignment)?;
+        layout.once = layout.steps(recording, &schedule, &schedule.once, alignment, tuning)?;
         for stage in &schedule.stages {
-            let steps = layout.steps(recording, &schedule, stage, alignment)?;
+            let steps = layout.steps(recording, &schedule, stage, alignment, tuning)?;
             layout.stages.push(steps);
         }
         Ok(layout)
@@ -221,17 +227,20 @@ impl Layout {
         schedule: &Schedule,
         list: &[usize],
         alignment: usize,
+        tuning: &Tuning,
     ) -> Result<Vec<Step>> {
         let live = |id: TensorId| schedule.live[id.0 as usize];
         let mut steps = Vec::new();
         for &index in list {
             let operator = &recording.operators()[index];
-            let launches = operator.launches(recording, &live);
-            if launches.is_empty() {
+            let choices = operator.choices(recording, &live);
+            if choices.is_empty() {
                 let name = operator.name();
                 return Err(Error::Device(format!("{name} has no kernel for GPUs")));
             }
-            for launch in &launches {
+            for choice in &choices {
+                let launch = tuning.pick(choice);
+                self.unmeasured.extend(tuning.unmeasured(choice));
                 let step = self.step(recording, operator.name(), launch, alignment)?;
                 // Nothing to do is not an error, but no dispatch either.
                 if !step.workgroups.contains(&0) {

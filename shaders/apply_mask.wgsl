@@ -67,7 +67,8 @@ fn philox4x32(counter: vec4<u32>, seed: vec2<u32>) -> vec4<u32> {
 fn hidden_four(m: u32, block: u32) -> u32 {
     if GIVEN {
         let row = min(m, params.mask_rows - 1u) * params.mask_words;
-        return (bits[row + block / 8u] >> (block % 8u * 4u)) & 15u;
+        let word = min(block / 8u, params.mask_words - 1u);
+        return (bits[row + word] >> (block % 8u * 4u)) & 15u;
     }
     let counter = vec4(block, m, params.stream, MASK_DOMAIN);
     let words = philox4x32(counter, vec2(params.seed_low, params.seed_high));

@@ -41,7 +41,7 @@ fn forward(
     if head >= params.heads || token >= params.tokens {
         return;
     }
-    let i = positions[token];
+    let i = min(positions[token], params.queries - 1u);
     let row = (k * params.queries + i) * params.heads * params.depth + head * params.depth;
     let own = j * params.value_columns + params.value_offset + head * params.depth;
     var gradient = 0.0;

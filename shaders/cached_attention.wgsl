@@ -56,7 +56,8 @@ fn workgroup_sum(lane: u32, value: f32) -> f32 {
 
 // Where the key of position j as row n knows it begins.
 fn place(n: u32, j: u32) -> u32 {
-    return (ancestry[n * params.capacity + j] * params.capacity + j) * 2u * params.width;
+    let row = min(ancestry[n * params.capacity + j], params.rows - 1u);
+    return (row * params.capacity + j) * 2u * params.width;
 }
 
 fn score(q: u32, k: u32, depth: u32) -> f32 {

@@ -60,7 +60,8 @@ fn forward(
     let begin = k * params.inner;
     var count = params.inner;
     if CAUSAL {
-        count = (positions[k] + 1u) * params.cols;
+        let last = min(positions[k], params.inner / params.cols - 1u);
+        count = (last + 1u) * params.cols;
     }
     var own_a = 0.0;
     var own_b = 0.0;

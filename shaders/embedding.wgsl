@@ -7,6 +7,7 @@ struct Params {
     cols: u32,   // D
     first: u32,  // id of the table's first row here
     rows: u32,   // R: rows of the table here; other ids are left to others
+    places: u32, // P: rows of positions; the last stands for those after it
     scale: f32,  // factor of the table, no unit
 }
 
@@ -49,6 +50,7 @@ fn forward(
     if FROM_STEP {
         place += scalars[STEP];
     }
+    place = min(place, params.places - 1u);
     // An id before the first wraps to a large number.
     let own = ids[row] - params.first;
     if own >= params.rows {

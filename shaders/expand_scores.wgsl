@@ -45,7 +45,7 @@ fn forward(
     var count = 0.0;
     for (var part = params.first_half; part < params.end_half; part++) {
         for (var g = 0u; g < params.groups; g++) {
-            let segment = labels[g * params.inner + at];
+            let segment = min(labels[g * params.inner + at], params.segments - 1u);
             let row = (part * params.groups + g) * params.segments + segment;
             sum += sums[row * params.cols + k];
             count += sums[row * params.cols + params.cols - 1u];

@@ -61,7 +61,7 @@ fn forward(
         return;
     }
     let n = i / params.tokens;
-    let position = positions[i % params.tokens];
+    let position = min(positions[i % params.tokens], params.rows - 1u);
     let at = (n % params.lead_reference * params.rows + position) * params.cols;
     let begin = (n % params.lead_logits * params.rows + position) * params.cols;
     var own = -1e30;

@@ -55,7 +55,9 @@ fn forward(
         return;
     }
     let token = i % params.tokens;
-    let begin = (i / params.tokens * params.rows + positions[token]) * params.cols;
+    let position = min(positions[token], params.rows - 1u);
+    let label = min(labels[token], params.cols - 1u);
+    let begin = (i / params.tokens * params.rows + position) * params.cols;
     var own = -1e30;
     for (var c = lane; c < params.cols; c += WORKGROUP) {
         own = max(own, logits[begin + c]);
@@ -67,6 +69,6 @@ fn forward(
     }
     let sum = workgroup_sum(lane, own);
     if lane == 0u {
-        y[i] = (logits[begin + labels[token]] - most) - log(sum);
+        y[i] = (logits[begin + label] - most) - log(sum);
     }
 }

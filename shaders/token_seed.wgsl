@@ -59,7 +59,8 @@ fn forward(
         return;
     }
     let token = min(scalars[FIRST_TOKEN] + n / params.batch, params.tokens - 1u);
-    let begin = (n % params.batch * params.rows + positions[token]) * params.cols;
+    let position = min(positions[token], params.rows - 1u);
+    let begin = (n % params.batch * params.rows + position) * params.cols;
     var own = -1e30;
     for (var c = lane; c < params.cols; c += WORKGROUP) {
         own = max(own, logits[begin + c]);

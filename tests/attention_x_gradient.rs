@@ -12,7 +12,10 @@ use common::{Case, Tolerance, at};
 use safetensors::SafeTensors;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
+use sonograd::engine::gpu::{
+    GpuExecutor, GpuOptions,
+    ShaderMode::{Checked, Trusted},
+};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
 use sonograd::engine::reverse::{Seed, reverse};
@@ -442,26 +445,21 @@ fn autograd_gives_the_same() {
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn autograd_and_a_gpu_give_the_same() {
     let device = Arc::new(open_for_tests());
-    for (index, (folder, _)) in FOLDERS.into_iter().enumerate() {
+    for (folder, _) in FOLDERS {
         let (subject, want) = (Subject::new(folder), reference(folder));
         let weights = &subject.model.weights;
         // All tokens at once, then one at a time.
-        let mode = [ShaderMode::Checked, ShaderMode::Trusted][index % 2];
-        for memory in [1 << 30, 1] {
-            let mut executor = GpuExecutor::new(
-                Arc::clone(&device),
-                weights,
-                Settings {
-                    mode,
-                    ..Settings::default()
-                },
-            )
-            .unwrap();
+        for (memory, shaders) in [(1 << 30, Checked), (1 << 30, Trusted), (1, Trusted)] {
+            let options = GpuOptions {
+                shaders,
+                ..GpuOptions::default()
+            };
+            let mut executor = GpuExecutor::new(Arc::clone(&device), weights, &options).unwrap();
             let ids = subject.maps(&mut executor, &subject.features, &[], memory);
             let got = executor.read(&ids, Purpose::Maps).unwrap().concat();
             let got: Vec<f64> = got.iter().map(|&x| x.into()).collect();
             let error = relative_error(&got, &want);
-            println!("{folder}, {mode:?}, {memory} bytes: {error:.1e}");
+            println!("{folder}, {shaders:?}, {memory} bytes: {error:.1e}");
             assert!(error <= 2e-5, "{folder}: {error:e}");
         }
     }

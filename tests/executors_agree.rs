@@ -7,7 +7,7 @@ use std::sync::Arc;
 use random_model::{SMALL, Sizes, numbers};
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::{Device, open_for_tests};
-use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
 use sonograd::explain::passes::{
@@ -115,9 +115,9 @@ fn agree(device: &Arc<Device>, mode: ShaderMode, sizes: Sizes, frames: usize, me
     let mut gpu = GpuExecutor::new(
         device.clone(),
         &model.weights,
-        Settings {
-            mode,
-            ..Settings::default()
+        &GpuOptions {
+            shaders: mode,
+            ..GpuOptions::default()
         },
     )
     .unwrap();
@@ -169,7 +169,7 @@ fn generation_agrees() {
     let (model, features) = (model(SMALL), features(SMALL, 37));
     let device = Arc::new(open_for_tests());
     let mut native = NativeExecutor::<f64>::new(&model.weights, false);
-    let mut gpu = GpuExecutor::new(device, &model.weights, Settings::default()).unwrap();
+    let mut gpu = GpuExecutor::new(device, &model.weights, &GpuOptions::default()).unwrap();
     for beams in [1, 3] {
         let options = GenerationOptions {
             beams,

@@ -180,12 +180,13 @@ fn long_recordings_are_cut_into_the_windows_that_transformers_takes() {
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn a_gpu_generates_the_same() {
     use sonograd::engine::gpu::adapter::open_for_tests;
-    use sonograd::engine::gpu::{GpuExecutor, Settings};
+    use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
     let device = std::sync::Arc::new(open_for_tests());
     for name in ["whisper", "speech_to_text"] {
         let family = Family::new(name);
         let device = std::sync::Arc::clone(&device);
-        let mut gpu = GpuExecutor::new(device, &family.model.weights, Settings::default()).unwrap();
+        let mut gpu =
+            GpuExecutor::new(device, &family.model.weights, &GpuOptions::default()).unwrap();
         family.check(&mut gpu, &family.cases.inputs, 36);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sonograd::engine::executor::{Executor, PlanId};
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode, Tune};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
@@ -31,9 +31,9 @@ fn gpu(weights: &WeightTable, profiling: bool) -> GpuExecutor {
     GpuExecutor::new(
         Arc::new(open_for_tests()),
         weights,
-        Settings {
+        &GpuOptions {
             profiling,
-            ..Settings::default()
+            ..GpuOptions::default()
         },
     )
     .unwrap()
@@ -112,9 +112,9 @@ fn long_chains_share_memory_and_agree() {
         let mut gpu = GpuExecutor::new(
             device.clone(),
             &weights,
-            Settings {
-                mode,
-                ..Settings::default()
+            &GpuOptions {
+                shaders: mode,
+                ..GpuOptions::default()
             },
         )
         .unwrap();
@@ -380,7 +380,7 @@ fn a_weight_that_cannot_be_bound_is_named() {
     let mut table = WeightTable::default();
     let id = table.add("decoder.output", rows, 64, vec![0.0; rows * 64]);
     let table = Arc::new(table);
-    let mut gpu = GpuExecutor::new(device, &table, Settings::default()).unwrap();
+    let mut gpu = GpuExecutor::new(device, &table, &GpuOptions::default()).unwrap();
     // This operator takes its operand whole.
     let mut recording = Recording::new(table);
     let x = recording.weight(id);
@@ -416,9 +416,27 @@ fn tables_larger_than_a_binding() {
         .map(|i| if i % 4999 == 0 { 0.25 } else { 0.0 })
         .collect();
     let mut results = Vec::new();
-    let mut gpu = gpu(&weights, false);
     let mut native = NativeExecutor::<f32>::new(&weights, false);
-    for executor in [&mut gpu as &mut dyn Executor, &mut native] {
+    let device = Arc::new(open_for_tests());
+    // The rule's kernels, and those that read the blocks in other ways.
+    let tunes = [
+        Tune::Never,
+        Tune::Only("forward_quads"),
+        Tune::Only("forward_thin"),
+    ];
+    for tune in tunes.map(Some).into_iter().chain([None]) {
+        let mut gpu = None;
+        let executor = match tune {
+            None => &mut native as &mut dyn Executor,
+            Some(tune) => {
+                let options = GpuOptions {
+                    tune,
+                    ..GpuOptions::default()
+                };
+                let made = GpuExecutor::new(device.clone(), &weights, &options);
+                gpu.insert(made.unwrap()) as &mut dyn Executor
+            }
+        };
         let list = Shape::new(1, TOKENS, 1);
         let ids = executor.allocate(Kind::Index, list).unwrap();
         executor
@@ -449,12 +467,12 @@ fn tables_larger_than_a_binding() {
         executor.run(plan, 0, Scalars::default()).unwrap();
         results.push(executor.read(&kept, Purpose::Maps).unwrap());
     }
-    for (name, (got, want)) in ["x", "logits", "dx"]
-        .iter()
-        .zip(results[0].iter().zip(&results[1]))
-    {
-        assert!(want.iter().any(|x| *x != 0.0), "{name}");
-        let differ = got.iter().zip(want).position(|(got, want)| got != want);
-        assert_eq!(differ, None, "{name} of {}", want.len());
+    let want = results.pop().unwrap();
+    for (got, tune) in results.iter().zip(tunes) {
+        for (name, (got, want)) in ["x", "logits", "dx"].iter().zip(got.iter().zip(&want)) {
+            assert!(want.iter().any(|x| *x != 0.0), "{name}");
+            let differ = got.iter().zip(want).position(|(got, want)| got != want);
+            assert_eq!(differ, None, "{name} of {}, {tune:?}", want.len());
+        }
     }
 }

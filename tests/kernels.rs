@@ -11,9 +11,10 @@ mod common;
 use common::{Case, MODES, Tolerance, at, largest, values};
 use sonograd::engine::tensor::{Columns, Scalar, Scalars, Shape, TensorId};
 use sonograd::ops::{
-    Accumulate, Activation, ActivationReverse, Add, AddNoise, Baseline, BaselineKind, Blend,
-    CacheAppend, CachedAttention, Candidates, Contrast, DepthwiseReverse, GluReverse, LayerNorm,
-    LayerNormReverse, NO_TOKEN, Reduce, Reduction, ScatterRows, Spread, SumBatch, TokenLogProb,
+    Accumulate, Activation, ActivationReverse, Add, AddNoise, AttentionXGradient, Baseline,
+    BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
+    DepthwiseReverse, ExpandScores, GluReverse, Half, KlDivergence, LayerNorm, LayerNormReverse,
+    MaskSource, NO_TOKEN, Reduce, Reduction, ScatterRows, Spread, SumBatch, TokenLogProb,
     TokenSeed, UnfoldReverse,
 };
 
@@ -835,5 +836,162 @@ fn unfold() {
         let name = format!("unfold {lead}x{rows}x{cols}, {kernel} by {stride}");
         let tolerances = [Tolerance::EXACT, within(4.0, kernel, 1.0)];
         case.compare(&name, ONCE, &tolerances);
+    }
+}
+
+/// Rows, positions and columns that the cases below index.
+const FEW: usize = 3;
+
+/// An operator that reads one element by `index`, where FEW are right.
+fn reading_by_index(what: &str, index: u32) -> Case {
+    let mut case = Case::new();
+    let first = case.indices(1, 1, &[0]);
+    let own = case.indices(1, 1, &[index]);
+    let cols = 5;
+    match what {
+        "token_seed" => {
+            let dlogits = case.computed(2, 1, cols);
+            let operator = TokenSeed {
+                logits: case.any(2, FEW, cols),
+                positions: own,
+                labels: first,
+                dlogits,
+            };
+            case.push(operator);
+            case.output(dlogits);
+        }
+        "token_log_prob, position" | "token_log_prob, label" => {
+            let by_label = what.ends_with("label");
+            let y = case.computed(2, 1, 1);
+            let operator = TokenLogProb {
+                logits: case.any(2, FEW, FEW),
+                positions: if by_label { first } else { own },
+                labels: if by_label { own } else { first },
+                y,
+            };
+            case.push(operator);
+            case.output(y);
+        }
+        "kl_divergence" => {
+            let y = case.computed(2, 1, 1);
+            let operator = KlDivergence {
+                reference: case.any(1, FEW, cols),
+                logits: case.any(2, FEW, cols),
+                positions: own,
+                y,
+            };
+            case.push(operator);
+            case.output(y);
+        }
+        "attention_x_gradient" => {
+            let updated = case.next();
+            let map = case.any(2, 1, cols);
+            let operator = AttentionXGradient {
+                probabilities: case.any(1, 2 * FEW, cols),
+                value: case.any(1, cols, 4).into(),
+                doutput: case.any(1, FEW, 4),
+                positions: own,
+                map,
+            };
+            case.push(operator);
+            case.updated(updated);
+        }
+        "correlate" => {
+            let y = case.computed(1, 1, 2);
+            let operator = Correlate {
+                a: case.any(1, FEW, cols),
+                b: case.any(1, FEW, cols),
+                causal: Some(own),
+                y,
+            };
+            case.push(operator);
+            case.output(y);
+        }
+        "expand_scores" => {
+            let map = case.computed(2, 1, 1);
+            let operator = ExpandScores {
+                sums: case.any(2, FEW, 3),
+                labels: own,
+                half: Half::First,
+                causal: None,
+                map,
+            };
+            case.push(operator);
+            case.output(map);
+        }
+        "cached_attention" => {
+            let output = case.computed(FEW, 1, 4);
+            let operator = CachedAttention {
+                query: case.any(FEW, 1, 4).into(),
+                cache: case.any(FEW, 1, 8),
+                ancestry: case.indices(FEW, 1, &[0, index, 1]),
+                heads: 2,
+                width: 4,
+                scale: 1.0,
+                output,
+            };
+            case.push(operator);
+            case.output(output);
+        }
+        // The segment's bit of the last word, whichever segment it is.
+        "apply_mask" => {
+            let bits = case.table(Shape::new(1, 1, 1), &[0b100]);
+            let (x, fill) = (case.any(1, 1, 1), case.any(1, 1, 1));
+            let source = MaskSource::Given { bits };
+            let label = case.indices(1, 1, &[index % 4 + index / 4 * 32]);
+            let y = case.recording.apply_mask(x, label, 32, source, fill, 1);
+            case.output(y);
+        }
+        _ => unreachable!("{what} has no case"),
+    }
+    case
+}
+
+/// An index that no host should send reads the last element in its place and
+/// nothing beyond a buffer, also where the driver does not check.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn indices_past_the_end_read_the_last() {
+    let last = FEW as u32 - 1;
+    let scalars = at(Scalar::Masking, 1);
+    for what in [
+        "token_seed",
+        "token_log_prob, position",
+        "token_log_prob, label",
+        "kl_divergence",
+        "attention_x_gradient",
+        "correlate",
+        "expand_scores",
+        "cached_attention",
+        "apply_mask",
+    ] {
+        let read = |index, mode| reading_by_index(what, index).gpu(&[scalars], mode);
+        let want = read(last, MODES[0]);
+        assert_ne!(want, read(0, MODES[0]), "{what}: the index counts");
+        // The same bit of a word of a mask.
+        for index in [last + 4, 4002, 0x00ff_fffe] {
+            for mode in MODES {
+                assert_eq!(want, read(index, mode), "{what} of {index}, {mode:?}");
+            }
+        }
+    }
+}
+
+/// A step past the last position takes the last.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn steps_past_the_end_take_the_last_position() {
+    let mut case = Case::new();
+    let ids = case.indices(2, 1, &[0, 1]);
+    let (table, positions) = (case.any(1, 2, 7), case.any(1, FEW, 7));
+    let y = case.recording.embedding(ids, table, 1.0, positions, true);
+    case.output(y.unwrap());
+    let want = case.gpu(&[at(Scalar::Step, FEW - 1)], MODES[0]);
+    assert_ne!(want, case.gpu(ONCE, MODES[0]));
+    for step in [FEW, 4000, 1 << 26] {
+        for mode in MODES {
+            let got = case.gpu(&[at(Scalar::Step, step)], mode);
+            assert_eq!(want, got, "{step}, {mode:?}");
+        }
     }
 }

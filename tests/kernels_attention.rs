@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Case, Tolerance};
-use sonograd::engine::gpu::ShaderMode;
+use common::{Case, MODES, Tolerance, gpu};
+use sonograd::engine::gpu::{GpuExecutor, Tune};
 use sonograd::engine::tensor::{Columns, TensorId};
 use sonograd::ops::{
     Attention, AttentionReverse, AttentionSpec, AttentionTerms, Mask, Operator, Relative,
@@ -176,7 +176,7 @@ impl Heads {
         }
     }
 
-    fn check(&self, mode: ShaderMode, probabilities: bool) {
+    fn check(&self, executor: &mut GpuExecutor, probabilities: bool) {
         let mut case = Case::new();
         let forward = self.record(&mut case);
         case.output(forward.output);
@@ -186,17 +186,17 @@ impl Heads {
             case.output(forward.probabilities);
             results.push("probabilities");
         }
-        case.compare_reruns(&format!("{self:?}"), mode, &results, |_, want| {
+        case.compare_reruns(executor, &format!("{self:?}"), &results, |_, want| {
             self.tolerance(self.keys, 1.0, want)
         });
     }
 
-    fn check_reverse(&self, mode: ShaderMode, sides: Sides) {
+    fn check_reverse(&self, executor: &mut GpuExecutor, sides: Sides) {
         let mut case = Case::new();
         let forward = self.record(&mut case);
         let count = self.record_reverse(&mut case, forward, sides);
         let results = &["first cotangent", "second cotangent", "third cotangent"][..count];
-        case.compare_reruns(&format!("{self:?}"), mode, results, |_, want| {
+        case.compare_reruns(executor, &format!("{self:?}"), results, |_, want| {
             // dS = P · (dP - delta): two sums over the depth, of which the
             // difference is as large as either.
             let difference = 2.0 * 0.35 * (self.depth as f64).sqrt();
@@ -219,20 +219,34 @@ const BOTH: Sides = Sides {
 
 /// Queries, keys and depth, around the tiles' 64 rows and the heads' 16, 64
 /// and 128 columns.
-const SIZES: [(usize, usize, usize); 9] = [
+const SIZES: [(usize, usize, usize); 13] = [
     (1, 1, 1),
     (3, 7, 1),
     (17, 5, 3),
     (1, 130, 12),
+    (70, 66, 16),
+    (33, 20, 32),
     (7, 65, 36),
     (64, 64, 64),
     (65, 129, 64),
     (127, 3, 65),
+    (66, 35, 80),
+    (35, 67, 96),
     (130, 70, 128),
 ];
 
-/// How many of them, the first ones, have heads of 64 columns or less.
-const NARROW: usize = 7;
+/// Checks all of `cases` with and without the driver's own checks; those of a
+/// mode share an executor and so their pipelines.
+fn in_both_modes<I: Iterator<Item = Heads>>(
+    cases: impl Fn() -> I,
+    check: impl Fn(Heads, &mut GpuExecutor),
+) {
+    for mode in MODES {
+        println!("{mode:?}");
+        let mut executor = gpu(mode, Tune::Never);
+        cases().for_each(|heads| check(heads, &mut executor));
+    }
+}
 
 fn attending_to_others() -> impl Iterator<Item = Heads> {
     let packings = [Packing::Apart, Packing::KeyValue];
@@ -250,19 +264,16 @@ fn attending_to_others() -> impl Iterator<Item = Heads> {
 }
 
 fn causal_ones() -> impl Iterator<Item = Heads> {
-    SIZES
-        .into_iter()
-        .take(NARROW)
-        .map(|(queries, _, depth)| Heads {
-            leads: (2, 2),
-            queries,
-            keys: queries,
-            heads: 2,
-            depth,
-            mask: Mask::Causal,
-            packing: Packing::All,
-            ..PLAIN
-        })
+    SIZES.into_iter().map(|(queries, _, depth)| Heads {
+        leads: (2, 2),
+        queries,
+        keys: queries,
+        heads: 2,
+        depth,
+        mask: Mask::Causal,
+        packing: Packing::All,
+        ..PLAIN
+    })
 }
 
 fn relative_ones() -> impl Iterator<Item = Heads> {
@@ -281,19 +292,21 @@ fn relative_ones() -> impl Iterator<Item = Heads> {
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn plain() {
-    attending_to_others().for_each(|heads| heads.check(ShaderMode::Checked, true));
+    in_both_modes(attending_to_others, |heads, executor| {
+        heads.check(executor, true)
+    });
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn causal() {
-    causal_ones().for_each(|heads| heads.check(ShaderMode::Checked, true));
+    in_both_modes(causal_ones, |heads, executor| heads.check(executor, true));
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn relative() {
-    relative_ones().for_each(|heads| heads.check(ShaderMode::Checked, true));
+    in_both_modes(relative_ones, |heads, executor| heads.check(executor, true));
 }
 
 #[test]
@@ -307,25 +320,34 @@ fn a_long_row() {
         packing: Packing::All,
         ..PLAIN
     };
-    long.check(ShaderMode::Checked, false);
+    in_both_modes(
+        || [long].into_iter(),
+        |heads, executor| heads.check(executor, false),
+    );
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_plain() {
-    attending_to_others().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
+    in_both_modes(attending_to_others, |heads, executor| {
+        heads.check_reverse(executor, BOTH)
+    });
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_causal() {
-    causal_ones().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
+    in_both_modes(causal_ones, |heads, executor| {
+        heads.check_reverse(executor, BOTH)
+    });
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_relative() {
-    relative_ones().for_each(|heads| heads.check_reverse(ShaderMode::Checked, BOTH));
+    in_both_modes(relative_ones, |heads, executor| {
+        heads.check_reverse(executor, BOTH)
+    });
 }
 
 #[test]
@@ -343,16 +365,9 @@ fn reverse_of_one_side() {
             query,
             key_value: !query,
         };
-        heads.check_reverse(ShaderMode::Checked, sides);
-    }
-}
-
-/// Without the driver's own checks: sizes that end within tiles.
-#[test]
-#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
-fn trusted() {
-    for heads in relative_ones().skip(NARROW) {
-        heads.check(ShaderMode::Trusted, true);
-        heads.check_reverse(ShaderMode::Trusted, BOTH);
+        in_both_modes(
+            || [heads].into_iter(),
+            |heads, executor| heads.check_reverse(executor, sides),
+        );
     }
 }

@@ -1,10 +1,13 @@
-//! `shaders/matmul.wgsl` on the GPU against the native code in f64, in every
-//! size of tile.
+//! `shaders/matmul.wgsl` on the GPU against the native code in f64, by every
+//! entry point.
 
 mod common;
 
-use common::{Case, MODES, Tolerance, values};
-use sonograd::engine::gpu::ShaderMode;
+use std::collections::BTreeSet;
+
+use common::{Case, MODES, Tolerance, gpu, values};
+use sonograd::engine::gpu::shaders::Shader;
+use sonograd::engine::gpu::{GpuExecutor, Tune};
 use sonograd::engine::tensor::Shape;
 use sonograd::ops::{Activation, Layout, Operator};
 
@@ -36,7 +39,8 @@ const PLAIN: Product = Product {
 };
 
 impl Product {
-    fn check(self, mode: ShaderMode) {
+    /// Checks one entry point, if it can do the product.
+    fn check(self, executor: &mut GpuExecutor, entry: &str) {
         let Self {
             lead,
             rows,
@@ -74,18 +78,72 @@ impl Product {
         let sum = (inputs as f64 / 9.0).sqrt() + f64::from(u8::from(self.bias));
         let all = sum * f64::from(self.scale.abs()) + f64::from(u8::from(self.residual > 0));
         let results = &["y", "pre"][..1 + usize::from(pre.is_some())];
-        case.compare_reruns(&format!("{self:?}"), mode, results, |result, _| Tolerance {
-            k: 5.0 * (0.35 + 2.0 / (inputs as f64).sqrt()),
-            n: inputs,
-            scale: if result == "y" { all } else { sum },
-        });
+        if entries(&case).contains(&entry) {
+            let name = format!("{entry} of {self:?}");
+            case.compare_reruns(executor, &name, results, |result, _| Tolerance {
+                k: 5.0 * (0.35 + 2.0 / (inputs as f64).sqrt()),
+                n: inputs,
+                scale: if result == "y" { all } else { sum },
+            });
+        }
+    }
+}
+
+/// Names of all entry points.
+const ENTRIES: [&str; 5] = [
+    "forward",
+    "forward_large",
+    "forward_quads",
+    "forward_small",
+    "forward_thin",
+];
+
+/// The entry points that can do a recording of one product.
+fn entries(case: &Case) -> Vec<&'static str> {
+    let operator = &case.recording.operators()[0];
+    let choices = operator.choices(&case.recording, &|_| true);
+    assert_eq!(choices.len(), 1);
+    let launches = choices[0].launches.iter();
+    launches.map(|launch| launch.entry).collect()
+}
+
+/// Which entry points there are depends on the columns.
+#[test]
+fn fours_are_seen() {
+    let shader = Shader::load("matmul");
+    let names = shader.entries.iter().map(|entry| &*entry.name);
+    assert_eq!(names.collect::<BTreeSet<_>>(), BTreeSet::from(ENTRIES));
+    use Layout::{InOut, OutIn};
+    for (inputs, outputs, layout, fours) in [
+        (8, 5, OutIn, true),
+        (8, 5, InOut, false),
+        (8, 12, InOut, true),
+        (6, 12, OutIn, false),
+        (6, 12, InOut, false),
+    ] {
+        let mut case = Case::new();
+        let x = case.any(1, 3, inputs);
+        let weight = match layout {
+            OutIn => case.any(1, outputs, inputs),
+            InOut => case.any(1, inputs, outputs),
+        };
+        let product = case.recording.matmul(x, weight).layout(layout);
+        product.record().unwrap();
+        let entries = entries(&case);
+        assert_eq!(entries.contains(&"forward_quads"), fours, "{entries:?}");
+        assert_eq!(entries.len(), 4 + usize::from(fours));
+        assert_eq!(entries[0], "forward_small", "few workgroups");
     }
 }
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn awkward_sizes_in_both_layouts() {
-    for layout in [Layout::OutIn, Layout::InOut] {
+    for (mode, entry) in MODES
+        .into_iter()
+        .flat_map(|mode| ENTRIES.map(|entry| (mode, entry)))
+    {
+        let mut executor = gpu(mode, Tune::Only(entry));
         for (lead, rows, inputs, outputs) in [
             (1, 1, 1, 1),
             (1, 3, 7, 5),
@@ -96,42 +154,50 @@ fn awkward_sizes_in_both_layouts() {
             (7, 73, 65, 515),
             (3, 341, 31, 257),
             (1, 1030, 9, 1023),
+            (1, 65, 4, 64),
+            (2, 5, 1028, 20),
+            (3, 43, 68, 132),
+            (1, 5, 64, 4),
         ] {
-            let product = Product {
-                lead,
-                rows,
-                inputs,
-                outputs,
-                layout,
-                ..PLAIN
-            };
-            MODES.into_iter().for_each(|mode| product.check(mode));
+            for layout in [Layout::OutIn, Layout::InOut] {
+                let product = Product {
+                    lead,
+                    rows,
+                    inputs,
+                    outputs,
+                    layout,
+                    ..PLAIN
+                };
+                product.check(&mut executor, entry);
+            }
         }
     }
 }
 
-/// Rows of each of 5 lead rows, and outputs, that take each of the three
-/// sizes of tiles.
-const SMALL: (usize, usize) = (1, 48);
-const MEDIUM: (usize, usize) = (103, 519);
-const LARGE: (usize, usize) = (205, 1027);
+/// Rows of each of 5 lead rows, and outputs: within a tile, and more than one
+/// of each size.
+const FEW: (usize, usize) = (1, 48);
+const MANY: (usize, usize) = (53, 259);
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn everything_that_follows_a_product() {
     use Activation::{Gelu, None, Relu, Silu};
-    for ((rows, outputs), activation, bias, residual, scale) in [
-        (SMALL, None, true, 0, 1.0),
-        (SMALL, None, false, 1, -0.5),
-        (SMALL, None, true, 5, 0.5),
-        (SMALL, Relu, true, 0, 1.0),
-        (SMALL, Silu, false, 5, 1.0),
-        (SMALL, Gelu, true, 1, 2.0),
-        (MEDIUM, Silu, true, 1, 0.25),
-        (MEDIUM, Relu, false, 5, -2.0),
-        (LARGE, Gelu, true, 5, 0.5),
-        (LARGE, None, false, 1, 0.5),
-    ] {
+    let cases = [
+        (FEW, None, true, 0, 1.0),
+        (FEW, None, false, 1, -0.5),
+        (FEW, None, true, 5, 0.5),
+        (FEW, Relu, true, 0, 1.0),
+        (FEW, Silu, false, 5, 1.0),
+        (FEW, Gelu, true, 1, 2.0),
+        (MANY, Silu, true, 1, 0.25),
+        (MANY, Relu, false, 5, -2.0),
+        (MANY, Gelu, true, 5, 0.5),
+        (MANY, None, false, 1, 0.5),
+    ];
+    for (index, ((rows, outputs), activation, bias, residual, scale)) in
+        cases.into_iter().enumerate()
+    {
         let product = Product {
             lead: 5,
             rows,
@@ -143,7 +209,12 @@ fn everything_that_follows_a_product() {
             residual,
             ..PLAIN
         };
-        product.check(ShaderMode::Checked);
+        // All entry points write in the same way: each case takes one for each
+        // mode, and all have their turns.
+        for (turn, mode) in MODES.into_iter().enumerate() {
+            let entry = ENTRIES[(index + 3 * turn) % ENTRIES.len()];
+            product.check(&mut gpu(mode, Tune::Only(entry)), entry);
+        }
     }
 }
 
@@ -190,8 +261,10 @@ fn activations_far_from_zero() {
 fn nan_stays_nan() {
     for activation in ACTIVATIONS {
         let case = activated(activation, &[1.0, f32::NAN, -1.0]);
-        let y = case.gpu(&[[0; 8]], ShaderMode::Checked);
-        let nan: Vec<bool> = y[0].iter().map(|y| y.is_nan()).collect();
-        assert_eq!(nan, [false, true, false], "{activation:?}");
+        for mode in MODES {
+            let y = case.gpu(&[[0; 8]], mode);
+            let nan: Vec<bool> = y[0].iter().map(|y| y.is_nan()).collect();
+            assert_eq!(nan, [false, true, false], "{activation:?}, {mode:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use common::{Case, MODES, Tolerance, compare, values};
 use safetensors::SafeTensors;
 use sonograd::engine::executor::{Executor, Inputs};
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, Settings};
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
 use sonograd::engine::profile::{Profile, Purpose};
@@ -644,7 +644,7 @@ fn whole_runs_on_the_gpu() {
     let weights = &fixture.model.weights;
     let exact = fixture.maps(&mut NativeExecutor::<f64>::new(weights, false), 64);
     let device = Arc::new(open_for_tests());
-    let gpu = || GpuExecutor::new(device.clone(), weights, Settings::default()).unwrap();
+    let gpu = || GpuExecutor::new(device.clone(), weights, &GpuOptions::default()).unwrap();
     let runs = [7, 64].map(|batch| {
         let whole = fixture.maps(&mut gpu(), batch);
         whole.agrees(&format!("GPU, batches of {batch}"), &exact, 5e-5);

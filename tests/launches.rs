@@ -383,15 +383,29 @@ fn problems(
     operator: &Operator,
     live: &dyn Fn(TensorId) -> bool,
 ) -> Vec<String> {
-    let mut launches = operator.launches(recording, live);
-    let on_units: Vec<Launch> = launches.iter().flat_map(replaced).collect();
-    launches.extend(on_units);
+    let mut choices = operator.choices(recording, live);
+    for choice in &mut choices {
+        let on_units: Vec<Launch> = choice.launches.iter().flat_map(replaced).collect();
+        choice.launches.extend(on_units);
+    }
     let mut problems = Vec::new();
-    if launches.is_empty() {
+    if choices.is_empty() {
         problems.push("nothing is launched".to_owned());
     }
+    let first = choices.iter().map(|choice| choice.launches[0].entry);
+    let launches = operator.launches(recording, live).into_iter();
+    if !first.eq(launches.map(|launch| launch.entry)) {
+        problems.push("launches are not the first choices".to_owned());
+    }
+    let launches = choices.iter().flat_map(|choice| {
+        if choice.class.is_none() && choice.launches.len() > 1 {
+            problems.push("there is a choice without a class".to_owned());
+        }
+        &choice.launches
+    });
+    let launches: Vec<&Launch> = launches.collect();
     let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
-    for launch in &launches {
+    for launch in launches {
         let mut tell = |problem: String| {
             problems.push(format!("{}.{}: {problem}", launch.shader, launch.entry));
         };
@@ -544,9 +558,9 @@ fn inspect(recording: &Recording, seen: &mut BTreeSet<String>) -> Vec<String> {
     for &index in schedule.once.iter().chain(schedule.stages.iter().flatten()) {
         let operator = &recording.operators()[index];
         seen.insert(operator.name().to_owned());
-        for launch in operator.launches(recording, &live) {
-            let replaced = replaced(&launch);
-            for launch in replaced.iter().chain([&launch]) {
+        let choices = operator.choices(recording, &live).into_iter();
+        for launch in choices.flat_map(|choice| choice.launches) {
+            for launch in replaced(&launch).iter().chain([&launch]) {
                 seen.insert(format!("{}.{}", launch.shader, launch.entry));
             }
         }

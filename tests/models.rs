@@ -8,7 +8,7 @@ use std::sync::Arc;
 use random_model::{SMALL, Sizes, numbers};
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, Settings};
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
 use sonograd::explain::passes::{ForwardPass, MapSpec, Site, Utterance, forward_and_gradients};
@@ -211,7 +211,7 @@ fn a_gpu_agrees_with_native_f64() {
     let device = Arc::new(open_for_tests());
     let make = |model: &Model| -> Box<dyn Executor> {
         let device = Arc::clone(&device);
-        Box::new(GpuExecutor::new(device, &model.weights, Settings::default()).unwrap())
+        Box::new(GpuExecutor::new(device, &model.weights, &GpuOptions::default()).unwrap())
     };
     agrees(make, 1 << 30);
 }

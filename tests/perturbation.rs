@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, Settings};
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::explain::Subject;
 use sonograd::explain::probe::log_probs_without;
@@ -128,6 +128,6 @@ fn infidelity_is_captums() {
 fn infidelity_is_captums_on_a_gpu() {
     let case = Case::new();
     let device = Arc::new(open_for_tests());
-    let mut gpu = GpuExecutor::new(device, &case.model.weights, Settings::default()).unwrap();
+    let mut gpu = GpuExecutor::new(device, &case.model.weights, &GpuOptions::default()).unwrap();
     case.check(&mut gpu, 1e-4);
 }

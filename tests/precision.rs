@@ -7,7 +7,7 @@ use half::f16;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::{Device, open_for_tests};
 use sonograd::engine::gpu::units::MatrixUnits;
-use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode};
 use sonograd::engine::precision::Precision;
 use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
@@ -32,11 +32,11 @@ fn reference(fixture: &str) -> PathBuf {
 }
 
 fn executor(device: &Arc<Device>, weights: &WeightTable, precision: Precision) -> GpuExecutor {
-    let settings = Settings {
+    let options = GpuOptions {
         precision,
-        ..Settings::default()
+        ..GpuOptions::default()
     };
-    GpuExecutor::new(Arc::clone(device), weights, settings).unwrap()
+    GpuExecutor::new(Arc::clone(device), weights, &options).unwrap()
 }
 
 /// The table with every matrix rounded to f16.
@@ -134,8 +134,8 @@ fn weights_beyond_f16_and_of_odd_size() {
         (executor.weight_bytes(), results)
     });
     assert_eq!(full.1, half.1);
-    // 6, 9, 1 and 5 numbers; no buffer has fewer than 16 bytes.
-    assert_eq!((full.0, half.0), (24 + 36 + 16 + 20, 24 + 20 + 16 + 16));
+    // 6, 9, 1 and 5 numbers; f16 in whole quads of words.
+    assert_eq!((full.0, half.0), (24 + 36 + 16 + 20, 24 + 32 + 16 + 16));
 }
 
 fn rounded_but(weights: &WeightTable, kept: &str) -> WeightTable {
@@ -180,13 +180,13 @@ fn matrix_units_compute_what_ordinary_kernels_do() {
             let weight = table.add_matrix("weight", outputs, inputs, weight);
             let own_bias = table.add("bias", 1, outputs, eighths(outputs, 7));
             let table = Arc::new(table);
-            let settings = Settings {
+            let options = GpuOptions {
                 precision: Precision::F16Weights,
-                mode,
-                ..Settings::default()
+                shaders: mode,
+                ..GpuOptions::default()
             };
             let device = Arc::clone(&device);
-            let mut executor = GpuExecutor::new(device, &table, settings).unwrap();
+            let mut executor = GpuExecutor::new(device, &table, &options).unwrap();
             let mut given = |lead: usize, cols: usize, step: usize| {
                 let shape = Shape::new(lead, rows, cols);
                 let id = executor.allocate(Kind::Real, shape).unwrap();
@@ -261,12 +261,12 @@ fn whole_models_stay_within_their_tiers_bounds() {
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn f64_is_refused_on_a_gpu() {
-    let settings = Settings {
+    let options = GpuOptions {
         precision: Precision::F64,
-        ..Settings::default()
+        ..GpuOptions::default()
     };
     let device = Arc::new(open_for_tests());
-    let refused = GpuExecutor::new(device, &WeightTable::default(), settings);
+    let refused = GpuExecutor::new(device, &WeightTable::default(), &options);
     let problem = refused.err().expect("f64 is not for GPUs").to_string();
     assert!(problem.ends_with("f64 runs on --device cpu"), "{problem}");
 }

@@ -464,8 +464,12 @@ impl<E: Executor> Executor for Small<E> {
     fn kind(&self) -> &'static str {
         self.inner.kind()
     }
-    fn precision(&self) -> &'static str {
+    fn precision(&self) -> sonograd::engine::precision::Precision {
         self.inner.precision()
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.inner.weight_bytes()
     }
     fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {
         self.inner.allocate(kind, shape)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::open_for_tests;
-use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
@@ -61,7 +61,8 @@ fn fixtures_on_a_gpu() {
     for fixture in FIXTURES {
         let model = load(fixture.0);
         let device = Arc::clone(&device);
-        let mut executor = GpuExecutor::new(device, &model.weights, Settings::default()).unwrap();
+        let mut executor =
+            GpuExecutor::new(device, &model.weights, &GpuOptions::default()).unwrap();
         check(&mut executor, &model, fixture);
     }
 }
@@ -75,9 +76,9 @@ fn trusted_shaders_on_a_gpu() {
     let mut executor = GpuExecutor::new(
         device,
         &model.weights,
-        Settings {
-            mode,
-            ..Settings::default()
+        &GpuOptions {
+            shaders: mode,
+            ..GpuOptions::default()
         },
     )
     .unwrap();

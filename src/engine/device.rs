@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::executor::Executor;
 use super::gpu::adapter::{self, AdapterInfo};
-use super::gpu::{GpuExecutor, Settings};
+use super::gpu::{GpuExecutor, GpuOptions};
 use super::native::NativeExecutor;
 use super::precision::Precision;
 use super::weights::WeightTable;
@@ -193,12 +193,8 @@ pub fn executor(
             "{other} is for GPUs; the native executor computes in f32 or f64"
         ))),
         (Device::Gpu(device), precision) => {
-            let settings = Settings {
-                precision,
-                profiling,
-                ..Settings::default()
-            };
-            let executor = GpuExecutor::new(Arc::new(*device), weights, settings)?;
+            let options = GpuOptions::from_environment(precision, profiling)?;
+            let executor = GpuExecutor::new(Arc::new(*device), weights, &options)?;
             let warning = executor.warning();
             Ok((Box::new(executor), warning))
         }

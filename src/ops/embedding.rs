@@ -124,6 +124,7 @@ impl Operate for Embedding {
                 ("cols", y.cols.into()),
                 ("first", rows.start.into()),
                 ("rows", rows.len().into()),
+                ("places", recording.shape(self.positions).rows.into()),
                 ("scale", self.scale.into()),
             ],
             bindings: vec![

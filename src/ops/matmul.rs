@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::{Activation, ActivationReverse, Operate};
-use crate::engine::gpu::launch::{Binding, Extent, Launch, row_blocks};
+use crate::engine::gpu::launch::{Binding, Choice, Extent, Launch, row_blocks};
 use crate::engine::gpu::shaders::Shader;
+use crate::engine::gpu::tuning::Class;
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
 use crate::engine::native::real::Real;
@@ -275,6 +276,13 @@ impl Operate for Matmul {
     }
 
     fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
+        let choices = self.choices(recording, live).into_iter();
+        choices
+            .map(|mut choice| choice.launches.swap_remove(0))
+            .collect()
+    }
+
+    fn choices(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Choice> {
         let (x, y) = (recording.shape(self.x), recording.shape(self.y));
         let blocks = match row_blocks(recording.shape(self.weight)) {
             // Rows of such a weight are inputs, and an activation wants their
@@ -285,30 +293,57 @@ impl Operate for Matmul {
             }
             blocks => blocks,
         };
-        let launches = blocks.into_iter().map(|rows| match self.layout {
-            Layout::OutIn => self.launch(recording, live, &rows, 0..x.cols, rows.clone()),
-            Layout::InOut => self.launch(recording, live, &rows, rows.clone(), 0..y.cols),
+        let choices = blocks.into_iter().map(|rows| match self.layout {
+            Layout::OutIn => self.choice(recording, live, &rows, 0..x.cols, rows.clone()),
+            Layout::InOut => self.choice(recording, live, &rows, rows.clone(), 0..y.cols),
         });
-        launches.collect()
+        choices.collect()
     }
 }
 
 impl Matmul {
     /// The product with a block of the weight's rows, which has some of the
-    /// inputs or some of the outputs.
-    fn launch(
+    /// inputs or some of the outputs, by every entry point that can do it.
+    fn choice(
         &self,
         recording: &Recording,
         live: &dyn Fn(TensorId) -> bool,
         block: &Range<usize>,
         inputs: Range<usize>,
         outputs: Range<usize>,
+    ) -> Choice {
+        let x = recording.shape(self.x);
+        let (rows, in_out) = (x.lead * x.rows, self.layout == Layout::InOut);
+        // Columns of x and of the weight as they lie in memory.
+        let columns = if in_out { outputs.len() } else { inputs.len() };
+        let fours = [x.cols, inputs.start, inputs.len(), columns];
+        let quads = fours.iter().all(|count| count.is_multiple_of(4));
+        let guess = guess(rows, outputs.len());
+        let fitting = ENTRIES.iter().filter(|entry| quads || !entry.quads);
+        let mut launches: Vec<Launch> = fitting
+            .map(|entry| self.launch(recording, live, block, &inputs, &outputs, entry))
+            .collect();
+        launches.sort_by_key(|launch| launch.entry != guess);
+        Choice {
+            class: Some(Class::new(rows, inputs.len(), outputs.len(), in_out, quads)),
+            launches,
+        }
+    }
+
+    fn launch(
+        &self,
+        recording: &Recording,
+        live: &dyn Fn(TensorId) -> bool,
+        block: &Range<usize>,
+        inputs: &Range<usize>,
+        outputs: &Range<usize>,
+        entry: &Entry,
     ) -> Launch {
         let (x, shape) = (recording.shape(self.x), recording.shape(self.y));
         let residual = self.residual.map(|id| recording.shape(id));
         let rows = x.lead * x.rows;
         let shader = Shader::load(Self::NAME);
-        let (entry, extent) = tiles(shader, rows, outputs.len());
+        let (across, down) = entry.workgroups(rows, outputs.len());
         let activation = match self.activation {
             Activation::None => "NO_ACTIVATION",
             Activation::Relu => "RELU",
@@ -325,9 +360,13 @@ impl Matmul {
         } else {
             (self.bias, self.residual)
         };
+        let (x_name, weight_name) = match entry.quads {
+            true => ("x_quads", "weight_quads"),
+            false => ("x", "weight"),
+        };
         Launch {
             shader: Self::NAME,
-            entry,
+            entry: entry.name,
             overrides: vec![
                 ("IN_OUT", flag(self.layout == Layout::InOut)),
                 ("ACTIVATION", shader.constant(activation).into()),
@@ -349,15 +388,76 @@ impl Matmul {
                 ("scale", self.scale.into()),
             ],
             bindings: vec![
-                ("x", self.x.into()),
-                ("weight", Binding::rows(self.weight, block)),
+                (x_name, self.x.into()),
+                (weight_name, Binding::rows(self.weight, block)),
                 ("bias", bias.into()),
                 ("residual", own_residual.into()),
                 ("y", y.into()),
                 ("pre", pre.into()),
             ],
-            extent,
+            extent: Extent::grid(across, down),
         }
+    }
+
+    /// The entry points that may be the fastest for a class of products, that
+    /// of the rule of thumb first.
+    pub fn candidates(class: &Class) -> Vec<&'static str> {
+        let shader = Shader::load(Self::NAME);
+        let worth = ENTRIES.iter().filter(|entry| {
+            let tall = shader.constant(entry.rows) as usize;
+            let wide = shader.constant(entry.columns) as usize;
+            // Not where most of a large tile would be empty, nor a thin one
+            // for rows that would read the weight again and again.
+            let full = 2 * class.rows >= tall && 2 * class.outputs >= wide;
+            let fits = match tall < wide {
+                true => class.rows <= 4 * tall,
+                false => full || entry.name == SMALL.name,
+            };
+            fits && (class.quads || !entry.quads)
+        });
+        let mut names: Vec<_> = worth.map(|entry| entry.name).collect();
+        let guess = guess(class.rows, class.outputs);
+        names.sort_by_key(|name| *name != guess);
+        names
+    }
+}
+
+/// An entry point of the shader.
+struct Entry {
+    name: &'static str,
+    /// The shader's constants for the rows and columns of a tile.
+    rows: &'static str,
+    columns: &'static str,
+    /// Whether it reads x and the weight by four columns at a time.
+    quads: bool,
+}
+
+const fn entry(name: &'static str, rows: &'static str, columns: &'static str) -> Entry {
+    Entry {
+        name,
+        rows,
+        columns,
+        quads: false,
+    }
+}
+
+const LARGE: Entry = entry("forward_large", "LARGE_TILE", "LARGE_TILE");
+const MEDIUM: Entry = entry("forward", "TILE", "TILE");
+const QUADS: Entry = Entry {
+    quads: true,
+    ..entry("forward_quads", "TILE", "TILE")
+};
+const SMALL: Entry = entry("forward_small", "SMALL_TILE", "SMALL_TILE");
+const THIN: Entry = entry("forward_thin", "THIN_ROWS", "THIN_TILE");
+
+const ENTRIES: [Entry; 5] = [LARGE, MEDIUM, QUADS, SMALL, THIN];
+
+impl Entry {
+    /// Workgroups for a product: (across, down).
+    fn workgroups(&self, rows: usize, outputs: usize) -> (usize, usize) {
+        let shader = Shader::load(Matmul::NAME);
+        let across = outputs.div_ceil(shader.constant(self.columns) as usize);
+        (across, rows.div_ceil(shader.constant(self.rows) as usize))
     }
 }
 
@@ -365,23 +465,15 @@ impl Matmul {
 /// of cores.
 const BUSY_WORKGROUPS: usize = 64;
 
-/// The entry point with the largest tiles, which do the most work for every
-/// number they read, that are at least half full and keep a GPU busy; and its
-/// workgroups.
-fn tiles(shader: &Shader, rows: usize, outputs: usize) -> (&'static str, Extent) {
-    let entries = [
-        ("forward_large", "LARGE_TILE"),
-        ("forward", "TILE"),
-        ("forward_small", "SMALL_TILE"),
-    ];
-    let counted = entries.map(|(entry, tile)| {
-        let tile = shader.constant(tile) as usize;
-        let full = 2 * rows.min(outputs) > tile;
-        (entry, outputs.div_ceil(tile), rows.div_ceil(tile), full)
+/// What is taken where nothing is known of the device: the entry point with
+/// the largest tiles, which do the most work for every number they read, that
+/// are at least half full and keep a GPU busy.
+fn guess(rows: usize, outputs: usize) -> &'static str {
+    let shader = Shader::load(Matmul::NAME);
+    let best = [LARGE, MEDIUM].into_iter().find(|entry| {
+        let (across, down) = entry.workgroups(rows, outputs);
+        let full = 2 * rows.min(outputs) > shader.constant(entry.rows) as usize;
+        full && across * down >= BUSY_WORKGROUPS
     });
-    let best = counted
-        .into_iter()
-        .find(|(_, across, down, full)| *full && across * down >= BUSY_WORKGROUPS);
-    let (entry, across, down, _) = best.unwrap_or(counted[counted.len() - 1]);
-    (entry, Extent::grid(across, down))
+    best.unwrap_or(SMALL).name
 }

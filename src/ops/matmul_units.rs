@@ -13,7 +13,9 @@ pub fn on_units(launch: &Launch, units: MatrixUnits) -> Option<Launch> {
         let mut overrides = launch.overrides.iter();
         overrides.any(|(own, value)| *own == name && *value != 0.0)
     };
-    if launch.shader != "matmul" || of("IN_OUT") || of("ADD_TO_Y") {
+    // One of several ways to launch it reads the weight number by number.
+    let by_one = launch.bindings.iter().any(|(name, _)| *name == "weight");
+    if launch.shader != "matmul" || !by_one || of("IN_OUT") || of("ADD_TO_Y") {
         return None;
     }
     let size = |name: &str| {

@@ -4,7 +4,7 @@
 mod matmul_units;
 
 use crate::Result;
-use crate::engine::gpu::launch::Launch;
+use crate::engine::gpu::launch::{Choice, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -64,6 +64,13 @@ pub trait Operate {
     /// Other outputs are not written: nobody reads them and they may have no
     /// memory.
     fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch>;
+
+    /// The same kernels with those that could take their place; `launches` has
+    /// the first of each.
+    fn choices(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Choice> {
+        let launches = self.launches(recording, live).into_iter();
+        launches.map(Choice::from).collect()
+    }
 }
 
 macro_rules! operators {
@@ -155,6 +162,17 @@ macro_rules! operators {
             ) -> Vec<Launch> {
                 match self {
                     $($(Self::$name(operator) => operator.launches(recording, live),)*)*
+                }
+            }
+
+            /// The same kernels with those that could take their place.
+            pub fn choices(
+                &self,
+                recording: &Recording,
+                live: &dyn Fn(TensorId) -> bool,
+            ) -> Vec<Choice> {
+                match self {
+                    $($(Self::$name(operator) => operator.choices(recording, live),)*)*
                 }
             }
         }

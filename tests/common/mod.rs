@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use sonograd::engine::executor::{Executor, PlanId};
 use sonograd::engine::gpu::adapter::{Device, open_for_tests};
-use sonograd::engine::gpu::{GpuExecutor, Settings, ShaderMode};
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode, Tune};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
 use sonograd::engine::profile::Purpose;
@@ -156,17 +156,14 @@ pub fn evened(got: &[f32], want: &[f64], scales: &[f64]) -> (Vec<f32>, Vec<f64>)
 }
 
 /// A new executor on the GPU that the tests run on.
-fn gpu(mode: ShaderMode) -> GpuExecutor {
+pub fn gpu(mode: ShaderMode, tune: Tune) -> GpuExecutor {
     let device = DEVICE.with(|device| Arc::clone(device));
-    GpuExecutor::new(
-        device,
-        &WeightTable::default(),
-        Settings {
-            mode,
-            ..Settings::default()
-        },
-    )
-    .unwrap()
+    let options = GpuOptions {
+        shaders: mode,
+        tune,
+        ..GpuOptions::default()
+    };
+    GpuExecutor::new(device, &WeightTable::default(), &options).unwrap()
 }
 
 #[derive(Clone)]
@@ -322,32 +319,34 @@ impl Case {
 
     /// The results of the GPU that the tests run on.
     pub fn gpu(&self, runs: &[Scalars], mode: ShaderMode) -> Vec<Vec<f32>> {
-        let mut executor = gpu(mode);
+        let mut executor = gpu(mode, Tune::Never);
         self.run(&mut executor, runs);
         executor.read(&self.results(), Purpose::Maps).unwrap()
     }
 
-    /// Runs the recording natively in f64 and twice on the GPU, which must
+    /// Runs the recording natively in f64 and twice on `executor`, which must
     /// give the same bits, and compares each result under the tolerance that
-    /// its name and its exact values come to.
+    /// its name and its exact values come to. The executor holds nothing and
+    /// then holds nothing again: its pipelines serve other cases.
     pub fn compare_reruns(
         &self,
+        executor: &mut GpuExecutor,
         name: &str,
-        mode: ShaderMode,
         results: &[&str],
         tolerance: impl Fn(&str, &[f64]) -> Tolerance,
     ) {
         let want = self.native(&[Scalars::default()]);
         assert_eq!(want.len(), results.len(), "{name}: a name for every result");
-        let mut executor = gpu(mode);
-        let plan = self.run(&mut executor, &[Scalars::default()]);
+        let mark = executor.mark();
+        let plan = self.run(executor, &[Scalars::default()]);
         let read =
             |executor: &mut GpuExecutor| executor.read(&self.results(), Purpose::Maps).unwrap();
-        let got = read(&mut executor);
+        let got = read(executor);
         executor.run(plan, 0, Scalars::default()).unwrap();
-        let again = read(&mut executor);
+        let again = read(executor);
+        executor.unwind(mark);
         for (index, result) in results.iter().enumerate() {
-            let name = format!("{result} of {name}, {mode:?}");
+            let name = format!("{result} of {name}");
             let bits = |all: &[f32]| all.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert!(
                 bits(&got[index]) == bits(&again[index]),

@@ -1,6 +1,7 @@
 //! The executor itself: memory, plans, and what goes to and from the device.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,9 +13,12 @@ use super::layout::{
     Bound, Layout, Limits, Place, SMALLEST_BUFFER, Step, Target, bytes_of, describe_persistent,
     half_bytes_of,
 };
+use super::options::GpuOptions;
 use super::pipelines::{Pipelines, ShaderMode};
+use super::search::search;
 use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
+use super::tuning::Tuning;
 use super::units::MatrixUnits;
 use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
@@ -43,7 +47,11 @@ pub struct GpuExecutor {
     precision: Precision,
     limits: Limits,
     target: Target,
+    shaders: ShaderMode,
     pipelines: Pipelines,
+    tuning: Tuning,
+    /// Classes of products that it has measured itself.
+    measured: usize,
     submitter: Submitter,
     weights: Vec<wgpu::Buffer>,
     persistent: Vec<Option<Persistent>>,
@@ -61,17 +69,6 @@ pub struct GpuExecutor {
     profile: Profile,
     bytes: usize,
     warning: Option<String>,
-}
-
-/// How a [`GpuExecutor`] works.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Settings {
-    /// f64 is refused.
-    pub precision: Precision,
-    /// Whether every dispatch is timed where the device can, else every stage.
-    pub profiling: bool,
-    /// What the driver checks.
-    pub mode: ShaderMode,
 }
 
 struct Persistent {
@@ -98,12 +95,8 @@ impl GpuExecutor {
     /// # Errors
     /// If the device has not the memory or the precision, or a weight does not
     /// fit a buffer.
-    pub fn new(device: Arc<Device>, weights: &WeightTable, settings: Settings) -> Result<Self> {
-        let Settings {
-            precision,
-            profiling,
-            mode,
-        } = settings;
+    pub fn new(device: Arc<Device>, weights: &WeightTable, options: &GpuOptions) -> Result<Self> {
+        let (precision, profiling) = (options.precision, options.profiling);
         let halves = match precision {
             Precision::F32 => false,
             Precision::F16Weights | Precision::Mixed => true,
@@ -172,12 +165,16 @@ impl GpuExecutor {
         }
         device.check()?;
         let timing = timer.as_ref().map_or(0, Timer::bytes);
+        let tuning = Tuning::new(&device.info, options);
         let mut executor = Self {
             device,
             precision,
             limits,
             target,
-            pipelines: Pipelines::new(mode),
+            shaders: options.shaders,
+            pipelines: Pipelines::new(options.shaders),
+            tuning,
+            measured: 0,
             submitter: Submitter::default(),
             weights: buffers,
             persistent: Vec::new(),
@@ -219,6 +216,91 @@ impl GpuExecutor {
     /// What the user should know about how it works.
     pub fn warning(&self) -> Option<String> {
         self.warning.clone()
+    }
+
+    /// What it knows of its device.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// Classes of products that it has measured itself.
+    pub fn measured(&self) -> usize {
+        self.measured
+    }
+
+    /// The recording's layout, after measuring what is not known of it yet.
+    fn lay_out(&mut self, recording: &Recording) -> Result<Layout> {
+        let layout = Layout::new(recording, &self.target, &self.tuning)?;
+        if layout.unmeasured.is_empty() {
+            return Ok(layout);
+        }
+        self.submitter.drain(&self.device)?;
+        match search(
+            &self.device,
+            self.shaders,
+            layout.unmeasured.iter().copied(),
+        ) {
+            Ok(found) => {
+                self.measured += found.len();
+                self.tuning.learn(found);
+                Layout::new(recording, &self.target, &self.tuning)
+            }
+            // There may be no memory for it; the plan need not fail for that.
+            Err(_) => self.device.check().map(|()| layout),
+        }
+    }
+
+    /// A plan of the recording with each of these entry points.
+    ///
+    /// # Errors
+    /// As for [`prepare`](Executor::prepare).
+    pub(super) fn prepare_each(
+        &mut self,
+        recording: &Recording,
+        entries: &[&'static str],
+    ) -> Result<Vec<PlanId>> {
+        // All pipelines at once: they are compiled on all threads.
+        let mut layouts = Vec::new();
+        for entry in entries {
+            self.tuning.only(entry);
+            layouts.push(Layout::new(recording, &self.target, &self.tuning)?);
+        }
+        let steps = layouts
+            .iter()
+            .flat_map(|layout| layout.stages.iter().flatten());
+        self.pipelines.compile(&self.device, steps)?;
+        let plans = entries.iter().map(|entry| {
+            self.tuning.only(entry);
+            self.prepare(recording.clone())
+        });
+        plans.collect()
+    }
+
+    /// Seconds that a plan's first stage takes, on average over `repeats` runs
+    /// in one submission: on the device where it has timestamps, else until
+    /// it is done.
+    pub(super) fn seconds(&mut self, plan: PlanId, repeats: usize) -> Result<f64> {
+        let plan = self.plans[plan.0 as usize].as_ref();
+        let dispatches = &plan.expect("a released plan is not timed").stages[0].dispatches;
+        let repeats = repeats
+            .min(MOST_DISPATCHES / dispatches.len().max(1))
+            .max(1);
+        let all: Vec<Dispatch> = std::iter::repeat_n(dispatches, repeats)
+            .flat_map(|dispatches| dispatches.iter().cloned())
+            .collect();
+        self.submitter.drain(&self.device)?;
+        let seconds = match &self.timer {
+            Some(timer) => timer.run(&self.device, &all, &self.kernels, &mut BTreeMap::new())?,
+            None => {
+                let begin = Instant::now();
+                self.submitter
+                    .run(&self.device, &all, &Pace::of(all.len()))?;
+                self.submitter.drain(&self.device)?;
+                begin.elapsed().as_secs_f64()
+            }
+        };
+        self.device.check()?;
+        Ok(seconds / repeats as f64)
     }
 
     fn grow(&mut self, bytes: usize) {
@@ -513,7 +595,7 @@ impl Executor for GpuExecutor {
     }
 
     fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
-        let layout = Layout::new(&recording, &self.target)?;
+        let layout = self.lay_out(&recording)?;
         layout.check(&recording, self.limits)?;
         for (tensor, id) in layout.persistent() {
             let (own, info) = (self.persistent(id)?, recording.info(tensor));
@@ -564,7 +646,8 @@ impl Executor for GpuExecutor {
 
     fn estimate(&self, recording: &Recording) -> usize {
         // What cannot be laid out never fits; `prepare` says why.
-        Layout::new(recording, &self.target).map_or(usize::MAX, |layout| layout.bytes(recording))
+        Layout::new(recording, &self.target, &self.tuning)
+            .map_or(usize::MAX, |layout| layout.bytes(recording))
     }
 
     fn largest_tensor(&self) -> usize {

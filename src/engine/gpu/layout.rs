@@ -4,8 +4,11 @@
 //! Nothing here needs a device, so launches are checked against their shaders
 //! wherever the tests run.
 
+use std::collections::BTreeSet;
+
 use super::launch::{Binding, Extent, Launch};
 use super::shaders::{BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader};
+use super::tuning::{Class, Tuning};
 use super::units::MatrixUnits;
 use crate::engine::cost::Cost;
 use crate::engine::recording::{Recording, Source};
@@ -100,6 +103,8 @@ pub struct Layout {
     pub once_cost: Cost,
     /// By stage.
     pub costs: Vec<Cost>,
+    /// Classes that the device has choices for and nothing measured yet.
+    pub unmeasured: BTreeSet<Class>,
 }
 
 impl Step {
@@ -117,25 +122,26 @@ pub fn bytes_of(shape: Shape) -> usize {
     (shape.len() * 4).max(SMALLEST_BUFFER)
 }
 
-/// Bytes of the buffer of a tensor of f16, two to a word.
+/// Bytes of the buffer of a tensor of f16, two to a word and whole quads of
+/// words.
 pub fn half_bytes_of(shape: Shape) -> usize {
-    (shape.len().div_ceil(2) * 4).max(SMALLEST_BUFFER)
+    (2 * shape.len()).next_multiple_of(16).max(SMALLEST_BUFFER)
 }
 
 impl Layout {
-    /// Lays `recording` out.
+    /// Lays `recording` out with the launches that `tuning` picks.
     ///
     /// # Errors
     /// If an operator's launch does not fit its shader.
-    pub fn new(recording: &Recording, target: &Target) -> Result<Self> {
+    pub fn new(recording: &Recording, target: &Target, tuning: &Tuning) -> Result<Self> {
         let schedule = Schedule::new(recording);
         let mut layout = Self::default();
         layout.place(recording, &schedule);
         layout.once_cost = Cost::of(recording, &schedule, &schedule.once);
         layout.costs = Cost::of_stages(recording, &schedule);
-        layout.once = layout.steps(recording, &schedule, &schedule.once, target)?;
+        layout.once = layout.steps(recording, &schedule, &schedule.once, target, tuning)?;
         for stage in &schedule.stages {
-            let steps = layout.steps(recording, &schedule, stage, target)?;
+            let steps = layout.steps(recording, &schedule, stage, target, tuning)?;
             layout.stages.push(steps);
         }
         Ok(layout)
@@ -239,19 +245,29 @@ impl Layout {
         schedule: &Schedule,
         list: &[usize],
         target: &Target,
+        tuning: &Tuning,
     ) -> Result<Vec<Step>> {
         let live = |id: TensorId| schedule.live[id.0 as usize];
         let mut steps = Vec::new();
         for &index in list {
             let operator = &recording.operators()[index];
-            let launches = operator.launches(recording, &live);
-            if launches.is_empty() {
+            let choices = operator.choices(recording, &live);
+            if choices.is_empty() {
                 let name = operator.name();
                 return Err(Error::Device(format!("{name} has no kernel for GPUs")));
             }
-            for launch in &launches {
-                let on_units = target.units.and_then(|units| on_units(launch, units));
-                let launch = on_units.as_ref().unwrap_or(launch);
+            for choice in &choices {
+                let mut ways = choice.launches.iter();
+                let on_units = target
+                    .units
+                    .and_then(|units| ways.find_map(|launch| on_units(launch, units)));
+                let launch = match &on_units {
+                    Some(launch) => launch,
+                    None => {
+                        self.unmeasured.extend(tuning.unmeasured(choice));
+                        tuning.pick(choice)
+                    }
+                };
                 let step = self.step(recording, operator.name(), launch, target)?;
                 // Nothing to do is not an error, but no dispatch either.
                 if !step.workgroups.contains(&0) {

@@ -4,11 +4,15 @@ pub mod adapter;
 mod executor;
 pub mod launch;
 pub mod layout;
+pub mod options;
 mod pipelines;
+mod search;
 pub mod shaders;
 mod submit;
 mod timing;
+pub mod tuning;
 pub mod units;
 
-pub use executor::{GpuExecutor, Settings};
+pub use executor::GpuExecutor;
+pub use options::{GpuOptions, Tune};
 pub use pipelines::ShaderMode;

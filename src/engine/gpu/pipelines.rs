@@ -15,9 +15,9 @@ use crate::{Error, Result};
 pub enum ShaderMode {
     /// wgpu adds a check to every access, division and loop, and clears
     /// workgroup memory.
-    #[default]
     Checked,
     /// The shaders are taken at their word, which is faster.
+    #[default]
     Trusted,
 }
 
@@ -112,9 +112,11 @@ impl Pipelines {
         device.guarded(&format!("shaders/{}.wgsl", shader.stem), |raw| match mode {
             ShaderMode::Checked => raw.create_shader_module(descriptor),
             // SAFETY: the shaders are those of this crate. Each guards its
-            // loads and stores by the sizes in its Params, which the layout
-            // takes from the bound tensors; no loop is without end and no
-            // divisor zero. The tests run every kernel in both modes.
+            // loads and stores, indices that come from tensors or scalars
+            // included, by the sizes in its Params, which operators take from
+            // the bound tensors; it writes what it reads of workgroup memory;
+            // no loop is without end and no divisor zero. The tests run every
+            // kernel in both modes, and with indices that are out of range.
             ShaderMode::Trusted => unsafe {
                 raw.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
             },

@@ -21,6 +21,7 @@ const FIRST_DISPATCHES: usize = 8;
 const MOST_IN_FLIGHT: usize = 3;
 
 /// One dispatch with all that it binds.
+#[derive(Clone)]
 pub struct Dispatch {
     /// Index of its name among the executor's kernels.
     pub kernel: usize,
@@ -44,11 +45,16 @@ pub struct Pace(Arc<Mutex<usize>>);
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(FIRST_DISPATCHES)))
+        Self::of(FIRST_DISPATCHES)
     }
 }
 
 impl Pace {
+    /// That many to begin with.
+    pub fn of(dispatches: usize) -> Self {
+        Self(Arc::new(Mutex::new(dispatches.max(1))))
+    }
+
     pub fn dispatches(&self) -> usize {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

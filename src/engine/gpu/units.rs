@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::adapter::Device;
-use super::executor::{GpuExecutor, Settings};
+use super::executor::GpuExecutor;
+use super::options::{GpuOptions, Tune};
 use crate::Result;
 use crate::engine::executor::Executor;
 use crate::engine::precision::Precision;
@@ -92,11 +93,12 @@ fn products(device: &Arc<Device>, units: Option<MatrixUnits>) -> Result<Vec<Vec<
         table.add_matrix("trial", outputs, inputs, eighths(inputs * outputs, 23))
     });
     let table = Arc::new(table);
-    let settings = Settings {
+    let options = GpuOptions {
         precision: Precision::F16Weights,
-        ..Settings::default()
+        tune: Tune::Never,
+        ..GpuOptions::default()
     };
-    let mut executor = GpuExecutor::new(Arc::clone(device), &table, settings)?;
+    let mut executor = GpuExecutor::new(Arc::clone(device), &table, &options)?;
     executor.use_units(units);
     let mut kept = Vec::new();
     for (weight, [rows, inputs, _]) in weights.into_iter().zip(TRIALS) {

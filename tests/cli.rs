@@ -761,6 +761,36 @@ fn bench_of_kernels_has_a_row_for_each() {
     }
 }
 
+/// The rows of the processor, all of them timed.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn bench_of_kernels_on_a_gpu() {
+    let place = Place::new();
+    let rows = |device: &str, estimate: Option<&str>| {
+        let mut arguments = vec!["bench", "--model", "model", "--device", device, "--json"];
+        arguments.extend(["--work", "kernels", "--seconds", "0.2", "--tokens", "2"]);
+        arguments.extend(["--masks", "2", "--repeats", "1"]);
+        arguments.extend(estimate);
+        let output = place.run(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.collect::<Vec<Value>>()
+    };
+    let names = |rows: &[Value]| {
+        let name = |row: &Value| format!("{} {} {}", row["pass"], row["kernel"], row["shapes"]);
+        let mut names: Vec<String> = rows.iter().map(name).collect();
+        names.sort();
+        names
+    };
+    let on_gpu = rows("gpu", None);
+    assert_eq!(names(&on_gpu), names(&rows("cpu", Some("--estimate"))));
+    for row in &on_gpu {
+        assert_eq!(row["executor"], "gpu");
+        assert!(row["seconds_median"].as_f64().unwrap() > 0.0, "{row}");
+    }
+}
+
 #[test]
 fn bench_measures_and_counts() {
     let place = Place::new();

@@ -19,7 +19,7 @@ passes take what memory they are given, unless the table says otherwise:
 An exponent is the slope of a least-squares line through the logarithms: 1 where cost grows in proportion.
 There are two for each column: of all sizes, and of the larger half, where fixed costs weigh less. What is
 linear but for a fixed part has an exponent below 1; how far the best straight line is off, at most, is in
-the last row. Memory is the largest sum of all tensors, without the weights.
+the last row, where that says something. Memory is the largest sum of all tensors, without the weights.
 """
 
 import argparse
@@ -129,8 +129,8 @@ def cells_of(row):
     return [time, f"{flops / 1e9:.2f}", f"{memory / 1e6:.2f}"]
 
 
-def table(title, name, works, rows):
-    """rows: by size, the rows of the works."""
+def table(title, name, works, rows, linear):
+    """rows: by size, the rows of the works; linear: whether cost should grow along a straight line."""
     heads = [f"{work}: {unit}" for work in works for unit in ("ms", "GFLOP", "MB")]
     lines = [f"### {title}", "", f"| {name} | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
     for size, measured in rows.items():
@@ -141,8 +141,9 @@ def table(title, name, works, rows):
     for label, first in (("exponent", 0), (f"from {sizes[half]} on", half)):
         slopes = [slope(sizes[first:], column[first:]) for column in values]
         lines.append(f"| {label} | {' | '.join('' if one is None else f'{one:.2f}' for one in slopes)} |")
-    distances = [off_line(sizes, column) for column in values]
-    lines.append(f"| off a line by | {' | '.join('' if one is None else f'{one:.0%}' for one in distances)} |")
+    if linear:
+        distances = [off_line(sizes, column) for column in values]
+        lines.append(f"| off a line by | {' | '.join('' if one is None else f'{one:.0%}' for one in distances)} |")
     return "\n".join(lines)
 
 
@@ -169,7 +170,7 @@ def main():
                 print(f"{name} {value}", file=sys.stderr)
                 sizes = {size: value} | ({"tokens": MANY_TOKENS} if size == "memory" else {})
                 rows[value] = [bench.measure(work, **sizes) for work in works]
-            tables.append(table(title, name, works, rows))
+            tables.append(table(title, name, works, rows, size in ("frames", "tokens", "masks")))
     print(f"{bench.device}; D {BASE.d_model}, {BASE.encoder_layers}+{BASE.decoder_layers} layers, T {FRAMES}, "
           f"{TOKENS} tokens, {MASKS} masks where they are not varied; medians of {arguments.repeats} runs.")
     for text in tables:

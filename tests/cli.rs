@@ -675,6 +675,123 @@ fn killed_at_any_moment_nothing_is_damaged() {
 }
 
 #[test]
+fn bench_of_kernels_has_a_row_for_each() {
+    let place = Place::new();
+    let arguments = [
+        "bench",
+        "--model",
+        "model",
+        "--device",
+        "cpu",
+        "--seconds",
+        "0.4",
+        "--tokens",
+        "3",
+        "--masks",
+        "5",
+        "--repeats",
+        "1",
+        "--work",
+        "kernels,forward",
+    ];
+    let output = place.run(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("nothing but JSON"))
+        .collect();
+    let (whole, kernels) = lines.split_last().unwrap();
+    assert_eq!(whole["work"], "forward");
+    assert!(whole.get("kernel").is_none());
+    for line in kernels {
+        assert_eq!(line["work"], "kernels");
+        for name in [
+            "calls",
+            "seconds_median",
+            "seconds_min",
+            "seconds_max",
+            "repeats",
+            "bytes",
+            "gbytes_per_s",
+            "peak_gflops",
+            "peak_gbytes_per_s",
+            "peak_memory_bytes",
+        ] {
+            let value = line[name].as_f64().unwrap_or(f64::NAN);
+            assert!(value > 0.0, "{name} is {}", line[name]);
+        }
+        for name in ["device", "executor", "precision", "kernel", "pass"] {
+            assert!(line[name].is_string(), "{name} is {}", line[name]);
+        }
+        let share = line["share_of_peak"].as_f64().unwrap();
+        assert_eq!(share > 0.0, line["flops"].as_u64().unwrap() > 0);
+    }
+    let has = |pass: &str, kernel: &str| {
+        let mut own = kernels.iter();
+        own.any(|line| line["pass"] == pass && line["kernel"] == kernel)
+    };
+    for (pass, kernel) in [
+        ("forward", "attention"),
+        ("forward", "matmul"),
+        ("gradient", "matmul"),
+        ("gradient", "attention_reverse"),
+        ("gradient", "layer_norm_reverse"),
+        ("spes", "apply_mask"),
+        ("spes", "matmul"),
+    ] {
+        assert!(has(pass, kernel), "{pass} {kernel}");
+    }
+    assert!(!has("forward", "attention_reverse"));
+    let sizes = kernels.iter().map(|line| {
+        let part = |name: &str| line[name].as_str().unwrap().to_owned();
+        (part("pass"), part("kernel"), part("shapes"))
+    });
+    let sizes: Vec<_> = sizes.collect();
+    assert!(sizes.iter().all(|(_, _, shapes)| shapes.contains(" -> (")));
+
+    let output = place.run(&arguments);
+    let table = String::from_utf8(output.stdout).unwrap();
+    for (pass, kernel, shapes) in &sizes {
+        let row = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(pass) && words.next() == Some(kernel) && line.ends_with(shapes)
+        };
+        assert!(table.lines().any(row), "{pass} {kernel} {shapes}: {table}");
+    }
+}
+
+/// The rows of the processor, all of them timed.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn bench_of_kernels_on_a_gpu() {
+    let place = Place::new();
+    let rows = |device: &str, estimate: Option<&str>| {
+        let mut arguments = vec!["bench", "--model", "model", "--device", device, "--json"];
+        arguments.extend(["--work", "kernels", "--seconds", "0.2", "--tokens", "2"]);
+        arguments.extend(["--masks", "2", "--repeats", "1"]);
+        arguments.extend(estimate);
+        let output = place.run(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.collect::<Vec<Value>>()
+    };
+    let names = |rows: &[Value]| {
+        let name = |row: &Value| format!("{} {} {}", row["pass"], row["kernel"], row["shapes"]);
+        let mut names: Vec<String> = rows.iter().map(name).collect();
+        names.sort();
+        names
+    };
+    let on_gpu = rows("gpu", None);
+    assert_eq!(names(&on_gpu), names(&rows("cpu", Some("--estimate"))));
+    for row in &on_gpu {
+        assert_eq!(row["executor"], "gpu");
+        assert!(row["seconds_median"].as_f64().unwrap() > 0.0, "{row}");
+    }
+}
+
+#[test]
 fn bench_measures_and_counts() {
     let place = Place::new();
     let common = ["--device", "cpu", "--seconds", "0.4", "--tokens", "3"];

@@ -1,153 +1,312 @@
-"""The same work in PyTorch and in sonograd on the same processor, side by side.
+#!/usr/bin/env python3
+"""The same work in PyTorch and in sonograd, on one model folder, one input and one machine, side by side.
 
-    python compare_pytorch.py PROGRAM SAMPLE.wav [--model ../weights/base-en] [--threads 2]
+    python compare_pytorch.py PROGRAM --case small
+    python compare_pytorch.py PROGRAM --case large --device cpu --threads 2
+    python compare_pytorch.py PROGRAM --case small --device gpu
+    python compare_pytorch.py PROGRAM --model FOLDER --reference FILE.safetensors
 
-PROGRAM is a release build of sonograd. Work: the gradient of every token's log-probability at the
-input (PyTorch: one reverse pass for each token, and all of them batched), and SPES, masked forward
-passes under forced decoding with their KL divergence, without segmentation (PyTorch: the best of
-several batch sizes). sonograd's time for masks is the difference between two runs of different
-numbers of masks, and for gradients the difference between a run with and one without them, so that
-start, loading and segmentation do not count. The two take turns and the medians are compared.
+PROGRAM is a release build of sonograd; FOLDER holds one of FBK's conformers.
+
+First the numbers: what float64 makes of the case (log-probabilities, every token's gradient, the KL
+scores of some masks) is written into a reference file, and `sonograd validate` has to agree with it, log-
+probabilities to 1e-4. PyTorch's own f32 is held to it too. Otherwise nothing is timed.
+
+Then PyTorch's best way of doing each work is looked for: eager or compiled; gradients by a loop, batched
+(`is_grads_batched`), or with a copy of the features for each token; several batch sizes; on a CPU with
+threads that wait actively or passively; on CUDA in f32, TF32 and bf16 autocast. Ways whose f32 results are
+wrong do not count. Then both take turns, each round a fresh process of PyTorch, which warms up, measures
+and ends, so that its threads are gone when `sonograd bench` runs, and the other way round. Times are
+medians over rounds of medians of a few runs. SPES is the whole work for --masks masks in sonograd, its
+unmasked pass and its looks at reliability included; PyTorch, which is as fast for few masks, scores four
+batches in each run.
+
+The table's shares are of the largest product's speed that each side reached in the same rounds, with the
+operations that sonograd counts.
 """
 
 import argparse
 import json
+import os
+import platform
+import shlex
 import statistics
 import subprocess
+import sys
 import tempfile
-import time
-import wave
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from small_models.front_end import features as compute_features
-from small_models.model_folder import read_model
+from comparison.cases import CASES, read_subject, write_case, write_expected
+from comparison.measure import describe
 
-BATCH_SIZES = [4, 8, 16, 32, 64]
-MASKS = (256, 1280)
-ROUNDS = 5
-
-
-def read_wave(path):
-    with wave.open(str(path)) as file:
-        samples = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2")
-    return (samples / 32768.0).astype(np.float32)
-
-
-def explain(program, sample, model, folder, *options):
-    """Runs sonograd; returns its explanation."""
-    out = str(Path(folder) / "out")
-    command = [program, "explain", sample, "--model", model, "--device", "cpu", "--profile", "--json",
-               "--out", out, *options]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+TOOLS = Path(__file__).resolve().parent
+WORKS = ("forward", "gradient", "spes")
+BATCH_SIZES = {"cpu": [4, 8, 16, 32, 64], "cuda": [16, 32, 64, 128, 256]}
+PRECISIONS = {"cpu": ["f32"], "cuda": ["f32", "tf32", "bf16"]}
+# What PyTorch's f32 may be off at most: log-probabilities absolute, gradients and scores relative.
+TOLERANCE = {"forward": 1e-4, "gradient": 1e-3, "spes": 1e-3}
+LOG_PROBABILITIES = 1e-4
+# The fewest on which a run that stops by itself may end.
+MASKS = 960
 
 
-def seconds_of(explanation):
-    return explanation["profile"]["stage_seconds"]["explain"]
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", help="a release build of sonograd")
+    parser.add_argument("--case", choices=CASES, help="a model with random weights [default: small]")
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="instead of a case")
+    parser.add_argument("--reference", type=Path, metavar="FILE",
+                        help="features and tokens [default: reference.safetensors in the folder]")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+                        else os.cpu_count(), help="of each side [default: all cores]")
+    parser.add_argument("--masks", type=int, default=MASKS, help="masks that sonograd scores")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each work in a round")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
+    parser.add_argument("--bench-options", default="", metavar="OPTIONS", help="more options for sonograd bench")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times there too")
+    arguments = parser.parse_args()
+    if arguments.model and arguments.case:
+        parser.error("give --case or --model")
+    if arguments.reference and not arguments.model:
+        parser.error("--reference needs --model")
+    if not arguments.model:
+        arguments.case = arguments.case or "small"
+    return arguments
 
 
-def log_probabilities(model, features, inputs):
-    memory = model.encoder(features)
-    logits, _ = model.decoder(inputs.expand(len(features), -1), memory)
-    return logits.log_softmax(-1)
+def sonograd(arguments, *command):
+    """Runs the program; returns its standard output."""
+    environment = os.environ | {"RAYON_NUM_THREADS": str(arguments.threads)}
+    done = subprocess.run([arguments.program, *map(str, command)], env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        sys.exit(f"{arguments.program}: {done.stderr.strip()}")
+    return done.stdout
 
 
-def forward(model, features, inputs):
-    with torch.no_grad():
-        log_probabilities(model, features, inputs)
+def agree(arguments, folder, reference):
+    """Whether sonograd computes what float64 does; prints how far it is off."""
+    options = ["--model", folder, "--reference", reference, "--device", arguments.device, "--json"]
+    checks = {check["name"]: check for check in json.loads(sonograd(arguments, "validate", *options))["checks"]}
+    for name, check in checks.items():
+        print(f"  {name}: largest error {check['max_abs_error']:.1e}, relative {check['relative_l2_error']:.1e}",
+              file=sys.stderr)
+    # A log-probability is off by at most twice what its logits are.
+    wrong = [name for name, check in checks.items() if not check["pass"]]
+    missing = {"logits", "input_gradient", "input_scores"} - checks.keys()
+    close = not missing and 2 * checks["logits"]["max_abs_error"] <= LOG_PROBABILITIES
+    if wrong or missing or not close:
+        print(f"sonograd and PyTorch do not agree: wrong {wrong}, missing {sorted(missing)}; nothing is timed",
+              file=sys.stderr)
+    return close and not wrong
 
 
-def gradient_loop(model, features, inputs, labels):
-    x = features.clone().requires_grad_()
-    chosen = log_probabilities(model, x, inputs)[0].gather(1, labels[:, None])[:, 0]
-    for value in chosen:
-        torch.autograd.grad(value, x, retain_graph=True)
+def pytorch(arguments, folder, reference, candidates, policy, *, warm_up, repeats):
+    """Times candidates in a process of their own; returns what it reports."""
+    job = {
+        "folder": str(folder), "reference": str(reference), "candidates": candidates,
+        "device": "cuda" if arguments.device == "gpu" else "cpu", "threads": arguments.threads,
+        "warm_up": warm_up, "repeats": repeats,
+    }
+    environment = dict(os.environ)
+    if policy == "passive":
+        environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    done = subprocess.run([sys.executable, "-m", "comparison.measure"], input=json.dumps(job), cwd=TOOLS,
+                          env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit("PyTorch's process failed")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def gradient_batched(model, features, inputs, labels):
-    x = features.clone().requires_grad_()
-    chosen = log_probabilities(model, x, inputs)[0].gather(1, labels[:, None])[:, 0]
-    torch.autograd.grad(chosen, x, torch.eye(len(labels)), is_grads_batched=True)
+def candidate(work, way, precision, batch=None, compiled=False):
+    return {"work": work, "way": way, "precision": precision, "batch": batch, "compiled": compiled}
 
 
-def masked_scores(model, features, inputs, batch, count, segments):
-    """Scores of `count` random masks of square-free random segments, `batch` at a time."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        reference = log_probabilities(model, features, inputs)
-        for _ in range(0, count, batch):
-            keep = torch.rand(batch, segments.max() + 1, generator=generator) >= 0.5
-            masked = features * keep[:, segments]
-            changed = log_probabilities(model, masked, inputs)
-            (reference.exp() * (reference - changed)).sum(-1)
+def candidates(arguments, tokens, precision):
+    """Every way of doing each work without compiling."""
+    yield candidate("forward", "forward", precision)
+    yield candidate("gradient", "loop", precision)
+    yield candidate("gradient", "batched", precision)
+    for batch in sorted({min(8, tokens), tokens}):
+        yield candidate("gradient", "copies", precision, batch)
+    for batch in BATCH_SIZES["cuda" if arguments.device == "gpu" else "cpu"]:
+        yield candidate("spes", "masks", precision, batch)
 
 
-def timed(work):
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+def to_compile(results):
+    """The fastest of each way, compiled. PyTorch cannot batch the reverse of compiled code."""
+    fastest = {}
+    for result in sorted((result for result in results if "failed" not in result), key=lambda one: -one["median"]):
+        fastest[result["way"]] = result
+    return [candidate(one["work"], way, one["precision"], one["batch"], compiled=True)
+            for way, one in fastest.items() if way != "batched"]
+
+
+def key(result):
+    return result["work"], result["precision"]
+
+
+def best_ways(arguments, folder, reference, tokens):
+    """The fastest way and its waiting policy, by work and precision; and all that was tried."""
+    cuda = arguments.device == "gpu"
+    tried = []
+    for precision in PRECISIONS["cuda" if cuda else "cpu"]:
+        for policy in ["default"] if cuda else ["default", "passive"]:
+            print(f"PyTorch, {precision}, waiting of threads: {policy}", file=sys.stderr)
+            ways = list(candidates(arguments, tokens, precision))
+            results = pytorch(arguments, folder, reference, ways, policy, warm_up=1, repeats=2)["results"]
+            if arguments.compile:
+                ways = to_compile(results)
+                results += pytorch(arguments, folder, reference, ways, policy, warm_up=1, repeats=2)["results"]
+            tried += [result | {"policy": policy} for result in results]
+    for result in tried:
+        within = result["precision"] != "f32" or result.get("error", 0) <= TOLERANCE[result["work"]]
+        result["counts"] = "failed" not in result and within
+    best = {}
+    for result in tried:
+        known = best.get(key(result))
+        if result["counts"] and (known is None or result["median"] < known["median"]):
+            best[key(result)] = result
+    for work in WORKS:
+        if (work, "f32") not in best:
+            sys.exit(f"PyTorch has no right way of doing {work}")
+    return best, tried
+
+
+def rounds(arguments, folder, reference, best):
+    """Both in turns: PyTorch's medians by work and precision, sonograd's rows by work, of every round."""
+    bench = ["bench", "--model", folder, "--reference", reference, "--device", arguments.device, "--json",
+             *shlex.split(arguments.bench_options)]
+    benches = [[*bench, "--work", "forward,gradient", "--repeats", arguments.repeats],
+               [*bench, "--work", "spes", "--masks", arguments.masks, "--repeats", 1]]
+    theirs, peaks, ours = {name: [] for name in best}, {}, {work: [] for work in WORKS}
+    fields = candidate("", "", "")
+    for number in range(arguments.rounds):
+        print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr)
+        for policy in sorted({way["policy"] for way in best.values()}):
+            ways = [{field: way[field] for field in fields} for way in best.values() if way["policy"] == policy]
+            report = pytorch(arguments, folder, reference, ways, policy, warm_up=2, repeats=arguments.repeats)
+            for result in report["results"]:
+                if "failed" in result:
+                    sys.exit(describe(result))
+                theirs[key(result)].append(result["median"])
+            for precision, peak in report["peaks"].items():
+                peaks[precision] = max(peak, peaks.get(precision, 0))
+        for bench in benches:
+            for line in sonograd(arguments, *bench).splitlines():
+                row = json.loads(line)
+                ours[row["work"]].append(row)
+    shown = {folder: "FOLDER", reference: "FILE"}
+    commands = [" ".join(["sonograd", *(str(shown.get(word, word)) for word in bench)]) for bench in benches]
+    return theirs, peaks, ours, report, commands
+
+
+def processor():
+    try:
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        return names[0].split(":", 1)[1].strip()
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+def driver():
+    try:
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")[0]
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def ways_in_words(way):
+    name = {"forward": "eager", "masks": f"batch {way['batch']}", "copies": f"copies, batch {way['batch']}"}
+    name = name.get(way["way"], way["way"])
+    if way["compiled"]:
+        name = "compiled" if way["way"] == "forward" else f"{name}, compiled"
+    return name + (", waiting passively" if way["policy"] == "passive" else "")
+
+
+def markdown(arguments, frames, tokens, best, measured):
+    """What one would paste into BENCHMARKS.md."""
+    theirs, peaks, ours, report, commands = measured
+    first, text = ours["forward"][0], []
+    name = f"case `{arguments.case}`" if arguments.case else f"model `{arguments.model.name}`"
+    text.append(f"{name}: T {frames}, {tokens} tokens, {arguments.masks} masks, "
+                f"{first['parameters'] / 1e6:.1f}M parameters.")
+    if report["device"]:
+        text.append(f"PyTorch {torch.__version__} (CUDA {torch.version.cuda}) on {report['device']}, driver {driver()}.")
+    else:
+        text.append(f"PyTorch {torch.__version__} on {processor()}, {report['threads']} threads.")
+    text.append(f"sonograd {first['sonograd']}, {first['precision']}, on {first['device']}; {platform.platform()}.")
+    our_peak = max(row["peak_gflops"] for rows in ours.values() for row in rows)
+    shown = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in peaks.items())
+    text.append(f"Largest product, GFLOP/s: PyTorch {shown}; sonograd {our_peak:.0f}.")
+    text.append(f"Medians of {arguments.rounds} rounds in turns, {arguments.repeats} runs each.")
+    own = " ".join("PROGRAM" if word == arguments.program else word for word in sys.argv[1:])
+    own = f"python compare_pytorch.py {own}"
+    text += ["", *(f"    {command}" for command in [own, *commands]), "",
+             "| work | PyTorch | its best way | time | of its peak | sonograd | of its peak | ratio |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for work in WORKS:
+        row = ours[work][0]
+        # Of a mask for spes, else of the whole work. sonograd's is all it does, shared out.
+        times_of = 1 / arguments.masks if work == "spes" else 1
+        our_time = times_of * statistics.median(row["seconds_median"] for row in ours[work])
+        flops = times_of * row["flops"]
+        for (own, precision), seconds in theirs.items():
+            if own != work:
+                continue
+            time = statistics.median(seconds)
+            # PyTorch needs no more than one pass for each mask.
+            needed = ours["forward"][0]["flops"] if work == "spes" else flops
+            shown = [f"{1 / t:.1f} masks/s" if work == "spes" else f"{1e3 * t:.1f} ms" for t in (time, our_time)]
+            text.append(
+                f"| {work} | {precision} | {ways_in_words(best[work, precision])} | {shown[0]} | "
+                f"{needed / time / peaks[precision]:.0%} | {shown[1]} | "
+                f"{flops / our_time / our_peak / 1e9:.0%} | {time / our_time:.2f} |")
+    text += ["", "GFLOP: " + ", ".join(
+        f"{name} {flops / 1e9:.2f}" for name, flops in [
+            ("forward", ours["forward"][0]["flops"]), ("gradient", ours["gradient"][0]["flops"]),
+            ("sonograd's spes for each mask", ours["spes"][0]["flops"] / arguments.masks)]) + "."]
+    return "\n".join(text)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program")
-    parser.add_argument("sample")
-    parser.add_argument("--model", default=str(Path(__file__).parent.parent / "weights" / "base-en"))
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    model = read_model(Path(arguments.model))
-    features = torch.from_numpy(compute_features(read_wave(arguments.sample)))[None].float()
-
-    with tempfile.TemporaryDirectory() as folder:
-        run = lambda *options: explain(arguments.program, arguments.sample, arguments.model, folder, *options)
-        first = run("--method", "attention")
-        labels = torch.tensor([token["id"] for token in first["tokens"]])
-        inputs = torch.cat([torch.tensor([model.config.decoder_start_token_id]), labels[:-1]])[None]
-        frames, tokens = features.shape[1], len(labels)
-        assert frames == first["model"]["frames"]
-        print(f"PyTorch {torch.__version__}, {arguments.threads} threads; T {frames}, {tokens} tokens")
-
-        # About as many segments as the superpixels have: blocks of 4 x 4.
-        t, f = torch.meshgrid(torch.arange(frames), torch.arange(features.shape[2]), indexing="ij")
-        segments = t // 4 * 20 + f // 4
-        rates = {}
-        for batch in BATCH_SIZES:
-            count = max(batch, 64)
-            masked_scores(model, features, inputs, batch, batch, segments)
-            rates[batch] = count / timed(lambda: masked_scores(model, features, inputs, batch, count, segments))
-        best = max(rates, key=rates.get)
-        print("PyTorch masks per second by batch size: "
-              + ", ".join(f"{batch}: {rate:.0f}" for batch, rate in rates.items()))
-
-        for work in (gradient_loop, gradient_batched):
-            work(model, features, inputs, labels)
-        results = {name: [] for name in ("forward", "loop", "batched", "gradient", "masks_torch", "masks")}
-        for _ in range(ROUNDS):
-            results["forward"].append(timed(lambda: forward(model, features, inputs)))
-            results["loop"].append(timed(lambda: gradient_loop(model, features, inputs, labels)))
-            results["batched"].append(timed(lambda: gradient_batched(model, features, inputs, labels)))
-            bare = seconds_of(run("--method", "attention"))
-            results["gradient"].append(seconds_of(run("--method", "gradient", "--at", "input")))
-            count = 4 * best
-            seconds = timed(lambda: masked_scores(model, features, inputs, best, count, segments))
-            results["masks_torch"].append(count / seconds)
-            few, many = (
-                seconds_of(run("--method", "spes", "--at", "input", "--masks", str(count))) for count in MASKS
-            )
-            results["masks"].append((MASKS[1] - MASKS[0]) / (many - few))
-        median = {name: statistics.median(values) for name, values in results.items()}
-        fastest = min(median["loop"], median["batched"])
-        print(f"forward: PyTorch {median['forward'] * 1e3:.0f} ms; sonograd's whole pass with attention, "
-              f"plan and transfers included, {bare * 1e3:.0f} ms")
-        print(f"forward and all-token gradient: PyTorch loop {median['loop'] * 1e3:.0f} ms, batched "
-              f"{median['batched'] * 1e3:.0f} ms; sonograd {median['gradient'] * 1e3:.0f} ms: "
-              f"{fastest / median['gradient']:.2f}x PyTorch's best")
-        print(f"SPES: PyTorch {median['masks_torch']:.0f} masks/s (batch {best}); sonograd "
-              f"{median['masks']:.0f}: {median['masks'] / median['masks_torch']:.2f}x")
+    arguments = parse()
+    if arguments.device == "gpu" and not torch.cuda.is_available():
+        sys.exit("PyTorch finds no CUDA device")
+    with tempfile.TemporaryDirectory() as place:
+        place = Path(place)
+        if arguments.model:
+            folder = arguments.model.resolve()
+            subject = read_subject(arguments.reference or folder / "reference.safetensors")
+        else:
+            folder = place / arguments.case
+            subject = write_case(arguments.case, folder)
+        reference = place / "expected.safetensors"
+        write_expected(folder, reference, *subject)
+        features, _, labels = subject
+        if not agree(arguments, folder, reference):
+            return 1
+        best, tried = best_ways(arguments, folder, reference, len(labels))
+        measured = rounds(arguments, folder, reference, best)
+    print(markdown(arguments, len(features), len(labels), best, measured))
+    print("\nTried, seconds:\n")
+    for result in tried:
+        suffix = "" if result["counts"] or "failed" in result else f"; wrong by {result['error']:.1e}"
+        print(f"- {describe(result)} ({result['policy']} waiting){suffix}")
+    if arguments.json:
+        theirs, peaks, ours, report, commands = measured
+        everything = {
+            "commands": commands, "tried": tried, "peaks": peaks, "sonograd": ours,
+            "pytorch": [{"work": work, "precision": precision, "seconds": times}
+                        for (work, precision), times in theirs.items()],
+        }
+        arguments.json.write_text(json.dumps(everything, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

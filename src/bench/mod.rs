@@ -2,6 +2,7 @@
 //! near that is to what the device can do, and how much memory it needs.
 
 pub mod counting;
+pub mod kernels;
 pub mod peak;
 pub mod presets;
 pub mod subject;
@@ -14,15 +15,29 @@ use serde::Serialize;
 use self::peak::Peak;
 use self::works::{Bench, Work};
 use crate::Result;
+use crate::engine::cost::Cost;
 use crate::engine::executor::Executor;
 
-/// What one work took.
+/// What one work, or one kernel, took.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
     /// Version of the program.
     pub sonograd: &'static str,
-    /// `forward`, `gradient`, `spes` or `generate`
+    /// `kernels`, `forward`, `gradient`, `spes` or `generate`
     pub work: &'static str,
+    /// Name of the operator, for `kernels`: what follows is of one run of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<&'static str>,
+    /// `forward`, `gradient` (what comes after the forward pass) or `spes`:
+    /// where the kernel is run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pass: Option<&'static str>,
+    /// Shapes (lead, rows, columns) of its operands and results.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shapes: Option<String>,
+    /// How often the pass runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u64>,
     /// Name of the folder, the embedded model or the preset.
     pub model: String,
     /// Whether the weights are a preset's random ones.
@@ -97,19 +112,47 @@ impl Bench<'_> {
         }
         let after = executor.profile();
         let runs = repeats.max(1) as u64;
-        let (flops, bytes) = (
-            (after.flops - before.flops) / runs,
-            (after.operand_bytes - before.operand_bytes) / runs,
+        let cost = Cost {
+            flops: (after.flops - before.flops) / runs,
+            bytes: (after.operand_bytes - before.operand_bytes) / runs,
+        };
+        let mut one = self.measurement(
+            executor,
+            Taken {
+                work: work.name(),
+                seconds: if peak.is_some() { seconds } else { Vec::new() },
+                repeats,
+                cost,
+                peak,
+            },
         );
+        if work == Work::Spes {
+            one.masks = Some(self.masks);
+            let rate = |seconds| self.masks as f64 / seconds;
+            one.masks_per_s = one.seconds_median.map(rate);
+        }
+        Ok(one)
+    }
+
+    fn measurement(&self, executor: &dyn Executor, taken: Taken) -> Measurement {
+        let Taken {
+            work,
+            mut seconds,
+            repeats,
+            cost,
+            peak,
+        } = taken;
         seconds.sort_by(f64::total_cmp);
-        let timed = |value: f64| peak.map(|_| value);
         let median = median(&seconds);
-        let giga = |count: u64| timed(count as f64 / 1e9 / median);
-        let masks = (work == Work::Spes).then_some(self.masks);
+        let giga = |count: u64| median.map(|seconds| count as f64 / 1e9 / seconds);
         let model = self.model;
-        Ok(Measurement {
+        Measurement {
             sonograd: env!("CARGO_PKG_VERSION"),
-            work: work.name(),
+            work,
+            kernel: None,
+            pass: None,
+            shapes: None,
+            calls: None,
             model: model.name.clone(),
             preset: None,
             architecture: model.architecture.clone(),
@@ -117,33 +160,46 @@ impl Bench<'_> {
             weight_bytes: executor.weight_bytes(),
             frames: self.subject.features.sound_frames,
             tokens: self.subject.ids.len(),
-            masks,
+            masks: None,
             device: executor.name(),
             executor: executor.kind(),
             precision: executor.precision().name(),
-            seconds_median: timed(median),
-            seconds_min: timed(seconds[0]),
-            seconds_max: timed(seconds[seconds.len() - 1]),
+            seconds_median: median,
+            seconds_min: seconds.first().copied(),
+            seconds_max: seconds.last().copied(),
             repeats,
-            flops,
-            bytes,
-            gflops: giga(flops),
-            gbytes_per_s: giga(bytes),
-            share_of_peak: peak.map(|peak| flops as f64 / median / peak.flops_per_second),
+            flops: cost.flops,
+            bytes: cost.bytes,
+            gflops: giga(cost.flops),
+            gbytes_per_s: giga(cost.bytes),
+            share_of_peak: peak.and_then(|peak| {
+                median.map(|seconds| cost.flops as f64 / seconds / peak.flops_per_second)
+            }),
             peak_gflops: peak.map(|peak| peak.flops_per_second / 1e9),
             peak_gbytes_per_s: peak.map(|peak| peak.bytes_per_second / 1e9),
-            peak_memory_bytes: after.peak_memory_bytes,
-            masks_per_s: masks.and_then(|masks| timed(masks as f64 / median)),
-        })
+            peak_memory_bytes: executor.profile().peak_memory_bytes,
+            masks_per_s: None,
+        }
     }
 }
 
-/// Of sorted numbers, of which there is one at least.
-fn median(sorted: &[f64]) -> f64 {
+/// What was measured, before it is put in relation to anything.
+struct Taken {
+    work: &'static str,
+    /// Of every run; none where nothing was timed.
+    seconds: Vec<f64>,
+    repeats: usize,
+    /// Of one run.
+    cost: Cost,
+    peak: Option<Peak>,
+}
+
+/// Of sorted numbers.
+fn median(sorted: &[f64]) -> Option<f64> {
     let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        0.5 * (sorted[middle - 1] + sorted[middle])
-    }
+    Some(match sorted.len() {
+        0 => return None,
+        count if count % 2 == 1 => sorted[middle],
+        _ => 0.5 * (sorted[middle - 1] + sorted[middle]),
+    })
 }

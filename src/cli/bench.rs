@@ -76,6 +76,8 @@ pub(super) struct BenchArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum WorkName {
+    /// Each operator of the passes below alone, at the sizes it has there
+    Kernels,
     /// Log-probabilities under forced decoding
     Forward,
     /// The same, and all tokens' gradients at the features
@@ -86,13 +88,15 @@ enum WorkName {
     Generate,
 }
 
-impl From<WorkName> for Work {
-    fn from(name: WorkName) -> Self {
-        match name {
-            WorkName::Forward => Self::Forward,
-            WorkName::Gradient => Self::Gradient,
-            WorkName::Spes => Self::Spes,
-            WorkName::Generate => Self::Generate,
+impl WorkName {
+    /// The pass of that name, unless it is the single operators.
+    fn work(self) -> Option<Work> {
+        match self {
+            Self::Kernels => None,
+            Self::Forward => Some(Work::Forward),
+            Self::Gradient => Some(Work::Gradient),
+            Self::Spes => Some(Work::Spes),
+            Self::Generate => Some(Work::Generate),
         }
     }
 }
@@ -120,9 +124,8 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
         Some(path) => Subject::reference(&model, path)?,
         None => Subject::random(&model, args.seconds, args.tokens as usize, args.seed)?,
     };
-    let works = args.work.iter().map(|&name| Work::from(name));
-    let works: Vec<Work> = works.collect();
-    let spes = works.contains(&Work::Spes);
+    let spes = [WorkName::Spes, WorkName::Kernels];
+    let spes = args.work.iter().any(|name| spes.contains(name));
     let bench = Bench {
         model: &model,
         segmentation: spes.then(|| subject.segmentation()).transpose()?,
@@ -130,31 +133,48 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
         masks: args.masks as usize,
         memory: (args.memory as usize) << 20,
     };
-    let mut executor: Box<dyn Executor> = if args.estimate {
-        Box::new(CountingExecutor::new(&model.weights))
-    } else {
-        args.model.executor.open(&model.weights, false)?
+    let open = |profiling: bool| -> Result<Box<dyn Executor>> {
+        if args.estimate {
+            return Ok(Box::new(CountingExecutor::new(&model.weights)));
+        }
+        args.model.executor.open(&model.weights, profiling)
     };
-    let executor = executor.as_mut();
+    let mut executor = open(false)?;
     let (peak, repeats) = if args.estimate {
         (None, 1)
     } else {
-        (Some(Peak::measure(executor)?), args.repeats as usize)
+        let peak = Peak::measure(executor.as_mut())?;
+        (Some(peak), args.repeats as usize)
     };
     let mut measured: Vec<Measurement> = Vec::new();
-    for work in works {
+    let mut profiling = false;
+    for name in &args.work {
+        // A GPU tells its own times of single kernels, but whole works are
+        // slower while it does.
+        let wanted = *name == WorkName::Kernels && executor.kind() == "gpu";
+        if wanted != profiling {
+            drop(executor);
+            executor = open(wanted)?;
+            profiling = wanted;
+        }
         let report = &mut |work: Work, seconds: f64| {
             if !args.estimate {
                 eprintln!("{}: {seconds:.3} s", work.name());
             }
         };
-        let mut one = bench.measure(executor, work, repeats, peak, report)?;
-        one.preset = args.preset.clone();
-        if args.json {
-            let line = serde_json::to_string(&one);
-            print(&line.map_err(|problem| Error::file("JSON", problem))?)?;
+        let executor = executor.as_mut();
+        let rows = match name.work() {
+            Some(work) => vec![bench.measure(executor, work, repeats, peak, report)?],
+            None => bench.kernels(executor, repeats, peak)?,
+        };
+        for mut one in rows {
+            one.preset = args.preset.clone();
+            if args.json {
+                let line = serde_json::to_string(&one);
+                print(&line.map_err(|problem| Error::file("JSON", problem))?)?;
+            }
+            measured.push(one);
         }
-        measured.push(one);
     }
     if !args.json {
         print(&table(&measured))?;
@@ -219,6 +239,25 @@ fn table(measured: &[Measurement]) -> String {
             "peak: {flops:.0} GFLOP/s (product), {bytes:.1} GB/s (copy)"
         );
     }
+    let (kernels, works): (Vec<_>, Vec<_>) = measured.iter().partition(|one| one.kernel.is_some());
+    if !works.is_empty() {
+        works_table(&mut text, &works);
+    }
+    if !kernels.is_empty() {
+        kernels_table(&mut text, &kernels);
+    }
+    text.trim_end().to_owned()
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or("-".to_owned(), |share| format!("{:.0}%", 100.0 * share))
+}
+
+fn works_table(text: &mut String, works: &[&Measurement]) {
     let _ = writeln!(
         text,
         "\n{:<10} {:>10} {:>21} {:>10} {:>9} {:>7} {:>8} {:>9} {:>8}",
@@ -232,27 +271,55 @@ fn table(measured: &[Measurement]) -> String {
         "memory MB",
         "masks/s"
     );
-    let number = |value: Option<f64>, digits: usize| {
-        value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
-    };
-    for one in measured {
+    for one in works {
         let range = match (one.seconds_min, one.seconds_max) {
             (Some(min), Some(max)) => format!("{min:.3} - {max:.3}"),
             _ => "-".into(),
         };
-        let share = one.share_of_peak.map(|share| 100.0 * share);
-        let share = share.map_or("-".to_owned(), |share| format!("{share:.0}%"));
         let _ = writeln!(
             text,
-            "{:<10} {:>10} {range:>21} {:>10.1} {:>9} {share:>7} {:>8} {:>9.0} {:>8}",
+            "{:<10} {:>10} {range:>21} {:>10.1} {:>9} {:>7} {:>8} {:>9.0} {:>8}",
             one.work,
             number(one.seconds_median, 3),
             one.flops as f64 / 1e9,
             number(one.gflops, 1),
+            percent(one.share_of_peak),
             number(one.gbytes_per_s, 1),
             one.peak_memory_bytes as f64 / 1e6,
             number(one.masks_per_s, 1),
         );
     }
-    text.trim_end().to_owned()
+}
+
+/// Times of one run; the share is of all operators of the pass, each alone.
+fn kernels_table(text: &mut String, kernels: &[&Measurement]) {
+    let _ = writeln!(
+        text,
+        "\n{:<9} {:<22} {:>6} {:>10} {:>5} {:>9} {:>7} {:>7} {:>7}  shapes",
+        "pass", "kernel", "calls", "median ms", "share", "GFLOP/s", "of peak", "GB/s", "of copy"
+    );
+    let in_all = |one: &Measurement| {
+        let calls = one.calls.unwrap_or(1) as f64;
+        one.seconds_median.map(|seconds| seconds * calls)
+    };
+    for one in kernels {
+        let pass = kernels.iter().filter(|other| other.pass == one.pass);
+        let whole: f64 = pass.filter_map(|other| in_all(other)).sum();
+        let products = one.flops > 0;
+        let bytes = one.gbytes_per_s.zip(one.peak_gbytes_per_s);
+        let _ = writeln!(
+            text,
+            "{:<9} {:<22} {:>6} {:>10} {:>5} {:>9} {:>7} {:>7} {:>7}  {}",
+            one.pass.unwrap_or_default(),
+            one.kernel.unwrap_or_default(),
+            one.calls.unwrap_or_default(),
+            number(one.seconds_median.map(|seconds| 1e3 * seconds), 4),
+            percent(in_all(one).map(|own| own / whole)),
+            number(one.gflops.filter(|_| products), 1),
+            percent(one.share_of_peak.filter(|_| products)),
+            number(one.gbytes_per_s, 1),
+            percent(bytes.map(|(own, peak)| own / peak)),
+            one.shapes.as_deref().unwrap_or_default(),
+        );
+    }
 }

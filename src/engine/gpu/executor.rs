@@ -10,10 +10,10 @@ use super::layout::{
 };
 use super::options::{GpuOptions, Tune};
 use super::pipelines::{Pipelines, ShaderMode};
-use super::search::search;
+use super::search;
 use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
-use super::tuning::Tuning;
+use super::tuning::{Class, Tuning};
 use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
 use crate::engine::journal::{Held, Journal};
@@ -43,6 +43,8 @@ pub struct GpuExecutor {
     tuning: Tuning,
     /// Classes of products that it has measured itself.
     measured: usize,
+    /// What it measures with.
+    scratch: Option<Box<GpuExecutor>>,
     submitter: Submitter,
     weights: Vec<wgpu::Buffer>,
     persistent: Vec<Option<Persistent>>,
@@ -173,6 +175,7 @@ impl GpuExecutor {
             pipelines: Pipelines::new(options.shaders),
             tuning,
             measured: 0,
+            scratch: None,
             submitter: Submitter::default(),
             weights: buffers,
             persistent: Vec::new(),
@@ -205,16 +208,16 @@ impl GpuExecutor {
     /// The recording's layout, after measuring what is not known of it yet.
     fn lay_out(&mut self, recording: &Recording) -> Result<Layout> {
         let alignment = self.limits.uniform_alignment;
-        let layout = Layout::new(recording, alignment, &self.tuning)?;
+        let mut layout = Layout::new(recording, alignment, &self.tuning)?;
+        if !layout.unmeasured.is_empty() {
+            self.tuning.reread();
+            layout = Layout::new(recording, alignment, &self.tuning)?;
+        }
         if layout.unmeasured.is_empty() {
             return Ok(layout);
         }
         self.submitter.drain(&self.device)?;
-        match search(
-            &self.device,
-            self.shaders,
-            layout.unmeasured.iter().copied(),
-        ) {
+        match self.search(&layout) {
             Ok(found) => {
                 self.measured += found.len();
                 self.tuning.learn(found);
@@ -223,6 +226,16 @@ impl GpuExecutor {
             // There may be no memory for it; the plan need not fail for that.
             Err(_) => self.device.check().map(|()| layout),
         }
+    }
+
+    fn search(&mut self, layout: &Layout) -> Result<Vec<(Class, &'static str)>> {
+        let mut executor = match self.scratch.take() {
+            Some(executor) => executor,
+            None => Box::new(search::executor(&self.device, self.shaders)?),
+        };
+        let found = search::search(&mut executor, layout.unmeasured.iter().copied())?;
+        self.scratch = Some(executor);
+        Ok(found)
     }
 
     /// A plan of the recording with each of these entry points.

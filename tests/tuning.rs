@@ -105,6 +105,13 @@ fn each_class_is_measured_once_for_all_runs() {
     assert_eq!(second.measured(), 0);
     assert_eq!(*second.tuning().entries(), entries);
 
+    // Two that begin together do not measure twice either.
+    let apart = folder.path().join("apart");
+    let [mut one, mut other] = [(); 2].map(|()| executor(&device, Tune::Always, Some(&apart)));
+    let y = run(&mut one);
+    assert_eq!(run(&mut other), y);
+    assert_eq!((one.measured(), other.measured()), (2, 0));
+
     // Without a cache the executor has only its own.
     let mut alone = executor(&device, Tune::Always, None);
     run(&mut alone);

@@ -15,10 +15,10 @@ use super::layout::{
 };
 use super::options::GpuOptions;
 use super::pipelines::{Pipelines, ShaderMode};
-use super::search::search;
+use super::search;
 use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
-use super::tuning::Tuning;
+use super::tuning::{Class, Tuning};
 use super::units::MatrixUnits;
 use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
@@ -52,6 +52,8 @@ pub struct GpuExecutor {
     tuning: Tuning,
     /// Classes of products that it has measured itself.
     measured: usize,
+    /// What it measures with.
+    scratch: Option<Box<GpuExecutor>>,
     submitter: Submitter,
     weights: Vec<wgpu::Buffer>,
     persistent: Vec<Option<Persistent>>,
@@ -175,6 +177,7 @@ impl GpuExecutor {
             pipelines: Pipelines::new(options.shaders),
             tuning,
             measured: 0,
+            scratch: None,
             submitter: Submitter::default(),
             weights: buffers,
             persistent: Vec::new(),
@@ -230,16 +233,16 @@ impl GpuExecutor {
 
     /// The recording's layout, after measuring what is not known of it yet.
     fn lay_out(&mut self, recording: &Recording) -> Result<Layout> {
-        let layout = Layout::new(recording, &self.target, &self.tuning)?;
+        let mut layout = Layout::new(recording, &self.target, &self.tuning)?;
+        if !layout.unmeasured.is_empty() {
+            self.tuning.reread();
+            layout = Layout::new(recording, &self.target, &self.tuning)?;
+        }
         if layout.unmeasured.is_empty() {
             return Ok(layout);
         }
         self.submitter.drain(&self.device)?;
-        match search(
-            &self.device,
-            self.shaders,
-            layout.unmeasured.iter().copied(),
-        ) {
+        match self.search(&layout) {
             Ok(found) => {
                 self.measured += found.len();
                 self.tuning.learn(found);
@@ -248,6 +251,16 @@ impl GpuExecutor {
             // There may be no memory for it; the plan need not fail for that.
             Err(_) => self.device.check().map(|()| layout),
         }
+    }
+
+    fn search(&mut self, layout: &Layout) -> Result<Vec<(Class, &'static str)>> {
+        let mut executor = match self.scratch.take() {
+            Some(executor) => executor,
+            None => Box::new(search::executor(&self.device, self.shaders)?),
+        };
+        let found = search::search(&mut executor, layout.unmeasured.iter().copied())?;
+        self.scratch = Some(executor);
+        Ok(found)
     }
 
     /// A plan of the recording with each of these entry points.

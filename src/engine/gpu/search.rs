@@ -16,10 +16,11 @@ use crate::engine::tensor::{Kind, Shape};
 use crate::engine::weights::WeightTable;
 use crate::ops::{Layout, Matmul};
 
-/// Seconds that all of one class' candidates together are timed for.
+/// Seconds that all of one class' candidates together are timed for; where one
+/// dispatch takes as long, it is timed once and needs no rounds.
 const CLASS_SECONDS: f64 = 0.01;
 
-/// Seconds after which the remaining classes of a plan are left to the rule of
+/// Seconds after which what is left of a plan's classes goes by the rule of
 /// thumb.
 const PLAN_SECONDS: f64 = 1.5;
 
@@ -37,37 +38,47 @@ const MOST_REPEATS: usize = 50;
 /// every difference means something.
 const CLEARLY: f64 = 0.97;
 
+/// An executor to search with; it keeps its pipelines.
+///
+/// # Errors
+/// If the device fails or has not the memory.
+pub fn executor(device: &Arc<Device>, shaders: ShaderMode) -> Result<GpuExecutor> {
+    let options = GpuOptions {
+        profiling: true,
+        shaders,
+        ..GpuOptions::default()
+    };
+    GpuExecutor::new(Arc::clone(device), &WeightTable::default(), &options)
+}
+
 /// The entry point for each class. Those that time does not suffice for get
 /// what the rule of thumb says, so that later runs do as this one.
 ///
 /// # Errors
 /// If the device fails or has not the memory.
 pub fn search(
-    device: &Arc<Device>,
-    shaders: ShaderMode,
+    executor: &mut GpuExecutor,
     classes: impl IntoIterator<Item = Class>,
 ) -> Result<Vec<(Class, &'static str)>> {
-    let options = GpuOptions {
-        profiling: true,
-        shaders,
-        ..GpuOptions::default()
-    };
-    let mut executor = GpuExecutor::new(Arc::clone(device), &WeightTable::default(), &options)?;
     let (mut found, mut spent) = (Vec::new(), Duration::ZERO);
     for class in classes {
         let candidates = Matmul::candidates(&class);
-        let entry = match spent.as_secs_f64() < PLAN_SECONDS {
-            true => fastest(&mut executor, &class, &candidates, &mut spent)?,
-            false => candidates[0],
+        let entry = match is_over(spent) {
+            false => fastest(executor, &class, &candidates, &mut spent)?,
+            true => candidates[0],
         };
         found.push((class, entry));
     }
     Ok(found)
 }
 
+fn is_over(spent: Duration) -> bool {
+    spent.as_secs_f64() >= PLAN_SECONDS
+}
+
 /// The fastest of the candidates for a class; the first unless another is
-/// clearly faster. What the timing takes is added to `spent`; compiling is not
-/// part of it.
+/// clearly faster. What the timing takes is added to `spent`; compiling and
+/// first runs are not part of it.
 fn fastest(
     executor: &mut GpuExecutor,
     class: &Class,
@@ -80,31 +91,48 @@ fn fastest(
     let mark = executor.mark();
     let recording = sample(executor, class)?;
     let plans = executor.prepare_each(&recording, candidates)?;
-    let begin = Instant::now();
     let mut timed = Vec::new();
     for (&entry, plan) in candidates.iter().zip(plans) {
-        // The first run pays for whatever a driver puts off.
+        if !timed.is_empty() && is_over(*spent) {
+            break;
+        }
+        // The first run pays for what a driver puts off: some compile then.
         executor.seconds(plan, 1)?;
-        timed.push((entry, plan, executor.seconds(plan, 1)?));
+        timed.push((entry, plan, time(executor, plan, 1, spent)?));
     }
     let most = HOPELESS * least(&timed);
     timed.retain(|(entry, _, seconds)| *entry == first || *seconds <= most);
 
     let share = CLASS_SECONDS / (ROUNDS * timed.len()) as f64;
     let repeats = (share / least(&timed).max(1e-9)) as usize;
-    for _ in 0..ROUNDS {
+    let rounds = match least(&timed) < CLASS_SECONDS {
+        true => ROUNDS,
+        false => 0,
+    };
+    for _ in 0..rounds {
         for (_, plan, seconds) in &mut timed {
-            let now = executor.seconds(*plan, repeats.clamp(1, MOST_REPEATS))?;
+            let now = time(executor, *plan, repeats.clamp(1, MOST_REPEATS), spent)?;
             *seconds = seconds.min(now);
         }
     }
     executor.unwind(mark);
-    *spent += begin.elapsed();
     let of_first = timed.iter().find(|(entry, ..)| *entry == first);
     let bound = CLEARLY * of_first.map_or(0.0, |(_, _, seconds)| *seconds);
     let best = timed.iter().min_by(|a, b| a.2.total_cmp(&b.2));
     let best = best.filter(|(_, _, seconds)| *seconds < bound);
     Ok(best.map_or(first, |(entry, ..)| entry))
+}
+
+fn time(
+    executor: &mut GpuExecutor,
+    plan: PlanId,
+    repeats: usize,
+    spent: &mut Duration,
+) -> Result<f64> {
+    let begin = Instant::now();
+    let seconds = executor.seconds(plan, repeats)?;
+    *spent += begin.elapsed();
+    Ok(seconds)
 }
 
 fn least(timed: &[(&str, PlanId, f64)]) -> f64 {

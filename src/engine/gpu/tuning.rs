@@ -169,6 +169,14 @@ impl Tuning {
         }
     }
 
+    /// Takes what other executors and runs have measured since this one began;
+    /// what it has used already stays.
+    pub(super) fn reread(&mut self) {
+        for (class, entry) in self.read() {
+            self.entries.entry(class).or_insert(entry);
+        }
+    }
+
     /// Entry points by class, as measured or read.
     pub fn entries(&self) -> &BTreeMap<String, String> {
         &self.entries
@@ -179,10 +187,8 @@ impl Tuning {
         let named = measured
             .into_iter()
             .map(|(class, entry)| (class.to_string(), entry.to_owned()));
-        // Another run may have measured other classes meanwhile.
-        for (class, entry) in self.read() {
-            self.entries.entry(class).or_insert(entry);
-        }
+        // Other classes may have been measured meanwhile.
+        self.reread();
         self.entries.extend(named);
         // A cache that cannot be written is no failure.
         let _ = self.write();

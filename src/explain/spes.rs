@@ -36,7 +36,7 @@ pub const MOST_MASKS: usize = 20_000;
 pub const PUBLISHED_MASKS: usize = 19_998;
 
 /// Masks that one run of the plan scores, unless memory wants fewer.
-const BATCH: usize = 64;
+const BATCH: usize = 60;
 
 /// What a run occludes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

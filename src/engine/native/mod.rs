@@ -203,19 +203,28 @@ impl<T: Real> NativeExecutor<T> {
 
 /// A matrix (rows, cols) as (cols, rows).
 fn transposed<T: Real>(values: &[T], rows: usize, cols: usize) -> Box<[T]> {
-    // By squares, so that both sides stay in the cache.
-    const SIDE: usize = 32;
+    // By squares that are read and written by whole cache lines: columns of
+    // a matrix compete for a few places in the cache.
+    const SIDE: usize = 16;
     let mut turned = vec![T::default(); values.len()];
     turned
         .par_chunks_mut((SIDE * rows).max(1))
         .enumerate()
         .for_each(|(block, turned)| {
             let first = block * SIDE;
+            let wide = SIDE.min(cols - first);
+            let mut square = [[T::default(); SIDE]; SIDE];
             for from in (0..rows).step_by(SIDE) {
-                for r in from..(from + SIDE).min(rows) {
-                    for (c, turned) in turned.chunks_mut(rows).enumerate() {
-                        turned[r] = values[r * cols + first + c];
+                let tall = SIDE.min(rows - from);
+                for r in 0..tall {
+                    let begin = (from + r) * cols + first;
+                    for (c, &value) in values[begin..begin + wide].iter().enumerate() {
+                        square[c][r] = value;
                     }
+                }
+                for (c, own) in square[..wide].iter().enumerate() {
+                    let begin = c * rows + from;
+                    turned[begin..begin + tall].copy_from_slice(&own[..tall]);
                 }
             }
         });
@@ -764,5 +773,23 @@ impl<T: Real> Executor for NativeExecutor<T> {
 
     fn profile(&self) -> Profile {
         self.profile.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposing_moves_every_number_to_its_place() {
+        for (rows, cols) in [(1, 1), (1, 40), (40, 1), (16, 32), (33, 17), (100, 57)] {
+            let values: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
+            let turned = transposed(&values, rows, cols);
+            for r in 0..rows {
+                for c in 0..cols {
+                    assert_eq!(turned[c * rows + r], values[r * cols + c]);
+                }
+            }
+        }
     }
 }

@@ -35,7 +35,8 @@ pub const MOST_MASKS: usize = 20_000;
 /// The published number of masks: three times 6,666.
 pub const PUBLISHED_MASKS: usize = 19_998;
 
-/// Masks that one run of the plan scores, unless memory wants fewer.
+/// Masks that one run of the plan scores, unless memory wants fewer. All
+/// checkpoints are multiples of it, so that no run is partly for nothing.
 const BATCH: usize = 60;
 
 /// What a run occludes.

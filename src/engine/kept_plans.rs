@@ -70,3 +70,61 @@ impl<P: Kept> KeptPlans<P> {
         self.plans.drain(..).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::tensor::Shape;
+    use crate::engine::weights::WeightTable;
+
+    struct Plan(Recording, usize);
+
+    impl Kept for Plan {
+        fn recording(&self) -> &Recording {
+            &self.0
+        }
+
+        fn bytes(&self) -> usize {
+            self.1
+        }
+    }
+
+    fn recording(weights: &Arc<WeightTable>, values: &[f32]) -> Recording {
+        let mut recording = Recording::new(Arc::clone(weights));
+        recording.constant(Shape::new(1, 1, values.len()), values.to_vec());
+        recording
+    }
+
+    #[test]
+    fn only_an_equal_recording_gets_a_plan_and_gets_it_once() {
+        let weights = Arc::new(WeightTable::default());
+        let mut kept = KeptPlans::default();
+        assert!(kept.keep(Plan(recording(&weights, &[1.0]), 10)).is_empty());
+        assert!(kept.take(&recording(&weights, &[2.0])).is_none());
+        let others = Arc::new(WeightTable::default());
+        assert!(kept.take(&recording(&others, &[1.0])).is_none());
+        assert!(kept.take(&recording(&weights, &[1.0])).is_some());
+        assert!(kept.take(&recording(&weights, &[1.0])).is_none());
+        assert_eq!(kept.bytes, 0);
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let weights = Arc::new(WeightTable::default());
+        let plan = |value: f32, bytes| Plan(recording(&weights, &[value]), bytes);
+        let mut kept = KeptPlans::default();
+        for number in 0..MOST_PLANS {
+            assert!(kept.keep(plan(number as f32, 1)).is_empty());
+        }
+        let gone = kept.keep(plan(-1.0, 1));
+        assert_eq!(gone.len(), 1);
+        assert_eq!(gone[0].0, recording(&weights, &[0.0]));
+        assert_eq!(kept.keep(plan(-2.0, MOST_BYTES + 1)).len(), 1);
+        assert_eq!(kept.plans.len(), MOST_PLANS);
+        // All the others, for one that takes all the room.
+        assert_eq!(kept.keep(plan(-3.0, MOST_BYTES)).len(), MOST_PLANS);
+        assert_eq!((kept.clear().len(), kept.bytes), (1, 0));
+    }
+}

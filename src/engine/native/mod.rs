@@ -792,4 +792,38 @@ mod tests {
             }
         }
     }
+
+    /// A plan that is taken up again does all over but what runs once.
+    #[test]
+    fn an_equal_recording_takes_up_a_released_plan() {
+        let mut table = WeightTable::default();
+        let weight = table.add_matrix("weight", 2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let table = Arc::new(table);
+        let mut executor = NativeExecutor::<f64>::new(&table, false);
+        let mut run = |values: &[f32; 3]| {
+            let mark = executor.mark();
+            let before = executor.profile().flops;
+            let shape = Shape::new(1, 1, 3);
+            let x = executor.allocate(Kind::Real, shape).unwrap();
+            executor.upload(x, values).unwrap();
+            let mut recording = Recording::new(Arc::clone(&table));
+            let x = recording.persistent(x, Kind::Real, shape);
+            let constant = recording.constant(shape, vec![1.0, 0.0, -1.0]);
+            let weight = recording.weight(weight);
+            let once = recording.matmul(constant, weight).record().unwrap();
+            let y = recording.matmul(x, weight).residual(once).record().unwrap();
+            let kept = executor.allocate(Kind::Real, Shape::new(1, 1, 2)).unwrap();
+            recording.keep(y, kept);
+            let plan = executor.prepare(recording).unwrap();
+            executor.run(plan, 0, Scalars::default()).unwrap();
+            let y = executor.read(&[kept], Purpose::Maps).unwrap().remove(0);
+            executor.unwind(mark);
+            (y, executor.profile().flops - before)
+        };
+        let (first, all) = run(&[1.0, 1.0, 1.0]);
+        assert_eq!(first, [6.0 - 2.0, 15.0 - 2.0]);
+        let (second, again) = run(&[1.0, 0.0, 2.0]);
+        assert_eq!(second, [7.0 - 2.0, 16.0 - 2.0]);
+        assert_eq!((all, again), (24, 12));
+    }
 }

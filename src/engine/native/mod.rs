@@ -216,15 +216,15 @@ fn transposed<T: Real>(values: &[T], rows: usize, cols: usize) -> Box<[T]> {
             let mut square = [[T::default(); SIDE]; SIDE];
             for from in (0..rows).step_by(SIDE) {
                 let tall = SIDE.min(rows - from);
-                for r in 0..tall {
+                for (r, own) in square[..tall].iter_mut().enumerate() {
                     let begin = (from + r) * cols + first;
-                    for (c, &value) in values[begin..begin + wide].iter().enumerate() {
-                        square[c][r] = value;
-                    }
+                    own[..wide].copy_from_slice(&values[begin..begin + wide]);
                 }
-                for (c, own) in square[..wide].iter().enumerate() {
-                    let begin = c * rows + from;
-                    turned[begin..begin + tall].copy_from_slice(&own[..tall]);
+                for c in 0..wide {
+                    let turned = &mut turned[c * rows + from..][..tall];
+                    for (turned, own) in turned.iter_mut().zip(&square) {
+                        *turned = own[c];
+                    }
                 }
             }
         });

@@ -9,7 +9,7 @@ use crate::engine::precision::Precision;
 use crate::engine::profile::{Profile, Purpose};
 use crate::engine::recording::Recording;
 use crate::engine::schedule::Schedule;
-use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
+use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape, WeightId};
 use crate::engine::weights::WeightTable;
 
 /// Stands in for the native executor in f32: the same memory and operations,
@@ -22,6 +22,9 @@ pub struct CountingExecutor {
     profile: Profile,
     bytes: usize,
     weight_bytes: usize,
+    /// Weights of which the native executor would have a transposed copy.
+    turned: Vec<WeightId>,
+    turned_bytes: usize,
 }
 
 struct CountedPlan {
@@ -40,6 +43,8 @@ impl CountingExecutor {
             profile: Profile::default(),
             bytes: 0,
             weight_bytes: weights.bytes(),
+            turned: Vec::new(),
+            turned_bytes: 0,
         };
         executor.grow(weights.bytes());
         executor
@@ -89,6 +94,15 @@ impl Executor for CountingExecutor {
     }
 
     fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
+        for (id, shape) in native::weights_to_turn(&recording) {
+            let bytes = 4 * shape.len();
+            if !self.turned.contains(&id) && self.turned_bytes + bytes <= native::MOST_TURNED_BYTES
+            {
+                self.turned.push(id);
+                self.turned_bytes += bytes;
+                self.grow(bytes);
+            }
+        }
         let schedule = Schedule::new(&recording);
         let once = Cost::of(&recording, &schedule, &schedule.once);
         self.profile.count_cost(once);

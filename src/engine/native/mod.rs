@@ -30,7 +30,7 @@ use super::precision::Precision;
 use super::profile::{Profile, Purpose};
 use super::recording::{Recording, Source};
 use super::schedule::{Demand, Lifetime, Schedule, assign_blocks};
-use super::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
+use super::tensor::{Kind, PersistentId, Scalars, Shape, TensorId, WeightId};
 use super::weights::WeightTable;
 use crate::{Error, Result};
 
@@ -41,7 +41,7 @@ const CHUNK_ELEMENTS: usize = 1 << 17;
 
 /// Bytes that transposed copies of weights take at most; beyond it products
 /// read the originals, which takes a little longer.
-const MOST_TURNED_BYTES: usize = 1 << 30;
+pub const MOST_TURNED_BYTES: usize = 1 << 30;
 
 /// Runs recordings on the processor.
 pub struct NativeExecutor<T> {
@@ -126,17 +126,10 @@ impl<T: Real> NativeExecutor<T> {
     /// Makes the transposed copies of weights that a recording wants, as long
     /// as there is room for them.
     fn turn_weights(&mut self, recording: &Recording) {
-        for operator in recording.operators() {
-            let Some(tensor) = operator.turned_weight() else {
-                continue;
-            };
-            let Source::Weight(id) = recording.info(tensor).source else {
-                continue;
-            };
+        for (id, shape) in weights_to_turn(recording) {
             let index = id.0 as usize;
             let bytes = size_of_val(&*self.weights[index]);
             if self.turned[index].is_none() && self.turned_bytes + bytes <= MOST_TURNED_BYTES {
-                let shape = recording.shape(tensor);
                 let turned = transposed(&self.weights[index], shape.rows, shape.cols);
                 self.turned[index] = Some(turned);
                 self.turned_bytes += bytes;
@@ -199,6 +192,16 @@ impl<T: Real> NativeExecutor<T> {
             _ => panic!("persistent tensor {} does not hold real numbers", id.0),
         }
     }
+}
+
+/// The weights that a recording wants transposed copies of, and their shapes.
+pub fn weights_to_turn(recording: &Recording) -> impl Iterator<Item = (WeightId, Shape)> {
+    let tensors = recording.operators().iter();
+    let tensors = tensors.filter_map(|operator| operator.turned_weight());
+    tensors.filter_map(|tensor| match recording.info(tensor).source {
+        Source::Weight(id) => Some((id, recording.shape(tensor))),
+        _ => None,
+    })
 }
 
 /// A matrix (rows, cols) as (cols, rows).

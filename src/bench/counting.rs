@@ -71,7 +71,7 @@ impl Executor for CountingExecutor {
     }
 
     fn weight_bytes(&self) -> usize {
-        self.weight_bytes
+        self.weight_bytes + self.turned_bytes
     }
 
     fn allocate(&mut self, _kind: Kind, shape: Shape) -> Result<PersistentId> {

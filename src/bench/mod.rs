@@ -103,19 +103,20 @@ impl Bench<'_> {
         executor.forget_peak();
         let before = executor.profile();
         let mut seconds = Vec::new();
-        for _ in 0..repeats {
+        let mut cost = Cost::default();
+        for number in 0..repeats {
             let begin = Instant::now();
             self.run(executor, work)?;
             let taken = begin.elapsed().as_secs_f64();
             report(work, taken);
             seconds.push(taken);
+            // Later runs may find what runs once in the first one's plans.
+            if number == 0 {
+                let after = executor.profile();
+                cost.flops = after.flops - before.flops;
+                cost.bytes = after.operand_bytes - before.operand_bytes;
+            }
         }
-        let after = executor.profile();
-        let runs = repeats.max(1) as u64;
-        let cost = Cost {
-            flops: (after.flops - before.flops) / runs,
-            bytes: (after.operand_bytes - before.operand_bytes) / runs,
-        };
         let mut one = self.measurement(
             executor,
             Taken {

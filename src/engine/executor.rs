@@ -95,7 +95,7 @@ pub trait Executor {
     /// In which numbers it computes.
     fn precision(&self) -> Precision;
 
-    /// Bytes of the weights as it stores them.
+    /// Bytes of the weights as it stores them, second forms of them included.
     fn weight_bytes(&self) -> usize;
 
     /// Reserves a persistent tensor, filled with zeros.

@@ -612,7 +612,8 @@ impl<T: Real> Executor for NativeExecutor<T> {
     }
 
     fn weight_bytes(&self) -> usize {
-        self.weights.iter().map(|own| size_of_val(&**own)).sum()
+        let own = self.weights.iter().map(|own| size_of_val(&**own));
+        own.sum::<usize>() + self.turned_bytes
     }
 
     fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {

@@ -26,7 +26,8 @@ pub struct Explanation {
     pub text: String,
     pub model: Model,
     pub device: Device,
-    /// Arithmetic of the executor: `f32` or `f64`.
+    /// Numbers that the executor computed in: `f32`, `f16-weights`, `mixed` or
+    /// `f64`.
     pub precision: String,
     /// Seed of everything random.
     pub seed: u64,

@@ -2,7 +2,7 @@
 //! [`Matmul`](super::Matmul)'s own.
 
 use crate::engine::gpu::launch::{Extent, Launch};
-use crate::engine::gpu::shaders::{Param, Shader};
+use crate::engine::gpu::shaders::Param;
 use crate::engine::gpu::units::MatrixUnits;
 
 /// The same product on matrix units, if they can do it and it fills half a
@@ -26,10 +26,7 @@ pub fn on_units(launch: &Launch, units: MatrixUnits) -> Option<Launch> {
         }
     };
     let (rows, outputs) = (size("rows"), size("outputs"));
-    let shader = Shader::load(match units.side {
-        8 => "matmul_units_8",
-        _ => "matmul_units_16",
-    });
+    let shader = units.shader();
     let tile = shader.constant("TILE") as usize;
     if 2 * rows.min(outputs) <= tile {
         return None;

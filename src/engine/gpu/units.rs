@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::adapter::Device;
 use super::executor::GpuExecutor;
 use super::options::{GpuOptions, Tune};
+use super::shaders::Shader;
 use crate::Result;
 use crate::engine::executor::Executor;
 use crate::engine::precision::Precision;
@@ -18,9 +19,6 @@ use crate::engine::weights::WeightTable;
 pub const FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
     .union(wgpu::Features::SHADER_F16)
     .union(wgpu::Features::SUBGROUP);
-
-/// Invocations of a workgroup of the kernels for matrix units.
-const THREADS: usize = 128;
 
 /// Units that multiply square blocks of f16 and sum in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +43,20 @@ impl MatrixUnits {
             })
         };
         let side = [16, 8].into_iter().find(|&side| fits(side))?;
-        let largest = info.subgroup_max_size.max(1) as usize;
-        Some(Self {
+        let mut units = Self {
             side: side as usize,
-            subgroups: (THREADS / largest).max(1),
+            subgroups: 1,
+        };
+        let threads = units.shader().constant("THREADS");
+        units.subgroups = (threads / info.subgroup_max_size.max(1)).max(1) as usize;
+        Some(units)
+    }
+
+    /// The kernel for blocks of this size.
+    pub fn shader(self) -> &'static Shader {
+        Shader::load(match self.side {
+            8 => "matmul_units_8",
+            _ => "matmul_units_16",
         })
     }
 

@@ -1,7 +1,7 @@
 //! An executor that computes nothing and counts what computing would take.
 
 use crate::Result;
-use crate::engine::cost::Cost;
+use crate::engine::cost::{Cost, StageCost};
 use crate::engine::executor::{Executor, PlanId, Values};
 use crate::engine::journal::{Held, Journal};
 use crate::engine::native;
@@ -30,7 +30,7 @@ pub struct CountingExecutor {
 struct CountedPlan {
     bytes: usize,
     /// By stage.
-    costs: Vec<Cost>,
+    costs: Vec<StageCost>,
 }
 
 impl CountingExecutor {
@@ -110,7 +110,7 @@ impl Executor for CountingExecutor {
         self.grow(bytes);
         self.plans.push(CountedPlan {
             bytes,
-            costs: Cost::of_stages(&recording, &schedule),
+            costs: StageCost::of_stages(&recording, &schedule),
         });
         let id = PlanId((self.plans.len() - 1) as u32);
         self.journal.made(Held::Plan(id));
@@ -121,8 +121,18 @@ impl Executor for CountingExecutor {
         native::plan_bytes::<f32>(recording)
     }
 
-    fn run(&mut self, plan: PlanId, stage: usize, _scalars: Scalars) -> Result<()> {
-        let cost = self.plans[plan.0 as usize].costs[stage];
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+        self.run_first(plan, stage, usize::MAX, scalars)
+    }
+
+    fn run_first(
+        &mut self,
+        plan: PlanId,
+        stage: usize,
+        leads: usize,
+        _scalars: Scalars,
+    ) -> Result<()> {
+        let cost = self.plans[plan.0 as usize].costs[stage].of(leads);
         self.profile.count_cost(cost);
         Ok(())
     }

@@ -357,6 +357,7 @@ mod tests {
 
     use super::super::subject::Subject;
     use super::*;
+    use crate::engine::cost::StageCost;
     use crate::engine::native::NativeExecutor;
     use crate::model::Model;
     use crate::model::files::ModelFiles;
@@ -469,11 +470,9 @@ mod tests {
             let alone = alone.unwrap();
             let schedule = Schedule::new(&alone);
             assert_eq!(schedule.once, [0usize; 0], "{kernel:?}");
-            assert_eq!(
-                Cost::of_stages(&alone, &schedule),
-                [kernel.cost],
-                "{kernel:?}"
-            );
+            let costs = StageCost::of_stages(&alone, &schedule);
+            assert_eq!(costs.len(), 1);
+            assert_eq!(costs[0].all, kernel.cost, "{kernel:?}");
             let before = executor.profile();
             let seconds = bench.time(&mut executor, &kernel, &plans, &indices, 1);
             assert!(seconds.unwrap()[0] > 0.0);

@@ -152,6 +152,22 @@ pub trait Executor {
     /// If the device fails.
     fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()>;
 
+    /// Runs one stage for its first `leads` lead rows at least. What belongs
+    /// to later rows is undefined afterwards: an executor may save itself
+    /// their work.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn run_first(
+        &mut self,
+        plan: PlanId,
+        stage: usize,
+        _leads: usize,
+        scalars: Scalars,
+    ) -> Result<()> {
+        self.run(plan, stage, scalars)
+    }
+
     /// Gives a plan's memory back.
     fn release(&mut self, plan: PlanId);
 

@@ -509,7 +509,7 @@ fn record(
         }
     };
     r.next_stage();
-    let reference = r.log_softmax(decoded.logits);
+    let reference = r.first_log_softmax(decoded.logits, 1);
     r.next_stage();
     let scores = r.persistent(targets.scores, Kind::Real, Shape::new(batch, tokens, 1));
     r.push(KlDivergence {
@@ -601,7 +601,8 @@ impl Run {
     ) -> Result<(usize, Vec<Checkpoint>, bool)> {
         let mut scalars = Scalars::default();
         executor.run(self.plan, PREPARE, scalars)?;
-        executor.run(self.plan, FORWARD, scalars)?;
+        // Without masks all rows are the same.
+        executor.run_first(self.plan, FORWARD, 1, scalars)?;
         executor.run(self.plan, REFERENCE, scalars)?;
         scalars[Scalar::Masking as usize] = 1;
         let stops = CHECKPOINTS.into_iter().filter(|&count| count < self.most);
@@ -613,7 +614,7 @@ impl Run {
                 let end = (first + self.batch).min(stop);
                 scalars[Scalar::FirstVariant as usize] = first as u32;
                 scalars[Scalar::MaskEnd as usize] = end as u32;
-                executor.run(self.plan, FORWARD, scalars)?;
+                executor.run_first(self.plan, FORWARD, end - first, scalars)?;
                 executor.run(self.plan, SCORE, scalars)?;
                 first = end;
                 let state = Progress {

@@ -60,17 +60,39 @@ impl Operate for ActivationReverse {
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
         let mut dx = context.take(self.dx);
+        let cols = context.shape(self.pre).cols;
+        let mut scratch = context.take_scratch(cols);
         let (dy, pre) = (context.read(self.dy), context.read(self.pre));
-        let cols = dy.shape.cols;
+        let (rows, inner, batch) = (dy.shape.rows, dy.shape.inner(), pre.shape.lead);
         let scale = T::from_f32(self.scale);
-        let inner = dy.shape.inner();
-        for (dx, n) in dx.chunks_mut(inner).zip(context.leads.clone()) {
-            let (dy, pre) = (dy.at(n), pre.at(n));
-            each_block(context.parallel, dx, cols, |row, dx| {
+        let leads = context.leads.clone();
+        if context.parallel {
+            for (dx, n) in dx.chunks_mut(inner).zip(leads) {
+                let (dy, pre) = (dy.at(n), pre.at(n));
+                each_block(true, dx, cols, |row, dx| {
+                    let row = row * cols..(row + 1) * cols;
+                    T::activation_slope(self.activation, scale, &pre[row.clone()], dx);
+                    T::multiply_by(&dy[row], dx);
+                });
+            }
+        } else {
+            // The slope of a forward row is the same for all its cotangents.
+            let slope = &mut scratch[..cols];
+            for (b, row) in (0..batch).flat_map(|b| (0..rows).map(move |row| (b, row))) {
+                let mut own = leads.clone().filter(|n| n % batch == b).peekable();
+                if own.peek().is_none() {
+                    continue;
+                }
                 let row = row * cols..(row + 1) * cols;
-                T::activate_reverse(self.activation, scale, &pre[row.clone()], &dy[row], dx);
-            });
+                T::activation_slope(self.activation, scale, &pre.at(b)[row.clone()], slope);
+                for n in own {
+                    let dx = &mut dx[(n - leads.start) * inner..][row.clone()];
+                    dx.copy_from_slice(slope);
+                    T::multiply_by(&dy.at(n)[row.clone()], dx);
+                }
+            }
         }
+        context.give_scratch(scratch);
         context.give(self.dx, dx);
     }
 

@@ -10,11 +10,11 @@ use crate::engine::tensor::TensorId;
 
 /// `y[n, k] = KL(reference ‖ softmax(logits))` at row `positions[k]`, in nats
 ///
-/// The reference is scored through the same plan, row for row, so that a mask
-/// that keeps everything gives exactly 0.
+/// The reference comes from the same plan, so that a mask that keeps
+/// everything gives exactly 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KlDivergence {
-    /// (N, I, V) log-probabilities
+    /// (N or fewer, I, V) log-probabilities
     pub reference: TensorId,
     /// (N, I, V)
     pub logits: TensorId,

@@ -12,14 +12,24 @@ use crate::engine::tensor::TensorId;
 pub struct LogSoftmax {
     /// (N, R, V)
     pub x: TensorId,
-    /// (N, R, V), natural logarithms
+    /// (N or fewer, R, V), natural logarithms of x's first lead rows
     pub y: TensorId,
 }
 
 impl Recording {
     /// Records the log-softmax of the columns of x (N, R, V).
     pub fn log_softmax(&mut self, x: TensorId) -> TensorId {
-        let y = self.computed(self.shape(x));
+        self.first_log_softmax(x, self.shape(x).lead)
+    }
+
+    /// As [`log_softmax`](Self::log_softmax), of the first `lead` lead rows.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn first_log_softmax(&mut self, x: TensorId, lead: usize) -> TensorId {
+        let shape = self.shape(x);
+        assert!(lead <= shape.lead, "{lead} rows are not in {shape}");
+        let y = self.computed(shape.with_lead(lead));
         self.push(LogSoftmax { x, y });
         y
     }
@@ -61,13 +71,13 @@ impl Operate for LogSoftmax {
     }
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
-        let x = recording.shape(self.x);
-        let rows = x.lead * x.rows;
+        let y = recording.shape(self.y);
+        let rows = y.lead * y.rows;
         vec![Launch {
             shader: "log_softmax",
             entry: "forward",
             overrides: vec![],
-            params: vec![("rows", rows.into()), ("cols", x.cols.into())],
+            params: vec![("rows", rows.into()), ("cols", y.cols.into())],
             bindings: vec![("x", self.x.into()), ("y", self.y.into())],
             extent: Extent::rows(rows),
         }]

@@ -637,11 +637,11 @@ impl Executor for GpuExecutor {
             cost: layout.once_cost,
         };
         let mut stages = Vec::new();
-        for (steps, &cost) in layout.stages.iter().zip(&layout.costs) {
+        for (steps, cost) in layout.stages.iter().zip(&layout.costs) {
             stages.push(Stage {
                 dispatches: self.bind(steps, &memory)?,
                 pace: Pace::default(),
-                cost,
+                cost: cost.all,
             });
         }
         let bytes = layout.bytes(&recording);

@@ -10,7 +10,7 @@ use super::launch::{Binding, Extent, Launch};
 use super::shaders::{BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader};
 use super::tuning::{Class, Tuning};
 use super::units::MatrixUnits;
-use crate::engine::cost::Cost;
+use crate::engine::cost::{Cost, StageCost};
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
 use crate::engine::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
@@ -102,7 +102,7 @@ pub struct Layout {
     /// Of `once`.
     pub once_cost: Cost,
     /// By stage.
-    pub costs: Vec<Cost>,
+    pub costs: Vec<StageCost>,
     /// Classes that the device has choices for and nothing measured yet.
     pub unmeasured: BTreeSet<Class>,
 }
@@ -138,7 +138,7 @@ impl Layout {
         let mut layout = Self::default();
         layout.place(recording, &schedule);
         layout.once_cost = Cost::of(recording, &schedule, &schedule.once);
-        layout.costs = Cost::of_stages(recording, &schedule);
+        layout.costs = StageCost::of_stages(recording, &schedule);
         layout.once = layout.steps(recording, &schedule, &schedule.once, target, tuning)?;
         for stage in &schedule.stages {
             let steps = layout.steps(recording, &schedule, stage, target, tuning)?;

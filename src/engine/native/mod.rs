@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use self::context::{Arena, Context, PersistentValues, Place, Shared};
 use self::pool::{MOST_IDLE_BYTES, Pool};
 use self::real::Real;
-use super::cost::Cost;
+use super::cost::{Cost, StageCost};
 use super::executor::{Executor, PlanId, Values};
 use super::journal::{Held, Journal};
 use super::kept_plans::{Kept, KeptPlans};
@@ -37,7 +37,7 @@ use crate::{Error, Result};
 /// A chunk's largest tensor should have about this many elements: small
 /// enough for a core's second-level cache, large enough for efficient
 /// products.
-const CHUNK_ELEMENTS: usize = 1 << 17;
+const CHUNK_ELEMENTS: usize = 1 << 18;
 
 /// Bytes that transposed copies of weights take at most; beyond it products
 /// read the originals, which takes a little longer.
@@ -76,7 +76,7 @@ struct Plan<T> {
     /// Of what runs when the plan is made.
     once_cost: Cost,
     /// By stage.
-    costs: Vec<Cost>,
+    costs: Vec<StageCost>,
 }
 
 /// Operators that are run together, chunk by chunk of their lead axis.
@@ -84,12 +84,25 @@ struct Plan<T> {
 struct Region {
     operators: Vec<usize>,
     lead: usize,
-    /// Lead rows of a chunk.
-    chunk: usize,
+    /// How many chunks its lead axis is cut into.
+    chunks: usize,
     /// Whether its operators may only run on all lead rows at once.
     whole: bool,
     /// Outputs that outlive the region.
     outs: Vec<TensorId>,
+}
+
+impl Region {
+    /// Lead rows of a chunk; chunks differ by one row at most.
+    fn leads(&self, chunk: usize) -> Range<usize> {
+        let begin = |chunk: usize| chunk * self.lead / self.chunks;
+        begin(chunk)..begin(chunk + 1)
+    }
+
+    /// Lead rows of the largest chunk.
+    fn largest_chunk(&self) -> usize {
+        self.lead.div_ceil(self.chunks)
+    }
 }
 
 impl<T: Real> NativeExecutor<T> {
@@ -160,6 +173,7 @@ impl<T: Real> NativeExecutor<T> {
             },
             &mut self.persistent,
             &self.arenas,
+            usize::MAX,
             Scalars::default(),
             None,
         );
@@ -251,7 +265,7 @@ struct Layout {
     /// Of what runs when the plan is made.
     once_cost: Cost,
     /// By stage.
-    costs: Vec<Cost>,
+    costs: Vec<StageCost>,
 }
 
 impl Layout {
@@ -289,7 +303,7 @@ impl Layout {
             stages,
             bytes: elements * size_of::<T>(),
             once_cost: Cost::of(recording, &schedule, &schedule.once),
-            costs: Cost::of_stages(recording, &schedule),
+            costs: StageCost::of_stages(recording, &schedule),
         }
     }
 }
@@ -352,7 +366,7 @@ fn regions(recording: &Recording, list: &[usize]) -> Vec<Region> {
             _ => regions.push(Region {
                 operators: vec![index],
                 lead,
-                chunk: lead,
+                chunks: 1,
                 whole,
                 outs: Vec::new(),
             }),
@@ -364,9 +378,9 @@ fn regions(recording: &Recording, list: &[usize]) -> Vec<Region> {
         let outputs = outputs.flat_map(|&index| recording.operators()[index].outputs());
         let largest = outputs.map(|id| recording.shape(id).inner()).max();
         let fitting = (CHUNK_ELEMENTS / largest.unwrap_or(1).max(1)).max(1);
-        // Chunks of nearly equal size, and no fewer than there are threads.
-        let chunks = region.lead.div_ceil(fitting).max(threads.min(region.lead));
-        region.chunk = region.lead.div_ceil(chunks);
+        // As many for every thread.
+        let chunks = region.lead.div_ceil(fitting).next_multiple_of(threads);
+        region.chunks = chunks.min(region.lead);
     }
     regions
 }
@@ -411,7 +425,7 @@ fn place(
                 let region = flat[begin];
                 if begin == end && !region.whole {
                     locals[begin].0.push(Demand {
-                        size: info.shape.inner() * region.chunk,
+                        size: info.shape.inner() * region.largest_chunk(),
                         first,
                         last,
                     });
@@ -476,13 +490,15 @@ struct Weights<'a, T> {
 }
 
 impl<T: Real> Plan<T> {
-    /// Runs `regions` of the plan; times go to `times` where it is given.
+    /// Runs `regions` of the plan for their first `leads` lead rows; times go
+    /// to `times` where it is given.
     fn run(
         &mut self,
         regions: &[Region],
         weights: Weights<T>,
         persistent: &mut [PersistentValues<T>],
         arenas: &Mutex<Vec<Arena<T>>>,
+        leads: usize,
         scalars: Scalars,
         times: Option<&Mutex<BTreeMap<String, f64>>>,
     ) {
@@ -513,7 +529,7 @@ impl<T: Real> Plan<T> {
                 blocks: &self.blocks,
                 persistent,
             };
-            self.run_region(region, &mut moved, shared, arenas, scalars, times);
+            self.run_region(region, &mut moved, shared, arenas, leads, scalars, times);
             for (id, values) in moved {
                 match self.places[id.0 as usize] {
                     Place::Block(block) => self.blocks[block] = values,
@@ -530,17 +546,16 @@ impl<T: Real> Plan<T> {
         moved: &mut [(TensorId, Vec<T>)],
         shared: Shared<T>,
         arenas: &Mutex<Vec<Arena<T>>>,
+        leads: usize,
         scalars: Scalars,
         times: Option<&Mutex<BTreeMap<String, f64>>>,
     ) {
-        let chunks = if region.whole {
-            1
-        } else {
-            region.lead.div_ceil(region.chunk)
-        };
-        let mut tasks: Vec<Task<T>> = (0..chunks)
-            .map(|chunk| Task {
-                leads: chunk * region.chunk..((chunk + 1) * region.chunk).min(region.lead),
+        let wanted = if region.whole { region.lead } else { leads };
+        let ranges = (0..region.chunks).map(|chunk| region.leads(chunk));
+        let ranges = ranges.take_while(|range| range.start < wanted);
+        let mut tasks: Vec<Task<T>> = ranges
+            .map(|range| Task {
+                leads: range.start..range.end.min(wanted),
                 outs: Vec::new(),
             })
             .collect();
@@ -550,9 +565,11 @@ impl<T: Real> Plan<T> {
                 let own = &mut values[..shape.len()];
                 tasks[0].outs.push((*id, 0, Some(own)));
             } else {
-                let parts = values[..shape.len()].chunks_mut(region.chunk * shape.inner());
-                for (task, part) in tasks.iter_mut().zip(parts) {
-                    task.outs.push((*id, task.leads.start, Some(part)));
+                let mut rest = &mut values[..shape.len()];
+                for task in &mut tasks {
+                    let (own, others) = rest.split_at_mut(task.leads.len() * shape.inner());
+                    task.outs.push((*id, task.leads.start, Some(own)));
+                    rest = others;
                 }
             }
         }
@@ -704,6 +721,16 @@ impl<T: Real> Executor for NativeExecutor<T> {
     }
 
     fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+        self.run_first(plan, stage, usize::MAX, scalars)
+    }
+
+    fn run_first(
+        &mut self,
+        plan: PlanId,
+        stage: usize,
+        leads: usize,
+        scalars: Scalars,
+    ) -> Result<()> {
         let plan = self.plans[plan.0 as usize].as_mut();
         let plan = plan.expect("a released plan is not run");
         let regions = Arc::clone(&plan.stages[stage]);
@@ -716,12 +743,13 @@ impl<T: Real> Executor for NativeExecutor<T> {
             },
             &mut self.persistent,
             &self.arenas,
+            leads,
             scalars,
             times.as_ref(),
         );
         let operators: usize = regions.iter().map(|region| region.operators.len()).sum();
         self.profile.dispatches += operators as u64;
-        self.profile.count_cost(plan.costs[stage]);
+        self.profile.count_cost(plan.costs[stage].of(leads));
         if let Some(times) = times {
             for (name, seconds) in times.into_inner().expect("no worker panicked") {
                 *self.profile.kernel_seconds.entry(name).or_default() += seconds;
@@ -829,5 +857,69 @@ mod tests {
         let (second, again) = run(&[1.0, 0.0, 2.0]);
         assert_eq!(second, [7.0 - 2.0, 16.0 - 2.0]);
         assert_eq!((all, again), (24, 12));
+    }
+
+    /// Few of a stage's lead rows give the numbers of all of them, and are
+    /// counted as few.
+    #[test]
+    fn the_first_lead_rows_can_be_run_alone() {
+        const LEADS: usize = 7;
+        let mut table = WeightTable::default();
+        let weight = table.add_matrix("weight", 3, 2, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let table = Arc::new(table);
+        let mut executor = NativeExecutor::<f32>::new(&table, false);
+        let shape = Shape::new(LEADS, 4, 2);
+        let x = executor.allocate(Kind::Real, shape).unwrap();
+        let kept = Shape::new(LEADS, 4, 3);
+        let kept = executor.allocate(Kind::Real, kept).unwrap();
+        let mut recording = Recording::new(Arc::clone(&table));
+        let own = recording.persistent(x, Kind::Real, shape);
+        let weight = recording.weight(weight);
+        // The second product's input stays with the worker.
+        let y = recording.matmul(own, weight).record().unwrap();
+        let back = recording
+            .matmul(y, weight)
+            .layout(crate::ops::Layout::InOut);
+        let back = back.record().unwrap();
+        let y = recording.matmul(back, weight).record().unwrap();
+        recording.keep(y, kept);
+        let plan = executor.prepare(recording).unwrap();
+        let mut run = |leads: usize, factor: f32| {
+            let values: Vec<f32> = (0..shape.len()).map(|i| factor * i as f32).collect();
+            executor.upload(x, &values).unwrap();
+            let before = executor.profile().flops;
+            executor
+                .run_first(plan, 0, leads, Scalars::default())
+                .unwrap();
+            let y = executor.read(&[kept], Purpose::Maps).unwrap().remove(0);
+            (y, executor.profile().flops - before)
+        };
+        let (whole, all) = run(usize::MAX, 1.0);
+        for leads in 1..=LEADS {
+            let (_, again) = run(LEADS, 2.0);
+            assert_eq!(again, all);
+            let (first, cost) = run(leads, 1.0);
+            assert_eq!(first[..leads * 12], whole[..leads * 12], "{leads}");
+            assert_eq!(cost, all / LEADS as u64 * leads as u64);
+        }
+    }
+
+    #[test]
+    fn every_thread_gets_as_much() {
+        for (lead, chunks) in [(60, 16), (7, 2), (5, 5), (1, 1), (24, 10)] {
+            let region = Region {
+                operators: Vec::new(),
+                lead,
+                chunks,
+                whole: false,
+                outs: Vec::new(),
+            };
+            let ranges: Vec<_> = (0..chunks).map(|chunk| region.leads(chunk)).collect();
+            assert_eq!((ranges[0].start, ranges[chunks - 1].end), (0, lead));
+            assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+            let sizes = ranges.iter().map(Range::len);
+            assert_eq!(sizes.clone().max().unwrap(), region.largest_chunk());
+            assert!(sizes.min().unwrap() + 1 >= region.largest_chunk());
+        }
     }
 }

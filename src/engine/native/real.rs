@@ -3,14 +3,16 @@
 //! Element-wise work goes through slice functions. For f32 they are compiled
 //! for AVX-512, AVX2 and the baseline and chosen at run time, and use a
 //! polynomial exponential (within 2 ulp) that the compiler can vectorise; for
-//! f64 they use the accurate library functions.
+//! f64 they use the accurate library functions. Where the processor multiplies
+//! and adds in one instruction (`FUSED`), they say so: the compiler must not
+//! contract the two by itself.
 
 use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 use std::sync::Arc;
 
-use multiversion::multiversion;
+use multiversion::{multiversion, target::target_cfg_f};
 
 use crate::engine::precision::Precision;
 use crate::ops::Activation;
@@ -42,6 +44,11 @@ pub trait Real:
     fn from_f64(x: f64) -> Self;
     fn to_f64(self) -> f64;
     fn exp(self) -> Self;
+    /// [`exp`](Self::exp); with `FUSED`, for processors that have
+    /// [`multiply_plus`](Self::multiply_plus) as one instruction.
+    fn exp_by<const FUSED: bool>(self) -> Self;
+    /// `self · a + b`, rounded once if `FUSED`.
+    fn multiply_plus<const FUSED: bool>(self, a: Self, b: Self) -> Self;
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
     fn erf(self) -> Self;
@@ -49,14 +56,10 @@ pub trait Real:
 
     /// `x = scale · activation(x)`, element by element.
     fn activate_in_place(activation: Activation, scale: Self, x: &mut [Self]);
-    /// `dx = scale · dy · activation'(x)`, element by element.
-    fn activate_reverse(
-        activation: Activation,
-        scale: Self,
-        x: &[Self],
-        dy: &[Self],
-        dx: &mut [Self],
-    );
+    /// `y = scale · activation'(x)`, element by element.
+    fn activation_slope(activation: Activation, scale: Self, x: &[Self], y: &mut [Self]);
+    /// `y = x · y`, element by element.
+    fn multiply_by(x: &[Self], y: &mut [Self]);
     /// `y = scale · a · sigmoid(b)`, element by element.
     fn gate(scale: Self, a: &[Self], b: &[Self], y: &mut [Self]);
     /// The two halves of the gradient of [`gate`](Self::gate).
@@ -88,13 +91,13 @@ pub fn max<T: Real>(a: T, b: T) -> T {
 }
 
 #[inline(always)]
-fn sigmoid<T: Real>(x: T) -> T {
+fn sigmoid<T: Real, const FUSED: bool>(x: T) -> T {
     let one = T::from_f32(1.0);
-    one / (one + (-x).exp())
+    one / (one + (-x).exp_by::<FUSED>())
 }
 
 #[inline(always)]
-fn activate_body<T: Real>(activation: Activation, scale: T, x: &mut [T]) {
+fn activate_body<T: Real, const FUSED: bool>(activation: Activation, scale: T, x: &mut [T]) {
     let zero = T::default();
     match activation {
         Activation::None => x.iter_mut().for_each(|x| *x = scale * *x),
@@ -103,7 +106,9 @@ fn activate_body<T: Real>(activation: Activation, scale: T, x: &mut [T]) {
             x.iter_mut()
                 .for_each(|x| *x = if *x < zero { zero } else { scale * *x });
         }
-        Activation::Silu => x.iter_mut().for_each(|x| *x = scale * *x * sigmoid(*x)),
+        Activation::Silu => x
+            .iter_mut()
+            .for_each(|x| *x = scale * *x * sigmoid::<T, FUSED>(*x)),
         Activation::Gelu => {
             let (half, one) = (T::from_f32(0.5), T::from_f32(1.0));
             let root = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
@@ -114,48 +119,59 @@ fn activate_body<T: Real>(activation: Activation, scale: T, x: &mut [T]) {
 }
 
 #[inline(always)]
-fn activate_reverse_body<T: Real>(
+fn activation_slope_body<T: Real, const FUSED: bool>(
     activation: Activation,
     scale: T,
     x: &[T],
-    dy: &[T],
-    dx: &mut [T],
+    y: &mut [T],
 ) {
     let (zero, half, one) = (T::default(), T::from_f32(0.5), T::from_f32(1.0));
-    let elements = dx.iter_mut().zip(x).zip(dy);
+    let elements = y.iter_mut().zip(x);
     match activation {
-        Activation::None => elements.for_each(|((dx, _), &dy)| *dx = scale * dy),
-        Activation::Relu => {
-            elements.for_each(|((dx, &x), &dy)| *dx = if x > zero { scale * dy } else { zero });
-        }
-        Activation::Silu => elements.for_each(|((dx, &x), &dy)| {
-            let s = sigmoid(x);
-            *dx = scale * dy * s * (one + x * (one - s));
+        Activation::None => elements.for_each(|(y, _)| *y = scale),
+        Activation::Relu => elements.for_each(|(y, &x)| *y = if x > zero { scale } else { zero }),
+        Activation::Silu => elements.for_each(|(y, &x)| {
+            let s = sigmoid::<T, FUSED>(x);
+            *y = scale * s * x.multiply_plus::<FUSED>(one - s, one);
         }),
         Activation::Gelu => {
             let root = T::from_f64(std::f64::consts::FRAC_1_SQRT_2);
             let density = T::from_f64(0.5 * std::f64::consts::FRAC_2_SQRT_PI) * root;
-            elements.for_each(|((dx, &x), &dy)| {
+            elements.for_each(|(y, &x)| {
                 let cumulative = half * (one + (x * root).erf());
-                *dx = scale * dy * (cumulative + x * density * (-half * x * x).exp());
+                *y = scale * (cumulative + x * density * (-half * x * x).exp_by::<FUSED>());
             });
         }
     }
 }
 
 #[inline(always)]
-fn gate_body<T: Real>(scale: T, a: &[T], b: &[T], y: &mut [T]) {
-    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-        *y = scale * a * sigmoid(b);
+fn multiply_by_body<T: Real, const FUSED: bool>(x: &[T], y: &mut [T]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = x * *y;
     }
 }
 
 #[inline(always)]
-fn gate_reverse_body<T: Real>(scale: T, a: &[T], b: &[T], dy: &[T], da: &mut [T], db: &mut [T]) {
+fn gate_body<T: Real, const FUSED: bool>(scale: T, a: &[T], b: &[T], y: &mut [T]) {
+    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+        *y = scale * a * sigmoid::<T, FUSED>(b);
+    }
+}
+
+#[inline(always)]
+fn gate_reverse_body<T: Real, const FUSED: bool>(
+    scale: T,
+    a: &[T],
+    b: &[T],
+    dy: &[T],
+    da: &mut [T],
+    db: &mut [T],
+) {
     let one = T::from_f32(1.0);
     let inputs = a.iter().zip(b).zip(dy);
     for ((da, db), ((&a, &b), &dy)) in da.iter_mut().zip(db).zip(inputs) {
-        let s = sigmoid(b);
+        let s = sigmoid::<T, FUSED>(b);
         let g = scale * dy * s;
         *da = g;
         *db = g * a * (one - s);
@@ -187,56 +203,70 @@ fn sum_body<T: Real>(x: &[T]) -> T {
 }
 
 #[inline(always)]
-fn dot_body<T: Real>(a: &[T], b: &[T]) -> T {
+fn dot_body<T: Real, const FUSED: bool>(a: &[T], b: &[T]) -> T {
     let mut lanes = [T::default(); LANES];
     let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (a, b) in a_chunks.iter().zip(b_chunks) {
         for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
+            *lane = a.multiply_plus::<FUSED>(b, *lane);
         }
     }
     let rest = a_rest.iter().zip(b_rest);
-    rest.fold(reduce(lanes), |sum, (&a, &b)| sum + a * b)
+    rest.fold(reduce(lanes), |sum, (&a, &b)| {
+        a.multiply_plus::<FUSED>(b, sum)
+    })
 }
 
 #[inline(always)]
-fn exp_sum_body<T: Real>(x: &mut [T], shift: T) -> T {
+fn exp_sum_body<T: Real, const FUSED: bool>(x: &mut [T], shift: T) -> T {
     for x in x.iter_mut() {
-        *x = (*x - shift).exp();
+        *x = (*x - shift).exp_by::<FUSED>();
     }
     sum_body(x)
 }
 
 #[inline(always)]
-fn axpy_body<T: Real>(a: T, x: &[T], y: &mut [T]) {
+fn axpy_body<T: Real, const FUSED: bool>(a: T, x: &[T], y: &mut [T]) {
     for (y, &x) in y.iter_mut().zip(x) {
-        *y += a * x;
+        *y = a.multiply_plus::<FUSED>(x, *y);
     }
 }
 
 #[inline(always)]
-fn multiply_add_body<T: Real>(a: &[T], x: &[T], y: &mut [T]) {
+fn multiply_add_body<T: Real, const FUSED: bool>(a: &[T], x: &[T], y: &mut [T]) {
     for ((y, &x), &a) in y.iter_mut().zip(x).zip(a) {
-        *y += a * x;
+        *y = a.multiply_plus::<FUSED>(x, *y);
     }
 }
 
 #[inline(always)]
-fn normalise_body<T: Real>(x: &[T], weight: &[T], bias: &[T], eps: T, y: &mut [T]) {
+fn normalise_body<T: Real, const FUSED: bool>(
+    x: &[T],
+    weight: &[T],
+    bias: &[T],
+    eps: T,
+    y: &mut [T],
+) {
     let count = T::from_f64(x.len() as f64);
     let mean = sum_body(x) / count;
     for (y, &x) in y.iter_mut().zip(x) {
         *y = x - mean;
     }
-    let variance = dot_body(y, y) / count;
+    let variance = dot_body::<T, FUSED>(y, y) / count;
     let scale = T::from_f32(1.0) / (variance + eps).sqrt();
     for ((y, &w), &b) in y.iter_mut().zip(weight).zip(bias) {
-        *y = *y * scale * w + b;
+        *y = (*y * scale).multiply_plus::<FUSED>(w, b);
     }
 }
 
 #[inline(always)]
-fn normalise_reverse_body<T: Real>(x: &[T], weight: &[T], eps: T, dy: &[T], dx: &mut [T]) {
+fn normalise_reverse_body<T: Real, const FUSED: bool>(
+    x: &[T],
+    weight: &[T],
+    eps: T,
+    dy: &[T],
+    dx: &mut [T],
+) {
     // With n = (x - mean)·scale and g = dy·weight:
     // dx += scale · (g - mean(g) - n · mean(g·n)).
     let count = T::from_f64(x.len() as f64);
@@ -249,9 +279,9 @@ fn normalise_reverse_body<T: Real>(x: &[T], weight: &[T], eps: T, dy: &[T], dx: 
         for lane in 0..LANES {
             let g = dy[lane] * w[lane];
             let centred = x[lane] - mean;
-            square_lanes[lane] += centred * centred;
+            square_lanes[lane] = centred.multiply_plus::<FUSED>(centred, square_lanes[lane]);
             g_lanes[lane] += g;
-            gn_lanes[lane] += g * centred;
+            gn_lanes[lane] = g.multiply_plus::<FUSED>(centred, gn_lanes[lane]);
         }
     }
     let mut square_sum = reduce(square_lanes);
@@ -266,30 +296,36 @@ fn normalise_reverse_body<T: Real>(x: &[T], weight: &[T], eps: T, dy: &[T], dx: 
     let slope = gn_sum * scale * scale / count;
     let inputs = x.iter().zip(weight).zip(dy);
     for (dx, ((&x, &w), &dy)) in dx.iter_mut().zip(inputs) {
-        *dx += scale * (dy * w - g_mean - (x - mean) * slope);
+        let centred = dy.multiply_plus::<FUSED>(w, -g_mean);
+        *dx = scale.multiply_plus::<FUSED>((mean - x).multiply_plus::<FUSED>(slope, centred), *dx);
     }
 }
 
 /// exp for f32: 2^n · e^r with |r| <= ln(2)/2, e^r by its Taylor polynomial of
 /// degree 7; relative error below 2e-7, underflow to 0, overflow to infinity.
 #[inline(always)]
-fn exp_f32(x: f32) -> f32 {
+fn exp_f32<const FUSED: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5·2^23: adding it rounds to an integer
     // ln 2 in two parts, so that n·ln2 loses nothing.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     let clamped = x.clamp(-104.0, 89.0);
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let shifted = clamped.multiply_plus::<FUSED>(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = clamped - n * LN2_HIGH - n * LN2_LOW;
+    let r = n.multiply_plus::<FUSED>(-LN2_HIGH, clamped);
+    let r = n.multiply_plus::<FUSED>(-LN2_LOW, r);
     let mut p = 1.0 / 5040.0;
-    p = p * r + 1.0 / 720.0;
-    p = p * r + 1.0 / 120.0;
-    p = p * r + 1.0 / 24.0;
-    p = p * r + 1.0 / 6.0;
-    p = p * r + 0.5;
-    p = p * r + 1.0;
-    p = p * r + 1.0;
+    for coefficient in [
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ] {
+        p = p.multiply_plus::<FUSED>(r, coefficient);
+    }
     // Two factors, since 2^n alone leaves the normal range at both ends.
     let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let half = n >> 1;
@@ -323,6 +359,12 @@ impl Real for f64 {
     fn exp(self) -> Self {
         f64::exp(self)
     }
+    fn exp_by<const FUSED: bool>(self) -> Self {
+        f64::exp(self)
+    }
+    fn multiply_plus<const FUSED: bool>(self, a: Self, b: Self) -> Self {
+        self * a + b
+    }
     fn ln(self) -> Self {
         f64::ln(self)
     }
@@ -336,34 +378,37 @@ impl Real for f64 {
         f64::abs(self)
     }
     fn activate_in_place(activation: Activation, scale: f64, x: &mut [f64]) {
-        activate_body(activation, scale, x);
+        activate_body::<f64, false>(activation, scale, x);
     }
-    fn activate_reverse(activation: Activation, scale: f64, x: &[f64], dy: &[f64], dx: &mut [f64]) {
-        activate_reverse_body(activation, scale, x, dy, dx);
+    fn activation_slope(activation: Activation, scale: f64, x: &[f64], y: &mut [f64]) {
+        activation_slope_body::<f64, false>(activation, scale, x, y);
+    }
+    fn multiply_by(x: &[f64], y: &mut [f64]) {
+        multiply_by_body::<f64, false>(x, y);
     }
     fn gate(scale: f64, a: &[f64], b: &[f64], y: &mut [f64]) {
-        gate_body(scale, a, b, y);
+        gate_body::<f64, false>(scale, a, b, y);
     }
     fn gate_reverse(scale: f64, a: &[f64], b: &[f64], dy: &[f64], da: &mut [f64], db: &mut [f64]) {
-        gate_reverse_body(scale, a, b, dy, da, db);
+        gate_reverse_body::<f64, false>(scale, a, b, dy, da, db);
     }
     fn exp_sum(x: &mut [f64], shift: f64) -> f64 {
-        exp_sum_body(x, shift)
+        exp_sum_body::<f64, false>(x, shift)
     }
     fn dot(a: &[f64], b: &[f64]) -> f64 {
-        dot_body(a, b)
+        dot_body::<f64, false>(a, b)
     }
     fn axpy(a: f64, x: &[f64], y: &mut [f64]) {
-        axpy_body(a, x, y);
+        axpy_body::<f64, false>(a, x, y);
     }
     fn multiply_add(a: &[f64], x: &[f64], y: &mut [f64]) {
-        multiply_add_body(a, x, y);
+        multiply_add_body::<f64, false>(a, x, y);
     }
     fn normalise(x: &[f64], w: &[f64], b: &[f64], eps: f64, y: &mut [f64]) {
-        normalise_body(x, w, b, eps, y);
+        normalise_body::<f64, false>(x, w, b, eps, y);
     }
     fn normalise_reverse(x: &[f64], w: &[f64], eps: f64, dy: &[f64], dx: &mut [f64]) {
-        normalise_reverse_body(x, w, eps, dy, dx);
+        normalise_reverse_body::<f64, false>(x, w, eps, dy, dx);
     }
 }
 
@@ -371,19 +416,27 @@ impl Real for f64 {
 macro_rules! vectorised {
     ($(fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? = $body:ident;)*) => {
         $(
-            #[multiversion(targets(
+            #[cfg_attr(feature = "avx512", multiversion(targets(
                 "x86_64+avx+avx2+fma+avx512f+avx512vl+avx512dq+avx512bw",
                 "x86_64+avx+avx2+fma",
-            ))]
+            )))]
+            #[cfg_attr(not(feature = "avx512"), multiversion(targets("x86_64+avx+avx2+fma")))]
             #[allow(clippy::too_many_arguments)]
-            fn $name($($arg: $type),*) $(-> $out)? { $body($($arg),*) }
+            fn $name($($arg: $type),*) $(-> $out)? {
+                if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
+                    $body::<f32, true>($($arg),*)
+                } else {
+                    $body::<f32, false>($($arg),*)
+                }
+            }
         )*
     };
 }
 
 vectorised! {
     fn activate_f32(activation: Activation, scale: f32, x: &mut [f32]) = activate_body;
-    fn activate_reverse_f32(activation: Activation, scale: f32, x: &[f32], dy: &[f32], dx: &mut [f32]) = activate_reverse_body;
+    fn activation_slope_f32(activation: Activation, scale: f32, x: &[f32], y: &mut [f32]) = activation_slope_body;
+    fn multiply_by_f32(x: &[f32], y: &mut [f32]) = multiply_by_body;
     fn gate_f32(scale: f32, a: &[f32], b: &[f32], y: &mut [f32]) = gate_body;
     fn gate_reverse_f32(scale: f32, a: &[f32], b: &[f32], dy: &[f32], da: &mut [f32], db: &mut [f32]) = gate_reverse_body;
     fn exp_sum_f32(x: &mut [f32], shift: f32) -> f32 = exp_sum_body;
@@ -412,7 +465,19 @@ impl Real for f32 {
     }
     #[inline(always)]
     fn exp(self) -> Self {
-        exp_f32(self)
+        exp_f32::<false>(self)
+    }
+    #[inline(always)]
+    fn exp_by<const FUSED: bool>(self) -> Self {
+        exp_f32::<FUSED>(self)
+    }
+    #[inline(always)]
+    fn multiply_plus<const FUSED: bool>(self, a: Self, b: Self) -> Self {
+        if FUSED {
+            self.mul_add(a, b)
+        } else {
+            self * a + b
+        }
     }
     fn ln(self) -> Self {
         f32::ln(self)
@@ -432,8 +497,11 @@ impl Real for f32 {
     fn activate_in_place(activation: Activation, scale: f32, x: &mut [f32]) {
         activate_f32(activation, scale, x);
     }
-    fn activate_reverse(activation: Activation, scale: f32, x: &[f32], dy: &[f32], dx: &mut [f32]) {
-        activate_reverse_f32(activation, scale, x, dy, dx);
+    fn activation_slope(activation: Activation, scale: f32, x: &[f32], y: &mut [f32]) {
+        activation_slope_f32(activation, scale, x, y);
+    }
+    fn multiply_by(x: &[f32], y: &mut [f32]) {
+        multiply_by_f32(x, y);
     }
     fn gate(scale: f32, a: &[f32], b: &[f32], y: &mut [f32]) {
         gate_f32(scale, a, b, y);
@@ -467,18 +535,20 @@ mod tests {
 
     #[test]
     fn exponential_is_accurate_over_its_range() {
-        let mut worst = 0.0f64;
-        let mut x = -87.0f32;
-        while x < 88.0 {
-            let exact = f64::from(x).exp();
-            worst = worst.max(((f64::from(exp_f32(x)) - exact) / exact).abs());
-            x += 0.003_7;
+        for exp in [exp_f32::<false>, exp_f32::<true>] {
+            let mut worst = 0.0f64;
+            let mut x = -87.0f32;
+            while x < 88.0 {
+                let exact = f64::from(x).exp();
+                worst = worst.max(((f64::from(exp(x)) - exact) / exact).abs());
+                x += 0.003_7;
+            }
+            println!("worst relative error of exp: {worst:.2e}");
+            assert!(worst <= 3e-7);
+            assert_eq!(exp(0.0), 1.0);
+            assert_eq!(exp(-1e30), 0.0);
+            assert!(exp(f32::NAN).is_nan());
+            assert!(exp(1000.0).is_infinite());
         }
-        println!("worst relative error of exp: {worst:.2e}");
-        assert!(worst <= 3e-7);
-        assert_eq!(exp_f32(0.0), 1.0);
-        assert_eq!(exp_f32(-1e30), 0.0);
-        assert!(exp_f32(f32::NAN).is_nan());
-        assert!(exp_f32(1000.0).is_infinite());
     }
 }

@@ -210,22 +210,15 @@ const OPERATORS: &[(&str, Build)] = &[
         b.recording.push(DepthwiseReverse { dz, weight, dx });
         0
     }),
-    ("unfold/forward", |b| {
-        let x = b.input(TOKENS, 4 * FRAMES, 80);
-        let y = b.recording.unfold(x, 5, 2, 2).unwrap();
-        b.keep(y);
-        0
-    }),
-    ("unfold/reverse", |b| {
+    ("fold", |b| {
         let dy = b.input(TOKENS, 2 * FRAMES, 5 * 80);
         let dx = b.output(TOKENS, 4 * FRAMES, 80);
-        b.recording.push(UnfoldReverse {
-            dy,
+        let windows = Windows {
             kernel: 5,
             stride: 2,
             padding: 2,
-            dx,
-        });
+        };
+        b.recording.push(Fold { dy, windows, dx });
         0
     }),
     ("embedding", |b| {

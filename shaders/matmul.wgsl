@@ -15,11 +15,15 @@
 //     forward_thin     4 x 16: nothing is staged, the weight is read once
 
 struct Params {
-    rows: u32,          // M: rows of x and y, all lead rows taken together
+    rows: u32,          // M: rows of y, all lead rows taken together
     inputs: u32,        // I: numbers summed over, of weight's block
     outputs: u32,       // O: columns that are written, of weight's block
+    x_rows: u32,        // T: rows of x in a lead row, where WINDOWS
     x_cols: u32,        // X: columns of x
-    first_input: u32,   // column of x that belongs to weight's first input
+    first_input: u32,   // column of x, or of a window, that belongs to weight's first input
+    windows: u32,       // T2: rows of y in a lead row, where WINDOWS
+    stride: u32,        // rows of x from one window to the next
+    padding: u32,       // rows of zeros before x's first
     y_cols: u32,        // Y: columns of y
     first_output: u32,  // column of y that belongs to weight's first output
     residual_rows: u32, // Q: rows of residual, of which M is a multiple
@@ -28,6 +32,9 @@ struct Params {
 
 // The weight lies as (I, O), not as (O, I).
 override IN_OUT: bool = false;
+// A row of the product's input is not a row of x but a window: rows of x side
+// by side, as a convolution takes them, with zeros beyond a lead row's ends.
+override WINDOWS: bool = false;
 override ACTIVATION: u32 = 0u;
 override HAS_BIAS: bool = false;
 override HAS_RESIDUAL: bool = false;
@@ -47,14 +54,17 @@ const SILU: u32 = 2u;
 const GELU: u32 = 3u;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // x: (M, X)
+@group(0) @binding(1) var<storage, read> x: array<f32>; // x: (M, X), or (N, T, X) where WINDOWS
 @group(0) @binding(2) var<storage, read> weight: array<u32>; // weight: (O, I), or (I, O) where IN_OUT, as bits
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // bias: (Y)
 @group(0) @binding(4) var<storage, read> residual: array<f32>; // residual: (Q, Y)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (M, Y)
 @group(0) @binding(6) var<storage, read_write> pre: array<f32>; // pre: (M, Y)
-@group(0) @binding(7) var<storage, read> x_quads: array<vec4<f32>>; // x_quads: x as (M, X / 4)
+@group(0) @binding(7) var<storage, read> x_quads: array<vec4<f32>>; // x_quads: x with X / 4 columns
 @group(0) @binding(8) var<storage, read> weight_quads: array<vec4<u32>>; // weight_quads: weight as (O, I / 4), or (I, O / 4)
+
+// No place in x: a window's row beyond its ends.
+const NOWHERE: u32 = 0xffffffffu;
 
 // Threads along each side of a workgroup.
 const LANES: u32 = 16u;
@@ -93,9 +103,23 @@ var<workgroup> staged_weight: array<vec4<f32>, 320>;
 // loads of a quad apart: what is out of bounds is read at 0 and dropped.
 
 fn x_at(row: u32, input: u32) -> f32 {
-    let inside = (row < params.rows) & (input < params.inputs);
-    let at = row * params.x_cols + params.first_input + input;
+    let at = x_place(row, input);
+    let inside = (row < params.rows) & (input < params.inputs) & (at != NOWHERE);
     return select(0.0, x[select(0u, at, inside)], inside);
+}
+
+// Where the input of a row lies in x.
+fn x_place(row: u32, input: u32) -> u32 {
+    let column = params.first_input + input;
+    if WINDOWS {
+        // Rows before the first wrap round to large numbers.
+        let first = row % params.windows * params.stride - params.padding;
+        let source = first + column / params.x_cols;
+        let lead = row / params.windows * params.x_rows;
+        let at = (lead + source) * params.x_cols + column % params.x_cols;
+        return select(NOWHERE, at, source < params.x_rows);
+    }
+    return row * params.x_cols + column;
 }
 
 fn weight_at(input: u32, column: u32) -> f32 {
@@ -115,9 +139,9 @@ fn weight_number(at: u32) -> f32 {
 
 // Four neighbouring inputs of a row; `input` is a multiple of four.
 fn x_four(row: u32, input: u32) -> vec4<f32> {
-    let inside = (row < params.rows) & (input < params.inputs);
-    let at = (row * params.x_cols + params.first_input + input) / 4u;
-    return select(vec4<f32>(), x_quads[select(0u, at, inside)], inside);
+    let at = x_place(row, input);
+    let inside = (row < params.rows) & (input < params.inputs) & (at != NOWHERE);
+    return select(vec4<f32>(), x_quads[select(0u, at / 4u, inside)], inside);
 }
 
 // Four numbers that are neighbours in memory: inputs of a column, or columns

@@ -13,17 +13,24 @@ enable f16;
 enable wgpu_cooperative_matrix;
 
 struct Params {
-    rows: u32,          // M: rows of x and y, all lead rows taken together
+    rows: u32,          // M: rows of y, all lead rows taken together
     inputs: u32,        // I: numbers summed over, of weight's block
     outputs: u32,       // O: columns that are written, of weight's block
+    x_rows: u32,        // T: rows of x in a lead row, where WINDOWS
     x_cols: u32,        // X: columns of x
-    first_input: u32,   // column of x that belongs to weight's first input
+    first_input: u32,   // column of x, or of a window, that belongs to weight's first input
+    windows: u32,       // T2: rows of y in a lead row, where WINDOWS
+    stride: u32,        // rows of x from one window to the next
+    padding: u32,       // rows of zeros before x's first
     y_cols: u32,        // Y: columns of y
     first_output: u32,  // column of y that belongs to weight's first output
     residual_rows: u32, // Q: rows of residual, of which M is a multiple
     scale: f32,         // factor of the activation's result, no unit
 }
 
+// A row of the product's input is not a row of x but a window: rows of x side
+// by side, as a convolution takes them, with zeros beyond a lead row's ends.
+override WINDOWS: bool = false;
 override ACTIVATION: u32 = 0u;
 override HAS_BIAS: bool = false;
 override HAS_RESIDUAL: bool = false;
@@ -42,12 +49,15 @@ const SILU: u32 = 2u;
 const GELU: u32 = 3u;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // x: (M, X)
+@group(0) @binding(1) var<storage, read> x: array<f32>; // x: (M, X), or (N, T, X) where WINDOWS
 @group(0) @binding(2) var<storage, read> weight: array<u32>; // weight: (O, I), as bits
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // bias: (Y)
 @group(0) @binding(4) var<storage, read> residual: array<f32>; // residual: (Q, Y)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (M, Y)
 @group(0) @binding(6) var<storage, read_write> pre: array<f32>; // pre: (M, Y)
+
+// No place in x: a window's row beyond its ends.
+const NOWHERE: u32 = 0xffffffffu;
 
 // Invocations in a workgroup.
 const THREADS: u32 = 128u;
@@ -72,9 +82,23 @@ var<workgroup> staged_weight: array<f16, STAGED>; // (columns, inputs)
 var<workgroup> stored: array<f32, STORED>; // (quadrants and one more, rows, columns): one block of each
 
 fn x_at(row: u32, input: u32) -> f32 {
-    let inside = (row < params.rows) & (input < params.inputs);
-    let at = row * params.x_cols + params.first_input + input;
+    let at = x_place(row, input);
+    let inside = (row < params.rows) & (input < params.inputs) & (at != NOWHERE);
     return select(0.0, x[select(0u, at, inside)], inside);
+}
+
+// Where the input of a row lies in x.
+fn x_place(row: u32, input: u32) -> u32 {
+    let column = params.first_input + input;
+    if WINDOWS {
+        // Rows before the first wrap round to large numbers.
+        let first = row % params.windows * params.stride - params.padding;
+        let source = first + column / params.x_cols;
+        let lead = row / params.windows * params.x_rows;
+        let at = (lead + source) * params.x_cols + column % params.x_cols;
+        return select(NOWHERE, at, source < params.x_rows);
+    }
+    return row * params.x_cols + column;
 }
 
 fn weight_at(input: u32, column: u32) -> f32 {

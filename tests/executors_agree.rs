@@ -29,7 +29,11 @@ fn model(sizes: Sizes) -> Model {
 }
 
 fn features(sizes: Sizes, frames: usize) -> Features {
-    let data = numbers(1000, frames * sizes.mel_bins);
+    other_features(sizes, frames, 1000)
+}
+
+fn other_features(sizes: Sizes, frames: usize, seed: u32) -> Features {
+    let data = numbers(seed, frames * sizes.mel_bins);
     Features::new(data, frames, sizes.mel_bins).unwrap()
 }
 
@@ -163,6 +167,24 @@ fn explanations_in_pieces_agree() {
     agree(&device, ShaderMode::Checked, sizes, 23, 1);
 }
 
+fn search(model: &Model, beams: usize) -> GenerationOptions {
+    GenerationOptions {
+        beams,
+        max_new_tokens: Some(19),
+        max_length: 20,
+        positions: model.decoder.config.max_tokens,
+        min_new_tokens: 0,
+        no_repeat_ngram_size: 3,
+        length_penalty: 1.0,
+        early_stopping: false,
+        start: 2,
+        forced: vec![5],
+        suppressed: vec![7, 9],
+        suppressed_first: vec![3],
+        whisper: None,
+    }
+}
+
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn generation_agrees() {
@@ -171,21 +193,7 @@ fn generation_agrees() {
     let mut native = NativeExecutor::<f64>::new(&model.weights, false);
     let mut gpu = GpuExecutor::new(device, &model.weights, &GpuOptions::default()).unwrap();
     for beams in [1, 3] {
-        let options = GenerationOptions {
-            beams,
-            max_new_tokens: Some(19),
-            max_length: 20,
-            positions: model.decoder.config.max_tokens,
-            min_new_tokens: 0,
-            no_repeat_ngram_size: 3,
-            length_penalty: 1.0,
-            early_stopping: false,
-            start: 2,
-            forced: vec![5],
-            suppressed: vec![7, 9],
-            suppressed_first: vec![3],
-            whisper: None,
-        };
+        let options = search(&model, beams);
         let expected = generate(&mut native, &model, &features, &options).unwrap();
         let before = gpu.memory_bytes();
         let got = generate(&mut gpu, &model, &features, &options).unwrap();
@@ -196,5 +204,48 @@ fn generation_agrees() {
         assert!(error <= 1e-5, "{error:e}");
         let left = gpu.memory_bytes() - before;
         assert!(left <= 4096, "{left} bytes are left");
+    }
+}
+
+/// An utterance as long as an earlier one takes up its plans and buffers, and
+/// none of its values; one of another length makes new ones.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn utterances_follow_each_other() {
+    let model = model(SMALL);
+    let device = Arc::new(open_for_tests());
+    let fresh = || {
+        let options = GpuOptions::default();
+        GpuExecutor::new(device.clone(), &model.weights, &options).unwrap()
+    };
+    // Results, and the operations that they took.
+    let one = |executor: &mut GpuExecutor, features: &Features| {
+        let mark = executor.mark();
+        let before = executor.profile().flops;
+        let found = generate(executor, &model, features, &search(&model, 2)).unwrap();
+        let values = explained(executor, &model, features, MEMORY);
+        executor.unwind(mark);
+        let flops = executor.profile().flops - before;
+        ((found.tokens, found.score.to_bits(), values), flops)
+    };
+    let mut executor = fresh();
+    let mut held = None;
+    for (frames, seed, kept) in [
+        (37, 1000, false),
+        (37, 1001, true),
+        (41, 1002, false),
+        (41, 1003, true),
+        (37, 1004, true),
+    ] {
+        let features = other_features(SMALL, frames, seed);
+        let (expected, all) = one(&mut fresh(), &features);
+        let (got, flops) = one(&mut executor, &features);
+        assert!(got == expected, "{frames} frames, {seed}");
+        // What depends on weights alone is not computed again.
+        println!("{frames} frames: {flops} operations of {all}");
+        assert_eq!(flops < all, kept);
+        let bytes = executor.memory_bytes();
+        assert!(bytes <= held.unwrap_or(bytes) + 4096, "{bytes}");
+        held = Some(bytes);
     }
 }

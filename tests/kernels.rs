@@ -13,9 +13,9 @@ use sonograd::engine::tensor::{Columns, Scalar, Scalars, Shape, TensorId};
 use sonograd::ops::{
     Accumulate, Activation, ActivationReverse, Add, AddNoise, AttentionXGradient, Baseline,
     BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
-    DepthwiseReverse, ExpandScores, GluReverse, Half, KlDivergence, LayerNorm, LayerNormReverse,
-    MaskSource, NO_TOKEN, Reduce, Reduction, ScatterRows, Spread, SumBatch, TokenLogProb,
-    TokenSeed, UnfoldReverse,
+    DepthwiseReverse, ExpandScores, Fold, GluReverse, Half, KlDivergence, LayerNorm,
+    LayerNormReverse, MaskSource, NO_TOKEN, Reduce, Reduction, ScatterRows, Spread, SumBatch,
+    TokenLogProb, TokenSeed, Windows,
 };
 
 /// One run, all scalars 0.
@@ -807,7 +807,7 @@ fn tokens() {
 
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
-fn unfold() {
+fn fold() {
     for (lead, rows, cols, kernel, stride, padding) in [
         (1, 1, 1, 1, 1, 0),
         (1, 1, 3, 3, 2, 1),
@@ -817,25 +817,19 @@ fn unfold() {
         (1, 1023, 3, 5, 2, 2),
         (1, 9, 2, 2, 4, 0),
     ] {
-        let mut case = Case::new();
-        let x = case.any(lead, rows, cols);
-        let y = case.recording.unfold(x, kernel, stride, padding).unwrap();
-        let shape = case.recording.shape(y);
-        case.output(y);
-        let dy = case.any(2 * lead, shape.rows, shape.cols);
-        let dx = case.computed(2 * lead, rows, cols);
-        case.push(UnfoldReverse {
-            dy,
+        let windows = Windows {
             kernel,
             stride,
             padding,
-            dx,
-        });
+        };
+        let mut case = Case::new();
+        let dy = case.any(lead, windows.count(rows).unwrap(), kernel * cols);
+        let dx = case.computed(lead, rows, cols);
+        case.push(Fold { dy, windows, dx });
         case.output(dx);
         // Sums of at most five terms: partial sums up to 5, half an eps each.
-        let name = format!("unfold {lead}x{rows}x{cols}, {kernel} by {stride}");
-        let tolerances = [Tolerance::EXACT, within(4.0, kernel, 1.0)];
-        case.compare(&name, ONCE, &tolerances);
+        let name = format!("fold {lead}x{rows}x{cols}, {windows:?}");
+        case.compare(&name, ONCE, &[within(4.0, kernel, 1.0)]);
     }
 }
 

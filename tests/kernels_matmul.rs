@@ -9,14 +9,17 @@ use common::{Case, MODES, Tolerance, gpu, values};
 use sonograd::engine::gpu::shaders::Shader;
 use sonograd::engine::gpu::{GpuExecutor, Tune};
 use sonograd::engine::tensor::Shape;
-use sonograd::ops::{Activation, Layout, Operator};
+use sonograd::ops::{Activation, Layout, Operator, Windows};
 
 /// A product and what follows it.
 #[derive(Clone, Copy, Debug)]
 struct Product {
     lead: usize,
+    /// Of x.
     rows: usize,
+    /// Numbers in a row of x, or in a window.
     inputs: usize,
+    windows: Option<Windows>,
     outputs: usize,
     layout: Layout,
     bias: bool,
@@ -30,6 +33,7 @@ const PLAIN: Product = Product {
     lead: 1,
     rows: 1,
     inputs: 1,
+    windows: None,
     outputs: 1,
     layout: Layout::OutIn,
     bias: false,
@@ -49,14 +53,19 @@ impl Product {
             ..
         } = self;
         let mut case = Case::new();
-        let x = case.any(lead, rows, inputs);
+        let kernel = self.windows.map_or(1, |windows| windows.kernel);
+        let x = case.any(lead, rows, inputs / kernel);
+        let rows = self.windows.map_or(rows, |w| w.count(rows).unwrap());
         let weight = match self.layout {
             Layout::OutIn => case.any(1, outputs, inputs),
             Layout::InOut => case.any(1, inputs, outputs),
         };
         let bias = self.bias.then(|| case.any(1, 1, outputs));
         let residual = (self.residual > 0).then(|| case.any(self.residual, rows, outputs));
-        let product = case.recording.matmul(x, weight).layout(self.layout);
+        let mut product = case.recording.matmul(x, weight).layout(self.layout);
+        if let Some(windows) = self.windows {
+            product = product.windows(windows);
+        }
         let product = product.bias(bias).activation(self.activation);
         let y = product.scale(self.scale).residual(residual);
         let y = y.record().unwrap();
@@ -170,6 +179,43 @@ fn awkward_sizes_in_both_layouts() {
                 };
                 product.check(&mut executor, entry);
             }
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn windows_instead_of_rows() {
+    for (mode, entry) in MODES
+        .into_iter()
+        .flat_map(|mode| ENTRIES.map(|entry| (mode, entry)))
+    {
+        let mut executor = gpu(mode, Tune::Only(entry));
+        for (lead, rows, cols, outputs, [kernel, stride, padding]) in [
+            (1, 1, 1, 1, [1, 1, 0]),
+            (1, 1, 3, 5, [3, 2, 1]),
+            (3, 7, 3, 33, [5, 2, 2]),
+            (2, 40, 4, 20, [5, 2, 2]),
+            (5, 33, 8, 130, [3, 1, 1]),
+            (3, 9, 2, 7, [2, 4, 0]),
+            (2, 75, 20, 68, [5, 3, 4]),
+        ] {
+            let product = Product {
+                lead,
+                rows,
+                inputs: kernel * cols,
+                windows: Some(Windows {
+                    kernel,
+                    stride,
+                    padding,
+                }),
+                outputs,
+                bias: true,
+                activation: Activation::Silu,
+                residual: lead,
+                ..PLAIN
+            };
+            product.check(&mut executor, entry);
         }
     }
 }

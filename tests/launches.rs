@@ -18,7 +18,7 @@ use sonograd::ops::{
     Accumulate, AccumulateScores, Activation, Add, AddNoise, AttentionSpec, AttentionXGradient,
     Baseline, BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
     ExpandScores, Half, KlDivergence, Mask, MaskSource, Operator, PoolMax, Reduce, Reduction,
-    Relative, Spread, TokenLogProb, on_units,
+    Relative, Spread, TokenLogProb, Windows, on_units,
 };
 
 /// A recording whose tensors are persistent, numbered as they are asked for.
@@ -103,9 +103,14 @@ fn explaining() -> Recording {
     });
 
     // An encoder.
-    let unfolded = draft.recording.unfold(source, 3, 2, 1).unwrap();
     let weight = draft.real(1, 2 * width, 3 * bins);
-    let gates = draft.recording.matmul(unfolded, weight).record().unwrap();
+    let windows = Windows {
+        kernel: 3,
+        stride: 2,
+        padding: 1,
+    };
+    let gates = draft.recording.matmul(source, weight);
+    let gates = gates.windows(windows).record().unwrap();
     let x = draft.recording.glu(gates, 1.5).unwrap();
     let (weight, bias) = (draft.real(1, 5, width), draft.real(1, 1, width));
     let x = draft

@@ -15,10 +15,10 @@ use sonograd::Error;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::reverse::{Seed, reverse};
-use sonograd::engine::tensor::{Columns, PersistentId, Scalar, Scalars, TensorId};
+use sonograd::engine::tensor::{Columns, PersistentId, Scalar, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::ops::{
-    Activation, Add, AttentionSpec, Layout, Mask, Operator, Relative, TokenLogProb,
+    Activation, Add, AttentionSpec, Layout, Mask, Operator, Relative, TokenLogProb, Windows,
 };
 
 const STEP: f64 = 1e-5;
@@ -322,8 +322,56 @@ fn depthwise() {
     }
 }
 
+/// Two frames to one, as the models' convolutions do.
+const HALVING: Windows = Windows {
+    kernel: 3,
+    stride: 2,
+    padding: 1,
+};
+
+/// Multiplied with the unit matrix, windows are there to be seen.
 #[test]
-fn unfold() {
+fn windows_are_frames_side_by_side() {
+    let mut case = Case::new();
+    let x = case.real(
+        Shape::new(2, 4, 1),
+        &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+    );
+    let unit = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+    let unit = case.real(Shape::new(1, 3, 3), &unit);
+    let y = case.recording.matmul(x, unit).windows(HALVING);
+    let y = y.record().unwrap();
+    case.output(y);
+    let expected = [0.0, 1.0, 2.0, 2.0, 3.0, 4.0, 0.0, 5.0, 6.0, 6.0, 7.0, 8.0];
+    assert_eq!(case.native(&[[0; 8]])[0], expected);
+}
+
+/// Too short for one window, or no windows at all.
+#[test]
+fn impossible_windows_are_refused() {
+    let mut case = Case::new();
+    let x = case.any(1, 2, 1);
+    for (kernel, stride, padding, good) in [
+        (2, 1, 0, true),
+        (4, 2, 1, true),
+        (3, 1, 0, false),
+        (5, 2, 1, false),
+        (2, 0, 0, false),
+        (0, 1, 0, false),
+    ] {
+        let weight = case.any(1, 1, kernel);
+        let windows = Windows {
+            kernel,
+            stride,
+            padding,
+        };
+        let product = case.recording.matmul(x, weight).windows(windows);
+        assert_eq!(product.record().is_ok(), good, "{windows:?}");
+    }
+}
+
+#[test]
+fn products_with_windows() {
     for (frames, kernel, stride, padding) in [
         (1, 3, 1, 1),
         (1, 3, 2, 1),
@@ -334,9 +382,16 @@ fn unfold() {
         (9, 3, 2, 0),
         (9, 2, 4, 0),
     ] {
-        check(&format!("unfold {frames}, {kernel} by {stride}"), |case| {
+        let windows = Windows {
+            kernel,
+            stride,
+            padding,
+        };
+        check(&format!("{frames} frames, {windows:?}"), |case| {
             let x = case.any(2, frames, 3);
-            let y = case.recording.unfold(x, kernel, stride, padding).unwrap();
+            let (weight, bias) = (case.any(1, 4, kernel * 3), case.any(1, 1, 4));
+            let y = case.recording.matmul(x, weight).windows(windows);
+            let y = y.bias(bias).activation(Activation::Silu).record().unwrap();
             (vec![x], y)
         });
     }
@@ -461,9 +516,9 @@ fn a_small_conformer_block() {
     check("conformer block", |case| {
         let (batch, frames, width) = (2, 6, 4);
         let sound = case.any(batch, 11, 3);
-        let x = case.recording.unfold(sound, 3, 2, 1).unwrap();
         let weight = case.any(1, 2 * width, 9);
-        let x = case.recording.matmul(x, weight).record().unwrap();
+        let x = case.recording.matmul(sound, weight);
+        let x = x.windows(HALVING).record().unwrap();
         let x = case.recording.glu(x, 1.0).unwrap();
         let (gain, bias) = (case.any(1, 1, width), case.any(1, 1, width));
         let normed = case.recording.layer_norm(x, gain, bias, 1e-5).unwrap();

@@ -7,10 +7,7 @@ use std::collections::VecDeque;
 use super::recording::Recording;
 
 /// How many are kept at most.
-const MOST_PLANS: usize = 16;
-
-/// Bytes that they may take beside persistent tensors.
-const MOST_BYTES: usize = 64 << 20;
+const MOST_PLANS: usize = 64;
 
 /// A plan of some executor.
 pub trait Kept {
@@ -24,24 +21,35 @@ pub trait Kept {
 pub struct KeptPlans<P> {
     plans: VecDeque<P>,
     bytes: usize,
-}
-
-impl<P> Default for KeptPlans<P> {
-    fn default() -> Self {
-        Self {
-            plans: VecDeque::new(),
-            bytes: 0,
-        }
-    }
+    most_bytes: usize,
 }
 
 impl<P: Kept> KeptPlans<P> {
+    /// None yet; all together may take `most_bytes` beside persistent tensors.
+    pub fn new(most_bytes: usize) -> Self {
+        Self {
+            plans: VecDeque::new(),
+            bytes: 0,
+            most_bytes,
+        }
+    }
+
     /// The plan of an equal recording, if there is one.
     pub fn take(&mut self, recording: &Recording) -> Option<P> {
+        self.take_fitting(recording, |_| true)
+    }
+
+    /// The plan of an equal recording that is `fitting` besides, if there is
+    /// one.
+    pub fn take_fitting(
+        &mut self,
+        recording: &Recording,
+        fitting: impl Fn(&P) -> bool,
+    ) -> Option<P> {
         let found = self
             .plans
             .iter()
-            .position(|plan| plan.recording() == recording)?;
+            .position(|plan| plan.recording() == recording && fitting(plan))?;
         let plan = self.plans.remove(found)?;
         self.bytes -= plan.bytes();
         Some(plan)
@@ -50,18 +58,24 @@ impl<P: Kept> KeptPlans<P> {
     /// Keeps a plan; returns those that have to go for it, or that one itself
     /// if it is too large.
     pub fn keep(&mut self, plan: P) -> Vec<P> {
-        if plan.bytes() > MOST_BYTES {
+        if plan.bytes() > self.most_bytes {
             return vec![plan];
         }
         self.bytes += plan.bytes();
         self.plans.push_back(plan);
         let mut gone = Vec::new();
-        while self.bytes > MOST_BYTES || self.plans.len() > MOST_PLANS {
+        while self.bytes > self.most_bytes || self.plans.len() > MOST_PLANS {
             let oldest = self.plans.pop_front().expect("there is one at least");
             self.bytes -= oldest.bytes();
             gone.push(oldest);
         }
         gone
+    }
+
+    /// Gives up those that are not `wanted`.
+    pub fn retain(&mut self, wanted: impl Fn(&P) -> bool) {
+        self.plans.retain(wanted);
+        self.bytes = self.plans.iter().map(P::bytes).sum();
     }
 
     /// All of them, none of which is kept any longer.
@@ -78,6 +92,8 @@ mod tests {
     use super::*;
     use crate::engine::tensor::Shape;
     use crate::engine::weights::WeightTable;
+
+    const MOST_BYTES: usize = 1_000;
 
     struct Plan(Recording, usize);
 
@@ -100,7 +116,7 @@ mod tests {
     #[test]
     fn only_an_equal_recording_gets_a_plan_and_gets_it_once() {
         let weights = Arc::new(WeightTable::default());
-        let mut kept = KeptPlans::default();
+        let mut kept = KeptPlans::new(MOST_BYTES);
         assert!(kept.keep(Plan(recording(&weights, &[1.0]), 10)).is_empty());
         assert!(kept.take(&recording(&weights, &[2.0])).is_none());
         let others = Arc::new(WeightTable::default());
@@ -114,7 +130,7 @@ mod tests {
     fn the_oldest_make_room() {
         let weights = Arc::new(WeightTable::default());
         let plan = |value: f32, bytes| Plan(recording(&weights, &[value]), bytes);
-        let mut kept = KeptPlans::default();
+        let mut kept = KeptPlans::new(MOST_BYTES);
         for number in 0..MOST_PLANS {
             assert!(kept.keep(plan(number as f32, 1)).is_empty());
         }
@@ -126,5 +142,16 @@ mod tests {
         // All the others, for one that takes all the room.
         assert_eq!(kept.keep(plan(-3.0, MOST_BYTES)).len(), MOST_PLANS);
         assert_eq!((kept.clear().len(), kept.bytes), (1, 0));
+    }
+
+    #[test]
+    fn what_is_not_wanted_goes() {
+        let weights = Arc::new(WeightTable::default());
+        let mut kept = KeptPlans::new(MOST_BYTES);
+        for bytes in [10, 20, 30] {
+            kept.keep(Plan(recording(&weights, &[bytes as f32]), bytes));
+        }
+        kept.retain(|plan| plan.1 != 20);
+        assert_eq!((kept.plans.len(), kept.bytes), (2, 40));
     }
 }

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{TensorId, WeightId};
 use crate::engine::weights::WeightTable;
-use crate::ops::Activation;
+use crate::ops::{Activation, Windows};
 
 /// Layer norm eps of all families.
 pub const EPS: f32 = 1e-5;
@@ -123,8 +123,8 @@ impl Norm {
     }
 }
 
-/// Convolution over time with stride and half-kernel padding, as unfolding
-/// and a product.
+/// Convolution over time with stride and half-kernel padding, as a product
+/// with windows.
 #[derive(Clone, Copy, Debug)]
 pub struct Convolution {
     /// (outputs, kernel · inputs)
@@ -156,7 +156,7 @@ impl Convolution {
         let bias = checkpoint.read(&format!("{name}.bias"))?;
         let outputs = bias.len();
         // (outputs, inputs, kernel) to (outputs, kernel, inputs): the order in
-        // which unfolding lays out a row.
+        // which a window lies in memory.
         let mut turned = vec![0.0; weight.len()];
         for (index, &value) in weight.iter().enumerate() {
             let (out, rest) = (index / (inputs * kernel), index % (inputs * kernel));
@@ -193,8 +193,15 @@ impl Convolution {
         x: TensorId,
         activation: Activation,
     ) -> Result<TensorId> {
-        let unfolded = recording.unfold(x, self.kernel, self.stride, self.kernel / 2)?;
-        self.linear.record(recording, unfolded, activation)
+        let weight = recording.weight(self.linear.weight);
+        let bias = self.linear.bias.map(|id| recording.weight(id));
+        let windows = Windows {
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.kernel / 2,
+        };
+        let product = recording.matmul(x, weight).windows(windows);
+        product.bias(bias).activation(activation).record()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Activation, ActivationReverse, Operate};
+use super::{Activation, ActivationReverse, Fold, Operate, Windows};
 use crate::engine::gpu::launch::{Binding, Choice, Extent, Launch, row_blocks};
 use crate::engine::gpu::shaders::Shader;
 use crate::engine::gpu::tuning::Class;
@@ -26,8 +26,10 @@ pub enum Layout {
 /// y = residual + scale · activation(x · W + bias)
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matmul {
-    /// (N, R, inputs)
+    /// (N, R, inputs), or (N, T, C) where its windows are multiplied
     pub x: TensorId,
+    /// Whose R there are over T frames, each of inputs = kernel · C numbers.
+    pub windows: Option<Windows>,
     /// (1, outputs, inputs) or (1, inputs, outputs)
     pub weight: TensorId,
     pub layout: Layout,
@@ -56,6 +58,7 @@ impl Recording {
         MatmulBuilder {
             operator: Matmul {
                 x,
+                windows: None,
                 weight,
                 layout: Layout::OutIn,
                 bias: None,
@@ -71,6 +74,12 @@ impl Recording {
 }
 
 impl MatmulBuilder<'_> {
+    /// Multiplies windows of x instead of its rows: a convolution.
+    pub fn windows(mut self, windows: Windows) -> Self {
+        self.operator.windows = Some(windows);
+        self
+    }
+
     pub fn layout(mut self, layout: Layout) -> Self {
         self.operator.layout = layout;
         self
@@ -108,10 +117,17 @@ impl MatmulBuilder<'_> {
             Layout::InOut => (weight.cols, weight.rows),
         };
         let problem = |what: String| Err(Error::shape(Matmul::NAME, what));
-        if x.cols != inputs {
+        let (rows, cols) = match operator.windows {
+            None => (Some(x.rows), x.cols),
+            Some(windows) => (windows.count(x.rows), windows.kernel * x.cols),
+        };
+        let Some(rows) = rows else {
+            return problem(format!("{x} has no windows {:?}", operator.windows));
+        };
+        if cols != inputs {
             return problem(format!("x {x} has not the weight's {inputs} columns"));
         }
-        let y = Shape::new(x.lead, x.rows, outputs);
+        let y = Shape::new(x.lead, rows, outputs);
         if let Some(bias) = operator.bias.map(|id| recording.shape(id))
             && bias != Shape::new(1, 1, outputs)
         {
@@ -145,14 +161,14 @@ impl Operate for Matmul {
     }
 
     fn flops(&self, recording: &Recording) -> u64 {
-        2 * recording.shape(self.y).len() as u64 * recording.shape(self.x).cols as u64
+        2 * recording.shape(self.y).len() as u64 * self.inputs_of(recording) as u64
     }
 
     fn reverse(&self, walk: &mut Reverse) -> Result<()> {
         // Rows are independent, so a cotangent of one row for each token
         // stays one, unless forward values are needed at that row.
         let (mut dy, mut sparse) = walk.cotangent_rows(self.y).expect("the walk reaches y");
-        if sparse && (self.pre.is_some() || self.residual.is_some()) {
+        if sparse && (self.pre.is_some() || self.residual.is_some() || self.windows.is_some()) {
             dy = walk.cotangent(self.y).expect("the walk reaches y");
             sparse = false;
         }
@@ -177,7 +193,7 @@ impl Operate for Matmul {
                 (dz, 1.0)
             }
         };
-        let sum = if sparse {
+        let sum = if sparse || self.windows.is_some() {
             None
         } else {
             walk.take_sum(self.x, lead)
@@ -188,7 +204,11 @@ impl Operate for Matmul {
         };
         let product = walk.recording.matmul(dz, self.weight).layout(layout);
         let dx = product.scale(scale).residual(sum).record()?;
-        if sum.is_some() {
+        if let Some(windows) = self.windows {
+            let (dy, dx) = (dx, walk.new_cotangent(self.x, lead));
+            walk.recording.push(Fold { dy, windows, dx });
+            walk.contribute(self.x, dx);
+        } else if sum.is_some() {
             walk.set(self.x, dx);
         } else {
             walk.contribute_rows(self.x, dx, sparse);
@@ -203,8 +223,9 @@ impl Operate for Matmul {
     fn native<T: Real>(&self, context: &mut Context<T>) {
         let mut y = context.take(self.y);
         let mut pre = self.pre.map(|id| (id, context.take(id)));
+        let mut scratch = context.take_scratch(self.padded(&context.shape(self.x)));
         let (x, weight) = (context.read(self.x), context.read(self.weight));
-        let (rows, inputs) = (x.shape.rows, x.shape.cols);
+        let (rows, cols) = (context.shape(self.y).rows, x.shape.cols);
         let (weight_rows, weight_cols) = (weight.shape.rows, weight.shape.cols);
         // gemm copies both factors into panels of its own; reading columns for
         // that takes a third of the time of a small chunk's product.
@@ -222,7 +243,6 @@ impl Operate for Matmul {
         let outputs = weight.cols;
         let leads = context.leads.clone();
         let all_rows = leads.len() * rows;
-        let x = Matrix::new(x.range(&leads), all_rows, inputs, inputs);
         let bias = self.bias.map(|id| context.read(id).all());
         let residual = self.residual.map(|id| context.read(id));
         let scale = T::from_f32(self.scale);
@@ -253,8 +273,26 @@ impl Operate for Matmul {
                 }
             });
         }
-        let out = MatrixMut::new(product, all_rows, outputs, outputs);
-        multiply(x, weight, product_scale, accumulate, out, parallel);
+        match self.windows {
+            None => {
+                let x = Matrix::new(x.range(&leads), all_rows, cols, cols);
+                let out = MatrixMut::new(product, all_rows, outputs, outputs);
+                multiply(x, weight, product_scale, accumulate, out, parallel);
+            }
+            Some(windows) => {
+                // Windows are rows that overlap, once the zeros are there.
+                let padded = &mut scratch[..self.padded(&x.shape)];
+                padded.fill(T::default());
+                let begin = windows.padding * cols;
+                for (n, product) in leads.clone().zip(product.chunks_mut(rows * outputs)) {
+                    padded[begin..begin + x.shape.inner()].copy_from_slice(x.at(n));
+                    let apart = windows.stride * cols;
+                    let x = Matrix::new(padded, rows, windows.kernel * cols, apart);
+                    let out = MatrixMut::new(product, rows, outputs, outputs);
+                    multiply(x, weight, product_scale, accumulate, out, parallel);
+                }
+            }
+        }
 
         if !linear && y.is_live() {
             if let Some((_, pre)) = pre.as_mut().filter(|(_, pre)| pre.is_live()) {
@@ -269,6 +307,7 @@ impl Operate for Matmul {
                 }
             });
         }
+        context.give_scratch(scratch);
         context.give(self.y, y);
         if let Some((id, pre)) = pre {
             context.give(id, pre);
@@ -283,7 +322,7 @@ impl Operate for Matmul {
     }
 
     fn choices(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Choice> {
-        let (x, y) = (recording.shape(self.x), recording.shape(self.y));
+        let y = recording.shape(self.y);
         let blocks = match row_blocks(recording.shape(self.weight)) {
             // Rows of such a weight are inputs, and an activation wants their
             // whole sum. No model has that: it is the reverse's layout.
@@ -294,7 +333,7 @@ impl Operate for Matmul {
             blocks => blocks,
         };
         let choices = blocks.into_iter().map(|rows| match self.layout {
-            Layout::OutIn => self.choice(recording, live, &rows, 0..x.cols, rows.clone()),
+            Layout::OutIn => self.choice(recording, live, &rows, 0..self.inputs_of(recording), rows.clone()),
             Layout::InOut => self.choice(recording, live, &rows, rows.clone(), 0..y.cols),
         });
         choices.collect()
@@ -302,6 +341,18 @@ impl Operate for Matmul {
 }
 
 impl Matmul {
+    /// How many numbers a row of the product's input has.
+    fn inputs_of(&self, recording: &Recording) -> usize {
+        let cols = recording.shape(self.x).cols;
+        self.windows.map_or(cols, |windows| windows.kernel * cols)
+    }
+
+    /// Elements of one lead row of x with the zeros around it, for windows.
+    fn padded(&self, x: &Shape) -> usize {
+        let windows = self.windows;
+        windows.map_or(0, |windows| (x.rows + 2 * windows.padding) * x.cols)
+    }
+
     /// The product with a block of the weight's rows, which has some of the
     /// inputs or some of the outputs, by every entry point that can do it.
     fn choice(
@@ -312,8 +363,8 @@ impl Matmul {
         inputs: Range<usize>,
         outputs: Range<usize>,
     ) -> Choice {
-        let x = recording.shape(self.x);
-        let (rows, in_out) = (x.lead * x.rows, self.layout == Layout::InOut);
+        let (x, y) = (recording.shape(self.x), recording.shape(self.y));
+        let (rows, in_out) = (y.lead * y.rows, self.layout == Layout::InOut);
         // Columns of x and of the weight as they lie in memory.
         let columns = if in_out { outputs.len() } else { inputs.len() };
         let fours = [x.cols, inputs.start, inputs.len(), columns];
@@ -341,7 +392,12 @@ impl Matmul {
     ) -> Launch {
         let (x, shape) = (recording.shape(self.x), recording.shape(self.y));
         let residual = self.residual.map(|id| recording.shape(id));
-        let rows = x.lead * x.rows;
+        let rows = shape.lead * shape.rows;
+        let windows = self.windows.unwrap_or(Windows {
+            kernel: 1,
+            stride: 1,
+            padding: 0,
+        });
         let shader = Shader::load(Self::NAME);
         let (across, down) = entry.workgroups(rows, outputs.len());
         let activation = match self.activation {
@@ -369,6 +425,7 @@ impl Matmul {
             entry: entry.name,
             overrides: vec![
                 ("IN_OUT", flag(self.layout == Layout::InOut)),
+                ("WINDOWS", flag(self.windows.is_some())),
                 ("ACTIVATION", shader.constant(activation).into()),
                 ("HAS_BIAS", flag(bias.is_some())),
                 ("HAS_RESIDUAL", flag(own_residual.is_some())),
@@ -380,8 +437,12 @@ impl Matmul {
                 ("rows", rows.into()),
                 ("inputs", inputs.len().into()),
                 ("outputs", outputs.len().into()),
+                ("x_rows", x.rows.into()),
                 ("x_cols", x.cols.into()),
                 ("first_input", inputs.start.into()),
+                ("windows", shape.rows.into()),
+                ("stride", windows.stride.into()),
+                ("padding", windows.padding.into()),
                 ("y_cols", shape.cols.into()),
                 ("first_output", outputs.start.into()),
                 ("residual_rows", residual.map_or(rows, |r| r.lead * r.rows).into()),

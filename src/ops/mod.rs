@@ -208,7 +208,7 @@ operators! {
     sum_batch::{SumBatch};
     token_log_prob::{TokenLogProb};
     token_seed::{TokenSeed};
-    unfold::{Unfold, UnfoldReverse};
+    windows::{Fold};
 }
 
 pub use activation::Activation;
@@ -221,3 +221,4 @@ pub use matmul::Layout;
 pub use matmul_units::on_units;
 pub use pool_max::pooled_frames;
 pub use reduce::{Contrast, Reduction};
+pub use windows::Windows;

@@ -14,6 +14,7 @@ use super::layout::{
     half_bytes_of,
 };
 use super::options::GpuOptions;
+use super::persistent::{Persistent, PersistentTable};
 use super::pipelines::{Pipelines, ShaderMode};
 use super::search;
 use super::submit::{Dispatch, Pace, Submitter};
@@ -23,6 +24,7 @@ use super::units::MatrixUnits;
 use crate::engine::cost::Cost;
 use crate::engine::executor::{Executor, PlanId, Values};
 use crate::engine::journal::{Held, Journal};
+use crate::engine::kept_plans::{Kept, KeptPlans};
 use crate::engine::precision::Precision;
 use crate::engine::profile::{Profile, Purpose};
 use crate::engine::recording::{Recording, Source};
@@ -35,6 +37,9 @@ const MOST_IN_TRANSFER: usize = 1 << 28;
 
 /// Bytes of the transfer buffer for reads that is kept between them.
 const KEPT_FOR_READS: usize = 1 << 24;
+
+/// Bytes of plans that are kept while nobody runs them.
+const MOST_KEPT_BYTES: usize = 256 << 20;
 
 /// What persistent tensors, blocks and constants are used for.
 const TENSOR: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
@@ -56,8 +61,12 @@ pub struct GpuExecutor {
     scratch: Option<Box<GpuExecutor>>,
     submitter: Submitter,
     weights: Vec<wgpu::Buffer>,
-    persistent: Vec<Option<Persistent>>,
+    persistent: PersistentTable,
+    /// Buffers to be filled with zeros before anything else is submitted.
+    to_clear: Vec<wgpu::Buffer>,
     plans: Vec<Option<Plan>>,
+    /// The buffers that these bind are all held or parked.
+    kept: KeptPlans<Plan>,
     journal: Journal,
     /// Shared by all plans: the queue keeps its writes and runs in order.
     scalars: wgpu::Buffer,
@@ -73,16 +82,25 @@ pub struct GpuExecutor {
     warning: Option<String>,
 }
 
-struct Persistent {
-    kind: Kind,
-    shape: Shape,
-    buffer: wgpu::Buffer,
-}
-
 /// A recording with its memory, which its bind groups hold.
 struct Plan {
+    recording: Recording,
+    /// Persistent tensors whose buffers its dispatches bind.
+    persistent: Vec<(PersistentId, wgpu::Buffer)>,
     stages: Vec<Stage>,
     bytes: usize,
+    /// Whether an equal recording may take it up.
+    reusable: bool,
+}
+
+impl Kept for Plan {
+    fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 struct Stage {
@@ -180,8 +198,10 @@ impl GpuExecutor {
             scratch: None,
             submitter: Submitter::default(),
             weights: buffers,
-            persistent: Vec::new(),
+            persistent: PersistentTable::default(),
+            to_clear: Vec::new(),
             plans: Vec::new(),
+            kept: KeptPlans::new(MOST_KEPT_BYTES),
             journal: Journal::default(),
             scalars,
             scalars_now: None,
@@ -214,6 +234,7 @@ impl GpuExecutor {
     /// plan on, or on ordinary kernels.
     pub fn use_units(&mut self, units: Option<MatrixUnits>) {
         self.target.units = units;
+        self.kept.clear();
     }
 
     /// What the user should know about how it works.
@@ -259,6 +280,7 @@ impl GpuExecutor {
             None => Box::new(search::executor(&self.device, self.shaders)?),
         };
         let found = search::search(&mut executor, layout.unmeasured.iter().copied())?;
+        executor.give_up();
         self.scratch = Some(executor);
         Ok(found)
     }
@@ -284,7 +306,9 @@ impl GpuExecutor {
         self.pipelines.compile(&self.device, steps)?;
         let plans = entries.iter().map(|entry| {
             self.tuning.only(entry);
-            self.prepare(recording.clone())
+            let mut plan = self.new_plan(recording.clone())?;
+            plan.reusable = false;
+            Ok(self.hold(plan))
         });
         plans.collect()
     }
@@ -293,6 +317,7 @@ impl GpuExecutor {
     /// in one submission: on the device where it has timestamps, else until
     /// it is done.
     pub(super) fn seconds(&mut self, plan: PlanId, repeats: usize) -> Result<f64> {
+        self.clear();
         let plan = self.plans[plan.0 as usize].as_ref();
         let dispatches = &plan.expect("a released plan is not timed").stages[0].dispatches;
         let repeats = repeats
@@ -322,20 +347,34 @@ impl GpuExecutor {
         *peak = (*peak).max(self.bytes as u64);
     }
 
-    /// Makes buffers; where there is no memory for them, once more after the
-    /// device has finished with what was given back meanwhile.
-    fn make<T>(&self, what: &str, make: impl Fn(&wgpu::Device) -> T) -> Result<T> {
+    /// Makes buffers; where there is no memory for them, once more without
+    /// what is only kept, after the device has finished with what was given
+    /// back meanwhile.
+    fn make<T>(&mut self, what: &str, make: impl Fn(&wgpu::Device) -> T) -> Result<T> {
         self.device.guarded(what, &make).or_else(|_| {
+            self.give_up();
             self.device.wait()?;
             self.device.guarded(what, &make)
         })
     }
 
-    fn persistent(&self, id: PersistentId) -> Result<&Persistent> {
-        let found = self.persistent.get(id.0 as usize);
-        found
-            .and_then(Option::as_ref)
-            .ok_or_else(|| Error::Device(format!("persistent tensor {} is not allocated", id.0)))
+    /// Gives up plans and buffers that nobody holds.
+    fn give_up(&mut self) {
+        self.kept.clear();
+        self.persistent.forget_parked();
+    }
+
+    /// Fills the buffers that are taken up again with zeros.
+    fn clear(&mut self) {
+        if self.to_clear.is_empty() {
+            return;
+        }
+        let mut encoder = self.device.raw.create_command_encoder(&Default::default());
+        for buffer in self.to_clear.drain(..) {
+            encoder.clear_buffer(&buffer, 0, None);
+        }
+        self.device.queue.submit([encoder.finish()]);
+        self.profile.submissions += 1;
     }
 
     fn set_scalars(&mut self, scalars: Scalars) {
@@ -371,7 +410,7 @@ impl GpuExecutor {
                         Place::Constant(index) => &memory.constants[index],
                         Place::Block(index) => &memory.blocks[index],
                         Place::Persistent(id) => {
-                            let own = self.persistent[id.0 as usize].as_ref();
+                            let own = self.persistent.get(id);
                             &own.expect("the plan's tensors were checked").buffer
                         }
                         Place::Nowhere => unreachable!("the layout refuses it"),
@@ -421,8 +460,71 @@ impl GpuExecutor {
         Ok(dispatches)
     }
 
+    /// A plan whose operators that run once have run.
+    fn new_plan(&mut self, recording: Recording) -> Result<Plan> {
+        let layout = self.lay_out(&recording)?;
+        layout.check(&recording, self.limits)?;
+        let mut persistent = Vec::new();
+        for (tensor, id) in layout.persistent() {
+            let (own, info) = (self.persistent.get(id)?, recording.info(tensor));
+            if own.kind != info.kind || own.shape.len() != info.shape.len() {
+                return Err(Error::Device(format!(
+                    "the recording takes {} for {}",
+                    describe_persistent(own.kind, own.shape),
+                    describe_persistent(info.kind, info.shape)
+                )));
+            }
+            persistent.push((id, own.buffer.clone()));
+        }
+        let steps = || layout.once.iter().chain(layout.stages.iter().flatten());
+        self.pipelines.compile(&self.device, steps())?;
+        let absent = steps().map(Step::absent).max().unwrap_or(0);
+        while self.absent.len() < absent {
+            let bytes = SMALLEST_BUFFER;
+            let made = self.make("a stand-in", |raw| buffer(raw, "absent", bytes, TENSOR))?;
+            self.absent.push(made);
+            self.grow(bytes);
+        }
+
+        let memory = self.memory(&recording, &layout)?;
+        let once = Stage {
+            dispatches: self.bind(&layout.once, &memory)?,
+            pace: Pace::default(),
+            cost: layout.once_cost,
+        };
+        let mut stages = Vec::new();
+        for (steps, cost) in layout.stages.iter().zip(&layout.costs) {
+            stages.push(Stage {
+                dispatches: self.bind(steps, &memory)?,
+                pace: Pace::default(),
+                cost: cost.all,
+            });
+        }
+        let bytes = layout.bytes(&recording);
+        self.grow(bytes);
+        if let Err(error) = self.run_stage(None, &once) {
+            self.bytes -= bytes;
+            return Err(error);
+        }
+        Ok(Plan {
+            recording,
+            persistent,
+            stages,
+            bytes,
+            reusable: true,
+        })
+    }
+
+    fn hold(&mut self, plan: Plan) -> PlanId {
+        let index = vacancy(&mut self.plans);
+        self.plans[index] = Some(plan);
+        let id = PlanId(index as u32);
+        self.journal.made(Held::Plan(id));
+        id
+    }
+
     /// The plan's own buffers, filled.
-    fn memory(&self, recording: &Recording, layout: &Layout) -> Result<Memory> {
+    fn memory(&mut self, recording: &Recording, layout: &Layout) -> Result<Memory> {
         let memory = self.make("memory of a plan", |raw| {
             let blocks = layout.blocks.iter();
             let constants = layout.constants.iter();
@@ -555,30 +657,40 @@ impl Executor for GpuExecutor {
         let bytes = bytes_of(shape);
         let name = || describe_persistent(kind, shape);
         self.limits.check(bytes, name)?;
-        // wgpu clears a buffer before its first use.
-        let buffer = self.make(&name(), |raw| buffer(raw, "persistent", bytes, TENSOR))?;
+        let id = self.persistent.next();
+        let buffer = match self.persistent.unpark(id, kind, bytes) {
+            Some(parked) => {
+                self.to_clear.push(parked.clone());
+                parked
+            }
+            // wgpu clears a buffer before its first use.
+            None => self.make(&name(), |raw| buffer(raw, "persistent", bytes, TENSOR))?,
+        };
         self.grow(bytes);
-        let index = vacancy(&mut self.persistent);
-        self.persistent[index] = Some(Persistent {
+        let own = Persistent {
             kind,
             shape,
             buffer,
-        });
-        let id = PersistentId(index as u32);
+        };
+        self.persistent.insert(id, own);
         self.journal.made(Held::Persistent(id));
         Ok(id)
     }
 
     fn free(&mut self, id: PersistentId) {
         self.journal.gone(Held::Persistent(id));
-        if let Some(own) = self.persistent[id.0 as usize].take() {
-            self.bytes -= bytes_of(own.shape);
+        if let Some((shape, gone)) = self.persistent.remove(id) {
+            self.bytes -= bytes_of(shape);
+            if !gone.is_empty() {
+                let binds = |(_, own): &(_, wgpu::Buffer)| gone.contains(own);
+                self.kept.retain(|plan| !plan.persistent.iter().any(binds));
+            }
         }
     }
 
     fn upload_all(&mut self, parts: &[(PersistentId, Values)], purpose: Purpose) -> Result<()> {
         for (id, values) in parts {
-            let own = self.persistent(*id)?;
+            let own = self.persistent.get(*id)?;
             let kind = match values {
                 Values::Real(_) => Kind::Real,
                 Values::Index(_) => Kind::Index,
@@ -608,53 +720,21 @@ impl Executor for GpuExecutor {
     }
 
     fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
-        let layout = self.lay_out(&recording)?;
-        layout.check(&recording, self.limits)?;
-        for (tensor, id) in layout.persistent() {
-            let (own, info) = (self.persistent(id)?, recording.info(tensor));
-            if own.kind != info.kind || own.shape.len() != info.shape.len() {
-                return Err(Error::Device(format!(
-                    "the recording takes {} for {}",
-                    describe_persistent(own.kind, own.shape),
-                    describe_persistent(info.kind, info.shape)
-                )));
-            }
-        }
-        let steps = || layout.once.iter().chain(layout.stages.iter().flatten());
-        self.pipelines.compile(&self.device, steps())?;
-        let absent = steps().map(Step::absent).max().unwrap_or(0);
-        while self.absent.len() < absent {
-            let bytes = SMALLEST_BUFFER;
-            let made = self.make("a stand-in", |raw| buffer(raw, "absent", bytes, TENSOR))?;
-            self.absent.push(made);
-            self.grow(bytes);
-        }
-
-        let memory = self.memory(&recording, &layout)?;
-        let once = Stage {
-            dispatches: self.bind(&layout.once, &memory)?,
-            pace: Pace::default(),
-            cost: layout.once_cost,
+        let table = &self.persistent;
+        let same = |(id, buffer): &(PersistentId, _)| {
+            table.get(*id).is_ok_and(|own| own.buffer == *buffer)
         };
-        let mut stages = Vec::new();
-        for (steps, cost) in layout.stages.iter().zip(&layout.costs) {
-            stages.push(Stage {
-                dispatches: self.bind(steps, &memory)?,
-                pace: Pace::default(),
-                cost: cost.all,
-            });
-        }
-        let bytes = layout.bytes(&recording);
-        self.grow(bytes);
-        if let Err(error) = self.run_stage(None, &once) {
-            self.bytes -= bytes;
-            return Err(error);
-        }
-        let index = vacancy(&mut self.plans);
-        self.plans[index] = Some(Plan { stages, bytes });
-        let id = PlanId(index as u32);
-        self.journal.made(Held::Plan(id));
-        Ok(id)
+        let found = self
+            .kept
+            .take_fitting(&recording, |plan| plan.persistent.iter().all(same));
+        let plan = match found {
+            Some(plan) => {
+                self.grow(plan.bytes);
+                plan
+            }
+            None => self.new_plan(recording)?,
+        };
+        Ok(self.hold(plan))
     }
 
     fn estimate(&self, recording: &Recording) -> usize {
@@ -668,6 +748,7 @@ impl Executor for GpuExecutor {
     }
 
     fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+        self.clear();
         self.set_scalars(scalars);
         let index = plan.0 as usize;
         let plan = self.plans[index].take();
@@ -681,13 +762,16 @@ impl Executor for GpuExecutor {
         self.journal.gone(Held::Plan(plan));
         if let Some(plan) = self.plans[plan.0 as usize].take() {
             self.bytes -= plan.bytes;
+            if plan.reusable {
+                self.kept.keep(plan);
+            }
         }
     }
 
     fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>> {
         let mut sizes = Vec::with_capacity(ids.len());
         for &id in ids {
-            let own = self.persistent(id)?;
+            let own = self.persistent.get(id)?;
             if own.kind != Kind::Real {
                 let name = describe_persistent(own.kind, own.shape);
                 return Err(Error::Device(format!("{name} do not hold real numbers")));
@@ -737,6 +821,7 @@ impl GpuExecutor {
         if bytes == 0 {
             return Ok(0);
         }
+        self.clear();
         let staging = self.make("an upload", |raw| {
             raw.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("upload"),
@@ -755,7 +840,7 @@ impl GpuExecutor {
                 Values::Index(values) => bytemuck::cast_slice(values),
             };
             view.slice(offset..offset + raw.len()).copy_from_slice(raw);
-            let own = &self.persistent(*id)?.buffer;
+            let own = &self.persistent.get(*id)?.buffer;
             let size = raw.len() as u64;
             encoder.copy_buffer_to_buffer(&staging, offset as u64, own, 0, size);
             offset += raw.len();
@@ -779,6 +864,7 @@ impl GpuExecutor {
             values.extend(sizes.iter().map(|_| Vec::new()));
             return Ok(());
         }
+        self.clear();
         let kept = self.for_reads.take();
         let kept_bytes = kept.as_ref().map_or(0, |kept| kept.size() as usize);
         let staging = match kept {
@@ -798,7 +884,7 @@ impl GpuExecutor {
         let mut encoder = self.device.raw.create_command_encoder(&Default::default());
         let mut offset = 0;
         for (&id, &size) in ids.iter().zip(sizes).filter(|(_, size)| **size > 0) {
-            let own = &self.persistent(id)?.buffer;
+            let own = &self.persistent.get(id)?.buffer;
             encoder.copy_buffer_to_buffer(own, 0, &staging, offset, size as u64);
             offset += size as u64;
         }

@@ -5,6 +5,7 @@ mod executor;
 pub mod launch;
 pub mod layout;
 pub mod options;
+mod persistent;
 mod pipelines;
 mod search;
 pub mod shaders;

@@ -40,6 +40,7 @@ pub const SOURCES: &[(&str, &str)] = embedded![
     "depthwise",
     "embedding",
     "expand_scores",
+    "fold",
     "glu",
     "join_rows",
     "kl_divergence",
@@ -56,7 +57,6 @@ pub const SOURCES: &[(&str, &str)] = embedded![
     "take_rows",
     "token_log_prob",
     "token_seed",
-    "unfold",
 ];
 
 static LOADED: [OnceLock<Shader>; SOURCES.len()] = [const { OnceLock::new() }; SOURCES.len()];

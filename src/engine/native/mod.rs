@@ -43,6 +43,9 @@ const CHUNK_ELEMENTS: usize = 1 << 18;
 /// read the originals, which takes a little longer.
 pub const MOST_TURNED_BYTES: usize = 1 << 30;
 
+/// Bytes of plans that are kept while nobody runs them.
+const MOST_KEPT_BYTES: usize = 64 << 20;
+
 /// Runs recordings on the processor.
 pub struct NativeExecutor<T> {
     /// Where T is f32, the model's own.
@@ -69,8 +72,6 @@ struct Plan<T> {
     constants: Vec<Arc<[T]>>,
     blocks: Vec<Vec<T>>,
     once: Vec<Region>,
-    /// Whether what runs when the plan is made sets a persistent tensor.
-    writes_once: bool,
     stages: Vec<Arc<[Region]>>,
     bytes: usize,
     /// Of what runs when the plan is made.
@@ -120,7 +121,7 @@ impl<T: Real> NativeExecutor<T> {
             plans: Vec::new(),
             arenas: Mutex::default(),
             pool: Pool::default(),
-            kept: KeptPlans::default(),
+            kept: KeptPlans::new(MOST_KEPT_BYTES),
             journal: Journal::default(),
             profile: Profile::default(),
             profiling,
@@ -173,9 +174,11 @@ impl<T: Real> NativeExecutor<T> {
             },
             &mut self.persistent,
             &self.arenas,
-            usize::MAX,
-            Scalars::default(),
-            None,
+            Run {
+                leads: usize::MAX,
+                scalars: Scalars::default(),
+                times: None,
+            },
         );
         Ok(plan)
     }
@@ -335,17 +338,12 @@ impl<T: Real> Plan<T> {
             Ok(blocks) => blocks,
             Err(problem) => return Err((Box::new(recording), problem)),
         };
-        let places = &layout.places;
-        let mut written = layout.once.iter().flat_map(|region| &region.outs);
-        let is_persistent = |id: &TensorId| matches!(places[id.0 as usize], Place::Persistent(_));
-        let writes_once = written.any(is_persistent);
         Ok(Self {
             recording,
             places: layout.places,
             constants,
             blocks,
             once: layout.once,
-            writes_once,
             stages: layout.stages.into_iter().map(Arc::from).collect(),
             bytes: layout.bytes,
             once_cost: layout.once_cost,
@@ -489,18 +487,25 @@ struct Weights<'a, T> {
     turned: &'a [Option<Box<[T]>>],
 }
 
+/// How regions are run.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    /// How many of the lead rows.
+    leads: usize,
+    scalars: Scalars,
+    /// Where operators' times are added up, if they are wanted.
+    times: Option<&'a Mutex<BTreeMap<String, f64>>>,
+}
+
 impl<T: Real> Plan<T> {
-    /// Runs `regions` of the plan for their first `leads` lead rows; times go
-    /// to `times` where it is given.
+    /// Runs `regions` of the plan.
     fn run(
         &mut self,
         regions: &[Region],
         weights: Weights<T>,
         persistent: &mut [PersistentValues<T>],
         arenas: &Mutex<Vec<Arena<T>>>,
-        leads: usize,
-        scalars: Scalars,
-        times: Option<&Mutex<BTreeMap<String, f64>>>,
+        run: Run,
     ) {
         let fixed: Vec<&[T]> = weights
             .own
@@ -529,7 +534,7 @@ impl<T: Real> Plan<T> {
                 blocks: &self.blocks,
                 persistent,
             };
-            self.run_region(region, &mut moved, shared, arenas, leads, scalars, times);
+            self.run_region(region, &mut moved, shared, arenas, run);
             for (id, values) in moved {
                 match self.places[id.0 as usize] {
                     Place::Block(block) => self.blocks[block] = values,
@@ -546,11 +551,9 @@ impl<T: Real> Plan<T> {
         moved: &mut [(TensorId, Vec<T>)],
         shared: Shared<T>,
         arenas: &Mutex<Vec<Arena<T>>>,
-        leads: usize,
-        scalars: Scalars,
-        times: Option<&Mutex<BTreeMap<String, f64>>>,
+        run: Run,
     ) {
-        let wanted = if region.whole { region.lead } else { leads };
+        let wanted = if region.whole { region.lead } else { run.leads };
         let ranges = (0..region.chunks).map(|chunk| region.leads(chunk));
         let ranges = ranges.take_while(|range| range.start < wanted);
         let mut tasks: Vec<Task<T>> = ranges
@@ -588,7 +591,7 @@ impl<T: Real> Plan<T> {
                 recording: &self.recording,
                 leads: task.leads,
                 parallel: region.whole,
-                scalars,
+                scalars: run.scalars,
                 places: &self.places,
                 shared: &shared,
                 arena: &mut arena,
@@ -596,9 +599,9 @@ impl<T: Real> Plan<T> {
             };
             for &index in &region.operators {
                 let operator = &self.recording.operators()[index];
-                let begin = times.map(|_| Instant::now());
+                let begin = run.times.map(|_| Instant::now());
                 operator.native(&mut context);
-                if let (Some(times), Some(begin)) = (times, begin) {
+                if let (Some(times), Some(begin)) = (run.times, begin) {
                     let mut times = times.lock().expect("no worker panicked");
                     *times.entry(operator.name().to_owned()).or_default() +=
                         begin.elapsed().as_secs_f64();
@@ -743,9 +746,11 @@ impl<T: Real> Executor for NativeExecutor<T> {
             },
             &mut self.persistent,
             &self.arenas,
-            leads,
-            scalars,
-            times.as_ref(),
+            Run {
+                leads,
+                scalars,
+                times: times.as_ref(),
+            },
         );
         let operators: usize = regions.iter().map(|region| region.operators.len()).sum();
         self.profile.dispatches += operators as u64;
@@ -762,11 +767,12 @@ impl<T: Real> Executor for NativeExecutor<T> {
         self.journal.gone(Held::Plan(plan));
         if let Some(plan) = self.plans[plan.0 as usize].take() {
             self.bytes -= plan.bytes;
-            let gone = match plan.writes_once {
-                true => vec![plan],
-                false => self.kept.keep(plan),
-            };
-            for block in gone.into_iter().flat_map(|plan| plan.blocks) {
+            for block in self
+                .kept
+                .keep(plan)
+                .into_iter()
+                .flat_map(|plan| plan.blocks)
+            {
                 self.pool.give(block);
             }
             let arenas = self.arenas.get_mut().expect("no worker panicked");

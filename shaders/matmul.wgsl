@@ -60,7 +60,7 @@ const GELU: u32 = 3u;
 @group(0) @binding(4) var<storage, read> residual: array<f32>; // residual: (Q, Y)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (M, Y)
 @group(0) @binding(6) var<storage, read_write> pre: array<f32>; // pre: (M, Y)
-@group(0) @binding(7) var<storage, read> x_quads: array<vec4<f32>>; // x_quads: x with X / 4 columns
+@group(0) @binding(7) var<storage, read> x_quads: array<vec4<f32>>; // x_quads: x as (M, X / 4), or (N, T, X / 4)
 @group(0) @binding(8) var<storage, read> weight_quads: array<vec4<u32>>; // weight_quads: weight as (O, I / 4), or (I, O / 4)
 
 // No place in x: a window's row beyond its ends.

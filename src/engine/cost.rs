@@ -45,7 +45,7 @@ impl StageCost {
             .collect()
     }
 
-    /// Work of the first `leads` lead rows.
+    /// Work of the first `leads` lead rows, of which there is one at least.
     pub fn of(&self, leads: usize) -> Cost {
         if leads >= self.lead {
             return self.all;

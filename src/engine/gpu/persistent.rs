@@ -72,6 +72,9 @@ impl PersistentTable {
     /// returns its shape and the buffers that had to go for it.
     pub fn remove(&mut self, id: PersistentId) -> Option<(Shape, Vec<wgpu::Buffer>)> {
         let own = self.live[id.0 as usize].take()?;
+        if own.buffer.size() > MOST_PARKED_BYTES {
+            return Some((own.shape, vec![own.buffer]));
+        }
         self.parked_bytes += own.buffer.size();
         self.parked.push_back((id, own.kind, own.buffer));
         let mut gone = Vec::new();

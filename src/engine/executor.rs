@@ -152,9 +152,9 @@ pub trait Executor {
     /// If the device fails.
     fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()>;
 
-    /// Runs one stage for its first `leads` lead rows at least. What belongs
-    /// to later rows is undefined afterwards: an executor may save itself
-    /// their work.
+    /// Runs one stage for its first `leads` lead rows, one at least. What
+    /// belongs to later rows is undefined afterwards: an executor may save
+    /// itself their work.
     ///
     /// # Errors
     /// If the device fails.

@@ -129,8 +129,7 @@ impl Norm {
 pub struct Convolution {
     /// (outputs, kernel · inputs)
     linear: Linear,
-    pub kernel: usize,
-    pub stride: usize,
+    pub windows: Windows,
 }
 
 impl Convolution {
@@ -173,14 +172,17 @@ impl Convolution {
                 ),
                 bias: Some(table.add(format!("{name}.bias"), 1, outputs, bias)),
             },
-            kernel,
-            stride,
+            windows: Windows {
+                kernel,
+                stride,
+                padding: kernel / 2,
+            },
         })
     }
 
-    /// Output frames for `frames` input frames.
+    /// Output frames for `frames` input frames, of which one is enough.
     pub fn frames(&self, frames: usize) -> usize {
-        (frames + 2 * (self.kernel / 2)).saturating_sub(self.kernel) / self.stride + 1
+        self.windows.count(frames).unwrap_or(0)
     }
 
     /// Records activation(convolution(x) + bias).
@@ -195,12 +197,7 @@ impl Convolution {
     ) -> Result<TensorId> {
         let weight = recording.weight(self.linear.weight);
         let bias = self.linear.bias.map(|id| recording.weight(id));
-        let windows = Windows {
-            kernel: self.kernel,
-            stride: self.stride,
-            padding: self.kernel / 2,
-        };
-        let product = recording.matmul(x, weight).windows(windows);
+        let product = recording.matmul(x, weight).windows(self.windows);
         product.bias(bias).activation(activation).record()
     }
 }

@@ -108,7 +108,10 @@ impl Subsampler {
 
     /// Feature frames for each output frame.
     pub fn stride(&self) -> usize {
-        self.convolutions.iter().map(|layer| layer.stride).product()
+        self.convolutions
+            .iter()
+            .map(|layer| layer.windows.stride)
+            .product()
     }
 
     /// Records features (N, T, F) to (N, T', D).

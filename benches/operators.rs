@@ -407,7 +407,7 @@ const OPERATORS: &[(&str, Build)] = &[
         let allowed = b.input(1, 1, VOCABULARY);
         let banned = b.indices(5, 64, u32::MAX);
         let ranges = b.table(Shape::new(5, 1, 4), &[0, NO_TOKEN, 0, NO_TOKEN].repeat(5));
-        let chosen = b.target(5, 10, 2);
+        let chosen = b.target(5, 10, 3);
         b.recording.push(Candidates {
             log_probabilities,
             allowed,
@@ -415,6 +415,8 @@ const OPERATORS: &[(&str, Build)] = &[
             ranges,
             times: false,
             count: 10,
+            with_left: false,
+            draw: None,
             chosen,
         });
         0

@@ -1,7 +1,7 @@
 // The `count` largest log-probabilities of every row with their token ids,
 // largest first, the smaller id first among equals; tokens that are banned or
 // not allowed are passed over, and where too few are left the rest of the list
-// is (-1e30, 0). One workgroup for each row: every lane knows the best of its
+// is (-1e30, 0, 0). One workgroup for each row: every lane knows the best of its
 // own tokens, the best of all lanes is taken, and its lane looks for its next.
 //
 // `ranges` of a row are (text from, times, times from, times to): ids from
@@ -9,12 +9,20 @@
 // chosen; other ids only from `text from` on. Where the times left have more
 // probability together than the likeliest other token left, only times may be
 // chosen.
+//
+// If DRAWN, tokens are ordered by log-probability times `scale` plus a Gumbel
+// number: that of token v at position p of row n comes from word v % 4 of the
+// Philox 4x32-10 block (v / 4, p, n, 7) under the seed as key. Positions are
+// the scalar STEP, rows count from FIRST_VARIANT.
 
 struct Params {
-    rows: u32,  // N: hypotheses
-    cols: u32,  // V: tokens
-    limit: u32, // M: places in a row's list of banned tokens
-    count: u32, // candidates of a row
+    rows: u32,      // N: hypotheses
+    cols: u32,      // V: tokens
+    limit: u32,     // M: places in a row's list of banned tokens
+    count: u32,     // candidates of a row
+    scale: f32,     // 1 / temperature
+    seed_low: u32,  // lower half of the seed
+    seed_high: u32, // upper half of the seed
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -22,13 +30,22 @@ struct Params {
 @group(0) @binding(2) var<storage, read> allowed: array<f32>; // allowed: (V), 0 or 1
 @group(0) @binding(3) var<storage, read> banned: array<u32>; // banned: (N, M), ids or NO_TOKEN
 @group(0) @binding(4) var<storage, read> ranges: array<u32>; // ranges: (N, 1, 4), ids
-@group(0) @binding(5) var<storage, read_write> chosen: array<f32>; // chosen: (N, count, 2), log-probability and id
+@group(0) @binding(5) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(6) var<storage, read_write> chosen: array<f32>; // chosen: (N, count, 3), log-probability, id, all left
 
 // Whether any row's ranges may hold times
 override TIMES: bool;
+// Whether the probability of all tokens left is wanted
+override WITH_LEFT: bool;
+// Whether tokens are drawn
+override DRAWN: bool;
 
 const WORKGROUP: u32 = 256u;
 const NO_TOKEN: u32 = 0xffffffffu;
+const FIRST_VARIANT: u32 = 0u;
+const STEP: u32 = 2u;
+// Keeps draws of tokens apart from other random numbers of the same seed
+const DRAW_DOMAIN: u32 = 7u;
 
 struct Candidate {
     value: f32,
@@ -36,17 +53,72 @@ struct Candidate {
 }
 
 var<workgroup> best: array<Candidate, WORKGROUP>;
-// Largest log-probability of text and of times; then the times' sum.
-var<workgroup> largest: array<vec2<f32>, WORKGROUP>;
+var<workgroup> lanes: array<f32, WORKGROUP>;
+
+// Upper half of the 64-bit product: from halves of 16 bits, whose products
+// and carries fit into 32.
+fn multiply_high(a: u32, b: u32) -> u32 {
+    let a_low = a & 0xffffu;
+    let a_high = a >> 16u;
+    let b_low = b & 0xffffu;
+    let b_high = b >> 16u;
+    let low = a_low * b_low;
+    let middle = a_high * b_low + (low >> 16u);
+    let other = a_low * b_high + (middle & 0xffffu);
+    return a_high * b_high + (middle >> 16u) + (other >> 16u);
+}
+
+fn philox4x32(counter: vec4<u32>, seed: vec2<u32>) -> vec4<u32> {
+    var x = counter;
+    var key = seed;
+    for (var round = 0u; round < 10u; round++) {
+        let a = vec2(multiply_high(0xd2511f53u, x.x), 0xd2511f53u * x.x);
+        let b = vec2(multiply_high(0xcd9e8d57u, x.z), 0xcd9e8d57u * x.z);
+        x = vec4(b.x ^ x.y ^ key.x, b.y, a.x ^ x.w ^ key.y, a.y);
+        key += vec2(0x9e3779b9u, 0xbb67ae85u);
+    }
+    return x;
+}
+
+fn workgroup_max(lane: u32, value: f32) -> f32 {
+    workgroupBarrier();
+    lanes[lane] = value;
+    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
+        workgroupBarrier();
+        if lane < reach {
+            lanes[lane] = max(lanes[lane], lanes[lane + reach]);
+        }
+    }
+    workgroupBarrier();
+    return lanes[0];
+}
+
+fn workgroup_sum(lane: u32, value: f32) -> f32 {
+    workgroupBarrier();
+    lanes[lane] = value;
+    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
+        workgroupBarrier();
+        if lane < reach {
+            lanes[lane] += lanes[lane + reach];
+        }
+    }
+    workgroupBarrier();
+    return lanes[0];
+}
 
 fn before(a: Candidate, b: Candidate) -> bool {
     return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
+// The list of banned tokens ends with the first NO_TOKEN.
 fn is_free(row: u32, id: u32) -> bool {
     for (var m = 0u; m < params.limit; m++) {
-        if banned[row * params.limit + m] == id {
+        let other = banned[row * params.limit + m];
+        if other == id {
             return false;
+        }
+        if other == NO_TOKEN {
+            break;
         }
     }
     return allowed[id] != 0.0;
@@ -59,54 +131,68 @@ fn is_within(id: u32, bounds: vec4<u32>) -> bool {
     return id >= bounds.z && id < bounds.w;
 }
 
+// The largest log-probability of the tokens left from `first` to before
+// `behind`; -3e38 where there are none.
+fn most_left(row: u32, lane: u32, bounds: vec4<u32>, first: u32, behind: u32) -> f32 {
+    var most = -3e38;
+    for (var id = first + lane; id < behind; id += WORKGROUP) {
+        let value = log_probabilities[row * params.cols + id];
+        if value > most && is_within(id, bounds) {
+            if is_free(row, id) {
+                most = value;
+            }
+        }
+    }
+    return workgroup_max(lane, most);
+}
+
+// The logarithm of those tokens' probability, of which `most` is the largest.
+fn mass_left(
+    row: u32,
+    lane: u32,
+    bounds: vec4<u32>,
+    first: u32,
+    behind: u32,
+    most: f32,
+) -> f32 {
+    var sum = 0.0;
+    for (var id = first + lane; id < behind; id += WORKGROUP) {
+        if is_within(id, bounds) {
+            if is_free(row, id) {
+                sum += exp(log_probabilities[row * params.cols + id] - most);
+            }
+        }
+    }
+    return most + log(workgroup_sum(lane, sum));
+}
+
 // Whether the times left have more probability together than the likeliest
 // other token left.
 fn times_win(row: u32, lane: u32, bounds: vec4<u32>) -> bool {
-    var own = vec2(-3e38);
-    for (var id = lane; id < params.cols; id += WORKGROUP) {
-        let value = log_probabilities[row * params.cols + id];
-        let kind = select(0u, 1u, id >= bounds.y);
-        if value > own[kind] && is_within(id, bounds) {
-            if is_free(row, id) {
-                own[kind] = value;
-            }
-        }
+    let first = min(bounds.y, params.cols);
+    let text = most_left(row, lane, bounds, 0u, first);
+    let most = most_left(row, lane, bounds, first, params.cols);
+    let times = mass_left(row, lane, bounds, first, params.cols, most);
+    return text > -2e38 && most > -2e38 && times > text;
+}
+
+// What tokens are ordered by.
+fn order(row: u32, id: u32) -> f32 {
+    let value = log_probabilities[row * params.cols + id];
+    if !DRAWN {
+        return value;
     }
-    largest[lane] = own;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            largest[lane] = max(largest[lane], largest[lane + reach]);
-        }
-    }
-    workgroupBarrier();
-    let most = largest[0];
-    workgroupBarrier();
-    var sum = 0.0;
-    for (var id = bounds.y + lane; id < params.cols; id += WORKGROUP) {
-        if is_within(id, bounds) {
-            if is_free(row, id) {
-                sum += exp(log_probabilities[row * params.cols + id] - most.y);
-            }
-        }
-    }
-    largest[lane] = vec2(sum);
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            largest[lane] += largest[lane + reach];
-        }
-    }
-    workgroupBarrier();
-    let none = most.x < -2e38 || most.y < -2e38;
-    return !none && most.y + log(largest[0].x) > most.x;
+    let counter = vec4(id / 4u, scalars[STEP], scalars[FIRST_VARIANT] + row, DRAW_DOMAIN);
+    let bits = philox4x32(counter, vec2(params.seed_low, params.seed_high))[id % 4u];
+    let p = (f32(bits >> 9u) + 0.5) * (1.0 / 8388608.0);
+    return value * params.scale - log(-log(p));
 }
 
 // The first of the lane's tokens that comes after `last`.
 fn next(row: u32, lane: u32, last: Candidate, bounds: vec4<u32>) -> Candidate {
     var found = Candidate(-3e38, NO_TOKEN);
     for (var id = lane; id < params.cols; id += WORKGROUP) {
-        let here = Candidate(log_probabilities[row * params.cols + id], id);
+        let here = Candidate(order(row, id), id);
         if before(last, here) && before(here, found) {
             if is_within(id, bounds) && is_free(row, id) {
                 found = here;
@@ -133,6 +219,11 @@ fn forward(
             bounds.x = bounds.y;
         }
     }
+    var all_left = 0.0;
+    if WITH_LEFT {
+        let most = most_left(row, lane, bounds, 0u, params.cols);
+        all_left = mass_left(row, lane, bounds, 0u, params.cols, most);
+    }
     var own = next(row, lane, Candidate(3e38, 0u), bounds);
     for (var place = 0u; place < params.count; place++) {
         workgroupBarrier();
@@ -146,10 +237,16 @@ fn forward(
         workgroupBarrier();
         let winner = best[0];
         if lane == 0u {
-            let none = winner.id == NO_TOKEN;
-            let to = (row * params.count + place) * 2u;
-            chosen[to] = select(winner.value, -1e30, none);
-            chosen[to + 1u] = select(f32(winner.id), 0.0, none);
+            let to = (row * params.count + place) * 3u;
+            if winner.id == NO_TOKEN {
+                chosen[to] = -1e30;
+                chosen[to + 1u] = 0.0;
+                chosen[to + 2u] = 0.0;
+            } else {
+                chosen[to] = log_probabilities[row * params.cols + winner.id];
+                chosen[to + 1u] = f32(winner.id);
+                chosen[to + 2u] = all_left;
+            }
         }
         if own.id == winner.id && own.id != NO_TOKEN {
             own = next(row, lane, own, bounds);

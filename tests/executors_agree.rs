@@ -182,6 +182,7 @@ fn search(model: &Model, beams: usize) -> GenerationOptions {
         suppressed: vec![7, 9],
         suppressed_first: vec![3],
         whisper: None,
+        fallback: None,
     }
 }
 

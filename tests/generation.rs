@@ -9,7 +9,9 @@ use serde_json::Value;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::features::Features;
-use sonograd::generate::{GenerationOptions, Transcript, Wanted, generate, transcribe};
+use sonograd::generate::{
+    Fallback, Generated, GenerationOptions, Transcript, Wanted, generate, transcribe,
+};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 
@@ -81,6 +83,7 @@ impl Family {
             task: text("task"),
             beams: size("beams"),
             timestamps: setting["timestamps"] == true,
+            fallback: None,
         };
         let options = GenerationOptions::new(&self.model, None, &wanted).unwrap();
         let forced = setting["forced_bos_token_id"].as_u64();
@@ -246,4 +249,157 @@ fn a_limit_without_room_is_refused() {
     let features = family.features(input);
     let error = generate(&mut family.native(), &family.model, &features, &options).unwrap_err();
     assert!(error.to_string().contains("no room"), "{error}");
+}
+
+#[derive(Deserialize)]
+struct Judged {
+    no_speech: f64,
+    outputs: Vec<JudgedOutput>,
+}
+
+#[derive(Deserialize)]
+struct JudgedOutput {
+    seed: u64,
+    frames: usize,
+    setting: String,
+    /// Without what was skipped.
+    output: Vec<u32>,
+    /// By window: compression ratio, mean log-probability, probability of
+    /// silence, whether it was skipped.
+    windows: Vec<(f64, f64, f64, bool)>,
+}
+
+fn relative(a: f64, b: f64) -> f64 {
+    (a / b - 1.0).abs()
+}
+
+#[test]
+fn tokens_are_judged_as_transformers_judges_them() {
+    for name in ["whisper", "whisper_english"] {
+        let family = Family::new(name);
+        let path = Path::new("tests/fixtures/generation")
+            .join(name)
+            .join("fallback.json");
+        let judged: Judged = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        let mut executor = NativeExecutor::<f64>::new(&family.model.weights, false);
+        let (mut skipped, mut all, mut worst) = (0, 0, 0.0f64);
+        for case in &judged.outputs {
+            let input = Input {
+                seed: case.seed,
+                frames: case.frames,
+                language: None,
+                outputs: Default::default(),
+                windows: Default::default(),
+            };
+            let features = family.features(&input);
+            let options = GenerationOptions {
+                fallback: Some(Fallback {
+                    temperatures: vec![0.0],
+                    no_speech: judged.no_speech,
+                    ..Fallback::default()
+                }),
+                ..family.options(&family.cases.settings[&case.setting])
+            };
+            let transcript = transcribe(&mut executor, &family.model, &features, &options).unwrap();
+            let place = format!("{name} {} {}", case.seed, case.setting);
+            let tokens = transcript.tokens(family.model.tokens.end);
+            assert_eq!(tokens, case.output, "{place}");
+            assert_eq!(transcript.windows.len(), case.windows.len(), "{place}");
+            for (window, &(ratio, mean, silence, skip)) in
+                transcript.windows.iter().zip(&case.windows)
+            {
+                let quality = window.generated.quality.unwrap();
+                assert_eq!(quality.silent, skip, "{place} {quality:?}");
+                // Ids are one byte each; another zlib may pack them into two more.
+                let bytes = window.generated.tokens.len() as f64;
+                let packed = [quality.compression_ratio, ratio].map(|ratio| bytes / ratio);
+                assert!((packed[0] - packed[1]).abs() < 2.1, "{place} {packed:?}");
+                worst = worst.max(relative(quality.mean_log_probability, mean));
+                worst = worst.max(relative(quality.no_speech_probability.unwrap(), silence));
+                all += 1;
+                skipped += usize::from(skip);
+            }
+        }
+        println!("{name}: {all} windows, {skipped} skipped, worst error {worst:.1e}");
+        // transformers rounds them to f32.
+        assert!(worst < 1e-6, "{worst}");
+        assert!((1..all).contains(&skipped));
+    }
+}
+
+#[test]
+fn tokens_that_are_not_good_enough_are_drawn_again() {
+    let family = Family::new("whisper");
+    let setting = &family.cases.settings["greedy"];
+    let mut executor = family.native();
+    let with = |temperatures: &[f32], log_probability: f64, seed: u64| GenerationOptions {
+        fallback: Some(Fallback {
+            temperatures: temperatures.to_vec(),
+            log_probability,
+            compression_ratio: f64::INFINITY,
+            no_speech: 1.0,
+            seed,
+        }),
+        ..family.options(setting)
+    };
+    let features = family.features(&family.cases.inputs[0]);
+    let mut run = |options: &GenerationOptions| {
+        generate(&mut executor, &family.model, &features, options).unwrap()
+    };
+    let temperature = |found: &Generated| found.quality.unwrap().temperature;
+    let searched = run(&family.options(setting));
+    assert_eq!(searched.quality, None);
+    // Good enough at once; never good enough; drawn from the start.
+    let content = run(&with(&[0.0, 0.5], -1e9, 0));
+    assert_eq!(
+        (temperature(&content), &content.tokens),
+        (0.0, &searched.tokens)
+    );
+    let never = run(&with(&[0.0, 0.5, 1.0], 0.0, 0));
+    assert_eq!(temperature(&never), 1.0);
+    let drawn: Vec<Generated> = (0..20).map(|seed| run(&with(&[1.0], 0.0, seed))).collect();
+    for (seed, found) in drawn.iter().enumerate() {
+        assert_eq!(*found, run(&with(&[1.0], 0.0, seed as u64)), "{seed}");
+    }
+    let mut different: Vec<_> = drawn.iter().map(|found| &found.tokens).collect();
+    different.sort();
+    different.dedup();
+    assert!(different.len() >= 15, "{}", different.len());
+    // What is suppressed is never drawn, and hardly anything but the likeliest
+    // near temperature 0.
+    for found in &drawn {
+        let options = family.options(setting);
+        assert!(
+            found
+                .tokens
+                .iter()
+                .all(|id| !options.suppressed.contains(id))
+        );
+    }
+    let cold = run(&with(&[1e-4], 0.0, 5));
+    assert_eq!(cold.tokens, searched.tokens);
+    let mut lower = |t: f32| {
+        let all = (0..20).map(|seed| run(&with(&[t], 0.0, seed)).score);
+        all.sum::<f64>()
+    };
+    let (warm, hot) = (lower(0.5), lower(1.5));
+    assert!(warm > hot, "{warm} {hot}");
+}
+
+#[test]
+fn temperatures_that_make_no_sense_are_refused() {
+    let family = Family::new("speech_to_text");
+    let features = family.features(&family.cases.inputs[0]);
+    for temperatures in [vec![], vec![-0.1], vec![0.0, f32::NAN], vec![0.0; 65]] {
+        let options = GenerationOptions {
+            fallback: Some(Fallback {
+                temperatures,
+                ..Fallback::default()
+            }),
+            ..family.options(&family.cases.settings["greedy"])
+        };
+        let error = generate(&mut family.native(), &family.model, &features, &options);
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("temperatures"), "{message}");
+    }
 }

@@ -13,7 +13,7 @@ use sonograd::engine::tensor::{Columns, Scalar, Scalars, Shape, TensorId};
 use sonograd::ops::{
     Accumulate, Activation, ActivationReverse, Add, AddNoise, AttentionXGradient, Baseline,
     BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
-    DepthwiseReverse, ExpandScores, Fold, GluReverse, Half, KlDivergence, LayerNorm,
+    DepthwiseReverse, Draw, ExpandScores, Fold, GluReverse, Half, KlDivergence, LayerNorm,
     LayerNormReverse, MaskSource, NO_TOKEN, Reduce, Reduction, ScatterRows, Spread, SumBatch,
     TokenLogProb, TokenSeed, Windows,
 };
@@ -323,12 +323,13 @@ fn candidates() {
             .map(|id| f32::from(u8::from(id % 5 != 1)))
             .collect();
         let allowed = case.real(Shape::new(1, 1, cols), &allowed);
-        // The best of each row among the banned, and unused places.
+        // The best of each row among the banned, and unused places; what
+        // comes behind those does not count.
         let banned: Vec<u32> = (0..rows * limit)
             .map(|i| {
                 let row = &all[i / limit * cols..(i / limit + 1) * cols];
                 let best = (0..cols).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
-                [best.unwrap() as u32, NO_TOKEN, 2][i % limit % 3]
+                [best.unwrap() as u32, 2, NO_TOKEN][i % limit % 3]
             })
             .collect();
         let banned = case.indices(rows, limit, &banned);
@@ -343,22 +344,45 @@ fn candidates() {
             })
             .collect();
         let ranges = case.table(Shape::new(rows, 1, 4), &ranges);
-        let chosen = case.computed(rows, count, 2);
-        case.push(Candidates {
-            log_probabilities,
-            allowed,
-            banned,
-            ranges,
-            times: true,
-            count,
-            chosen,
-        });
-        case.output(chosen);
-        // -1e30 as an f32 is off by its rounding.
-        let want: Vec<f32> = case.native(ONCE)[0].iter().map(|&x| x as f32).collect();
+        let draw = Draw {
+            temperature: 0.6,
+            seed: 1 << 40 | 7,
+        };
+        for (with_left, draw) in [(false, None), (true, None), (true, Some(draw))] {
+            let one = case.computed(rows, count, 3);
+            case.push(Candidates {
+                log_probabilities,
+                allowed,
+                banned,
+                ranges,
+                times: true,
+                count,
+                with_left,
+                draw,
+                chosen: one,
+            });
+            case.output(one);
+        }
+        let mut scalars = at(Scalar::Step, 9);
+        scalars[Scalar::FirstVariant as usize] = 3;
+        let runs = &[scalars];
+        let want = case.native(runs);
         for mode in MODES {
-            let got = case.gpu(ONCE, mode);
-            assert_eq!(got[0], want, "candidates {count} of {cols}, {mode:?}");
+            let got = case.gpu(runs, mode);
+            // -1e30 as an f32 is off by its rounding.
+            let exact: Vec<f32> = want[0].iter().map(|&x| x as f32).collect();
+            assert_eq!(got[0], exact, "candidates {count} of {cols}, {mode:?}");
+            for (got, want) in got[1..].iter().zip(&want[1..]) {
+                for (got, want) in got.chunks(3).zip(want.chunks(3)) {
+                    let exact = want[..2].iter().map(|&x| x as f32);
+                    assert!(
+                        exact.eq(got[..2].iter().copied()),
+                        "{got:?} {want:?}, {mode:?}"
+                    );
+                    let error = (f64::from(got[2]) - want[2]).abs();
+                    assert!(error <= 1e-5 * want[2].abs().max(1.0), "{got:?} {want:?}");
+                }
+            }
         }
         println!("candidates {count} of {cols}: equal");
     }

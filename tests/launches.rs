@@ -285,7 +285,7 @@ fn generating() -> Recording {
     let log_probabilities = draft.recording.log_softmax(logits);
     let (allowed, banned) = (draft.real(1, 1, vocabulary), draft.indices(beams, 2));
     let ranges = draft.persistent(Kind::Index, Shape::new(beams, 1, 4));
-    let chosen = draft.real(beams, 5, 2);
+    let chosen = draft.real(beams, 5, 3);
     draft.recording.push(Candidates {
         log_probabilities,
         allowed,
@@ -293,6 +293,8 @@ fn generating() -> Recording {
         ranges,
         times: true,
         count: 5,
+        with_left: true,
+        draw: None,
         chosen,
     });
     draft.recording

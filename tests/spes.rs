@@ -6,11 +6,15 @@ use random_model::{SMALL, numbers};
 use std::sync::Arc;
 
 use sonograd::engine::executor::{Executor, Inputs, PlanId, Values};
+use sonograd::engine::gpu::adapter::open_for_tests;
+use sonograd::engine::gpu::layout::{Layout, Step, Target};
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
 use sonograd::engine::journal::Journal;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::{Profile, Purpose};
 use sonograd::engine::recording::Recording;
-use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, WeightId};
+use sonograd::engine::schedule::Schedule;
+use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId, WeightId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::explain::passes::{Utterance, forward_and_gradients};
 use sonograd::explain::spes::{
@@ -449,12 +453,26 @@ fn a_linear_model_meets_its_closed_form() {
     assert!(relative(&mean, &exact) <= 0.6 * errors[3]);
 }
 
-/// An executor with little memory.
+/// An executor with little memory, which runs all lead rows of a stage
+/// whenever some are asked for.
 struct Small<E> {
     inner: E,
     /// Bytes that a plan may take.
     most: usize,
     refused: usize,
+    /// What plans were made of.
+    prepared: Vec<Recording>,
+}
+
+impl<E> Small<E> {
+    fn new(inner: E, most: usize) -> Self {
+        Self {
+            inner,
+            most,
+            refused: 0,
+            prepared: Vec::new(),
+        }
+    }
 }
 
 impl<E: Executor> Executor for Small<E> {
@@ -485,6 +503,7 @@ impl<E: Executor> Executor for Small<E> {
             self.refused += 1;
             return Err(Error::Memory("no memory left".into()));
         }
+        self.prepared.push(recording.clone());
         self.inner.prepare(recording)
     }
     fn estimate(&self, recording: &Recording) -> usize {
@@ -522,11 +541,8 @@ fn where_memory_fails_the_batch_is_halved_and_the_map_is_the_same() {
         ..SpesOptions::default()
     };
     let run = |most: usize| {
-        let mut executor = Small {
-            inner: NativeExecutor::<f64>::new(&setting.model.weights, false),
-            most,
-            refused: 0,
-        };
+        let native = NativeExecutor::<f64>::new(&setting.model.weights, false);
+        let mut executor = Small::new(native, most);
         let mark = executor.mark();
         let besides = |executor: &Small<NativeExecutor<f64>>| {
             executor.memory_bytes() - executor.weight_bytes()
@@ -559,4 +575,78 @@ fn where_memory_fails_the_batch_is_halved_and_the_map_is_the_same() {
     println!("{batches:?}");
     assert!(batches.len() >= 3, "{batches:?}");
     assert!(matches!(failed, Some(Error::Memory(_))), "{failed:?}");
+}
+
+/// SPES on a GPU with a reference of one row and batches that are not full,
+/// beside all rows of everything: the same bits for less work.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn a_gpu_runs_only_the_rows_that_are_wanted() {
+    const BATCH: usize = 60;
+    let setting = Setting::new();
+    let device = Arc::new(open_for_tests());
+    let gpu = || {
+        let options = GpuOptions::default();
+        GpuExecutor::new(device.clone(), &setting.model.weights, &options).unwrap()
+    };
+    let options = SpesOptions {
+        // 60, 60, 7.
+        stop: Stop::Masks(2 * BATCH + 7),
+        batch: Some(BATCH),
+        ..SpesOptions::default()
+    };
+    for occluded in SITES {
+        let mut whole = Small::new(gpu(), usize::MAX);
+        let pass = setting.run(&mut whole, occluded, None, &options, usize::MAX);
+        let expected = whole.read(&[pass.map.id], Purpose::Maps).unwrap();
+        let mut few = gpu();
+        // A plan that is taken up again has its parts already.
+        for _ in 0..2 {
+            let mark = few.mark();
+            let pass = setting.run(&mut few, occluded, None, &options, usize::MAX);
+            let map = few.read(&[pass.map.id], Purpose::Maps).unwrap();
+            let bits = |map: &[Vec<f32>]| -> Vec<u32> {
+                map.iter().flatten().map(|x| x.to_bits()).collect()
+            };
+            assert_eq!(bits(&map), bits(&expected), "{occluded:?}");
+            few.unwind(mark);
+        }
+
+        // All that depends on the masks is cut, the rest is not.
+        let recording = whole.prepared.last().unwrap();
+        let target = Target {
+            uniform_alignment: 256,
+            half_weights: vec![false; recording.weights().iter().count()],
+            units: None,
+        };
+        let tuning = whole.inner.tuning();
+        let all = Layout::new(recording, &target, tuning).unwrap();
+        let schedule = Schedule::new(recording);
+        let live = |id: TensorId| schedule.live[id.0 as usize];
+        let workgroups =
+            |step: &Step| -> u64 { step.workgroups.iter().map(|&n| u64::from(n)).product() };
+        const FORWARD: usize = 1;
+        for leads in [1, 7, BATCH / 2] {
+            let part = Layout::of_first(recording, FORWARD, leads, &target, tuning).unwrap();
+            let mut steps = part.stages[0].iter().zip(&all.stages[FORWARD]);
+            for &index in &schedule.stages[FORWARD] {
+                let operator = &recording.operators()[index];
+                let count = operator.launches(recording, &live).len();
+                for (part, all) in steps.by_ref().take(count) {
+                    let name = [all.shader.stem, &all.entry.name].join(".");
+                    assert_eq!([part.shader.stem, &part.entry.name].join("."), name);
+                    let (few, many) = (workgroups(part), workgroups(all));
+                    let cut = operator.lead(recording) == BATCH && many > 1;
+                    assert!(
+                        if cut { few < many } else { few == many },
+                        "{name}: {few} of {many}"
+                    );
+                }
+            }
+            assert_eq!(
+                (part.stages[0].len(), steps.len()),
+                (all.stages[FORWARD].len(), 0)
+            );
+        }
+    }
 }

@@ -245,3 +245,72 @@ fn languages_and_tasks_are_chosen_or_refused() {
         "{message}"
     );
 }
+
+#[test]
+fn windows_say_what_was_found_of_them() {
+    let place = tempfile::tempdir().unwrap();
+    whisper_folder(&place.path().join("model"));
+    write_wav(&place.path().join("long.wav"), 40_000);
+    let transcribe = |more: &[&str]| {
+        let all = [&["transcribe", "long.wav", "--timestamps", "--json"], more].concat();
+        let output = run(place.path(), &all);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let plain = transcribe(&[]);
+    assert_eq!(plain["windows"], Value::Null);
+    // Whatever is found is good enough.
+    let content = ["--log-probability", "-1000", "--compression-ratio", "1000"];
+    let found = transcribe(&[&["--fallback"], &content[..]].concat());
+    assert_eq!(found["tokens"], plain["tokens"]);
+    let windows = found["windows"].as_array().unwrap();
+    assert!(windows.len() >= 2, "{found}");
+    for window in windows {
+        assert_eq!(window["temperature"], 0.0);
+        assert_eq!(window["silent"], false);
+        assert!(window["mean_log_probability"].as_f64().unwrap() < 0.0);
+        let silence = window["no_speech_probability"].as_f64().unwrap();
+        assert!((0.0..1.0).contains(&silence), "{window}");
+    }
+    // Nothing is, and all of it is silence.
+    let wish = [
+        "--fallback",
+        "--log-probability",
+        "0",
+        "--no-speech",
+        "1e-9",
+    ];
+    let silent = transcribe(&wish);
+    assert_eq!(
+        (&silent["text"], &silent["truncated"]),
+        (&"".into(), &false.into())
+    );
+    assert_eq!(silent["segments"], Value::Array(Vec::new()));
+    // Nothing is: the last temperature's tokens are taken, the same each time.
+    let wish = [
+        "--fallback",
+        "--log-probability",
+        "0",
+        "--temperatures",
+        "0,0.9",
+    ];
+    let drawn = transcribe(&wish);
+    assert_eq!(
+        drawn["windows"][0]["temperature"].as_f64().unwrap() as f32,
+        0.9
+    );
+    assert_ne!(drawn["tokens"], plain["tokens"]);
+    assert_eq!(drawn, transcribe(&wish));
+
+    for (wrong, named) in [
+        (&["--no-speech", "0.5"][..], "--fallback"),
+        (&["--fallback", "--temperatures", "0,-1"], "temperatures"),
+        (&["--fallback", "--no-speech", "1.5"], "1.5"),
+        (&["--fallback", "--log-probability", "nan"], "nan"),
+    ] {
+        let output = run(place.path(), &[&["transcribe", "long.wav"], wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(named), "{message}");
+    }
+}

@@ -253,7 +253,8 @@ fn shapes(recording: &Recording, schedule: &Schedule, operator: usize) -> String
     format!("{} -> {}", list(&inputs), list(&outputs))
 }
 
-/// A recording that was prepared, and how often each stage of it was run.
+/// A recording that was prepared, and how often each stage of it was run with
+/// all lead rows.
 struct Captured {
     recording: Recording,
     runs: Vec<u64>,
@@ -324,6 +325,24 @@ impl Executor for Capture<'_> {
     fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
         self.plans[plan.0 as usize].runs[stage] += 1;
         self.inner.run(plan, stage, scalars)
+    }
+
+    /// Runs of a part, as SPES' unmasked pass, are left out: an operator is
+    /// timed at one size only.
+    fn run_first(
+        &mut self,
+        plan: PlanId,
+        stage: usize,
+        leads: usize,
+        scalars: Scalars,
+    ) -> Result<()> {
+        let recording = &self.plans[plan.0 as usize].recording;
+        let operators = &recording.operators()[recording.stages()[stage].clone()];
+        let all = operators.iter().map(|operator| operator.lead(recording));
+        match all.max() {
+            Some(all) if leads < all => Ok(()),
+            _ => self.run(plan, stage, scalars),
+        }
     }
 
     fn release(&mut self, plan: PlanId) {

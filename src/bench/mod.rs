@@ -35,7 +35,7 @@ pub struct Measurement {
     /// Shapes (lead, rows, columns) of its operands and results.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shapes: Option<String>,
-    /// How often the pass runs it.
+    /// How often the pass runs it with all lead rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls: Option<u64>,
     /// Name of the folder, the embedded model or the preset.

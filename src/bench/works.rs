@@ -149,6 +149,7 @@ impl Bench<'_> {
             suppressed: Vec::new(),
             suppressed_first: Vec::new(),
             whisper: None,
+            fallback: None,
         };
         generate(executor, self.model, &self.subject.features, &options)?;
         Ok(())

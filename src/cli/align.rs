@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::files::{parent, write};
 use super::progress;
-use super::{GenerationArgs, LoadedModel, MaskArgs, ModelArgs, Outcome, for_each_file, print};
+use super::{
+    FallbackArgs, GenerationArgs, LoadedModel, MaskArgs, ModelArgs, Outcome, for_each_file, print,
+};
 use crate::align::AlignOptions;
 use crate::align::formats::{AlignedRecording, Format};
 use crate::audio;
@@ -41,11 +43,13 @@ pub(super) struct AlignArgs {
     /// segments
     #[arg(long)]
     timestamps: bool,
+    #[command(flatten)]
+    fallback: FallbackArgs,
     /// Find the words of this text instead of what the model hears; for one file only
-    #[arg(long, conflicts_with = "transcript")]
+    #[arg(long, conflicts_with_all = ["transcript", "fallback"])]
     text: Option<String>,
     /// As --text, with the text in a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "fallback")]
     transcript: Option<PathBuf>,
     /// What says when a token was said [default: heads for a model that names some, else attention]
     #[arg(long, value_enum, value_name = "MAP")]
@@ -194,7 +198,12 @@ pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
         explain: args.masks.explain_options(),
     };
     let generation = &args.generation;
-    let generation = generation.options(&loaded.model, &tokenizer, args.timestamps)?;
+    let generation = generation.options(
+        &loaded.model,
+        &tokenizer,
+        args.timestamps,
+        args.fallback.wanted()?,
+    )?;
     let weights = &loaded.model.weights;
     let mut executor = args.model.executor.open(weights, false)?;
     let aligner = Aligner {

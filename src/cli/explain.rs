@@ -291,7 +291,9 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     let folders = args.folders()?;
     let loaded = args.model.load()?;
     let tokenizer = loaded.tokenizer()?;
-    let generation = args.generation.options(&loaded.model, &tokenizer, false)?;
+    let generation = args
+        .generation
+        .options(&loaded.model, &tokenizer, false, None)?;
     stages.end("load");
     let session = Session {
         args,

@@ -27,7 +27,7 @@ use crate::engine::weights::WeightTable;
 use crate::explain::ExplainOptions;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::features::{Features, FrontEnd};
-use crate::generate::{GenerationOptions, Wanted};
+use crate::generate::{Fallback, GenerationOptions, Wanted};
 use crate::model::Model;
 use crate::model::files::ModelFiles;
 use crate::tokenizer::Tokenizer;
@@ -217,6 +217,7 @@ impl GenerationArgs {
         model: &Model,
         tokenizer: &Tokenizer,
         timestamps: bool,
+        fallback: Option<Fallback>,
     ) -> Result<GenerationOptions> {
         let task = match self.task {
             Task::Transcribe => "transcribe",
@@ -227,8 +228,62 @@ impl GenerationArgs {
             task: Some(task.into()),
             beams: self.beam.map(usize::from),
             timestamps,
+            fallback,
         };
         GenerationOptions::new(model, Some(tokenizer), &wanted)
+    }
+}
+
+/// When to draw tokens again.
+#[derive(Args)]
+struct FallbackArgs {
+    /// Where what was written is improbable or repeats itself, draw it again at higher temperatures;
+    /// improbable words where Whisper hears silence are left out
+    #[arg(long, help_heading = "Fallback")]
+    fallback: bool,
+    /// Temperatures to try in order; 0 searches [default: 0,0.2,0.4,0.6,0.8,1]
+    #[arg(
+        long,
+        value_name = "T,...",
+        value_delimiter = ',',
+        requires = "fallback",
+        help_heading = "Fallback"
+    )]
+    temperatures: Option<Vec<f32>>,
+    /// Repeats itself: zlib makes its tokens smaller by more than this factor [default: 1.35]
+    #[arg(long, value_name = "X", requires = "fallback", value_parser = finite,
+        help_heading = "Fallback")]
+    compression_ratio: Option<f64>,
+    /// Improbable: the mean logarithm of its tokens' probabilities is below this [default: -1]
+    #[arg(long, value_name = "X", requires = "fallback", value_parser = finite,
+        allow_negative_numbers = true, help_heading = "Fallback")]
+    log_probability: Option<f64>,
+    /// Silence: Whisper gives it more than this probability [default: 0.6]
+    #[arg(long, value_name = "P", requires = "fallback", value_parser = explain::fraction,
+        help_heading = "Fallback")]
+    no_speech: Option<f64>,
+}
+
+impl FallbackArgs {
+    fn wanted(&self) -> Result<Option<Fallback>> {
+        let default = Fallback::default();
+        let fallback = Fallback {
+            temperatures: self.temperatures.clone().unwrap_or(default.temperatures),
+            compression_ratio: self.compression_ratio.unwrap_or(default.compression_ratio),
+            log_probability: self.log_probability.unwrap_or(default.log_probability),
+            no_speech: self.no_speech.unwrap_or(default.no_speech),
+            seed: default.seed,
+        };
+        fallback.check()?;
+        Ok(self.fallback.then_some(fallback))
+    }
+}
+
+/// A number that is one.
+fn finite(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err("not a number".into()),
     }
 }
 

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
-use super::{GenerationArgs, ModelArgs, Outcome, for_each_file, print};
+use super::{FallbackArgs, GenerationArgs, ModelArgs, Outcome, for_each_file, print};
 use crate::audio;
-use crate::features::Features;
-use crate::generate::{GenerationOptions, Segment, Transcript, transcribe};
+use crate::features::{FRAME_SECONDS, Features};
+use crate::generate::{GenerationOptions, Quality, Segment, Transcript, transcribe};
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -28,6 +29,8 @@ pub(super) struct TranscribeArgs {
     /// than its window are cut between segments
     #[arg(long)]
     timestamps: bool,
+    #[command(flatten)]
+    fallback: FallbackArgs,
     /// Print JSON, one line per file, and nothing else
     #[arg(long)]
     json: bool,
@@ -37,9 +40,12 @@ pub(super) fn run(args: &TranscribeArgs) -> Result<Outcome> {
     let loaded = args.model.load()?;
     let tokenizer = loaded.tokenizer()?;
     let timestamps = args.timestamps;
-    let options = args
-        .generation
-        .options(&loaded.model, &tokenizer, timestamps)?;
+    let options = args.generation.options(
+        &loaded.model,
+        &tokenizer,
+        timestamps,
+        args.fallback.wanted()?,
+    )?;
     let mut executor = args.model.executor.open(&loaded.model.weights, false)?;
     for_each_file(&args.audio, |path| {
         let waveform = audio::load(path)?;
@@ -62,6 +68,16 @@ struct Written {
     score: f64,
     truncated: bool,
     segments: Vec<Segment>,
+    /// With fallback, by window.
+    windows: Vec<WrittenWindow>,
+}
+
+/// What was found of a window.
+#[derive(Serialize)]
+struct WrittenWindow {
+    start_seconds: f64,
+    #[serde(flatten)]
+    quality: Quality,
 }
 
 impl Written {
@@ -85,6 +101,16 @@ impl Written {
             score: windows.map(|window| window.generated.score).sum::<f64>() / count,
             truncated: transcript.truncated(),
             segments,
+            windows: transcript
+                .windows
+                .iter()
+                .filter_map(|window| {
+                    Some(WrittenWindow {
+                        start_seconds: window.seek as f64 * FRAME_SECONDS,
+                        quality: window.generated.quality?,
+                    })
+                })
+                .collect(),
         }
     }
 
@@ -99,6 +125,9 @@ impl Written {
             });
             if args.timestamps {
                 value["segments"] = json!(self.segments);
+            }
+            if args.fallback.fallback {
+                value["windows"] = json!(self.windows);
             }
             return value.to_string();
         }

@@ -25,7 +25,7 @@ pub struct StageCost {
     /// Of its first lead row alone.
     first: Cost,
     /// The stage's lead rows.
-    lead: usize,
+    pub lead: usize,
 }
 
 impl StageCost {

@@ -4,6 +4,7 @@
 //! an operator writes new tensors. A recording holds no closures and no
 //! pointers into the model; executors turn it into plans.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
@@ -146,6 +147,17 @@ impl Recording {
 
     pub fn operators(&self) -> &[Operator] {
         &self.operators
+    }
+
+    /// The same operators where `tensors` have their first `leads` lead rows
+    /// only.
+    pub fn with_leads(&self, tensors: &BTreeSet<TensorId>, leads: usize) -> Self {
+        let mut recording = self.clone();
+        for id in tensors {
+            let shape = &mut recording.tensors[id.0 as usize].shape;
+            *shape = shape.with_lead(leads);
+        }
+        recording
     }
 
     /// Operator index ranges of the stages.

@@ -80,11 +80,11 @@ impl Probe<'_> {
         let mut all = Vec::with_capacity(count * tokens);
         for first in (0..count).step_by(batch) {
             scalars[Scalar::FirstVariant as usize] = first as u32;
-            executor.run(plan, 0, scalars)?;
+            let own = (count - first).min(batch);
+            executor.run_first(plan, 0, own, scalars)?;
             let log_probs = executor.read(&[y], Purpose::Maps)?;
-            // Past the last mask it is repeated.
-            let own = (count - first).min(batch) * tokens;
-            all.extend(log_probs[0][..own].iter().map(|&x| f64::from(x)));
+            let own = &log_probs[0][..own * tokens];
+            all.extend(own.iter().map(|&x| f64::from(x)));
         }
         Ok(all)
     }

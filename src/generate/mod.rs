@@ -4,12 +4,14 @@
 //! transformers library, so that the same weights give the same tokens;
 //! `tests/fixtures/generation/README.md` writes them down.
 
+mod fallback;
 mod options;
 mod rules;
 mod search;
 mod session;
 mod windows;
 
+pub use fallback::{Fallback, Quality, compression_ratio};
 pub use options::{GenerationOptions, Language, Wanted, Whisper};
 pub use windows::{Segment, Transcript, Window, transcribe, window};
 
@@ -31,6 +33,8 @@ pub struct Generated {
     pub score: f64,
     /// Whether the length limit ended it instead of the end of sentence.
     pub truncated: bool,
+    /// What decided whether to draw the tokens again, with fallback.
+    pub quality: Option<Quality>,
 }
 
 impl Generated {
@@ -53,9 +57,20 @@ pub fn generate(
     features: &Features,
     options: &GenerationOptions,
 ) -> Result<Generated> {
+    generate_window(executor, model, features, options, 0)
+}
+
+/// Generates the tokens of a recording's window number `window`.
+fn generate_window(
+    executor: &mut dyn Executor,
+    model: &Model,
+    features: &Features,
+    options: &GenerationOptions,
+    window: usize,
+) -> Result<Generated> {
     model.check_features(features)?;
     let mark = executor.mark();
-    let done = listen_and_search(executor, model, features, options);
+    let done = listen_and_search(executor, model, features, options, window);
     executor.unwind(mark);
     done
 }
@@ -86,6 +101,7 @@ fn listen_and_search(
     model: &Model,
     features: &Features,
     options: &GenerationOptions,
+    window: usize,
 ) -> Result<Generated> {
     let heard = Heard::encode(executor, model, features)?;
     let prompt = options.prompt(|start, languages| {
@@ -98,6 +114,12 @@ fn listen_and_search(
             prompt.len() + options.forced.len()
         )));
     }
-    let mut session = Session::start(executor, model, &heard, options, limit)?;
-    search::search(&mut session, model.tokens.end, options, &prompt, limit)
+    if let Some(own) = &options.fallback {
+        return fallback::search(
+            executor, model, &heard, options, own, &prompt, limit, window,
+        );
+    }
+    let mut session = Session::start(executor, model, &heard, options, None, 0, limit)?;
+    let found = search::search(&mut session, model.tokens.end, options, &prompt, limit)?;
+    Ok(found.generated)
 }

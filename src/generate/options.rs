@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::fallback::Fallback;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -18,6 +19,8 @@ pub struct Wanted {
     pub beams: Option<usize>,
     /// Whether Whisper writes times between its words.
     pub timestamps: bool,
+    /// When to draw tokens again; never if absent.
+    pub fallback: Option<Fallback>,
 }
 
 /// Whisper's language in its prompt.
@@ -73,6 +76,7 @@ pub struct GenerationOptions {
     /// Tokens not chosen first.
     pub suppressed_first: Vec<u32>,
     pub whisper: Option<Whisper>,
+    pub fallback: Option<Fallback>,
 }
 
 impl GenerationOptions {
@@ -130,6 +134,7 @@ impl GenerationOptions {
             suppressed: list("suppress_tokens"),
             suppressed_first: list("begin_suppress_tokens"),
             whisper,
+            fallback: wanted.fallback.clone(),
         })
     }
 
@@ -254,6 +259,11 @@ impl Whisper {
             no_timestamps,
             max_initial_timestamp: token(&config["max_initial_timestamp_index"]),
         })
+    }
+
+    /// Says that nobody speaks.
+    pub fn no_speech(&self) -> u32 {
+        self.no_timestamps.saturating_sub(1)
     }
 
     /// The id of 0.00 seconds.

@@ -2,8 +2,17 @@
 
 use super::Generated;
 use super::options::GenerationOptions;
-use super::session::Session;
+use super::session::{Candidate, Session};
 use crate::Result;
+
+/// What a search found.
+#[derive(Clone)]
+pub struct Found {
+    pub generated: Generated,
+    /// Natural logarithm of the tokens' probability among those that the
+    /// rules left at every step; with fallback alone.
+    pub among_left: f64,
+}
 
 /// Searches for the likeliest continuation of the prompt and the forced
 /// tokens; sequences have at most `limit` tokens.
@@ -16,7 +25,7 @@ pub fn search(
     options: &GenerationOptions,
     prompt: &[u32],
     limit: usize,
-) -> Result<Generated> {
+) -> Result<Found> {
     let start = [prompt, &options.forced].concat();
     session.feed(&start)?;
     let search = Search {
@@ -42,19 +51,48 @@ struct Search<'a> {
 #[derive(Clone)]
 struct Running {
     sum: f64,
+    /// As `sum`, of the probabilities among the tokens left.
+    among_left: f64,
     sequence: Vec<u32>,
     /// By position: the cache row that holds it.
     ancestry: Vec<u32>,
 }
 
+/// A way in which a hypothesis goes on.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Its place among the running ones.
+    from: usize,
+    id: u32,
+    sum: f64,
+    among_left: f64,
+}
+
+impl Running {
+    fn step(&self, from: usize, candidate: &Candidate) -> Step {
+        let own = candidate.log_probability;
+        Step {
+            from,
+            id: candidate.id,
+            sum: self.sum + own,
+            among_left: self.among_left + own - candidate.all_left,
+        }
+    }
+}
+
 impl Search<'_> {
-    fn generated(&self, sum: f64, sequence: &[u32]) -> Generated {
+    fn found(&self, sum: f64, among_left: f64, sequence: &[u32]) -> Found {
         let tokens = sequence[self.prompt.len()..].to_vec();
-        Generated {
+        let generated = Generated {
             prompt: self.prompt.to_vec(),
             score: self.normalised(sum, tokens.len()),
             truncated: tokens.last() != Some(&self.end),
             tokens,
+            quality: None,
+        };
+        Found {
+            generated,
+            among_left,
         }
     }
 
@@ -62,87 +100,97 @@ impl Search<'_> {
         sum / (length as f64).powf(self.options.length_penalty)
     }
 
-    fn greedy(&self, session: &mut Session, start: Vec<u32>) -> Result<Generated> {
+    fn greedy(&self, session: &mut Session, start: Vec<u32>) -> Result<Found> {
         let mut sequence = start;
-        let mut sum = 0.0;
+        let (mut sum, mut among_left) = (0.0, 0.0);
         while sequence.len() < self.limit {
             let ancestry = vec![0; sequence.len()];
             let hypothesis = [(sequence.as_slice(), ancestry.as_slice())];
             let candidates =
                 session.step(self.options, self.end, &hypothesis, self.prompt.len())?;
-            let (score, token) = candidates[0][0];
-            sum += score;
-            sequence.push(token);
-            if token == self.end {
+            let best = candidates[0][0];
+            sum += best.log_probability;
+            among_left += best.log_probability - best.all_left;
+            sequence.push(best.id);
+            if best.id == self.end {
                 break;
             }
         }
-        Ok(self.generated(sum, &sequence))
+        Ok(self.found(sum, among_left, &sequence))
     }
 
-    fn beams(&self, session: &mut Session, start: Vec<u32>) -> Result<Generated> {
+    fn beams(&self, session: &mut Session, start: Vec<u32>) -> Result<Found> {
         let beams = self.options.beams;
         // All beams are the same at first: only one of them counts.
         let mut running: Vec<Running> = (0..beams)
             .map(|n| Running {
                 sum: if n == 0 { 0.0 } else { -1e9 },
+                among_left: 0.0,
                 ancestry: vec![n as u32; start.len()],
                 sequence: start.clone(),
             })
             .collect();
-        let mut finished: Vec<Generated> = Vec::new();
+        let mut finished: Vec<Found> = Vec::new();
         loop {
             let hypotheses: Vec<(&[u32], &[u32])> = running
                 .iter()
                 .map(|one| (one.sequence.as_slice(), one.ancestry.as_slice()))
                 .collect();
             let rows = session.step(self.options, self.end, &hypotheses, self.prompt.len())?;
-            let mut candidates: Vec<(f64, usize, u32)> = Vec::new();
+            let mut steps: Vec<Step> = Vec::new();
             for (n, row) in rows.iter().enumerate() {
-                candidates.extend(
-                    row.iter()
-                        .map(|&(score, id)| (running[n].sum + score, n, id)),
-                );
+                steps.extend(row.iter().map(|own| running[n].step(n, own)));
             }
-            candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
-            candidates.truncate(2 * beams);
+            steps.sort_by(|a, b| {
+                let place = |own: &Step| (own.from, own.id);
+                b.sum.total_cmp(&a.sum).then(place(a).cmp(&place(b)))
+            });
+            steps.truncate(2 * beams);
 
             let length = running[0].sequence.len() + 1;
             let full = length == self.limit;
-            let extended = |n: usize, id: u32| [running[n].sequence.as_slice(), &[id]].concat();
-            for &(sum, n, id) in candidates.iter().take(beams) {
-                if full || id == self.end {
-                    finished.push(self.generated(sum, &extended(n, id)));
+            let extended =
+                |step: &Step| [running[step.from].sequence.as_slice(), &[step.id]].concat();
+            for step in steps.iter().take(beams) {
+                if full || step.id == self.end {
+                    finished.push(self.found(step.sum, step.among_left, &extended(step)));
                 }
             }
-            finished.sort_by(|a, b| b.score.total_cmp(&a.score));
+            finished.sort_by(|a, b| b.generated.score.total_cmp(&a.generated.score));
             finished.truncate(beams);
-            let mut next: Vec<(f64, usize, u32)> = candidates
+            let mut next: Vec<Step> = steps
                 .into_iter()
-                .filter(|(_, _, id)| *id != self.end)
+                .filter(|step| step.id != self.end)
                 .take(beams)
                 .collect();
             let new = length - self.prompt.len();
             let settled = finished.len() == beams
                 && (self.options.early_stopping
                     || next.first().is_none_or(|best| {
-                        self.normalised(best.0, new) <= finished[beams - 1].score
+                        let worst = &finished[beams - 1].generated;
+                        self.normalised(best.sum, new) <= worst.score
                     }));
             if full || settled {
                 return Ok(finished.swap_remove(0));
             }
             // Too few candidates, in a vocabulary smaller than the search.
             while next.len() < beams {
-                let (_, n, id) = next.first().copied().unwrap_or((0.0, 0, self.end));
-                next.push((-1e9, n, id));
+                let other = next.first().copied().unwrap_or(Step {
+                    from: 0,
+                    id: self.end,
+                    sum: 0.0,
+                    among_left: 0.0,
+                });
+                next.push(Step { sum: -1e9, ..other });
             }
             running = next
                 .iter()
                 .enumerate()
-                .map(|(row, &(sum, n, id))| Running {
-                    sum,
-                    sequence: extended(n, id),
-                    ancestry: [running[n].ancestry.as_slice(), &[row as u32]].concat(),
+                .map(|(row, step)| Running {
+                    sum: step.sum,
+                    among_left: step.among_left,
+                    sequence: extended(step),
+                    ancestry: [running[step.from].ancestry.as_slice(), &[row as u32]].concat(),
                 })
                 .collect();
         }

@@ -9,7 +9,7 @@ use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape};
 use crate::features::Features;
 use crate::model::Model;
 use crate::model::decoder::StepState;
-use crate::ops::{Candidates, NO_TOKEN};
+use crate::ops::{Candidates, Draw, NO_TOKEN};
 use crate::{Error, Result};
 
 /// Cache sizes: a plan serves all sequences up to its capacity.
@@ -55,6 +55,17 @@ impl Heard {
     }
 }
 
+/// How a hypothesis may go on.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// Natural logarithm of its probability.
+    pub log_probability: f64,
+    pub id: u32,
+    /// Natural logarithm of the probability of all that the rules leave; 0
+    /// without fallback.
+    pub all_left: f64,
+}
+
 /// A plan for decoding steps of N hypotheses.
 pub struct Session<'a> {
     executor: &'a mut dyn Executor,
@@ -68,13 +79,29 @@ pub struct Session<'a> {
     most_banned: usize,
     /// (N, 1, 4)
     ranges: PersistentId,
-    /// (N, count, 2)
+    /// (N, count, 3)
     chosen: PersistentId,
     count: usize,
+    /// Number of the sequence among those that are drawn.
+    stream: usize,
+}
+
+/// Which tokens a session gives.
+struct Choosing<'a> {
+    /// Candidates of a hypothesis.
+    count: usize,
+    /// Most tokens that a step bans.
+    most_banned: usize,
+    /// Whether the model may write times.
+    times: bool,
+    with_left: bool,
+    draw: Option<Draw>,
+    allowed: &'a dyn Fn(u32) -> bool,
 }
 
 impl<'a> Session<'a> {
-    /// Prepares decoding steps for sequences of at most `limit` tokens.
+    /// Prepares decoding steps for sequences of at most `limit` tokens. With
+    /// `draw` tokens are drawn, for each `stream` others.
     ///
     /// # Errors
     /// If the device fails.
@@ -83,25 +110,25 @@ impl<'a> Session<'a> {
         model: &Model,
         heard: &Heard,
         options: &GenerationOptions,
+        draw: Option<Draw>,
+        stream: usize,
         limit: usize,
     ) -> Result<Self> {
         let never = never(options);
         let allowed = |id: u32| !never.contains(&id);
         // Every beam may end, so twice as many candidates are looked at.
         let beams = options.beams;
-        let count = if beams == 1 { 1 } else { 2 * beams };
-        let most_banned = limit + most_others(options);
-        Self::prepare(
-            executor,
-            model,
-            heard,
-            beams,
-            limit,
-            count,
-            most_banned,
-            options.whisper.as_ref().is_some_and(|own| own.timestamps),
-            &allowed,
-        )
+        let choosing = Choosing {
+            count: if beams == 1 { 1 } else { 2 * beams },
+            most_banned: limit + most_others(options),
+            times: options.whisper.as_ref().is_some_and(|own| own.timestamps),
+            with_left: options.fallback.is_some(),
+            draw,
+            allowed: &allowed,
+        };
+        let mut session = Self::prepare(executor, model, heard, beams, limit, choosing)?;
+        session.stream = stream;
+        Ok(session)
     }
 
     /// The likeliest of some tokens after one start token.
@@ -116,23 +143,54 @@ impl<'a> Session<'a> {
         tokens: &[u32],
     ) -> Result<u32> {
         let allowed = |id: u32| tokens.contains(&id);
-        let mut session = Session::prepare(executor, model, heard, 1, 1, 1, 1, false, &allowed)?;
-        session.upload(&[(&[start], &[0])], &[Vec::new()], &[Ranges::NONE])?;
-        session.run(0)?;
-        Ok(session.candidates()?[0][0].1)
+        Ok(Self::first(executor, model, heard, start, &allowed)?.id)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one for each thing that varies")]
+    /// The probability of a token after one start token.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn probability_of(
+        executor: &mut dyn Executor,
+        model: &Model,
+        heard: &Heard,
+        start: u32,
+        token: u32,
+    ) -> Result<f64> {
+        let allowed = |id: u32| id == token;
+        let found = Self::first(executor, model, heard, start, &allowed)?;
+        Ok(found.log_probability.exp())
+    }
+
+    /// The likeliest token after one start token.
+    fn first(
+        executor: &mut dyn Executor,
+        model: &Model,
+        heard: &Heard,
+        start: u32,
+        allowed: &dyn Fn(u32) -> bool,
+    ) -> Result<Candidate> {
+        let choosing = Choosing {
+            count: 1,
+            most_banned: 1,
+            times: false,
+            with_left: false,
+            draw: None,
+            allowed,
+        };
+        let mut session = Session::prepare(executor, model, heard, 1, 1, choosing)?;
+        session.upload(&[(&[start], &[0])], &[Vec::new()], &[Ranges::NONE])?;
+        session.run(0)?;
+        Ok(session.candidates()?[0][0])
+    }
+
     fn prepare(
         executor: &'a mut dyn Executor,
         model: &Model,
         heard: &Heard,
         beams: usize,
         limit: usize,
-        count: usize,
-        most_banned: usize,
-        times: bool,
-        allowed: &dyn Fn(u32) -> bool,
+        choosing: Choosing,
     ) -> Result<Self> {
         let config = &model.decoder.config;
         let capacity = CAPACITIES
@@ -140,7 +198,8 @@ impl<'a> Session<'a> {
             .find(|&capacity| capacity >= limit)
             .unwrap_or(limit);
         let words = Shape::new(1, 1, config.vocabulary);
-        let table = (0..config.vocabulary as u32).map(|id| f32::from(u8::from(allowed(id))));
+        let table =
+            (0..config.vocabulary as u32).map(|id| f32::from(u8::from((choosing.allowed)(id))));
         let mut inputs = Inputs::default();
         let allowed = inputs.real(executor, words, table.collect::<Vec<f32>>())?;
         inputs.send(executor, Purpose::Generation)?;
@@ -157,9 +216,10 @@ impl<'a> Session<'a> {
             encoder_frames: heard.frames,
         };
         let mut index = |rows, cols| executor.allocate(Kind::Index, Shape::new(beams, rows, cols));
+        let most_banned = choosing.most_banned;
         let (ids, banned, ranges) = (index(1, 1)?, index(most_banned, 1)?, index(1, 4)?);
-        let count = count.min(config.vocabulary);
-        let best = Shape::new(beams, count, 2);
+        let count = choosing.count.min(config.vocabulary);
+        let best = Shape::new(beams, count, 3);
         let chosen = executor.allocate(Kind::Real, best)?;
 
         let mut recording = Recording::new(model.weights.clone());
@@ -172,8 +232,10 @@ impl<'a> Session<'a> {
             allowed: r.persistent(allowed, Kind::Real, words),
             banned: r.persistent(banned, Kind::Index, Shape::new(beams, most_banned, 1)),
             ranges: r.persistent(ranges, Kind::Index, Shape::new(beams, 1, 4)),
-            times,
+            times: choosing.times,
             count,
+            with_left: choosing.with_left,
+            draw: choosing.draw,
             chosen: r.persistent(chosen, Kind::Real, best),
         };
         r.push(operator);
@@ -188,6 +250,7 @@ impl<'a> Session<'a> {
             ranges,
             chosen,
             count,
+            stream: 0,
         })
     }
 
@@ -210,7 +273,7 @@ impl<'a> Session<'a> {
     }
 
     /// Runs one step: every hypothesis (sequence and ancestry) gets its newest
-    /// token and gives its best candidates (log-probability, id).
+    /// token and gives its best candidates.
     ///
     /// # Errors
     /// If the device fails or the model's probabilities are no numbers.
@@ -220,7 +283,7 @@ impl<'a> Session<'a> {
         end: u32,
         hypotheses: &[(&[u32], &[u32])],
         prompt: usize,
-    ) -> Result<Vec<Vec<(f64, u32)>>> {
+    ) -> Result<Vec<Vec<Candidate>>> {
         let bans = hypotheses
             .iter()
             .map(|(sequence, _)| bans(options, end, sequence, prompt));
@@ -261,21 +324,27 @@ impl<'a> Session<'a> {
     fn run(&mut self, step: usize) -> Result<()> {
         let mut scalars = Scalars::default();
         scalars[Scalar::Step as usize] = step as u32;
+        scalars[Scalar::FirstVariant as usize] = self.stream as u32;
         self.executor.run(self.plan, 0, scalars)
     }
 
     /// By hypothesis: its best candidates, best first.
-    fn candidates(&mut self) -> Result<Vec<Vec<(f64, u32)>>> {
+    fn candidates(&mut self) -> Result<Vec<Vec<Candidate>>> {
         let chosen = self.executor.read(&[self.chosen], Purpose::Generation)?;
-        let pairs: Vec<(f64, u32)> = chosen[0]
-            .chunks(2)
-            .map(|pair| (f64::from(pair[0]), pair[1] as u32))
+        let candidates: Vec<Candidate> = chosen[0]
+            .chunks(3)
+            .map(|own| Candidate {
+                log_probability: f64::from(own[0]),
+                id: own[1] as u32,
+                all_left: f64::from(own[2]),
+            })
             .collect();
-        if pairs.iter().any(|(score, _)| !score.is_finite()) {
+        let finite = |own: &Candidate| own.log_probability.is_finite() && own.all_left.is_finite();
+        if !candidates.iter().all(finite) {
             return Err(Error::Model(
                 "the model gives probabilities that are not numbers".into(),
             ));
         }
-        Ok(pairs.chunks(self.count).map(<[_]>::to_vec).collect())
+        Ok(candidates.chunks(self.count).map(<[_]>::to_vec).collect())
     }
 }

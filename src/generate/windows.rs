@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::options::{GenerationOptions, Language, Whisper};
-use super::{Generated, generate};
+use super::{Generated, Quality, generate, generate_window};
 use crate::engine::executor::Executor;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::model::Model;
@@ -18,7 +18,7 @@ pub struct Window {
     /// All that was generated.
     pub generated: Generated,
     /// How many of its tokens count: what comes after the last whole segment
-    /// is heard again in the next window.
+    /// is heard again in the next window; none where nobody speaks.
     pub kept: usize,
 }
 
@@ -87,9 +87,10 @@ impl Transcript {
         next.map_or(features.sound_frames, |next| next.seek)
     }
 
-    /// Whether a length limit ended a window.
+    /// Whether a length limit ended a window whose tokens count.
     pub fn truncated(&self) -> bool {
-        self.windows.iter().any(|window| window.generated.truncated)
+        let mut windows = self.windows.iter().map(|window| &window.generated);
+        windows.any(|generated| generated.truncated && !silent(generated))
     }
 }
 
@@ -148,7 +149,7 @@ pub fn transcribe(
     while seek < features.frames {
         let taken = length.min(features.frames - seek);
         let heard = window(features, seek, length, features.sound_frames)?;
-        let generated = generate(executor, model, &heard, &options)?;
+        let generated = generate_window(executor, model, &heard, &options, windows.len())?;
         if let Some(whisper) = &mut options.whisper
             && matches!(whisper.language, Language::Detected(_))
         {
@@ -158,6 +159,7 @@ pub fn transcribe(
         let text = generated.tokens.iter().take_while(|&&id| id != end).count();
         let text = &generated.tokens[..text];
         let (kept, frames) = match whole_segments(text, &options) {
+            _ if silent(&generated) => (0, taken),
             Some((kept, steps)) => (kept, steps * model.encoder.subsampling()),
             None => (text.len(), taken),
         };
@@ -195,6 +197,13 @@ pub fn window(features: &Features, seek: usize, length: usize, behind: usize) ->
     let window = Features::new(data, length, features.bins)?;
     let sound = behind.min(features.sound_frames);
     Ok(window.with_sound_frames(sound.saturating_sub(seek)))
+}
+
+/// Whether a window's tokens count for nothing.
+fn silent(generated: &Generated) -> bool {
+    generated
+        .quality
+        .is_some_and(|Quality { silent, .. }| silent)
 }
 
 /// Where times are written: the tokens up to the last pair of times, and the

@@ -214,7 +214,7 @@ operators! {
 pub use activation::Activation;
 pub use attention::{AttentionSpec, Mask, Relative};
 pub use baseline::BaselineKind;
-pub use candidates::NO_TOKEN;
+pub use candidates::{Draw, NO_TOKEN};
 pub use expand_scores::Half;
 pub use mask::MaskSource;
 pub use matmul::Layout;

@@ -89,5 +89,6 @@ fn wanted(subjects: &Subjects, item: &Item) -> Result<Wanted> {
         task,
         beams: subjects.beams,
         timestamps: false,
+        fallback: None,
     })
 }

@@ -21,7 +21,7 @@ use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
 use super::tuning::{Class, Tuning};
 use super::units::MatrixUnits;
-use crate::engine::cost::Cost;
+use crate::engine::cost::{Cost, StageCost};
 use crate::engine::executor::{Executor, PlanId, Values};
 use crate::engine::journal::{Held, Journal};
 use crate::engine::kept_plans::{Kept, KeptPlans};
@@ -82,12 +82,17 @@ pub struct GpuExecutor {
     warning: Option<String>,
 }
 
-/// A recording with its memory, which its bind groups hold.
+/// A recording with its memory.
 struct Plan {
     recording: Recording,
     /// Persistent tensors whose buffers its dispatches bind.
     persistent: Vec<(PersistentId, wgpu::Buffer)>,
     stages: Vec<Stage>,
+    /// By stage.
+    costs: Vec<StageCost>,
+    /// Stages for fewer lead rows, once they were asked for: stage, rows.
+    parts: Vec<(usize, usize, Stage)>,
+    memory: Memory,
     bytes: usize,
     /// Whether an equal recording may take it up.
     reusable: bool,
@@ -476,16 +481,7 @@ impl GpuExecutor {
             }
             persistent.push((id, own.buffer.clone()));
         }
-        let steps = || layout.once.iter().chain(layout.stages.iter().flatten());
-        self.pipelines.compile(&self.device, steps())?;
-        let absent = steps().map(Step::absent).max().unwrap_or(0);
-        while self.absent.len() < absent {
-            let bytes = SMALLEST_BUFFER;
-            let made = self.make("a stand-in", |raw| buffer(raw, "absent", bytes, TENSOR))?;
-            self.absent.push(made);
-            self.grow(bytes);
-        }
-
+        self.compile(&layout)?;
         let memory = self.memory(&recording, &layout)?;
         let once = Stage {
             dispatches: self.bind(&layout.once, &memory)?,
@@ -510,9 +506,58 @@ impl GpuExecutor {
             recording,
             persistent,
             stages,
+            costs: layout.costs,
+            parts: Vec::new(),
+            memory,
             bytes,
             reusable: true,
         })
+    }
+
+    /// Compiles the pipelines of a layout, and makes what stands in for
+    /// operands that its dispatches do not have.
+    fn compile(&mut self, layout: &Layout) -> Result<()> {
+        let steps = || layout.once.iter().chain(layout.stages.iter().flatten());
+        self.pipelines.compile(&self.device, steps())?;
+        let absent = steps().map(Step::absent).max().unwrap_or(0);
+        while self.absent.len() < absent {
+            let bytes = SMALLEST_BUFFER;
+            let made = self.make("a stand-in", |raw| buffer(raw, "absent", bytes, TENSOR))?;
+            self.absent.push(made);
+            self.grow(bytes);
+        }
+        Ok(())
+    }
+
+    /// A stage of the plan for its first `leads` lead rows, in the plan's own
+    /// memory, but for the parameters; and the bytes of those.
+    fn new_part(&mut self, plan: &Plan, stage: usize, leads: usize) -> Result<(Stage, usize)> {
+        let recording = &plan.recording;
+        let layout = Layout::of_first(recording, stage, leads, &self.target, &self.tuning)?;
+        self.compile(&layout)?;
+        let memory = Memory {
+            params: self.params(&layout.params)?,
+            ..plan.memory.clone()
+        };
+        let part = Stage {
+            dispatches: self.bind(&layout.stages[0], &memory)?,
+            pace: Pace::default(),
+            cost: layout.costs[0].of(leads),
+        };
+        Ok((part, layout.params.len()))
+    }
+
+    /// The buffer of all `Params`, filled.
+    fn params(&mut self, params: &[u8]) -> Result<Option<wgpu::Buffer>> {
+        if params.is_empty() {
+            return Ok(None);
+        }
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let made = self.make("parameters", |raw| {
+            buffer(raw, "params", params.len(), usage)
+        })?;
+        write(&self.device, &made, 0, params);
+        Ok(Some(made))
     }
 
     fn hold(&mut self, plan: Plan) -> PlanId {
@@ -525,32 +570,49 @@ impl GpuExecutor {
 
     /// The plan's own buffers, filled.
     fn memory(&mut self, recording: &Recording, layout: &Layout) -> Result<Memory> {
-        let memory = self.make("memory of a plan", |raw| {
+        let (blocks, constants) = self.make("memory of a plan", |raw| {
             let blocks = layout.blocks.iter();
             let constants = layout.constants.iter();
-            let params = layout.params.len();
-            Memory {
-                blocks: blocks
+            (
+                blocks
                     .map(|&size| buffer(raw, "block", size, TENSOR))
                     .collect(),
-                constants: constants
+                constants
                     .map(|&id| buffer(raw, "constant", bytes_of(recording.shape(id)), TENSOR))
                     .collect(),
-                params: (params > 0).then(|| {
-                    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-                    buffer(raw, "params", params, usage)
-                }),
-            }
+            )
         })?;
+        let memory = Memory {
+            blocks,
+            constants,
+            params: self.params(&layout.params)?,
+        };
         for (&id, buffer) in layout.constants.iter().zip(&memory.constants) {
             if let Source::Constant(values) = &recording.info(id).source {
                 write(&self.device, buffer, 0, bytemuck::cast_slice(values));
             }
         }
-        if let Some(params) = &memory.params {
-            write(&self.device, params, 0, &layout.params);
-        }
         Ok(memory)
+    }
+
+    /// Runs a stage for its first `leads` lead rows.
+    fn run_plan(&mut self, plan: &mut Plan, stage: usize, leads: usize) -> Result<()> {
+        if leads >= plan.costs[stage].lead {
+            return self.run_stage(Some(stage), &plan.stages[stage]);
+        }
+        let known = |part: &(usize, usize, _)| (part.0, part.1) == (stage, leads);
+        let found = plan.parts.iter().position(known);
+        let found = match found {
+            Some(found) => found,
+            None => {
+                let (part, bytes) = self.new_part(plan, stage, leads)?;
+                plan.parts.push((stage, leads, part));
+                plan.bytes += bytes;
+                self.grow(bytes);
+                plan.parts.len() - 1
+            }
+        };
+        self.run_stage(Some(stage), &plan.parts[found].2)
     }
 
     fn run_stage(&mut self, number: Option<usize>, stage: &Stage) -> Result<()> {
@@ -589,7 +651,8 @@ impl GpuExecutor {
     }
 }
 
-/// Buffers that are a plan's own; bind groups keep them when this is gone.
+/// Buffers that are a plan's own.
+#[derive(Clone)]
 struct Memory {
     blocks: Vec<wgpu::Buffer>,
     constants: Vec<wgpu::Buffer>,
@@ -748,12 +811,22 @@ impl Executor for GpuExecutor {
     }
 
     fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+        self.run_first(plan, stage, usize::MAX, scalars)
+    }
+
+    fn run_first(
+        &mut self,
+        plan: PlanId,
+        stage: usize,
+        leads: usize,
+        scalars: Scalars,
+    ) -> Result<()> {
         self.clear();
         self.set_scalars(scalars);
         let index = plan.0 as usize;
         let plan = self.plans[index].take();
-        let plan = plan.expect("a released plan is not run");
-        let done = self.run_stage(Some(stage), &plan.stages[stage]);
+        let mut plan = plan.expect("a released plan is not run");
+        let done = self.run_plan(&mut plan, stage, leads);
         self.plans[index] = Some(plan);
         done
     }

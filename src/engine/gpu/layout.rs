@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::launch::{Binding, Extent, Launch};
+use super::launch::{Binding, Choice, Extent, Launch};
 use super::shaders::{BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader};
 use super::tuning::{Class, Tuning};
 use super::units::MatrixUnits;
@@ -14,7 +14,7 @@ use crate::engine::cost::{Cost, StageCost};
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
 use crate::engine::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
-use crate::ops::on_units;
+use crate::ops::{Operator, on_units};
 use crate::{Error, Result};
 
 /// No buffer is smaller: an empty one cannot be bound.
@@ -147,6 +147,52 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Lays out one stage for its first `leads` lead rows alone: the tensors
+    /// lie where [`new`](Self::new) puts them, and every number comes from the
+    /// same kernel as there, since another one may add up in another order.
+    /// What cannot be cut runs as a whole.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn of_first(
+        recording: &Recording,
+        stage: usize,
+        leads: usize,
+        target: &Target,
+        tuning: &Tuning,
+    ) -> Result<Self> {
+        let schedule = Schedule::new(recording);
+        let mut layout = Self::default();
+        layout.place(recording, &schedule);
+        let list = &schedule.stages[stage];
+        let (few, cut) = first_leads(recording, list, leads);
+        let live = |id: TensorId| schedule.live[id.0 as usize];
+        let mut steps = Vec::new();
+        for (&index, cut) in list.iter().zip(cut) {
+            let operator = &recording.operators()[index];
+            let whole = layout.launches(recording, operator, &live, target, tuning)?;
+            let choices = match cut {
+                true => operator.choices(&few, &live),
+                false => Vec::new(),
+            };
+            let mut parts = choices.iter().zip(&whole).map(|(choice, whole)| {
+                let mut ways = ways(choice, target);
+                ways.find(|way| (way.shader, way.entry) == (whole.shader, whole.entry))
+            });
+            for whole in &whole {
+                let part = parts.next().flatten();
+                let (of, launch) = match &part {
+                    Some(part) => (&few, part),
+                    None => (recording, whole),
+                };
+                steps.extend(layout.step(of, operator.name(), launch, target)?);
+            }
+        }
+        layout.stages.push(steps);
+        layout.costs = vec![StageCost::of_stages(recording, &schedule)[stage]];
+        Ok(layout)
+    }
+
     /// Bytes of all buffers that a plan adds: blocks, constants and `Params`.
     pub fn bytes(&self, recording: &Recording) -> usize {
         let constants = self.constants.iter();
@@ -251,40 +297,45 @@ impl Layout {
         let mut steps = Vec::new();
         for &index in list {
             let operator = &recording.operators()[index];
-            let choices = operator.choices(recording, &live);
-            if choices.is_empty() {
-                let name = operator.name();
-                return Err(Error::Device(format!("{name} has no kernel for GPUs")));
-            }
-            for choice in &choices {
-                let mut ways = choice.launches.iter();
-                let on_units = target
-                    .units
-                    .and_then(|units| ways.find_map(|launch| on_units(launch, units)));
-                let launch = match &on_units {
-                    Some(launch) => launch,
-                    None => {
-                        self.unmeasured.extend(tuning.unmeasured(choice));
-                        tuning.pick(choice)
-                    }
-                };
-                let step = self.step(recording, operator.name(), launch, target)?;
-                // Nothing to do is not an error, but no dispatch either.
-                if !step.workgroups.contains(&0) {
-                    steps.push(step);
-                }
+            for launch in self.launches(recording, operator, &live, target, tuning)? {
+                steps.extend(self.step(recording, operator.name(), &launch, target)?);
             }
         }
         Ok(steps)
     }
 
+    /// What the device launches for an operator.
+    fn launches(
+        &mut self,
+        recording: &Recording,
+        operator: &Operator,
+        live: &dyn Fn(TensorId) -> bool,
+        target: &Target,
+        tuning: &Tuning,
+    ) -> Result<Vec<Launch>> {
+        let choices = operator.choices(recording, live);
+        if choices.is_empty() {
+            let name = operator.name();
+            return Err(Error::Device(format!("{name} has no kernel for GPUs")));
+        }
+        let launches = choices.iter().map(|choice| {
+            ways_on_units(choice, target).next().unwrap_or_else(|| {
+                self.unmeasured.extend(tuning.unmeasured(choice));
+                tuning.pick(choice).clone()
+            })
+        });
+        Ok(launches.collect())
+    }
+
+    /// The dispatch of a launch; none where there is nothing to do, which is
+    /// not an error.
     fn step(
         &mut self,
         recording: &Recording,
         operator: &'static str,
         launch: &Launch,
         target: &Target,
-    ) -> Result<Step> {
+    ) -> Result<Option<Step>> {
         let shader = Shader::load(launch.shader);
         let entry = shader.entry(launch.entry)?;
         let fail = |problem: String| {
@@ -409,14 +460,49 @@ impl Layout {
                 counts.map(|count| count as u32)
             }
         };
-        Ok(Step {
+        let something = !workgroups.contains(&0);
+        Ok(something.then_some(Step {
             shader,
             entry,
             overrides,
             workgroups,
             bindings,
-        })
+        }))
     }
+}
+
+/// The launches of a choice that can run on the target's matrix units.
+fn ways_on_units<'a>(choice: &'a Choice, target: &Target) -> impl Iterator<Item = Launch> + 'a {
+    let units = target.units;
+    let ways = choice.launches.iter();
+    ways.filter_map(move |way| on_units(way, units?))
+}
+
+/// All launches that a choice comes to on the target.
+fn ways<'a>(choice: &'a Choice, target: &Target) -> impl Iterator<Item = Launch> + 'a {
+    let plain = choice.launches.iter().cloned();
+    plain.chain(ways_on_units(choice, target))
+}
+
+/// The recording with nothing but the first `leads` lead rows of what the
+/// operators `list` compute of the stage's lead rows; and of each of them
+/// whether it may be launched that way.
+fn first_leads(recording: &Recording, list: &[usize], leads: usize) -> (Recording, Vec<bool>) {
+    let operators = || list.iter().map(|&index| &recording.operators()[index]);
+    let all = operators().map(|operator| operator.lead(recording)).max();
+    let of_stage = |id: &TensorId| Some(recording.shape(*id).lead) == all;
+    let computed = operators().flat_map(|operator| operator.outputs());
+    let computed: BTreeSet<TensorId> = computed.filter(of_stage).collect();
+    let cut = operators().map(|operator| {
+        // What has as many lead rows without being computed here may have
+        // them for another reason.
+        let mut others = operator.inputs().into_iter().filter(of_stage);
+        !operator.needs_all_leads()
+            && operator.outputs().iter().all(of_stage)
+            && others.all(|id| computed.contains(&id))
+    });
+    let cut = cut.collect();
+    (recording.with_leads(&computed, leads), cut)
 }
 
 impl Limits {

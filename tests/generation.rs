@@ -390,7 +390,13 @@ fn tokens_that_are_not_good_enough_are_drawn_again() {
 fn temperatures_that_make_no_sense_are_refused() {
     let family = Family::new("speech_to_text");
     let features = family.features(&family.cases.inputs[0]);
-    for temperatures in [vec![], vec![-0.1], vec![0.0, f32::NAN], vec![0.0; 65]] {
+    for temperatures in [
+        vec![],
+        vec![-0.1],
+        vec![0.0, f32::NAN],
+        vec![1e-30],
+        vec![0.0; 65],
+    ] {
         let options = GenerationOptions {
             fallback: Some(Fallback {
                 temperatures,

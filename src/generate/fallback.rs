@@ -73,10 +73,10 @@ impl Fallback {
     /// If there are no temperatures, too many, or numbers that make no sense.
     pub fn check(&self) -> Result<()> {
         let count = self.temperatures.len();
-        let fits = |t: &f32| t.is_finite() && *t >= 0.0;
+        let fits = |t: &f32| *t == 0.0 || (1e-4..=1e4).contains(t);
         if count == 0 || count > MOST_ATTEMPTS || !self.temperatures.iter().all(fits) {
             return Err(Error::Input(format!(
-                "temperatures are 1 to {MOST_ATTEMPTS} numbers from 0 on, not {:?}",
+                "temperatures are 1 to {MOST_ATTEMPTS} numbers, 0 or from 0.0001 to 10000, not {:?}",
                 self.temperatures
             )));
         }
@@ -108,7 +108,7 @@ pub fn compression_ratio(tokens: &[u32], vocabulary: usize) -> f64 {
     let width = (vocabulary as f64).log2() as usize / 8 + 1;
     let bytes = tokens
         .iter()
-        .flat_map(|id| id.to_le_bytes()[..width].to_vec());
+        .flat_map(|id| id.to_le_bytes().into_iter().take(width));
     let bytes: Vec<u8> = bytes.collect();
     // At this level it packs as tightly as zlib does at its own default.
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(9));

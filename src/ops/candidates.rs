@@ -47,7 +47,7 @@ pub struct Candidates {
     pub log_probabilities: TensorId,
     /// (1, 1, V): 0 where a token is never to be chosen, else 1
     pub allowed: TensorId,
-    /// (N, M, 1) indices: tokens banned at this step, or [`NO_TOKEN`]
+    /// (N, M, 1) indices: tokens banned at this step, then [`NO_TOKEN`]
     pub banned: TensorId,
     /// (N, 1, 4) indices
     pub ranges: TensorId,
@@ -70,10 +70,12 @@ fn log_sum<T: Real>(values: impl Iterator<Item = T> + Clone) -> T {
     most + sum.ln()
 }
 
-/// A number of the standard Gumbel distribution from 32 random bits.
+/// A number of the standard Gumbel distribution from 32 random bits: minus the
+/// logarithm of an exponentially distributed number.
 fn gumbel(bits: u32) -> f64 {
     let p = (f64::from(bits >> 9) + 0.5) / 8_388_608.0;
-    -(-p.ln()).ln()
+    let exponential = -(-p).ln_1p();
+    -exponential.ln()
 }
 
 impl Draw {

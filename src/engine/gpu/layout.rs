@@ -165,7 +165,8 @@ impl Layout {
         let mut layout = Self::default();
         layout.place(recording, &schedule);
         let list = &schedule.stages[stage];
-        let (few, cut) = first_leads(recording, list, leads);
+        let cost = StageCost::of_stages(recording, &schedule)[stage];
+        let (few, cut) = first_leads(recording, list, cost.lead, leads);
         let live = |id: TensorId| schedule.live[id.0 as usize];
         let mut steps = Vec::new();
         for (&index, cut) in list.iter().zip(cut) {
@@ -189,7 +190,7 @@ impl Layout {
             }
         }
         layout.stages.push(steps);
-        layout.costs = vec![StageCost::of_stages(recording, &schedule)[stage]];
+        layout.costs = vec![cost];
         Ok(layout)
     }
 
@@ -485,12 +486,16 @@ fn ways<'a>(choice: &'a Choice, target: &Target) -> impl Iterator<Item = Launch>
 }
 
 /// The recording with nothing but the first `leads` lead rows of what the
-/// operators `list` compute of the stage's lead rows; and of each of them
-/// whether it may be launched that way.
-fn first_leads(recording: &Recording, list: &[usize], leads: usize) -> (Recording, Vec<bool>) {
+/// operators `list` compute of the stage's `all` lead rows; and of each of
+/// them whether it may be launched that way.
+fn first_leads(
+    recording: &Recording,
+    list: &[usize],
+    all: usize,
+    leads: usize,
+) -> (Recording, Vec<bool>) {
     let operators = || list.iter().map(|&index| &recording.operators()[index]);
-    let all = operators().map(|operator| operator.lead(recording)).max();
-    let of_stage = |id: &TensorId| Some(recording.shape(*id).lead) == all;
+    let of_stage = |id: &TensorId| recording.shape(*id).lead == all;
     let computed = operators().flat_map(|operator| operator.outputs());
     let computed: BTreeSet<TensorId> = computed.filter(of_stage).collect();
     let cut = operators().map(|operator| {

@@ -1,8 +1,6 @@
 //! The report in a real browser: it reacts, stays inside itself and survives
 //! awkward explanations.
 
-mod browser;
-
 use std::fs;
 use std::path::PathBuf;
 
@@ -13,7 +11,7 @@ use sonograd::explain::explanation::{
 use sonograd::report::html::{NamedTensor, render};
 use tempfile::TempDir;
 
-use browser::Browser;
+use crate::browser::Browser;
 
 const RIGHT: char = '\u{e014}';
 const LEFT: char = '\u{e012}';

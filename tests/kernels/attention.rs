@@ -1,9 +1,7 @@
 //! `shaders/attention.wgsl` and `shaders/attention_terms.wgsl` on the GPU
 //! against the native code in f64.
 
-mod common;
-
-use common::{Case, MODES, Tolerance, gpu};
+use crate::cases::{Case, MODES, Tolerance, gpu};
 use sonograd::engine::gpu::{GpuExecutor, Tune};
 use sonograd::engine::tensor::{Columns, TensorId};
 use sonograd::ops::{

@@ -6,12 +6,10 @@
 //! units of eps: division 2.5, exp(x) 3 + 2·|x|, log 3 (but 4 absolute between
 //! 1/2 and 2), sqrt 5.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use common::{Case, MODES, Tolerance, compare, values};
+use crate::cases::{Case, MODES, Tolerance, compare, values};
 use safetensors::SafeTensors;
 use sonograd::engine::executor::{Executor, Inputs};
 use sonograd::engine::gpu::adapter::open_for_tests;

@@ -1,10 +1,8 @@
 //! Everything that is asked of a whole model, on a GPU and natively in f64.
 
-mod random_model;
-
 use std::sync::Arc;
 
-use random_model::{SMALL, Sizes, numbers};
+use crate::random_model::{self, SMALL, Sizes, numbers};
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::{Device, open_for_tests};
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode};

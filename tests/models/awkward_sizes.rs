@@ -1,11 +1,9 @@
 //! Whole models of awkward sizes: native f64 against finite differences, and
 //! the other executors against native f64.
 
-mod random_model;
-
 use std::sync::Arc;
 
-use random_model::{SMALL, Sizes, numbers};
+use crate::random_model::{self, SMALL, Sizes, numbers};
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions};

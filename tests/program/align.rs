@@ -1,16 +1,14 @@
 //! `sonograd align` as its users meet it: files that other programs read,
 //! exit codes, messages.
 
-mod whisper_folder;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::whisper_folder::{whisper_folder, word, write_wav};
 use serde_json::{Value, json};
 use subtp::srt::SubRip;
 use subtp::vtt::{VttBlock, VttTimestamp, WebVtt};
-use whisper_folder::{whisper_folder, word, write_wav};
 
 fn sample(name: &str) -> String {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");

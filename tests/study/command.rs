@@ -1,14 +1,12 @@
 //! The study as its users meet it: logs, tables, kills, shards, bad
 //! utterances.
 
-mod random_model;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use random_model::{SMALL, Sizes, tokenizer, tone, write_wav};
+use crate::random_model::{self, SMALL, Sizes, tokenizer, tone, write_wav};
 use serde_json::Value;
 
 const SIZES: Sizes = Sizes {

@@ -1,12 +1,11 @@
 //! Models that hear windows of a fixed length: what fills the window behind
 //! the sound is heard, but neither masked nor counted.
 
-mod whisper_folder;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::whisper_folder::{whisper_folder, write_wav};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use sonograd::engine::executor::{Executor, Inputs};
@@ -18,7 +17,6 @@ use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::ops::Reduction;
-use whisper_folder::{whisper_folder, write_wav};
 
 const WINDOW: usize = 74;
 const SOUND: usize = 49;

@@ -1,8 +1,6 @@
 //! SPES on whole models: exact properties, convergence, stopping.
 
-mod random_model;
-
-use random_model::{SMALL, numbers};
+use crate::random_model::{self, SMALL, numbers};
 use std::sync::Arc;
 
 use sonograd::engine::executor::{Executor, Inputs, PlanId, Values};

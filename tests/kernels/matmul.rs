@@ -1,11 +1,9 @@
 //! `shaders/matmul.wgsl` on the GPU against the native code in f64, by every
 //! entry point.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{Case, MODES, Tolerance, gpu, values};
+use crate::cases::{Case, MODES, Tolerance, gpu, values};
 use sonograd::engine::gpu::shaders::Shader;
 use sonograd::engine::gpu::{GpuExecutor, Tune};
 use sonograd::engine::tensor::Shape;

@@ -1,8 +1,6 @@
 //! Deletion and insertion on a model of which it is known what it hears.
 
-mod random_model;
-
-use random_model::{SMALL, Sizes, numbers, tokenizer};
+use crate::random_model::{self, SMALL, Sizes, numbers, tokenizer};
 use safetensors::tensor::Dtype;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::explain::{ExplainOptions, Method, Subject, explain};

@@ -1,13 +1,11 @@
 //! `sonograd heads` as its users meet it: the ranking against the study's own
 //! figures, sets of heads against `sonograd align`, what is written.
 
-mod random_model;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use random_model::{SMALL, Sizes, tensors, tokenizer, tone, write_tensors, write_wav};
+use crate::random_model::{self, SMALL, Sizes, tensors, tokenizer, tone, write_tensors, write_wav};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 

@@ -2,13 +2,11 @@
 //! differences, its kernel against its native code, whole models against
 //! PyTorch's autograd.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Case, Tolerance, at};
+use crate::cases::{Case, Tolerance, at};
 use safetensors::SafeTensors;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::open_for_tests;
@@ -311,7 +309,7 @@ fn the_kernel_agrees_with_native_f64() {
 /// Model folders whose values `tools/attention_x_gradient_fixture.py` stored,
 /// and how far f64 may be from them. The engine keeps a model's constants
 /// (position tables, sqrt(D), 1/sqrt(D/H), folded norms) in f32, which is
-/// 1e-6 as in `tests/validate.rs`; `whisper` has none that f32 rounds.
+/// 1e-6 as in `tests/models/validate.rs`; `whisper` has none that f32 rounds.
 const FOLDERS: [(&str, f64); 6] = [
     ("conformer", 1e-6),
     ("conformer_fama", 1e-6),

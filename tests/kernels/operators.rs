@@ -6,9 +6,7 @@
 //! units of eps: division 2.5, exp(x) 3 + 2·|x|, log 3 (but 4 absolute between
 //! 1/2 and 2), sqrt 5.
 
-mod common;
-
-use common::{Case, MODES, Tolerance, at, largest, values};
+use crate::cases::{Case, MODES, Tolerance, at, largest, values};
 use sonograd::engine::tensor::{Columns, Scalar, Scalars, Shape, TensorId};
 use sonograd::ops::{
     Accumulate, Activation, ActivationReverse, Add, AddNoise, AttentionXGradient, Baseline,

@@ -8,9 +8,7 @@
 //! = 5e-11; gradients are of order 0.1, so their relative error stays below
 //! 1e-8 and 1e-7 has room for small gradients.
 
-mod common;
-
-use common::{Case, at};
+use crate::cases::{Case, at};
 use sonograd::Error;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;

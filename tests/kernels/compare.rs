@@ -1,9 +1,7 @@
 //! The comparison that the kernels' tests rely on must itself fail when it
 //! should.
 
-mod common;
-
-use common::{Tolerance, check, values};
+use crate::cases::{Tolerance, check, values};
 
 /// Typical results: a few hundred numbers around 1 that are off by the last
 /// bit here and there, and the tolerance of a sum of 64 terms.

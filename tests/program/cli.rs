@@ -1,12 +1,10 @@
 //! The program as its users meet it: exit codes, messages, files.
 
-mod random_model;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use random_model::{SMALL, Sizes, tokenizer, tone, write_wav};
+use crate::random_model::{self, SMALL, Sizes, tokenizer, tone, write_wav};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};

@@ -1,8 +1,6 @@
 //! The page of a study: nothing of the tables is lost, nothing of the logs is
 //! taken for markup, and a real browser shows it.
 
-mod browser;
-
 use std::fs;
 use std::path::PathBuf;
 
@@ -11,7 +9,7 @@ use sonograd::report::study::render;
 use sonograd::study::log::{FORMAT, Header, VERSION};
 use sonograd::study::tables::{Row, Tables};
 
-use browser::Browser;
+use crate::browser::Browser;
 
 const TAB: char = '\u{e004}';
 const RIGHT: char = '\u{e014}';

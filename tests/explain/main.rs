@@ -1,0 +1,24 @@
+//! Methods of explanation and alignment, and what is written about them.
+
+/// A headless Chromium.
+#[path = "../shared/browser.rs"]
+mod browser;
+
+/// Models with random weights and sizes of one's choice.
+#[path = "../shared/random_model.rs"]
+mod random_model;
+
+/// Warping and filters against transformers'.
+mod alignment;
+/// `docs/explanation.md` and the structures agree.
+mod document;
+/// Deletion and insertion on a model of which it is known what it hears.
+mod faithfulness;
+/// Infidelity against Captum's.
+mod perturbation;
+/// The report in a real browser.
+mod report_page;
+/// Occlusion: exact properties, convergence, stopping.
+mod spes;
+/// When Whisper's tokens were said, against transformers.
+mod token_times;

@@ -1,0 +1,24 @@
+//! Whole models, from sounds to tokens, against other executors and other people's code.
+
+/// Models with random weights and sizes of one's choice.
+#[path = "../shared/random_model.rs"]
+mod random_model;
+
+/// A Whisper folder with a vocabulary.
+#[path = "../shared/whisper_folder.rs"]
+mod whisper_folder;
+
+/// Compressed sounds against the WAV they were made from.
+mod audio_formats;
+/// Finite differences, and executors against each other, at awkward sizes.
+mod awkward_sizes;
+/// Everything that is asked of a model, on a GPU and natively.
+mod executors_agree;
+/// Features and segments against transformers, torchaudio, scikit-image.
+mod front_end;
+/// Generated tokens against transformers'.
+mod generation;
+/// Reference values made by other code.
+mod validate;
+/// Models that hear windows of a fixed length.
+mod windows;

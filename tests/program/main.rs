@@ -1,0 +1,16 @@
+//! The program as its users meet it: exit codes, messages, files.
+
+/// Models with random weights and sizes of one's choice.
+#[path = "../shared/random_model.rs"]
+mod random_model;
+
+/// A Whisper folder with a vocabulary.
+#[path = "../shared/whisper_folder.rs"]
+mod whisper_folder;
+
+/// `sonograd align`: files that other programs read.
+mod align;
+/// `sonograd` and its subcommands: bad input, output folders, interruptions.
+mod cli;
+/// `sonograd heads`: its ranking against the study's, what it writes.
+mod heads;

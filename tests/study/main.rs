@@ -1,0 +1,20 @@
+//! The study over many utterances: statistics, logs, tables, the page.
+
+/// A headless Chromium.
+#[path = "../shared/browser.rs"]
+mod browser;
+
+/// Models with random weights and sizes of one's choice.
+#[path = "../shared/random_model.rs"]
+mod random_model;
+
+/// `sonograd study` as its users meet it: kills, shards, bad utterances.
+mod command;
+/// Error rates against jiwer and sacreBLEU.
+mod error_rate;
+/// True onsets of words.
+mod onsets;
+/// The page, in a real browser too.
+mod page;
+/// Correlations against SciPy's.
+mod statistics;

@@ -5,7 +5,8 @@ mod common;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use sonograd::audio;
-use sonograd::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
+use sonograd::explain::Site;
+use sonograd::explain::passes::{MapSpec, Utterance, forward_and_gradients};
 use sonograd::generate::{GenerationOptions, Wanted, generate};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;

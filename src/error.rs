@@ -24,6 +24,9 @@ pub enum Error {
     /// Memory that a device does not have; less work at once may fit.
     #[error("{0}")]
     Memory(String),
+    /// Work that its caller stopped and that has no half result.
+    #[error("stopped")]
+    Stopped,
     /// A recording that breaks an operator's shape rule.
     #[error("{operator}: {problem}")]
     Shape {

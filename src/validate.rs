@@ -12,8 +12,10 @@ use crate::audio::Waveform;
 use crate::engine::executor::{Executor, Inputs};
 use crate::engine::precision::Precision;
 use crate::engine::profile::Purpose;
-use crate::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
-use crate::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, spes};
+use crate::explain::Site;
+use crate::explain::passes::{EncoderOutput, MapSpec, Utterance, forward_and_gradients};
+use crate::explain::readback::{Batch, Ticket};
+use crate::explain::spes::{GivenMasks, Masks, Occluded, Occlusion, Segmentation, SpesOptions};
 use crate::features::{Features, FrontEnd};
 use crate::model::Model;
 use crate::ops::Reduction;
@@ -269,30 +271,34 @@ fn compare_all(
     });
     let specs: &[MapSpec] = if has_labels { &specs } else { &[] };
     let pass = forward_and_gradients(executor, model, &utterance, specs, MEMORY)?;
-    let layers = pass.forward.cross_attention.len();
-    let mut wanted = vec![pass.forward.encoder_output.sound, pass.forward.logits];
-    wanted.extend(&pass.forward.cross_attention);
-    wanted.extend(pass.maps.iter().map(|map| map.id));
-    let mut results = executor.read(&wanted, Purpose::Maps)?.into_iter();
-    let mut next = || results.next().expect("as many as were asked for");
-    let (encoder_output, logits) = (next(), next());
-    let attention: Vec<f32> = (0..layers).flat_map(|_| next()).collect();
+    let mut batch = Batch::default();
+    let encoder_output = batch.want(pass.forward.encoder_output.sound);
+    let logits = batch.want(pass.forward.logits);
+    let attention = batch.want_all(&pass.forward.cross_attention);
+    let gradients: Vec<Ticket> = pass.maps.iter().map(|map| batch.want(map.id)).collect();
+    let mut arrived = batch.read(executor)?;
+    let [encoder_output, logits] = [encoder_output, logits].map(|own| arrived.take(own));
+    let attention = arrived.take_all(attention);
+    let mut gradients = gradients.into_iter().map(|own| arrived.take(own));
 
     let bounds = Bounds::of(executor.precision());
     let (forward, reverse) = (bounds.forward, bounds.reverse);
-    let mut check = |name: &str, rank, output, tolerance| {
-        check_one(reference, &mut validation, name, rank, output, tolerance)
+    for (name, rank, output, tolerance) in [
+        ("encoder_output", 2, Some(encoder_output), forward),
+        ("cross_attention", 4, Some(attention), forward),
+        ("logits", 2, Some(logits), forward),
+        ("input_gradient", 3, gradients.next(), reverse),
+        ("encoder_output_gradient", 3, gradients.next(), reverse),
+    ] {
+        check_one(reference, &mut validation, name, rank, output, tolerance)?;
+    }
+    let occluding = Occluding {
+        model,
+        utterance: &utterance,
+        encoder_output: pass.forward.encoder_output,
+        reference,
+        tolerance: bounds.occlusion,
     };
-    check("encoder_output", 2, Some(encoder_output), forward)?;
-    check("cross_attention", 4, Some(attention), forward)?;
-    check("logits", 2, Some(logits), forward)?;
-    check("input_gradient", 3, has_labels.then(&mut next), reverse)?;
-    check(
-        "encoder_output_gradient",
-        3,
-        has_labels.then(&mut next),
-        reverse,
-    )?;
     for (name, occluded, shape) in [
         (
             "input",
@@ -306,11 +312,37 @@ fn compare_all(
         ),
         ("token", Occluded::Tokens, [utterance.inputs, 1]),
     ] {
-        let names = ["scores", "saliency"].map(|part| format!("{name}_{part}"));
+        occluding.compare(executor, &mut validation, name, occluded, shape, has_labels)?;
+    }
+    Ok(validation)
+}
+
+/// What occlusion of a reference's utterance is compared with.
+struct Occluding<'a> {
+    model: &'a Model,
+    utterance: &'a Utterance,
+    encoder_output: EncoderOutput,
+    reference: &'a Reference,
+    tolerance: f64,
+}
+
+impl Occluding<'_> {
+    /// Scores and map of the reference's masks over `shape`, where it has any.
+    fn compare(
+        &self,
+        executor: &mut dyn Executor,
+        validation: &mut Validation,
+        name: &str,
+        occluded: Occluded,
+        shape: [usize; 2],
+        has_labels: bool,
+    ) -> Result<()> {
+        let reference = self.reference;
+        let [scores_name, map_name] = ["scores", "saliency"].map(|part| format!("{name}_{part}"));
         let masks = reference.bytes(&format!("{name}_masks"))?;
         let (Some(masks), true) = (masks, has_labels) else {
-            validation.absent.extend(names);
-            continue;
+            validation.absent.extend([scores_name, map_name]);
+            return Ok(());
         };
         let each = shape[0] * shape[1];
         if masks.is_empty() || masks.len() % each != 0 {
@@ -323,38 +355,38 @@ fn compare_all(
         let segments = Segmentation::elements(shape[0], shape[1]);
         let segments = segments.place(executor, &mut inputs)?;
         inputs.send(executor, Purpose::Maps)?;
-        let occlusion = spes(
-            executor,
-            model,
-            &utterance,
-            pass.forward.encoder_output,
+        let occlusion = Occlusion {
+            model: self.model,
+            utterance: self.utterance,
+            encoder_output: Some(self.encoder_output),
             occluded,
             segments,
-            Some(given),
-            &SpesOptions::default(),
-            &mut |_| true,
-        )?;
-        let scores = occlusion.scores.expect("given masks keep their scores");
-        let mut results = executor.read(&[scores, occlusion.map.id], Purpose::Maps)?;
-        for id in [scores, occlusion.map.id, occlusion.clamped] {
+            masks: Masks::Given(given),
+            options: &SpesOptions::default(),
+            memory: MEMORY,
+        };
+        let pass = occlusion.run(executor, &mut |_| true)?;
+        let scores = pass.scores.expect("given masks keep their scores");
+        let mut batch = Batch::default();
+        let wanted = [scores, pass.map.id].map(|id| batch.want(id));
+        let mut arrived = batch.read(executor)?;
+        let [scores_found, map] = wanted.map(|ticket| arrived.take(ticket));
+        for id in [scores, pass.map.id, pass.clamped] {
             executor.free(id);
         }
-        let map = results.pop().expect("two were asked for");
-        for (name, rank, output) in [
-            (&names[0], 2, results.pop().expect("two were asked for")),
-            (&names[1], if name == "input" { 3 } else { 2 }, map),
-        ] {
+        let map_rank = if name == "input" { 3 } else { 2 };
+        for (name, rank, output) in [(&scores_name, 2, scores_found), (&map_name, map_rank, map)] {
             check_one(
                 reference,
-                &mut validation,
+                validation,
                 name,
                 rank,
                 Some(output),
-                bounds.occlusion,
+                self.tolerance,
             )?;
         }
+        Ok(())
     }
-    Ok(validation)
 }
 
 /// Compares one output with the tensor of its name, if the file has it.

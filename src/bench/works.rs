@@ -4,9 +4,9 @@ use super::subject::Subject;
 use crate::Result;
 use crate::engine::executor::{Executor, Inputs};
 use crate::engine::profile::Purpose;
-use crate::engine::tensor::PersistentId;
-use crate::explain::passes::{EncoderOutput, MapSpec, Site, Utterance, forward_and_gradients};
-use crate::explain::spes::{Occluded, Segmentation, SpesOptions, Stop, spes};
+use crate::explain::Site;
+use crate::explain::passes::{MapSpec, Utterance, forward_and_gradients};
+use crate::explain::spes::{Masks, Occluded, Occlusion, Segmentation, SpesOptions, Stop};
 use crate::generate::{GenerationOptions, generate};
 use crate::model::Model;
 use crate::ops::Reduction;
@@ -106,27 +106,21 @@ impl Bench<'_> {
         };
         let segments = segmentation.place(executor, &mut inputs)?;
         inputs.send(executor, Purpose::Maps)?;
-        // Not looked at where the features are occluded.
-        let nowhere = EncoderOutput {
-            sound: PersistentId(u32::MAX),
-            filling: None,
-        };
         let options = SpesOptions {
             stop: Stop::Masks(self.masks),
-            memory: self.memory,
             ..SpesOptions::default()
         };
-        let pass = spes(
-            executor,
-            self.model,
-            &utterance,
-            nowhere,
-            Occluded::Input,
+        let occlusion = Occlusion {
+            model: self.model,
+            utterance: &utterance,
+            encoder_output: None,
+            occluded: Occluded::Input,
             segments,
-            None,
-            &options,
-            &mut |_| true,
-        )?;
+            masks: Masks::Random { seed: 0 },
+            options: &options,
+            memory: self.memory,
+        };
+        let pass = occlusion.run(executor, &mut |_| true)?;
         executor.read(&[pass.map.id], Purpose::Maps)?;
         Ok(())
     }

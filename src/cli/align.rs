@@ -17,11 +17,11 @@ use crate::align::formats::{AlignedRecording, Format};
 use crate::audio;
 use crate::engine::executor::Executor;
 use crate::explain::Method;
+use crate::explain::Progress;
+use crate::explain::Site;
 use crate::explain::alignment::{
     Aligned, Aligner, AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
-use crate::explain::passes::Site;
-use crate::explain::spes::Progress;
 use crate::{Error, Result};
 
 /// Say when each word was said.

@@ -11,13 +11,15 @@ use serde_json::{Map, Value, json};
 use super::progress;
 use super::{GenerationArgs, LoadedModel, ModelArgs, Outcome, for_each_file, print};
 use crate::engine::executor::Executor;
+use crate::explain::Site;
 use crate::explain::explanation::Explanation;
-use crate::explain::passes::Site;
-use crate::explain::spes::{Progress, SpesOptions, Stop};
-use crate::explain::{ExplainOptions, Explained, Method, Subject, explain, output};
+use crate::explain::methods::integrated_gradients::IntegratedGradientsOptions;
+use crate::explain::methods::smoothgrad::SmoothGradOptions;
+use crate::explain::spes::{SpesOptions, Stop};
+use crate::explain::{ExplainOptions, Maps, Method, Progress, Subject, explain};
 use crate::generate::{GenerationOptions, generate, prompt};
 use crate::ops::BaselineKind;
-use crate::report::html::{NamedTensor, render};
+use crate::report::folder::REPORT;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -196,20 +198,25 @@ impl ExplainArgs {
                 sites.push(site);
             }
         }
+        let baseline = match self.baseline {
+            BaselineName::Zero => BaselineKind::Zero,
+            BaselineName::Mean => BaselineKind::Mean,
+            BaselineName::Min => BaselineKind::Min,
+        };
         ExplainOptions {
             methods,
             sites,
-            steps: self.steps as usize,
-            samples: self.samples as usize,
-            noise: self.noise,
-            baseline: match self.baseline {
-                BaselineName::Zero => BaselineKind::Zero,
-                BaselineName::Mean => BaselineKind::Mean,
-                BaselineName::Min => BaselineKind::Min,
-            },
-            memory: (self.memory as usize) << 20,
-            seed: self.seed,
             tokens: self.tokens.clone(),
+            seed: self.seed,
+            memory: (self.memory as usize) << 20,
+            integrated_gradients: IntegratedGradientsOptions {
+                steps: self.steps as usize,
+                baseline,
+            },
+            smoothgrad: SmoothGradOptions {
+                samples: self.samples as usize,
+                noise: self.noise,
+            },
             spes: SpesOptions {
                 stop: match self.masks {
                     Some(masks) => Stop::Masks(masks as usize),
@@ -218,6 +225,7 @@ impl ExplainArgs {
                 probability: self.mask_probability,
                 segments: self.segments.iter().map(|&n| n as usize).collect(),
                 sigma: self.sigma,
+                baseline,
                 batch: self.batch.map(|batch| batch as usize),
                 ..SpesOptions::default()
             },
@@ -233,7 +241,7 @@ impl ExplainArgs {
         };
         if let [only] = self.audio.as_slice() {
             let folder = self.out.clone().unwrap_or_else(|| explained(only));
-            output::check(&folder)?;
+            Maps::check_folder(&folder)?;
             return Ok(HashMap::from([(only.as_path(), folder)]));
         }
         if self.text.is_some() {
@@ -341,7 +349,7 @@ fn explain_file(
     audio: &Path,
     out: &Path,
 ) -> Result<()> {
-    output::check(out)?;
+    Maps::check_folder(out)?;
     let Session {
         args,
         loaded,
@@ -408,7 +416,7 @@ fn explain_file(
         let profile = profile(executor.as_ref(), stages.seconds);
         explained.explanation.profile = Some(profile?);
     }
-    output::write(out, &explained, &page(&explained))?;
+    explained.save(out)?;
     let several = args.audio.len() > 1;
     if args.json {
         let explanation = &explained.explanation;
@@ -445,21 +453,6 @@ fn profile(executor: &dyn Executor, seconds: Map<String, Value>) -> Result<Value
     Ok(profile)
 }
 
-fn page(explained: &Explained) -> String {
-    // The page has room for one attention.
-    let weighted = [Method::AttentionNorm, Method::AttentionXGradient].map(Method::name);
-    let maps = explained.maps.iter();
-    let tensors: Vec<NamedTensor> = maps
-        .filter(|map| !weighted.contains(&map.name.as_str()))
-        .map(|map| NamedTensor {
-            name: &map.name,
-            shape: &map.shape,
-            data: &map.data,
-        })
-        .collect();
-    render(&explained.explanation, &tensors)
-}
-
 /// What a person wants to see at once: the words and when they were said.
 fn summary(explanation: &Explanation, out: &Path) -> String {
     let mut text = format!("{}\n", explanation.text);
@@ -469,6 +462,6 @@ fn summary(explanation: &Explanation, out: &Path) -> String {
             word.start_seconds, word.end_seconds, word.text
         );
     }
-    let page = out.join(output::REPORT);
+    let page = out.join(REPORT);
     text + &format!("open {} in a browser", page.display())
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::explain::spes::Progress;
+use crate::explain::{Progress, Step};
 
 /// Set by the first Ctrl-C.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -29,29 +29,33 @@ pub(super) fn reporter(becomes: &'static str) -> impl FnMut(Progress) -> bool {
     let mut bar: Option<(ProgressBar, Instant)> = None;
     let terminal = std::io::stderr().is_terminal();
     move |progress: Progress| {
+        // Gradients have no half result: who stops then gets the masks that follow, cut short.
+        if progress.step != Step::Masks {
+            return true;
+        }
         let stop = STOP.load(Ordering::Relaxed);
         if terminal {
             // A new site starts from few masks again.
             let fresh = bar
                 .as_ref()
-                .is_none_or(|(bar, _)| bar.position() > progress.masks as u64);
+                .is_none_or(|(bar, _)| bar.position() > progress.done as u64);
             if fresh {
                 let new = ProgressBar::new(progress.most as u64);
                 new.set_style(style());
                 bar = Some((new, Instant::now()));
             }
             if let Some((bar, begin)) = &bar {
-                let rate = progress.masks as f64 / begin.elapsed().as_secs_f64().max(1e-9);
-                let site = progress.occluded.site().name();
+                let rate = progress.done as f64 / begin.elapsed().as_secs_f64().max(1e-9);
+                let site = progress.site;
                 bar.set_message(format!("{rate:.0} masks/s at {site}"));
-                bar.set_position(progress.masks as u64);
-                if stop || progress.masks >= progress.most {
+                bar.set_position(progress.done as u64);
+                if stop || progress.done >= progress.most {
                     bar.finish_and_clear();
                 }
             }
         }
         if stop {
-            eprintln!("stopped after {} masks; {becomes}", progress.masks);
+            eprintln!("stopped after {} masks; {becomes}", progress.done);
         }
         !stop
     }

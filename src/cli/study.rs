@@ -13,7 +13,7 @@ use super::files::write;
 use super::progress;
 use super::{ExecutorArgs, LoadedModel, ModelArgs, Outcome, print};
 use crate::engine::precision::Precision;
-use crate::explain::passes::Site;
+use crate::explain::Site;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Method};
 use crate::model::Model;

@@ -3,14 +3,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::compared::pooled_map;
 use super::passes::{Utterance, forward_and_gradients};
-use super::spes::Progress;
-use super::{ExplainOptions, Explained, Method, Subject, explain, is_special};
+use super::progress::Progress;
+use super::{ExplainOptions, Maps, Method, Site, Subject, explain, is_special};
 use crate::align::{AlignOptions, Pooling, TokenMap, WordTime, WordTokens, word_times};
 use crate::engine::executor::Executor;
 use crate::engine::profile::Purpose;
-use crate::explain::passes::Site;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::generate::{GenerationOptions, Transcript, prompt, transcribe, window};
 use crate::model::Model;
@@ -322,15 +320,11 @@ impl Aligner<'_> {
 }
 
 /// The map of an explanation that holds one, over encoder frames.
-fn of_map(explained: &Explained) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
-    let frames = explained.explanation.model.encoder_frames;
-    let info = explained.explanation.maps.first();
-    let found = info.and_then(|info| {
-        let map = explained.maps.iter().find(|map| map.name == info.name)?;
-        Some((info, map))
-    });
-    let (info, map) = found.ok_or_else(|| Error::Model("there is no map to align".into()))?;
-    let map = pooled_map(info, map, frames, Pooling::Max)?;
+fn of_map(explained: &Maps) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
+    let map = explained.iter().next();
+    let map = map.ok_or_else(|| Error::Model("there is no map to align".into()))?;
+    let info = map.info();
+    let map = map.pooled(Pooling::Max)?;
     let told = ["masks", "interrupted", "reliability_pooled", "reliable"];
     let told = told.into_iter().filter_map(|name| {
         let value = info.options.get(name)?;

@@ -6,14 +6,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::method::{Method, Site};
 use crate::align::WordTokens;
+use crate::ops::Reduction;
 
 /// Identifies the file's format; `version` counts incompatible changes.
 pub const FORMAT: &str = "sonograd-explanation";
 pub const VERSION: u32 = 1;
 
 /// One explained utterance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// Always [`FORMAT`].
     pub format: String,
@@ -59,7 +61,7 @@ impl Explanation {
 }
 
 /// The explained sound.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audio {
     /// File name without its folder.
     pub file: String,
@@ -70,7 +72,7 @@ pub struct Audio {
 }
 
 /// The model and the sizes of its maps.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     /// Name of the model's folder, or of the embedded model.
     pub name: String,
@@ -91,7 +93,7 @@ pub struct Model {
 }
 
 /// Where it was computed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Device {
     pub name: String,
     /// `native` or `gpu`.
@@ -99,7 +101,7 @@ pub struct Device {
 }
 
 /// One explained token.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Token {
     /// Position among the explained tokens: the row in the maps.
     pub index: usize,
@@ -116,7 +118,7 @@ pub struct Token {
 }
 
 /// One word and its tokens.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Word {
     pub text: String,
     /// Indices into [`Explanation::tokens`].
@@ -127,17 +129,16 @@ pub struct Word {
 }
 
 /// One tensor of `maps.safetensors`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MapInfo {
-    /// The tensor's name: `attention`, `<method>.input`, `<method>.encoder`.
+    /// The tensor's name, [`map_name`](super::method::map_name).
     pub name: String,
-    pub method: String,
-    /// `input`, `encoder` or `decoder`.
-    pub site: String,
-    /// `attention` (L, H, I, T'), input (I, T, F), encoder (I, T').
+    pub method: Method,
+    pub site: Site,
+    /// Decoder (L, H, K, T'), input (K, T, F), encoder (K, T'), tokens (K, I).
     pub shape: Vec<usize>,
-    /// How the model dimension was reduced: `none`, `l2`, `sum` or `max`.
-    pub reduction: String,
+    /// How the model dimension was reduced.
+    pub reduction: Reduction,
     /// Everything else that shaped the map: steps, noise, baseline, gaps.
     pub options: Map<String, Value>,
 }

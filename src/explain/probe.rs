@@ -4,7 +4,7 @@
 
 use super::passes::{Utterance, fitting};
 use super::spes::{GivenMasks, Segmentation, Segments};
-use super::{Forced, Subject};
+use super::subject::{Forced, Subject};
 use crate::Result;
 use crate::engine::executor::{Executor, Inputs};
 use crate::engine::profile::Purpose;
@@ -52,7 +52,7 @@ impl Probe<'_> {
         segmentation: Segmentation,
         hidden: &[bool],
     ) -> Result<Vec<f64>> {
-        let forced = Forced::all(subject);
+        let forced = Forced::new(subject, &[])?;
         let mut uploads = Inputs::default();
         let utterance = Utterance::place(
             executor,

@@ -1,5 +1,7 @@
 //! The sound that stands for no sound.
 
+use serde::{Deserialize, Serialize};
+
 use super::Operate;
 use crate::engine::gpu::launch::{Extent, Launch};
 use crate::engine::gpu::shaders::Shader;
@@ -9,9 +11,11 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// How a baseline is made of what it replaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum BaselineKind {
     /// 0 everywhere: the mean of features normalised by utterance.
+    #[default]
     Zero,
     /// Every column's mean over time.
     Mean,

@@ -1,5 +1,7 @@
 //! From gradients to the rows of a finished map.
 
+use serde::{Deserialize, Serialize};
+
 use super::Operate;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::gpu::shaders::Shader;
@@ -9,7 +11,8 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// How the columns of a gradient become one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Reduction {
     /// They do not: the map keeps its columns.
     None,

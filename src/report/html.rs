@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::markup::{COMMON_STYLE, escape, fill, nonce, script_safe};
 use crate::explain::explanation::Explanation;
+use crate::explain::{Maps, Method};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -26,6 +27,28 @@ pub struct NamedTensor<'a> {
     pub name: &'a str,
     pub shape: &'a [usize],
     pub data: &'a [f32],
+}
+
+/// The page of an explanation. It has room for one attention: those that are
+/// weighted are left to the maps' file.
+pub fn page(maps: &Maps) -> String {
+    let shape = maps.features_shape();
+    let features = NamedTensor {
+        name: "features",
+        shape: &shape,
+        data: maps.features(),
+    };
+    let shown = maps.iter().filter(|map| {
+        let weighted = [Method::AttentionNorm, Method::AttentionXGradient];
+        !weighted.contains(&map.method())
+    });
+    let shown = shown.map(|map| NamedTensor {
+        name: map.name(),
+        shape: map.shape(),
+        data: map.data(),
+    });
+    let tensors: Vec<NamedTensor> = [features].into_iter().chain(shown).collect();
+    render(&maps.explanation, &tensors)
 }
 
 /// The page for `explanation`.

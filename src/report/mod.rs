@@ -1,5 +1,6 @@
 //! What a person reads: one page per explained utterance, and one per study.
 
+pub mod folder;
 pub mod html;
 mod markup;
 pub mod study;

@@ -12,13 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::agreement::{Normalisation, TokenMap};
 use super::record::{Comparison, compared_tokens};
 use super::statistics::Correlation;
+use crate::Result;
 use crate::engine::executor::Executor;
-use crate::explain::compared::{compared_values, pooled_map};
-use crate::explain::spes::Progress;
-use crate::explain::{ExplainOptions, Explained, Method, Subject, explain};
+use crate::explain::{ExplainOptions, Map, Maps, Method, Progress, Subject, explain};
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
 
 /// What the checks found for one utterance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,7 +95,7 @@ impl Checking<'_> {
         &self,
         executor: &mut dyn Executor,
         shuffled: &mut [ShuffledModel],
-        explained: &Explained,
+        explained: &Maps,
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Checked> {
         let mut again = |executor: &mut dyn Executor, model, options: &ExplainOptions| {
@@ -121,10 +119,9 @@ impl Checking<'_> {
                 ..self.options.clone()
             };
             let other = again(executor, self.model, &options)?;
-            for info in &other.explanation.maps {
-                let maps = [explained, &other].map(|e| named(e, &info.name, &tokens, self));
-                let [own, other] = maps;
-                let (own, other) = (own?, other?);
+            for map in other.iter() {
+                let own = self.both(explained.get(map.method(), map.site())?, &tokens)?;
+                let other = self.both(map, &tokens)?;
                 let rho = |a: &TokenMap, b: &TokenMap| {
                     a.agreement(b, Correlation::Pearson, Normalisation::Token)
                 };
@@ -132,7 +129,7 @@ impl Checking<'_> {
                     pooled: rho(&own.pooled, &other.pooled),
                     full: rho(&own.full, &other.full),
                 };
-                seeds.insert(info.name.clone(), agreement);
+                seeds.insert(map.name().to_owned(), agreement);
             }
         }
         let mut randomised = BTreeMap::new();
@@ -144,18 +141,30 @@ impl Checking<'_> {
         {
             let other = again(executor.as_mut(), model, self.options)?;
             let mut all = BTreeMap::new();
-            for info in &explained.explanation.maps {
-                let own = named(explained, &info.name, &tokens, self)?;
-                let other = named(&other, &info.name, &tokens, self)?;
+            for map in explained.iter() {
+                let own = self.both(map, &tokens)?;
+                let other = self.both(other.get(map.method(), map.site())?, &tokens)?;
                 let kind = Correlation::Spearman;
                 let rho = own
                     .pooled
                     .agreement(&other.pooled, kind, Normalisation::Token);
-                all.insert(info.name.clone(), rho);
+                all.insert(map.name().to_owned(), rho);
             }
             randomised.insert(level.name().to_owned(), all);
         }
         Ok(Checked { seeds, randomised })
+    }
+
+    fn both(&self, map: Map, tokens: &[usize]) -> Result<Both> {
+        let pooled = map.pooled(self.comparison.pooling)?;
+        let full = match *map.shape() {
+            [_, rows, bins] => TokenMap::new(map.compared_values(), rows * bins),
+            _ => pooled.clone(),
+        };
+        Ok(Both {
+            pooled: pooled.select(tokens),
+            full: full.select(tokens),
+        })
     }
 }
 
@@ -163,21 +172,4 @@ impl Checking<'_> {
 struct Both {
     pooled: TokenMap,
     full: TokenMap,
-}
-
-fn named(explained: &Explained, name: &str, tokens: &[usize], checking: &Checking) -> Result<Both> {
-    let info = explained.explanation.maps.iter().find(|i| i.name == name);
-    let map = explained.maps.iter().find(|map| map.name == name);
-    let missing = || Error::Model(format!("no {name}"));
-    let (info, map) = info.zip(map).ok_or_else(missing)?;
-    let frames = explained.explanation.model.encoder_frames;
-    let pooled = pooled_map(info, map, frames, checking.comparison.pooling)?;
-    let full = match *map.shape.as_slice() {
-        [_, rows, bins] => TokenMap::new(compared_values(info, map), rows * bins),
-        _ => pooled.clone(),
-    };
-    Ok(Both {
-        pooled: pooled.select(tokens),
-        full: full.select(tokens),
-    })
 }

@@ -9,7 +9,7 @@ use super::error_rate::{BleuCounts, WordErrors};
 use super::record::Comparison;
 use super::spread_maps::spread_maps;
 use crate::engine::executor::Executor;
-use crate::explain::Explained;
+use crate::explain::Maps;
 use crate::features::Features;
 use crate::generate::{GenerationOptions, generate};
 use crate::model::Model;
@@ -173,7 +173,7 @@ impl Rewriting<'_> {
     pub fn curves(
         &self,
         executor: &mut dyn Executor,
-        explained: &Explained,
+        explained: &Maps,
         by: &Comparison,
     ) -> Result<BTreeMap<String, Curves>> {
         let count = self.features.sound_frames * self.features.bins;

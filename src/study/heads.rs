@@ -18,8 +18,7 @@ use super::statistics::{Correlation, Interval, bootstrap, bootstrap_of, mean};
 use super::tables::{Failure, RESAMPLES, RESAMPLES_OF_CURVES, SEED};
 use crate::engine::executor::Executor;
 use crate::explain::alignment::{Head, all_heads};
-use crate::explain::explain;
-use crate::explain::spes::Progress;
+use crate::explain::{Progress, explain};
 use crate::{Error, Result};
 
 /// What heads are ranked by.

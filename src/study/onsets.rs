@@ -11,8 +11,7 @@ use super::error_rate::equal_words;
 use super::record::Comparison;
 use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
 use crate::explain::alignment::Head;
-use crate::explain::compared::pooled_map;
-use crate::explain::{Explained, Method, NamedMap};
+use crate::explain::{Map, Maps, Method, Site};
 use crate::{Error, Result};
 
 /// The source that looks at no map: all tokens take equally long.
@@ -135,9 +134,7 @@ pub struct Scored {
 ///
 /// # Errors
 /// If there is no attention or no map has the shape it should have.
-pub fn scored(truth: &[TrueWord], explained: &Explained, by: &Comparison) -> Result<Onsets> {
-    let explanation = &explained.explanation;
-    let model = &explanation.model;
+pub fn scored(truth: &[TrueWord], explained: &Maps, by: &Comparison) -> Result<Onsets> {
     let clock = Clock::of(truth, explained);
     let mut onsets = Onsets {
         spoken: truth.len(),
@@ -146,13 +143,11 @@ pub fn scored(truth: &[TrueWord], explained: &Explained, by: &Comparison) -> Res
         layers: Vec::new(),
         heads: Vec::new(),
     };
-    for info in &explanation.maps {
-        let map = explained.maps.iter().find(|map| map.name == info.name);
-        let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
-        let score = match info.site.as_str() {
-            "tokens" => continue,
-            "decoder" => {
-                let attention = info.method == "attention";
+    for map in explained.iter() {
+        let score = match map.site() {
+            Site::Tokens => continue,
+            Site::Decoder => {
+                let attention = map.method() == Method::Attention;
                 let heads = Heads::new(map, attention)?;
                 if attention {
                     for layer in 0..heads.layers() {
@@ -165,12 +160,12 @@ pub fn scored(truth: &[TrueWord], explained: &Explained, by: &Comparison) -> Res
                 }
                 clock.average(&heads.maps, &heads.ready)?
             }
-            _ => {
-                let map = pooled_map(info, map, model.encoder_frames, by.pooling)?;
+            Site::Input | Site::Encoder => {
+                let map = map.pooled(by.pooling)?;
                 clock.score(&map, &filtered(&map.shares(), &AlignOptions::default())?)
             }
         };
-        onsets.maps.insert(info.name.clone(), score);
+        onsets.maps.insert(map.name().to_owned(), score);
     }
     match onsets.heads.is_empty() {
         true => Err(Error::Model("no attention".into())),
@@ -188,10 +183,8 @@ pub struct TimedHeads {
 impl TimedHeads {
     /// # Errors
     /// If there is no attention.
-    pub fn new(truth: &[TrueWord], explained: &Explained) -> Result<Self> {
-        let mut maps = explained.maps.iter();
-        let attention = maps.find(|map| map.name == Method::Attention.name());
-        let attention = attention.ok_or_else(|| Error::Model("no attention".into()))?;
+    pub fn new(truth: &[TrueWord], explained: &Maps) -> Result<Self> {
+        let attention = explained.get(Method::Attention, Site::Decoder)?;
         Ok(Self {
             clock: Clock::of(truth, explained),
             heads: Heads::new(attention, true)?,
@@ -243,11 +236,11 @@ struct Heads {
 impl Heads {
     /// From (L, H, K, T'). Plain attention's rows have one scale by nature and
     /// are warped as Whisper does; all else is warped by its shares.
-    fn new(map: &NamedMap, plain: bool) -> Result<Self> {
-        let &[_, each, tokens, frames] = map.shape.as_slice() else {
-            return Err(Error::Model(format!("{} is no attention", map.name)));
+    fn new(map: Map, plain: bool) -> Result<Self> {
+        let &[_, each, tokens, frames] = map.shape() else {
+            return Err(Error::Model(format!("{} is no attention", map.name())));
         };
-        let maps: Vec<TokenMap> = TokenMap::each(&map.data, tokens, frames).collect();
+        let maps: Vec<TokenMap> = TokenMap::each(map.data(), tokens, frames).collect();
         let ready = maps.iter();
         let ready = ready.map(|map| match plain {
             true => filtered(map, &AlignOptions::default()),
@@ -282,7 +275,7 @@ struct Clock {
 
 impl Clock {
     /// Of what an explanation's sound was heard as.
-    fn of(truth: &[TrueWord], explained: &Explained) -> Self {
+    fn of(truth: &[TrueWord], explained: &Maps) -> Self {
         let explanation = &explained.explanation;
         Self::new(
             truth,

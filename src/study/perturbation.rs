@@ -21,7 +21,7 @@ use crate::engine::philox::philox4x32;
 use crate::engine::tensor::Shape;
 use crate::explain::probe::log_probs_without;
 use crate::explain::spes::Segmentation;
-use crate::explain::{Explained, Subject};
+use crate::explain::{Maps, Subject};
 use crate::model::Model;
 
 /// Frames and bins of a rectangle.
@@ -139,7 +139,7 @@ impl Perturbation<'_> {
     pub fn measure(
         &self,
         executor: &mut dyn Executor,
-        explained: &Explained,
+        explained: &Maps,
         by: &Comparison,
     ) -> Result<BTreeMap<String, Foretelling>> {
         let features = self.subject.features;

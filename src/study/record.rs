@@ -13,9 +13,9 @@ use super::manifest::Item;
 use super::onsets::Onsets;
 use super::perturbation::Foretelling;
 use super::statistics::Correlation;
-use crate::explain::compared::pooled_map;
+use crate::explain::methods::spes::SpesMade;
 use crate::explain::spes::median;
-use crate::explain::{Explained, NamedMap};
+use crate::explain::{Map, Maps, Method, Site};
 use crate::{Error, Result};
 
 /// How maps are compared.
@@ -117,11 +117,11 @@ struct Attention {
 
 impl Attention {
     /// From a map (L, H, K, T'), with some tokens only.
-    fn new(map: &NamedMap, tokens: &[usize]) -> Result<Self> {
-        let &[layers, heads, count, frames] = map.shape.as_slice() else {
-            return Err(Error::Model(format!("{} is no attention", map.name)));
+    fn new(map: Map, tokens: &[usize]) -> Result<Self> {
+        let &[layers, heads, count, frames] = map.shape() else {
+            return Err(Error::Model(format!("{} is no attention", map.name())));
         };
-        let values = widened(&map.data);
+        let values = widened(map.data());
         let one = |l: usize, h: usize| {
             let begin = (l * heads + h) * count * frames;
             let own = values[begin..begin + count * frames].to_vec();
@@ -167,7 +167,7 @@ fn widened(values: &[f32]) -> Vec<f64> {
 ///
 /// # Errors
 /// If there are none.
-pub(super) fn compared_tokens(explained: &Explained, by: &Comparison) -> Result<Vec<usize>> {
+pub(super) fn compared_tokens(explained: &Maps, by: &Comparison) -> Result<Vec<usize>> {
     let kept = explained.explanation.tokens.iter();
     let kept = kept.filter(|token| by.special || !token.special);
     let tokens: Vec<usize> = kept.map(|token| token.index).collect();
@@ -181,14 +181,15 @@ pub(super) fn compared_tokens(explained: &Explained, by: &Comparison) -> Result<
 ///
 /// # Errors
 /// If there is no attention or no token to compare.
-pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<Utterance> {
+pub fn utterance(item: &Item, explained: &Maps, by: &Comparison) -> Result<Utterance> {
     let explanation = &explained.explanation;
     let tokens = compared_tokens(explained, by)?;
-    let compared = |attention: &NamedMap| compared(explained, attention, &tokens, by);
-    let named = |name: &str| explained.maps.iter().find(|map| map.name == name);
-    let attention = named("attention").ok_or_else(|| Error::Model("no attention".into()))?;
-    let norms = named("attention-norm").map(compared).transpose()?;
-    let gradients = named("attention-x-gradient").map(compared).transpose()?;
+    let compared = |attention: Map| compared(explained, attention, &tokens, by);
+    let beside = |method| {
+        let map = explained.get(method, Site::Decoder).ok();
+        map.map(compared).transpose().map(Option::unwrap_or_default)
+    };
+    let attention = explained.get(Method::Attention, Site::Decoder)?;
     let model = &explanation.model;
     Ok(Utterance {
         reference: item.text.clone(),
@@ -197,8 +198,8 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
         frames: model.frames,
         encoder_frames: model.encoder_frames,
         maps: compared(attention)?,
-        maps_of_norms: norms.unwrap_or_default(),
-        maps_of_gradients: gradients.unwrap_or_default(),
+        maps_of_norms: beside(Method::AttentionNorm)?,
+        maps_of_gradients: beside(Method::AttentionXGradient)?,
         written: Written {
             words: WordErrors::of(&item.text, &explanation.text),
             bleu: BleuCounts::of(&item.text, &explanation.text),
@@ -212,39 +213,37 @@ pub fn utterance(item: &Item, explained: &Explained, by: &Comparison) -> Result<
 
 /// One attention against every map that is none, by the maps' names.
 fn compared(
-    explained: &Explained,
-    attention: &NamedMap,
+    explained: &Maps,
+    attention: Map,
     tokens: &[usize],
     by: &Comparison,
 ) -> Result<BTreeMap<String, MapResult>> {
     let attention = Attention::new(attention, tokens)?;
-    let frames = explained.explanation.model.encoder_frames;
     let mut maps = BTreeMap::new();
-    for info in &explained.explanation.maps {
-        if info.site == "decoder" || info.site == "tokens" {
+    for map in explained.iter() {
+        if !matches!(map.site(), Site::Input | Site::Encoder) {
             continue;
         }
-        let map = explained.maps.iter().find(|map| map.name == info.name);
-        let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
-        let pooled = pooled_map(info, map, frames, by.pooling)?.select(tokens);
+        let pooled = map.pooled(by.pooling)?.select(tokens);
         let correlations = Correlation::ALL.map(|kind| {
             let result = attention.against(&pooled, kind, by.normalisation);
             (kind.name().to_owned(), result)
         });
-        let reliability = info.options.get("token_reliability_pooled");
-        let reliability = reliability.and_then(|values| values.as_array());
+        let spes: Option<SpesMade> = match map.method() {
+            Method::Spes => Some(map.made()?),
+            _ => None,
+        };
+        let reliability = spes.as_ref();
+        let reliability = reliability.and_then(|made| made.token_reliability_pooled.as_ref());
         let result = MapResult {
-            masks: info.options.get("masks").and_then(|masks| masks.as_u64()),
+            masks: spes.as_ref().map(|made| made.masks as u64),
             reliability: reliability.and_then(|values| {
-                median(
-                    tokens
-                        .iter()
-                        .map(|&k| values.get(k).and_then(|x| x.as_f64())),
-                )
+                let own = tokens.iter().map(|&k| values.get(k).copied().flatten());
+                median(own)
             }),
             correlations: correlations.into_iter().collect(),
         };
-        maps.insert(info.name.clone(), result);
+        maps.insert(map.name().to_owned(), result);
     }
     Ok(maps)
 }

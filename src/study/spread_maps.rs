@@ -4,13 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::record::{Comparison, compared_tokens};
+use crate::Result;
 use crate::align::TokenMap;
 use crate::engine::philox::philox4x32;
-use crate::explain::compared::{compared_values, pooled_map};
-use crate::explain::explanation::MapInfo;
-use crate::explain::{Explained, NamedMap};
+use crate::explain::{Map, Maps, Method, Site};
 use crate::ops::pooled_frames;
-use crate::{Error, Result};
 
 /// Keeps the random map apart from other random numbers of the same seed.
 const RANDOM_DOMAIN: u32 = 4;
@@ -25,37 +23,30 @@ pub(super) type SpreadMap = Vec<Vec<f64>>;
 /// # Errors
 /// If there is no token to compare.
 pub(super) fn spread_maps(
-    explained: &Explained,
+    explained: &Maps,
     by: &Comparison,
     seed: u64,
 ) -> Result<BTreeMap<String, SpreadMap>> {
-    let explanation = &explained.explanation;
-    let model = &explanation.model;
-    let (frames, bins) = (model.frames, model.mel_bins);
+    let [frames, bins] = explained.features_shape();
     let tokens = compared_tokens(explained, by)?;
     let wide =
         |map: &TokenMap| -> SpreadMap { map.rows().map(|row| spread(row, frames, bins)).collect() };
-    let pooled = |info: &MapInfo, map: &NamedMap| -> Result<TokenMap> {
-        let map = pooled_map(info, map, model.encoder_frames, by.pooling)?;
-        Ok(map.select(&tokens))
-    };
+    let pooled = |map: Map| -> Result<TokenMap> { Ok(map.pooled(by.pooling)?.select(&tokens)) };
     let mut all = BTreeMap::new();
-    for info in explanation.maps.iter().filter(|info| info.site != "tokens") {
-        let map = explained.maps.iter().find(|map| map.name == info.name);
-        let map = map.ok_or_else(|| Error::Model(format!("no {}", info.name)))?;
-        let rows = match *map.shape.as_slice() {
+    for map in explained.iter().filter(|map| map.site() != Site::Tokens) {
+        let rows = match *map.shape() {
             [_, _, _] => {
-                if info.method == "spes" {
-                    let name = format!("{}, pooled", info.name);
-                    all.insert(name, wide(&pooled(info, map)?));
+                if map.method() == Method::Spes {
+                    let name = format!("{}, pooled", map.name());
+                    all.insert(name, wide(&pooled(map)?));
                 }
-                let values = compared_values(info, map);
+                let values = map.compared_values();
                 let whole = TokenMap::new(values, frames * bins).select(&tokens);
                 whole.rows().map(<[f64]>::to_vec).collect()
             }
-            _ => wide(&pooled(info, map)?),
+            _ => wide(&pooled(map)?),
         };
-        all.insert(info.name.clone(), rows);
+        all.insert(map.name().to_owned(), rows);
     }
     let key = [seed as u32, (seed >> 32) as u32];
     let blocks = 0..(frames * bins).div_ceil(4) as u32;

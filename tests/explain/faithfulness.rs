@@ -3,7 +3,7 @@
 use crate::random_model::{self, SMALL, Sizes, numbers, tokenizer};
 use safetensors::tensor::Dtype;
 use sonograd::engine::native::NativeExecutor;
-use sonograd::explain::{ExplainOptions, Method, Subject, explain};
+use sonograd::explain::{ExplainOptions, Maps, Method, Site, Subject, explain};
 use sonograd::features::Features;
 use sonograd::generate::{GenerationOptions, Wanted, generate};
 use sonograd::model::Model;
@@ -78,23 +78,28 @@ fn the_map_of_what_a_model_hears_is_more_faithful_than_a_random_one() {
         &model,
         &tokenizer,
         &subject,
-        &ExplainOptions {
-            methods: vec![Method::Attention, Method::Gradient],
-            ..ExplainOptions::default()
+        &{
+            let mut options = ExplainOptions::default();
+            options.methods = vec![Method::Attention, Method::Gradient];
+            options
         },
         &mut |_| true,
     );
-    let mut explained = explained.unwrap();
+    let explained = explained.unwrap();
     // The oracle takes the place of the gradient at the input.
-    let oracle = explained
-        .maps
-        .iter_mut()
-        .find(|map| map.name == "gradient.input")
-        .unwrap();
-    let gradient = oracle.data.clone();
-    for (index, value) in oracle.data.iter_mut().enumerate() {
-        *value = f32::from(u8::from(index % SIZES.mel_bins == HEARD));
-    }
+    let gradient = explained.get(Method::Gradient, Site::Input).unwrap();
+    let gradient = gradient.data().to_vec();
+    let values = explained.iter().map(|map| {
+        let mut values = map.data().to_vec();
+        if (map.method(), map.site()) == (Method::Gradient, Site::Input) {
+            for (index, value) in values.iter_mut().enumerate() {
+                *value = f32::from(u8::from(index % SIZES.mel_bins == HEARD));
+            }
+        }
+        values
+    });
+    let (explanation, heard) = (explained.explanation.clone(), explained.features().to_vec());
+    let explained = Maps::new(explanation, heard, values.collect()).unwrap();
     assert!(
         gradient
             .iter()

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use sonograd::explain::explanation::{
     Audio, Device, Explanation, FORMAT, MapInfo, Model, Token, VERSION, Word,
 };
+use sonograd::ops::Reduction;
 use sonograd::report::html::{NamedTensor, render};
 use tempfile::TempDir;
 
@@ -95,10 +96,10 @@ impl Sample {
         if let Some((method, site)) = name.split_once('.') {
             self.explanation.maps.push(MapInfo {
                 name: name.into(),
-                method: method.into(),
-                site: site.into(),
+                method: method.parse().unwrap(),
+                site: site.parse().unwrap(),
                 shape: shape.into(),
-                reduction: "none".into(),
+                reduction: Reduction::None,
                 options: Map::from_iter([("steps".into(), Value::from(32))]),
             });
         }
@@ -136,7 +137,7 @@ fn rich() -> Sample {
     .with("gradient.input", &[count, frames, bins], move |i| {
         patch(i) as u8 as f32
     })
-    .with("signed.input", &[count, frames, bins], move |i| {
+    .with("input-x-gradient.input", &[count, frames, bins], move |i| {
         if patch(i) { -1.0 } else { (i % 2) as f32 * 0.1 }
     })
     .with("spes.encoder", &[count, encoder], |i| (i % 5) as f32)
@@ -405,7 +406,7 @@ fn awkward_explanations_have_a_page() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let words = ["a", "b", "</s>"];
     let mut unknown_times =
-        Sample::new(&words, 10, 4, 5).with("m.input", &[3, 10, 4], |i| i as f32);
+        Sample::new(&words, 10, 4, 5).with("smoothgrad.input", &[3, 10, 4], |i| i as f32);
     unknown_times.explanation.tokens[0].peak_seconds = f64::NAN;
     unknown_times.explanation.tokens[0].log_probability = f64::NEG_INFINITY;
     unknown_times.explanation.words[0].end_seconds = f64::NAN;
@@ -418,28 +419,28 @@ fn awkward_explanations_have_a_page() {
             Sample::new(&["one"], 1, 1, 1)
                 .with("features", &[1, 1], |_| 0.0)
                 .with("attention", &[2, 2, 1, 1], |_| 1.0)
-                .with("m.input", &[1, 1, 1], |_| 0.5),
+                .with("smoothgrad.input", &[1, 1, 1], |_| 0.5),
         ),
         (
             "Constant map: every value is 0.5",
-            Sample::new(&words, 10, 4, 5).with("m.input", &[3, 10, 4], |_| 0.5),
+            Sample::new(&words, 10, 4, 5).with("smoothgrad.input", &[3, 10, 4], |_| 0.5),
         ),
         (
             "Constant map: every value is 0.",
             Sample::new(&words, 10, 4, 5)
                 .with("attention", &[2, 2, 3, 5], |_| 0.2)
-                .with("m.encoder", &[3, 5], |_| 0.0),
+                .with("smoothgrad.encoder", &[3, 5], |_| 0.0),
         ),
         (
             "No finite value",
             Sample::new(&words, 10, 4, 5)
                 .with("features", &[10, 4], |_| f32::NAN)
                 .with("attention", &[2, 2, 3, 5], |_| f32::NAN)
-                .with("m.input", &[3, 10, 4], |_| f32::INFINITY),
+                .with("smoothgrad.input", &[3, 10, 4], |_| f32::INFINITY),
         ),
         (
             "1 of 40 values are not finite",
-            Sample::new(&words, 10, 4, 5).with("m.input", &[3, 10, 4], |i| {
+            Sample::new(&words, 10, 4, 5).with("smoothgrad.input", &[3, 10, 4], |i| {
                 if i == 5 {
                     f32::NEG_INFINITY
                 } else {
@@ -449,7 +450,7 @@ fn awkward_explanations_have_a_page() {
         ),
         (
             "its shape is [3, 9, 4], and [3, 10, 4] was expected",
-            Sample::new(&words, 10, 4, 5).with("m.input", &[3, 9, 4], |_| 1.0),
+            Sample::new(&words, 10, 4, 5).with("smoothgrad.input", &[3, 9, 4], |_| 1.0),
         ),
         ("log-probability not finite", unknown_times),
     ];

@@ -16,8 +16,8 @@ use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, Tenso
 use sonograd::engine::weights::WeightTable;
 use sonograd::explain::passes::{Utterance, forward_and_gradients};
 use sonograd::explain::spes::{
-    GivenMasks, MOST_MASKS, Occluded, Segmentation, SpesOptions, SpesPass, Stop, spearman_brown,
-    spes,
+    GivenMasks, MOST_MASKS, Masks, Occluded, Occlusion, Segmentation, SpesOptions, SpesPass, Stop,
+    spearman_brown,
 };
 use sonograd::features::Features;
 use sonograd::model::Model;
@@ -70,7 +70,7 @@ impl Setting {
         options: &SpesOptions,
         stop_after: usize,
     ) -> SpesPass {
-        let pass = self.try_run(executor, occluded, given, options, stop_after);
+        let pass = self.try_run(executor, occluded, given, options, stop_after, 0);
         pass.unwrap()
     }
 
@@ -81,6 +81,7 @@ impl Setting {
         given: Option<&[bool]>,
         options: &SpesOptions,
         stop_after: usize,
+        seed: u64,
     ) -> Result<SpesPass> {
         let ids = [2, 4, 9, 14, 5];
         let labels = [4, 9, 14, 5, 2];
@@ -102,28 +103,29 @@ impl Setting {
         let segments = segmentation.place(executor, &mut inputs).unwrap();
         inputs.send(executor, Purpose::Maps).unwrap();
         let pass = forward_and_gradients(executor, &self.model, &utterance, &[], 1 << 30).unwrap();
-        spes(
-            executor,
-            &self.model,
-            &utterance,
-            pass.forward.encoder_output,
+        let occlusion = Occlusion {
+            model: &self.model,
+            utterance: &utterance,
+            encoder_output: Some(pass.forward.encoder_output),
             occluded,
             segments,
-            given,
+            masks: given.map_or(Masks::Random { seed }, Masks::Given),
             options,
-            &mut |progress| progress.masks < stop_after,
-        )
+            memory: 1 << 30,
+        };
+        occlusion.run(executor, &mut |progress| progress.done < stop_after)
     }
 
     fn map(&self, occluded: Occluded, masks: usize, seed: u64, batch: usize) -> Vec<f64> {
         let mut executor = NativeExecutor::<f64>::new(&self.model.weights, false);
-        let options = SpesOptions {
-            stop: Stop::Masks(masks),
-            seed,
-            batch: Some(batch),
-            ..SpesOptions::default()
+        let options = {
+            let mut options = SpesOptions::default();
+            options.stop = Stop::Masks(masks);
+            options.batch = Some(batch);
+            options
         };
-        let pass = self.run(&mut executor, occluded, None, &options, usize::MAX);
+        let pass = self.try_run(&mut executor, occluded, None, &options, usize::MAX, seed);
+        let pass = pass.unwrap();
         assert_eq!((pass.masks, pass.interrupted), (masks, false));
         executor.read_real(pass.map.id).to_vec()
     }
@@ -242,9 +244,10 @@ fn the_error_falls_with_the_root_of_the_masks() {
 fn reliability_grows_and_stops_the_run() {
     let setting = Setting::new();
     let mut executor = NativeExecutor::<f32>::new(&setting.model.weights, false);
-    let options = SpesOptions {
-        stop: Stop::Masks(4000),
-        ..SpesOptions::default()
+    let options = {
+        let mut options = SpesOptions::default();
+        options.stop = Stop::Masks(4000);
+        options
     };
     let pass = setting.run(&mut executor, Occluded::Encoder, None, &options, usize::MAX);
     let masks: Vec<usize> = pass.checkpoints.iter().map(|c| c.masks).collect();
@@ -258,26 +261,29 @@ fn reliability_grows_and_stops_the_run() {
     assert_eq!(medians.len(), 6);
     assert!(medians[5] > medians[2] && medians[2] > medians[0]);
 
-    let options = SpesOptions {
-        stop: Stop::Reliability(medians[3] - 1e-6),
-        ..SpesOptions::default()
+    let options = {
+        let mut options = SpesOptions::default();
+        options.stop = Stop::Reliability(medians[3] - 1e-6);
+        options
     };
     let pass = setting.run(&mut executor, Occluded::Encoder, None, &options, usize::MAX);
     assert!(pass.masks <= 1920 && !pass.interrupted);
     assert!(pass.checkpoints.last().unwrap().pooled_median().unwrap() >= medians[3] - 1e-6);
 
     // What a few hundred masks say of themselves stops nothing.
-    let options = SpesOptions {
-        stop: Stop::Reliability(1e-3),
-        ..SpesOptions::default()
+    let options = {
+        let mut options = SpesOptions::default();
+        options.stop = Stop::Reliability(1e-3);
+        options
     };
     let pass = setting.run(&mut executor, Occluded::Encoder, None, &options, usize::MAX);
     assert_eq!((pass.masks, pass.checkpoints.len()), (960, 3));
 
     // Interrupted after the third batch.
-    let options = SpesOptions {
-        batch: Some(10),
-        ..SpesOptions::default()
+    let options = {
+        let mut options = SpesOptions::default();
+        options.batch = Some(10);
+        options
     };
     let pass = setting.run(&mut executor, Occluded::Tokens, None, &options, 30);
     assert!(pass.interrupted);
@@ -533,10 +539,11 @@ impl<E: Executor> Executor for Small<E> {
 #[test]
 fn where_memory_fails_the_batch_is_halved_and_the_map_is_the_same() {
     let setting = Setting::new();
-    let options = SpesOptions {
-        stop: Stop::Masks(200),
-        batch: Some(64),
-        ..SpesOptions::default()
+    let options = {
+        let mut options = SpesOptions::default();
+        options.stop = Stop::Masks(200);
+        options.batch = Some(64);
+        options
     };
     let run = |most: usize| {
         let native = NativeExecutor::<f64>::new(&setting.model.weights, false);
@@ -546,7 +553,14 @@ fn where_memory_fails_the_batch_is_halved_and_the_map_is_the_same() {
             executor.memory_bytes() - executor.weight_bytes()
         };
         let empty = besides(&executor);
-        let pass = setting.try_run(&mut executor, Occluded::Input, None, &options, usize::MAX);
+        let pass = setting.try_run(
+            &mut executor,
+            Occluded::Input,
+            None,
+            &options,
+            usize::MAX,
+            0,
+        );
         let pass = pass.map(|pass| (pass.batch, executor.inner.read_real(pass.map.id).to_vec()));
         executor.unwind(mark);
         assert_eq!(besides(&executor), empty, "everything is given back");
@@ -587,11 +601,12 @@ fn a_gpu_runs_only_the_rows_that_are_wanted() {
         let options = GpuOptions::default();
         GpuExecutor::new(device.clone(), &setting.model.weights, &options).unwrap()
     };
-    let options = SpesOptions {
+    let options = {
+        let mut options = SpesOptions::default();
         // 60, 60, 7.
-        stop: Stop::Masks(2 * BATCH + 7),
-        batch: Some(BATCH),
-        ..SpesOptions::default()
+        options.stop = Stop::Masks(2 * BATCH + 7);
+        options.batch = Some(BATCH);
+        options
     };
     for occluded in SITES {
         let mut whole = Small::new(gpu(), usize::MAX);

@@ -19,7 +19,8 @@ use sonograd::engine::profile::Purpose;
 use sonograd::engine::reverse::{Seed, reverse};
 use sonograd::engine::tensor::{Columns, PersistentId, Scalar, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
-use sonograd::explain::passes::{Gradients, MapSpec, Site, Utterance, forward_and_reverse};
+use sonograd::explain::Site;
+use sonograd::explain::passes::{Gradients, MapSpec, Utterance, forward_and_reverse};
 use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
@@ -376,10 +377,10 @@ impl Subject {
         )
         .unwrap();
         let wanted = Gradients {
-            maps: specs,
+            maps: specs.to_vec(),
             attention: true,
         };
-        let pass = forward_and_reverse(executor, &self.model, &utterance, wanted, memory).unwrap();
+        let pass = forward_and_reverse(executor, &self.model, &utterance, &wanted, memory).unwrap();
         assert_eq!(
             pass.attention_x_gradient.len(),
             self.model.decoder.config.layers

@@ -19,7 +19,9 @@ use sonograd::engine::philox::philox4x32;
 use sonograd::engine::profile::{Profile, Purpose};
 use sonograd::engine::tensor::{Scalar, Scalars, Shape, TensorId};
 use sonograd::explain::passes::{Utterance, forward_and_gradients};
-use sonograd::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, Stop, spes};
+use sonograd::explain::spes::{
+    GivenMasks, Masks, Occluded, Occlusion, Segmentation, SpesOptions, Stop,
+};
 use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
@@ -499,11 +501,11 @@ impl Fixture {
         )
         .unwrap();
         let pass = forward_and_gradients(executor, model, &utterance, &[], 1 << 28).unwrap();
-        let options = SpesOptions {
-            stop: Stop::Masks(192),
-            batch: Some(batch),
-            seed: SEED,
-            ..SpesOptions::default()
+        let options = {
+            let mut options = SpesOptions::default();
+            options.stop = Stop::Masks(192);
+            options.batch = Some(batch);
+            options
         };
         let mut ids = Vec::new();
         let mut reliabilities = Vec::new();
@@ -512,18 +514,17 @@ impl Fixture {
             let segmentation = self.segmentation(occluded, &options);
             let segments = segmentation.place(executor, &mut inputs).unwrap();
             inputs.send(executor, Purpose::Maps).unwrap();
-            let pass = spes(
-                executor,
-                model,
-                &utterance,
-                pass.forward.encoder_output,
-                occluded,
-                segments,
-                None,
-                &options,
-                &mut |_| true,
-            )
-            .unwrap();
+            let occlusion = Occlusion {
+                model: model,
+                utterance: &utterance,
+                encoder_output: Some(pass.forward.encoder_output),
+                occluded: occluded,
+                segments: segments,
+                masks: Masks::Random { seed: SEED },
+                options: &options,
+                memory: 1 << 28,
+            };
+            let pass = occlusion.run(executor, &mut |_| true).unwrap();
             assert_eq!((pass.masks, pass.batch), (192, batch));
             assert_eq!(pass.checkpoints.len(), 1);
             let checkpoint = &pass.checkpoints[0];
@@ -562,18 +563,17 @@ impl Fixture {
             let given = GivenMasks::place(executor, &mut inputs, &hidden, count).unwrap();
             let segments = segmentation.place(executor, &mut inputs).unwrap();
             inputs.send(executor, Purpose::Maps).unwrap();
-            let pass = spes(
-                executor,
-                model,
-                &utterance,
-                pass.forward.encoder_output,
-                occluded,
-                segments,
-                Some(given),
-                &options,
-                &mut |_| true,
-            )
-            .unwrap();
+            let occlusion = Occlusion {
+                model: model,
+                utterance: &utterance,
+                encoder_output: Some(pass.forward.encoder_output),
+                occluded: occluded,
+                segments: segments,
+                masks: Masks::Given(given),
+                options: &options,
+                memory: 1 << 28,
+            };
+            let pass = occlusion.run(executor, &mut |_| true).unwrap();
             let ids = [pass.scores.unwrap(), pass.map.id, pass.clamped];
             for values in executor.read(&ids, Purpose::Maps).unwrap() {
                 assert!(values.iter().all(|x| *x == 0.0), "{occluded:?}: {values:?}");

@@ -8,8 +8,9 @@ use sonograd::engine::gpu::adapter::{Device, open_for_tests};
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
+use sonograd::explain::Site;
 use sonograd::explain::passes::{
-    MapSpec, Site, Utterance, Variants, averaged_gradients, forward_and_gradients,
+    AveragedGradients, MapSpec, Utterance, Variants, forward_and_gradients,
 };
 use sonograd::features::Features;
 use sonograd::generate::{GenerationOptions, generate};
@@ -89,11 +90,16 @@ fn explained(
         (Site::Input, noise.clone(), Reduction::L2),
         (Site::Encoder, noise, Reduction::None),
     ] {
-        let source = forward.encoder_output;
-        let averaged = averaged_gradients(
-            executor, model, &utterance, source, site, &variants, reduction, memory,
-        )
-        .unwrap();
+        let averaged = AveragedGradients {
+            model,
+            utterance: &utterance,
+            encoder_output: forward.encoder_output,
+            site,
+            variants: &variants,
+            reduction,
+            memory,
+        };
+        let averaged = averaged.run(executor, &mut |_| true).unwrap();
         let name = format!("{site:?} {variants:?} {reduction:?}");
         results.push((name, 2e-5, averaged.map.id));
         if let Some(id) = averaged.baseline_log_probs {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use sonograd::audio::{self, Waveform};
-use sonograd::explain::slic::{SlicOptions, gaussian_smooth, scaled_segments, slic};
+use sonograd::explain::spes::{SlicOptions, gaussian_smooth, scaled_segments, slic};
 use sonograd::features::{Fbank, FbankConfig, Features, FrontEnd};
 
 fn fixture(name: &str) -> PathBuf {

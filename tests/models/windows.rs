@@ -11,8 +11,9 @@ use serde_json::Value;
 use sonograd::engine::executor::{Executor, Inputs};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
-use sonograd::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
-use sonograd::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, spes};
+use sonograd::explain::Site;
+use sonograd::explain::passes::{MapSpec, Utterance, forward_and_gradients};
+use sonograd::explain::spes::{GivenMasks, Masks, Occluded, Occlusion, Segmentation, SpesOptions};
 use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
@@ -97,18 +98,17 @@ fn the_filling_is_never_masked() {
         let segments = Segmentation::elements(rows, cols);
         let segments = segments.place(own, &mut inputs).unwrap();
         inputs.send(own, Purpose::Maps).unwrap();
-        let pass = spes(
-            own,
-            &model,
-            &utterance,
-            pass.forward.encoder_output,
-            occluded,
-            segments,
-            Some(given),
-            &SpesOptions::default(),
-            &mut |_| true,
-        )
-        .unwrap();
+        let occlusion = Occlusion {
+            model: &model,
+            utterance: &utterance,
+            encoder_output: Some(pass.forward.encoder_output),
+            occluded: occluded,
+            segments: segments,
+            masks: Masks::Given(given),
+            options: &SpesOptions::default(),
+            memory: 1 << 28,
+        };
+        let pass = occlusion.run(own, &mut |_| true).unwrap();
         assert_eq!((pass.map.shape.rows, pass.map.shape.cols), (rows, cols));
         executor.read_real(pass.scores.unwrap()).to_vec()
     };

@@ -8,7 +8,9 @@ use crate::random_model::{self, SMALL, Sizes, tokenizer, tone, write_wav};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
+use sonograd::explain::Method;
 use sonograd::explain::explanation::Explanation;
+use sonograd::ops::Reduction;
 
 const SIZES: Sizes = Sizes {
     mel_bins: 80,
@@ -160,10 +162,10 @@ fn attention_x_gradient_alone() {
     );
     let map = &explanation.maps[0];
     assert_eq!(
-        (map.name.as_str(), map.method.as_str(), map.site.as_str()),
+        (map.name.as_str(), map.method.name(), map.site.name()),
         ("attention-x-gradient", "attention-x-gradient", "decoder")
     );
-    assert_eq!((&map.shape, map.reduction.as_str()), (&shape, "none"));
+    assert_eq!((&map.shape, map.reduction), (&shape, Reduction::None));
     assert_eq!(explanation.profile.unwrap()["map_readbacks"], 1);
     let page = fs::read_to_string(place.path("sound.explained/report.html")).unwrap();
     assert!(!page.contains("is not shown on this page"));
@@ -208,7 +210,7 @@ fn all_methods_at_all_sites_and_the_same_again() {
     for map in explanation
         .maps
         .iter()
-        .filter(|map| map.method == "integrated-gradients")
+        .filter(|map| map.method == Method::IntegratedGradients)
     {
         let gaps = map.options["completeness_gap"].as_array().unwrap();
         assert_eq!(gaps.len(), explanation.tokens.len());

@@ -2,6 +2,64 @@
 //! value that the output projection makes of a frame (Kobayashi et al.,
 //! "Attention is Not Only a Weight", EMNLP 2020).
 
+use super::{Finished, Read, Shared, Work};
+use crate::Result;
+use crate::engine::executor::Executor;
+use crate::engine::tensor::PersistentId;
+use crate::explain::method::Method;
+use crate::explain::passes::{ForwardPass, memories};
+use crate::explain::progress::Progress;
+use crate::explain::readback::{Arrived, Batch, Ticket};
+
+/// Keys and values are computed on the device, norms after they are read.
+#[derive(Default)]
+pub(super) struct AttentionNormWork {
+    /// By layer: (1, T', 2D)
+    memories: Vec<PersistentId>,
+    tickets: Vec<Ticket>,
+}
+
+impl Work for AttentionNormWork {
+    fn run(
+        &mut self,
+        shared: &Shared,
+        pass: &ForwardPass,
+        executor: &mut dyn Executor,
+        _: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<()> {
+        let output = pass.forward.encoder_output;
+        self.memories = memories(executor, shared.model, shared.utterance, output)?;
+        Ok(())
+    }
+
+    fn want(&mut self, _: &ForwardPass, batch: &mut Batch) {
+        self.tickets = batch.want_all(&self.memories);
+    }
+
+    fn finish(
+        self: Box<Self>,
+        shared: &Shared,
+        read: &Read,
+        arrived: &mut Arrived,
+    ) -> Result<Finished> {
+        let model = shared.model;
+        let decoder = &model.decoder.config;
+        let each = read.attention.len() / decoder.layers;
+        let layers = self.tickets.into_iter().zip(read.attention.chunks(each));
+        let weighted = layers.enumerate().map(|(number, (ticket, weights))| {
+            let layer = Layer {
+                heads: decoder.heads,
+                width: decoder.width,
+                memory: &arrived.take(ticket),
+                output: &model.weights.get(model.decoder.cross_output(number)).data,
+            };
+            layer.weighted(weights)
+        });
+        let weighted = weighted.collect::<Vec<_>>().concat();
+        shared.at_decoder(Method::AttentionNorm, weighted)
+    }
+}
+
 /// One layer's projections.
 #[derive(Clone, Copy)]
 pub struct Layer<'a> {

@@ -1,0 +1,68 @@
+//! The tokens and words of an explanation, as `explanation.json` lists them.
+
+use super::explanation::{Token, Word};
+use super::subject::Forced;
+use super::timing;
+use crate::features::FRAME_SECONDS;
+use crate::model::Model;
+use crate::tokenizer::Tokenizer;
+
+/// Seconds from one encoder frame to the next.
+pub fn encoder_frame_seconds(model: &Model) -> f64 {
+    FRAME_SECONDS * model.encoder.subsampling() as f64
+}
+
+/// Whether a token stands for no text.
+pub fn is_special(model: &Model, tokenizer: &Tokenizer, id: u32) -> bool {
+    let tokens = model.tokens;
+    [tokens.start, tokens.end, tokens.pad, tokens.begin].contains(&id) || tokenizer.is_special(id)
+}
+
+/// The text of tokens, special ones left out.
+pub fn text(model: &Model, tokenizer: &Tokenizer, tokens: &[u32]) -> String {
+    let spoken = tokens.iter().copied();
+    let spoken: Vec<u32> = spoken
+        .filter(|&id| !is_special(model, tokenizer, id))
+        .collect();
+    tokenizer.decode(&spoken)
+}
+
+/// The explained tokens and their words, timed by `attention` (K, T'), the
+/// cross-attention averaged over heads and layers.
+pub(super) fn tokens_and_words(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    forced: &Forced,
+    log_probs: &[f32],
+    attention: &[f32],
+    frames: usize,
+) -> (Vec<Token>, Vec<Word>) {
+    let step = encoder_frame_seconds(model);
+    let row = |token: usize| &attention[token * frames..(token + 1) * frames];
+    let special = forced.labels.iter();
+    let special: Vec<bool> = special
+        .map(|&id| is_special(model, tokenizer, id))
+        .collect();
+    let tokens = forced.labels.iter().enumerate();
+    let tokens = tokens.map(|(index, &id)| Token {
+        index,
+        position: forced.chosen[index],
+        id,
+        text: tokenizer.token_text(id),
+        log_probability: f64::from(log_probs[index]),
+        special: special[index],
+        peak_seconds: (timing::peak(row(index)) as f64 + 0.5) * step,
+    });
+    let words = tokenizer.words(&forced.labels, &special).into_iter();
+    let words = words.map(|(text, tokens)| {
+        let rows: Vec<&[f32]> = tokens.iter().map(|&token| row(token)).collect();
+        let (start, end) = timing::span(&rows);
+        Word {
+            text,
+            tokens,
+            start_seconds: start as f64 * step,
+            end_seconds: end as f64 * step,
+        }
+    });
+    (tokens.collect(), words.collect())
+}

@@ -1,0 +1,276 @@
+//! Maps as they are looked up and read: by method and site, with shape, axes
+//! and values.
+
+use serde::de::DeserializeOwned;
+
+use super::explanation::{Explanation, MapInfo};
+use super::method::{Method, Site, map_name};
+use crate::align::{Pooling, TokenMap};
+use crate::{Error, Result};
+
+/// An explanation with its maps and the features that they speak of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Maps {
+    /// The text, its tokens and words, and how the maps were made.
+    pub explanation: Explanation,
+    /// (T, F): what the model heard.
+    pub(super) features: Vec<f32>,
+    /// Values of the maps in `explanation.maps`, in their order.
+    pub(super) values: Vec<Vec<f32>>,
+}
+
+/// One axis of a map.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Axis {
+    /// `layer`, `head`, `token`, `time`, `mel bin` or `decoder input`.
+    pub name: &'static str,
+    /// What the coordinates are counted in: `s` for time, absent for indices.
+    pub unit: Option<&'static str>,
+    pub length: usize,
+    /// From one element to the next, in `unit`; 1 for indices.
+    pub step: f64,
+}
+
+impl Axis {
+    fn index(name: &'static str, length: usize) -> Self {
+        Self {
+            name,
+            unit: None,
+            length,
+            step: 1.0,
+        }
+    }
+
+    fn time(length: usize, step: f64) -> Self {
+        Self {
+            name: "time",
+            unit: Some("s"),
+            length,
+            step,
+        }
+    }
+}
+
+/// One map of an explanation.
+#[derive(Clone, Copy, Debug)]
+pub struct Map<'a> {
+    info: &'a MapInfo,
+    explanation: &'a Explanation,
+    data: &'a [f32],
+}
+
+impl Maps {
+    /// Puts an explanation and the values of its maps together.
+    ///
+    /// # Errors
+    /// If a map has not as many values as its shape says, or not the shape
+    /// that its site has in this explanation.
+    pub fn new(
+        explanation: Explanation,
+        features: Vec<f32>,
+        values: Vec<Vec<f32>>,
+    ) -> Result<Self> {
+        let model = &explanation.model;
+        let wrong = |name: &str| Error::Model(format!("{name} has another shape than it should"));
+        if features.len() != model.frames * model.mel_bins {
+            return Err(wrong("features"));
+        }
+        if values.len() != explanation.maps.len() {
+            return Err(Error::Model("there are not as many maps as named".into()));
+        }
+        for (info, values) in explanation.maps.iter().zip(&values) {
+            let axes = axes(info.site, &explanation, &info.shape);
+            let lengths = axes.iter().map(|axis| axis.length);
+            let size: usize = info.shape.iter().product();
+            if !lengths.eq(info.shape.iter().copied()) || size != values.len() {
+                return Err(wrong(&info.name));
+            }
+        }
+        Ok(Self {
+            explanation,
+            features,
+            values,
+        })
+    }
+
+    /// A method's map at a site; attention's own are at [`Site::Decoder`].
+    ///
+    /// # Errors
+    /// If it was not made; the message names those that were.
+    pub fn get(&self, method: Method, site: Site) -> Result<Map<'_>> {
+        let mut maps = self.iter();
+        let found = maps.find(|map| map.method() == method && map.site() == site);
+        found.ok_or_else(|| {
+            let known: Vec<&str> = self.iter().map(|map| map.name()).collect();
+            let wanted = map_name(method, site);
+            Error::Input(format!(
+                "there is no map {wanted}; there {} {}",
+                if known.len() == 1 { "is" } else { "are" },
+                match known.as_slice() {
+                    [] => "none".to_owned(),
+                    known => known.join(", "),
+                }
+            ))
+        })
+    }
+
+    /// All maps, in the order of the explanation.
+    pub fn iter(&self) -> impl Iterator<Item = Map<'_>> {
+        let maps = self.explanation.maps.iter().zip(&self.values);
+        maps.map(|(info, data)| Map {
+            info,
+            explanation: &self.explanation,
+            data,
+        })
+    }
+
+    /// (T, F), row-major: the features of the sound.
+    pub fn features(&self) -> &[f32] {
+        &self.features
+    }
+
+    /// T and F.
+    pub fn features_shape(&self) -> [usize; 2] {
+        let model = &self.explanation.model;
+        [model.frames, model.mel_bins]
+    }
+
+    /// The text that was explained.
+    pub fn text(&self) -> &str {
+        &self.explanation.text
+    }
+}
+
+impl<'a> Map<'a> {
+    pub fn name(&self) -> &'a str {
+        &self.info.name
+    }
+
+    pub fn method(&self) -> Method {
+        self.info.method
+    }
+
+    pub fn site(&self) -> Site {
+        self.info.site
+    }
+
+    /// What the explanation says of it: shape, reduction, and how it was made.
+    pub fn info(&self) -> &'a MapInfo {
+        self.info
+    }
+
+    /// (L, H, K, T') at the decoder, (K, T, F) at the input, (K, T') at the
+    /// encoder's output, (K, I) at the tokens.
+    pub fn shape(&self) -> &'a [usize] {
+        &self.info.shape
+    }
+
+    /// Name, unit and step of each axis, as many as the shape has.
+    pub fn axes(&self) -> Vec<Axis> {
+        axes(self.site(), self.explanation, self.shape())
+    }
+
+    /// All values, row-major.
+    pub fn data(&self) -> &'a [f32] {
+        self.data
+    }
+
+    /// What a token, counted from 0 among those explained, has: (T, F), (T',)
+    /// or (I,), row-major. Maps of the attention have several rows for a
+    /// token, one for each head; see [`head`](Self::head).
+    ///
+    /// # Panics
+    /// If there is no such token, or the map is one of the attention.
+    pub fn row(&self, token: usize) -> &'a [f32] {
+        assert!(self.site() != Site::Decoder, "attention has rows by head");
+        let each = self.data.len() / self.shape()[0];
+        &self.data[token * each..(token + 1) * each]
+    }
+
+    /// A head's rows in a map of the attention: (K, T').
+    ///
+    /// # Panics
+    /// If there is no such head, or the map is not one of the attention.
+    pub fn head(&self, layer: usize, head: usize) -> &'a [f32] {
+        let &[layers, heads, tokens, frames] = self.shape() else {
+            panic!("{} has no heads", self.name());
+        };
+        assert!(layer < layers && head < heads, "no head {layer}.{head}");
+        let each = tokens * frames;
+        let own = layer * heads + head;
+        &self.data[own * each..(own + 1) * each]
+    }
+
+    /// How the map was made, in its method's own type.
+    ///
+    /// # Errors
+    /// If the explanation's text does not fit the type.
+    pub fn made<T: DeserializeOwned>(&self) -> Result<T> {
+        let options = serde_json::Value::Object(self.info.options.clone());
+        serde_json::from_value(options)
+            .map_err(|problem| Error::Model(format!("{}: {problem}", self.name())))
+    }
+
+    /// The values as they are compared with other maps: plain gradients count
+    /// by their absolute value, since their sign says only in which direction
+    /// a feature would have to move; attributions keep their sign.
+    pub fn compared_values(&self) -> Vec<f64> {
+        let values = self.data.iter().map(|&x| f64::from(x));
+        match self.method() {
+            Method::Gradient | Method::SmoothGrad => values.map(f64::abs).collect(),
+            _ => values.collect(),
+        }
+    }
+
+    /// The map over the encoder's frames, (K, T'): (T, F) pooled, heads
+    /// averaged.
+    ///
+    /// # Errors
+    /// If it has no tokens by frames.
+    pub fn pooled(&self, by: Pooling) -> Result<TokenMap> {
+        let values = self.compared_values();
+        let wrong = || Error::Model(format!("{} is no map of tokens by frames", self.name()));
+        match *self.shape() {
+            [_, _, tokens, frames] => {
+                let heads = values.chunks(tokens * frames);
+                let heads: Vec<TokenMap> = heads
+                    .map(|head| TokenMap::new(head.to_vec(), frames))
+                    .collect();
+                TokenMap::average(heads.iter()).ok_or_else(wrong)
+            }
+            [_, rows, bins] => {
+                let frames = self.explanation.model.encoder_frames;
+                Ok(TokenMap::pooled(&values, [rows, bins], frames, by))
+            }
+            [_, frames] => Ok(TokenMap::new(values, frames)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// What the axes of a site's maps should be in an explanation. The decoder's
+/// inputs are not written down there: `shape` says how many there are.
+fn axes(site: Site, explanation: &Explanation, shape: &[usize]) -> Vec<Axis> {
+    let model = &explanation.model;
+    let token = Axis::index("token", explanation.tokens.len());
+    let encoder = Axis::time(model.encoder_frames, model.encoder_frame_seconds);
+    match site {
+        Site::Decoder => vec![
+            Axis::index("layer", model.decoder_layers),
+            Axis::index("head", model.decoder_heads),
+            token,
+            encoder,
+        ],
+        Site::Input => vec![
+            token,
+            Axis::time(model.frames, model.frame_seconds),
+            Axis::index("mel bin", model.mel_bins),
+        ],
+        Site::Encoder => vec![token, encoder],
+        Site::Tokens => vec![
+            token,
+            Axis::index("decoder input", shape.last().copied().unwrap_or(0)),
+        ],
+    }
+}

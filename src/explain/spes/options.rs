@@ -1,0 +1,80 @@
+//! How masks are drawn and scored, and when there are enough.
+
+use serde::{Deserialize, Serialize};
+
+use super::Occluded;
+use crate::ops::BaselineKind;
+use crate::{Error, Result};
+
+/// When to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stop {
+    /// After exactly this many masks.
+    Masks(usize),
+    /// At the first checkpoint at which the pooled map is this reliable, or
+    /// after [`MOST_MASKS`](super::MOST_MASKS).
+    Reliability(f64),
+}
+
+/// How masks are drawn and scored. The seed is that of the explanation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SpesOptions {
+    pub stop: Stop,
+    /// Share of segments that a mask hides; the published one if absent.
+    pub probability: Option<f64>,
+    /// Nominal numbers of superpixels for 500 frames.
+    pub segments: Vec<usize>,
+    pub compactness: f64,
+    pub sigma: f64,
+    /// What hidden features are replaced by.
+    pub baseline: BaselineKind,
+    /// Masks scored at once; chosen by memory if absent.
+    pub batch: Option<usize>,
+}
+
+impl Default for SpesOptions {
+    fn default() -> Self {
+        Self {
+            stop: Stop::Reliability(0.9),
+            probability: None,
+            segments: vec![2_000, 2_500, 3_000],
+            compactness: 0.1,
+            sigma: 0.0,
+            baseline: BaselineKind::Zero,
+            batch: None,
+        }
+    }
+}
+
+impl SpesOptions {
+    /// The share of segments that a mask hides.
+    pub fn probability_at(&self, occluded: Occluded) -> f64 {
+        let published = occluded.default_probability();
+        self.probability.unwrap_or(published)
+    }
+
+    /// Refuses options that no map can be made with.
+    ///
+    /// # Errors
+    /// If there is such an option.
+    pub(in crate::explain) fn check(&self) -> Result<()> {
+        let between = |x: f64| x > 0.0 && x < 1.0;
+        let wrong = |what: String| Err(Error::Input(format!("spes: {what}")));
+        match self.stop {
+            Stop::Masks(0) => return Err(Error::Input("a map needs at least one mask".into())),
+            Stop::Reliability(wanted) if !between(wanted) => {
+                return wrong(format!("a reliability of {wanted} is not between 0 and 1"));
+            }
+            _ => {}
+        }
+        match self.probability {
+            Some(p) if !between(p) => {
+                wrong(format!("a mask's share of {p} is not between 0 and 1"))
+            }
+            _ if self.segments.is_empty() => wrong("there is no number of segments".into()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod decoder;
 pub mod files;
 pub mod generation_config;
 mod layers;
+mod loader;
 mod random;
 pub mod speech_to_text;
 mod subsampler;

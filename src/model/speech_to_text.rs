@@ -6,13 +6,14 @@ use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
 use super::files::ModelFiles;
 use super::layers::{LastPositions, halved_positions};
+use super::loader::Loader;
 use super::subsampler::{Subsampler, SubsamplerSizes};
 use super::transformer::{Transformer, TransformerSizes};
 use super::{Encoder, FIRST_POSITION, Parts};
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Shape, TensorId};
-use crate::engine::weights::WeightTable;
+use crate::engine::weights::{Part, WeightTable};
 use crate::ops::Activation;
 
 /// The name in `architectures[0]`.
@@ -95,17 +96,19 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let width = decoder.width;
 
     let mut table = WeightTable::default();
+    let mut loader = Loader::new(&checkpoint, &mut table, Part::Encoder);
     let encoder = SpeechToText {
         mel_bins: subsampler.mel_bins,
         width,
         max_frames: sizes.max_frames,
         // One field scales the encoder's and the decoder's embedding.
-        subsampler: subsampler.load(&checkpoint, &mut table, decoder.embedding_scale)?,
-        transformer: sizes.transformer.load(&checkpoint, &mut table)?,
+        subsampler: subsampler.load(&mut loader, decoder.embedding_scale)?,
+        transformer: sizes.transformer.load(&mut loader)?,
         last_positions: LastPositions::default(),
     };
     let positions = halved_positions(decoder.max_tokens, width, FIRST_POSITION);
-    let decoder = Decoder::read(&checkpoint, &mut table, decoder, positions)?;
+    let mut loader = Loader::new(&checkpoint, &mut table, Part::Decoder);
+    let decoder = Decoder::read(&mut loader, decoder, positions)?;
     Ok(Parts {
         encoder: Box::new(encoder),
         decoder,

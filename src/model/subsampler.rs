@@ -1,13 +1,13 @@
 //! The strided convolutions with which the filter-bank families begin: each
 //! halves the frames and is followed by a gated linear unit over channels.
 
-use super::checkpoint::{Checkpoint, TensorList};
+use super::checkpoint::TensorList;
 use super::config::Config;
 use super::layers::Convolution;
+use super::loader::Loader;
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
-use crate::engine::weights::WeightTable;
 use crate::ops::Activation;
 
 const STRIDE: usize = 2;
@@ -82,15 +82,10 @@ impl SubsamplerSizes {
     ///
     /// # Errors
     /// If a tensor cannot be read.
-    pub fn load(
-        &self,
-        checkpoint: &Checkpoint,
-        table: &mut WeightTable,
-        scale: f32,
-    ) -> Result<Subsampler> {
+    pub fn load(&self, loader: &mut Loader, scale: f32) -> Result<Subsampler> {
         let convolutions = self.convolutions();
         let convolutions = convolutions.map(|(name, inputs, _, kernel)| {
-            Convolution::read(checkpoint, table, &name, inputs, kernel, STRIDE)
+            Convolution::read(loader, &name, inputs, kernel, STRIDE)
         });
         Ok(Subsampler {
             convolutions: convolutions.collect::<Result<_>>()?,

@@ -6,12 +6,13 @@ use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
 use super::files::ModelFiles;
 use super::layers::Convolution;
+use super::loader::Loader;
 use super::transformer::{Transformer, TransformerSizes};
 use super::{Encoder, Parts};
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{TensorId, WeightId};
-use crate::engine::weights::WeightTable;
+use crate::engine::weights::{Form, Part, WeightTable};
 use crate::features::FrontEnd;
 use crate::ops::Activation;
 
@@ -71,8 +72,8 @@ impl Sizes {
         for (name, inputs) in CONVOLUTIONS.into_iter().zip([self.mel_bins, width]) {
             Convolution::list(&mut list, name, width, inputs, KERNEL);
         }
-        list.tensor(ENCODER_POSITIONS, &[self.positions_count, width]);
-        list.tensor(DECODER_POSITIONS, &[self.decoder.max_tokens, width]);
+        list.weight(ENCODER_POSITIONS, &[self.positions_count, width]);
+        list.weight(DECODER_POSITIONS, &[self.decoder.max_tokens, width]);
         self.transformer.list(&mut list);
         Decoder::list(&mut list, &self.decoder);
         list
@@ -100,24 +101,21 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
 
     let mut table = WeightTable::default();
     let [first, second] = CONVOLUTIONS;
-    let table_mut = &mut table;
+    let mut loader = Loader::new(&checkpoint, &mut table, Part::Encoder);
+    let loader = &mut loader;
     let encoder = Whisper {
         mel_bins,
         positions_count,
         convolutions: [
-            Convolution::read(&checkpoint, table_mut, first, mel_bins, KERNEL, 1)?,
-            Convolution::read(&checkpoint, table_mut, second, width, KERNEL, SUBSAMPLING)?,
+            Convolution::read(loader, first, mel_bins, KERNEL, 1)?,
+            Convolution::read(loader, second, width, KERNEL, SUBSAMPLING)?,
         ],
-        positions: table_mut.add(
-            ENCODER_POSITIONS,
-            positions_count,
-            width,
-            checkpoint.read(ENCODER_POSITIONS)?,
-        ),
-        transformer: sizes.transformer.load(&checkpoint, table_mut)?,
+        positions: loader.load(Form::Positions, ENCODER_POSITIONS, positions_count, width)?,
+        transformer: sizes.transformer.load(loader)?,
     };
-    let positions = checkpoint.read(DECODER_POSITIONS)?;
-    let decoder = Decoder::read(&checkpoint, &mut table, sizes.decoder, positions)?;
+    let mut loader = Loader::new(&checkpoint, &mut table, Part::Decoder);
+    let positions = loader.read(DECODER_POSITIONS)?;
+    let decoder = Decoder::read(&mut loader, sizes.decoder, positions)?;
     Ok(Parts {
         encoder: Box::new(encoder),
         decoder,

@@ -13,6 +13,7 @@ use super::agreement::{Normalisation, TokenMap};
 use super::record::{Comparison, compared_tokens};
 use super::statistics::Correlation;
 use crate::engine::executor::Executor;
+use crate::engine::weights::{Form, Part, Role};
 use crate::explain::compared::{compared_values, pooled_map};
 use crate::explain::spes::Progress;
 use crate::explain::{ExplainOptions, Explained, Method, Subject, explain};
@@ -63,11 +64,13 @@ impl Shuffled {
     /// Shuffles a model's weights within each tensor, which leaves their
     /// distributions as they are; tables of positions stay.
     pub fn apply(self, model: &mut Model, seed: u64) {
-        let shuffled = model.weights.shuffled(seed, |name| {
-            let table = name.contains("positions");
-            !table && (self == Self::All || name.contains("decoder"))
-        });
+        let shuffled = model.weights.shuffled(seed, |role| self.takes(role));
         model.weights = shuffled.into();
+    }
+
+    /// Whether weights of a role are shuffled.
+    pub fn takes(self, role: Role) -> bool {
+        role.form != Form::Positions && (self == Self::All || role.part == Part::Decoder)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::audio::Waveform;
 use crate::engine::executor::{Executor, Inputs};
 use crate::engine::precision::Precision;
 use crate::engine::profile::Purpose;
+use crate::error::Problem;
 use crate::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
 use crate::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, spes};
 use crate::features::{Features, FrontEnd};
@@ -139,15 +140,11 @@ impl Reference {
     }
 
     fn parse(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.bytes).map_err(|problem| {
-            Error::file(
-                &self.path,
-                format!("not a whole safetensors file: {problem}"),
-            )
-        })
+        SafeTensors::deserialize(&self.bytes)
+            .map_err(|problem| Error::file(&self.path, Problem::safetensors(problem)))
     }
 
-    pub(crate) fn problem(&self, what: impl ToString) -> Error {
+    pub(crate) fn problem(&self, what: impl Into<Problem>) -> Error {
         Error::file(&self.path, what)
     }
 

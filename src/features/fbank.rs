@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::mel::Filter;
 use super::{Features, check_common, check_finite, normalize};
 use crate::audio::{SAMPLE_RATE, Waveform};
+use crate::error::Problem;
 use crate::{Error, Result};
 
 /// Samples of one frame: 25 ms.
@@ -61,9 +62,9 @@ impl Default for FbankConfig {
 
 impl FbankConfig {
     /// The settings in a `preprocessor_config.json`, or what is wrong there.
-    pub(super) fn from_json(json: Value) -> std::result::Result<Self, String> {
+    pub(super) fn from_json(json: Value) -> std::result::Result<Self, Problem> {
         check_common(&json)?;
-        serde_json::from_value(json).map_err(|e| e.to_string())
+        Ok(serde_json::from_value(json)?)
     }
 }
 

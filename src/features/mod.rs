@@ -14,6 +14,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::audio::{SAMPLE_RATE, Waveform};
+use crate::error::Problem;
 use crate::{Error, Result};
 
 pub use cmvn::normalize;
@@ -138,8 +139,8 @@ impl FrontEnd {
     /// If it is not such a file, or asks for a feature extractor, a sample
     /// rate or another setting that is not supported.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
-        let fail = |problem: String| Error::file(&name, problem);
-        let json: Value = serde_json::from_slice(bytes).map_err(|e| fail(e.to_string()))?;
+        let fail = |problem: Problem| Error::file(&name, problem);
+        let json: Value = serde_json::from_slice(bytes).map_err(|e| fail(e.into()))?;
         if !json.is_object() {
             return Err(fail("expected a JSON object with settings".into()));
         }
@@ -147,21 +148,22 @@ impl FrontEnd {
             // A file without a type is read as a filter bank's.
             None | Some(Some("Speech2TextFeatureExtractor")) => {
                 let config = FbankConfig::from_json(json).map_err(fail)?;
-                Ok(Self::Fbank(
-                    Fbank::new(config).map_err(|e| fail(e.to_string()))?,
-                ))
+                Ok(Self::Fbank(Fbank::new(config).map_err(|e| fail(e.into()))?))
             }
             Some(Some("WhisperFeatureExtractor")) => {
                 let config = LogMelConfig::from_json(json).map_err(fail)?;
                 Ok(Self::LogMel(
-                    LogMel::new(config).map_err(|e| fail(e.to_string()))?,
+                    LogMel::new(config).map_err(|e| fail(e.into()))?,
                 ))
             }
-            _ => Err(fail(format!(
-                "feature_extractor_type is {}; Speech2TextFeatureExtractor and \
+            _ => Err(fail(
+                format!(
+                    "feature_extractor_type is {}; Speech2TextFeatureExtractor and \
                  WhisperFeatureExtractor are supported",
-                json["feature_extractor_type"]
-            ))),
+                    json["feature_extractor_type"]
+                )
+                .into(),
+            )),
         }
     }
 

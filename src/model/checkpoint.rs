@@ -12,6 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use super::config::Config;
 use super::files::{ModelFiles, WeightBytes};
 use super::random::values;
+use crate::error::Problem;
 use crate::{Error, Result};
 
 /// What the numbers of a file's tensor are for: what random ones in their place
@@ -224,9 +225,8 @@ impl WeightFiles {
         let files = files.weights()?;
         let mut index = BTreeMap::new();
         for (number, (path, bytes)) in files.iter().enumerate() {
-            let tensors = SafeTensors::deserialize(bytes).map_err(|problem| {
-                Error::file(path, format!("not a whole safetensors file: {problem}"))
-            })?;
+            let tensors = SafeTensors::deserialize(bytes)
+                .map_err(|problem| Error::file(path, Problem::safetensors(problem)))?;
             for (name, view) in tensors.iter() {
                 let begin = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
                 let entry = Entry {

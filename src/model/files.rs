@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use serde_json::Value;
 
+use crate::error::Problem;
 use crate::{Error, Result};
 
 /// Where a model's files come from.
@@ -146,7 +147,7 @@ impl ModelFiles {
     pub fn json(&self, file: &str) -> Result<Value> {
         let bytes = self.read(file)?;
         serde_json::from_slice(&bytes)
-            .map_err(|problem| Error::file(self.path(file), format!("not valid JSON: {problem}")))
+            .map_err(|problem| Error::file(self.path(file), Problem::json(problem)))
     }
 
     /// As [`json`](Self::json), `null` where the file does not exist.

@@ -133,23 +133,11 @@ impl Bench<'_> {
 
     fn generate(&self, executor: &mut dyn Executor) -> Result<()> {
         let tokens = self.subject.ids.len();
-        let positions = self.model.decoder.config.max_tokens;
         let options = GenerationOptions {
-            beams: 1,
             max_new_tokens: Some(tokens),
-            max_length: positions,
-            positions,
             // The end does not come before.
             min_new_tokens: tokens,
-            no_repeat_ngram_size: 0,
-            length_penalty: 1.0,
-            early_stopping: false,
-            start: self.model.tokens.start,
-            forced: Vec::new(),
-            suppressed: Vec::new(),
-            suppressed_first: Vec::new(),
-            whisper: None,
-            fallback: None,
+            ..GenerationOptions::plain(self.model)
         };
         generate(executor, self.model, &self.subject.features, &options)?;
         Ok(())

@@ -6,6 +6,7 @@
 use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
+use super::family::{Capabilities, Family};
 use super::files::ModelFiles;
 use super::layers::{
     Convolution, EPS, LastPositions, Linear, Norm, halved_positions, interleaved_positions,
@@ -21,6 +22,13 @@ use crate::ops::{Activation, AttentionSpec, Mask, Relative};
 
 /// The name in `architectures[0]`.
 pub const ARCHITECTURE: &str = "ConformerEncoderDecoderForConditionalGeneration";
+
+/// What this file offers.
+pub(super) const FAMILY: Family = Family {
+    architecture: ARCHITECTURE,
+    tensors,
+    read,
+};
 
 struct Conformer {
     mel_bins: usize,
@@ -169,7 +177,7 @@ impl Sizes {
 ///
 /// # Errors
 /// If the config does not make sense.
-pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
+fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
     Ok(Sizes::read(config, own_projection)?.list())
 }
 
@@ -189,7 +197,7 @@ fn ignored(name: &str) -> bool {
 ///
 /// # Errors
 /// If the config does not make sense or the weights do not fit it.
-pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
+fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let mut checkpoint = Checkpoint::open(files, config, standard_name)?;
     let sizes = Sizes::read(config, checkpoint.contains(PROJECTION))?;
     let width = sizes.width;
@@ -216,6 +224,7 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let mut loader = Loader::new(&checkpoint, &mut table, Part::Decoder);
     let decoder = Decoder::read(&mut loader, sizes.decoder, positions)?;
     Ok(Parts {
+        capabilities: Capabilities::plain("FBK conformer"),
         encoder: Box::new(encoder),
         decoder,
         weights: table,

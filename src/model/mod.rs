@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 pub mod conformer;
 pub mod decoder;
+pub mod family;
 pub mod files;
 pub mod generation_config;
 mod layers;
@@ -19,12 +20,11 @@ pub mod whisper;
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use self::checkpoint::TensorList;
 use self::config::Config;
 use self::decoder::Decoder;
+use self::family::{Capabilities, Family};
 use self::files::ModelFiles;
+use self::generation_config::GenerationConfig;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 use crate::engine::weights::WeightTable;
@@ -43,12 +43,6 @@ pub trait Encoder: Send + Sync {
 
     /// Most feature frames the model takes.
     fn max_frames(&self) -> usize;
-
-    /// Feature frames that every input has, for models that hear a window of
-    /// fixed length.
-    fn window_frames(&self) -> Option<usize> {
-        None
-    }
 
     /// How the model hears where its folder does not say.
     ///
@@ -73,39 +67,14 @@ pub trait Encoder: Send + Sync {
 
 /// What a family's file reads from a folder.
 pub struct Parts {
+    pub capabilities: Capabilities,
     pub encoder: Box<dyn Encoder>,
     pub decoder: Decoder,
     pub weights: WeightTable,
 }
 
-/// What a family's file offers.
-struct Family {
-    /// `architectures[0]`
-    architecture: &'static str,
-    /// Lists the tensors for a config; the flag says whether the output
-    /// projection is one of its own.
-    tensors: fn(&Config, bool) -> Result<TensorList>,
-    read: fn(&ModelFiles, &Config) -> Result<Parts>,
-}
-
 /// Supported families.
-const FAMILIES: &[Family] = &[
-    Family {
-        architecture: conformer::ARCHITECTURE,
-        tensors: conformer::tensors,
-        read: conformer::read,
-    },
-    Family {
-        architecture: speech_to_text::ARCHITECTURE,
-        tensors: speech_to_text::tensors,
-        read: speech_to_text::read,
-    },
-    Family {
-        architecture: whisper::ARCHITECTURE,
-        tensors: whisper::tensors,
-        read: whisper::read,
-    },
-];
+const FAMILIES: &[Family] = &[conformer::FAMILY, speech_to_text::FAMILY, whisper::FAMILY];
 
 impl Family {
     /// The family that a config names.
@@ -143,12 +112,13 @@ pub struct Model {
     pub architecture: String,
     /// Numbers in its weights.
     pub parameters: usize,
+    pub capabilities: Capabilities,
     pub encoder: Box<dyn Encoder>,
     pub decoder: Decoder,
     pub weights: Arc<WeightTable>,
     pub tokens: SpecialTokens,
-    /// `generation_config.json`, or null.
-    pub generation: Value,
+    /// What the folder says of how to generate.
+    pub generation: GenerationConfig,
     pub files: ModelFiles,
 }
 
@@ -180,6 +150,7 @@ impl Model {
             name: files.name(),
             architecture: family.architecture.to_owned(),
             parameters: tensors.parameters(),
+            capabilities: parts.capabilities,
             encoder: parts.encoder,
             decoder: parts.decoder,
             weights: Arc::new(parts.weights),
@@ -189,7 +160,7 @@ impl Model {
                 pad: config.token("pad_token_id", vocabulary)?,
                 begin: config.token("bos_token_id", vocabulary)?,
             },
-            generation: files.json_if_present("generation_config.json")?,
+            generation: GenerationConfig::read(&files)?,
             files,
         })
     }
@@ -262,7 +233,7 @@ impl Model {
                 seconds(encoder.max_frames())
             )));
         }
-        if let Some(window) = encoder.window_frames()
+        if let Some(window) = self.capabilities.window_frames
             && features.frames != window
         {
             return Err(Error::Input(format!(

@@ -4,6 +4,7 @@
 use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
+use super::family::{Capabilities, Family};
 use super::files::ModelFiles;
 use super::layers::{LastPositions, halved_positions};
 use super::loader::Loader;
@@ -18,6 +19,13 @@ use crate::ops::Activation;
 
 /// The name in `architectures[0]`.
 pub const ARCHITECTURE: &str = "Speech2TextForConditionalGeneration";
+
+/// What this file offers.
+pub(super) const FAMILY: Family = Family {
+    architecture: ARCHITECTURE,
+    tensors,
+    read,
+};
 
 struct SpeechToText {
     mel_bins: usize,
@@ -80,7 +88,7 @@ impl Sizes {
 ///
 /// # Errors
 /// If the config does not make sense.
-pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
+fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
     Ok(Sizes::read(config, own_projection)?.list())
 }
 
@@ -88,7 +96,7 @@ pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
 ///
 /// # Errors
 /// If the config does not make sense or the weights do not fit it.
-pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
+fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let mut checkpoint = Checkpoint::open(files, config, standard_name)?;
     let sizes = Sizes::read(config, checkpoint.contains(PROJECTION))?;
     checkpoint.check(&sizes.list(), ignored)?;
@@ -110,6 +118,7 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let mut loader = Loader::new(&checkpoint, &mut table, Part::Decoder);
     let decoder = Decoder::read(&mut loader, decoder, positions)?;
     Ok(Parts {
+        capabilities: Capabilities::plain("Speech2Text"),
         encoder: Box::new(encoder),
         decoder,
         weights: table,

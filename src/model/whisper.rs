@@ -4,6 +4,7 @@
 use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
+use super::family::{Capabilities, Family, LanguageName, Prompting, Tasks};
 use super::files::ModelFiles;
 use super::layers::Convolution;
 use super::loader::Loader;
@@ -18,6 +19,22 @@ use crate::ops::Activation;
 
 /// The name in `architectures[0]`.
 pub const ARCHITECTURE: &str = "WhisperForConditionalGeneration";
+
+/// What this file offers.
+pub(super) const FAMILY: Family = Family {
+    architecture: ARCHITECTURE,
+    tensors,
+    read,
+};
+
+const TASKS: Tasks = Tasks {
+    transcribe: "transcribe",
+    translate: "translate",
+    into: LanguageName {
+        code: "en",
+        name: "English",
+    },
+};
 
 const KERNEL: usize = 3;
 
@@ -84,7 +101,7 @@ impl Sizes {
 ///
 /// # Errors
 /// If the config does not make sense.
-pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
+fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
     Ok(Sizes::read(config, own_projection)?.list())
 }
 
@@ -92,7 +109,7 @@ pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
 ///
 /// # Errors
 /// If the config does not make sense or the weights do not fit it.
-pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
+fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let mut checkpoint = Checkpoint::open(files, config, standard_name)?;
     let sizes = Sizes::read(config, checkpoint.contains(PROJECTION))?;
     checkpoint.check(&sizes.list(), |_| false)?;
@@ -117,6 +134,12 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let positions = loader.read(DECODER_POSITIONS)?;
     let decoder = Decoder::read(&mut loader, sizes.decoder, positions)?;
     Ok(Parts {
+        capabilities: Capabilities {
+            family: "Whisper",
+            window_frames: Some(encoder.max_frames()),
+            prompting: Prompting::Multitask(TASKS),
+            text_begins_with_space: true,
+        },
         encoder: Box::new(encoder),
         decoder,
         weights: table,
@@ -130,10 +153,6 @@ impl Encoder for Whisper {
 
     fn max_frames(&self) -> usize {
         self.positions_count * SUBSAMPLING
-    }
-
-    fn window_frames(&self) -> Option<usize> {
-        Some(self.max_frames())
     }
 
     fn default_front_end(&self) -> Result<FrontEnd> {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 use sonograd::align::{AlignOptions, TokenMap, WordTokens, word_times};
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
@@ -14,6 +15,7 @@ use sonograd::features::Features;
 use sonograd::generate::{GenerationOptions, Wanted, generate};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
+use sonograd::model::generation_config::GenerationConfig;
 
 /// Seconds of an encoder frame.
 const STEP: f64 = 0.02;
@@ -184,7 +186,9 @@ fn heads_come_from_the_generation_config() {
     assert_eq!(model_heads(&model).unwrap(), None);
     assert_eq!(all_heads(&model).len(), 8);
     let mut with = |heads: &str| {
-        model.generation["alignment_heads"] = serde_json::from_str(heads).unwrap();
+        let heads: Value = serde_json::from_str(heads).unwrap();
+        let config = json!({ "alignment_heads": heads });
+        model.generation = GenerationConfig::new("generation_config.json", &config);
         model_heads(&model).map_err(|error| error.to_string())
     };
     assert_eq!(with("[[1, 3], [0, 2]]"), Ok(Some(vec![[1, 3], [0, 2]])));

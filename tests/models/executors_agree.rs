@@ -169,18 +169,12 @@ fn search(model: &Model, beams: usize) -> GenerationOptions {
     GenerationOptions {
         beams,
         max_new_tokens: Some(19),
-        max_length: 20,
-        positions: model.decoder.config.max_tokens,
-        min_new_tokens: 0,
         no_repeat_ngram_size: 3,
-        length_penalty: 1.0,
-        early_stopping: false,
         start: 2,
         forced: vec![5],
         suppressed: vec![7, 9],
         suppressed_first: vec![3],
-        whisper: None,
-        fallback: None,
+        ..GenerationOptions::plain(model)
     }
 }
 

@@ -13,6 +13,7 @@ use sonograd::generate::{
     Fallback, Generated, GenerationOptions, Transcript, Wanted, generate, transcribe,
 };
 use sonograd::model::Model;
+use sonograd::model::family::Prompting;
 use sonograd::model::files::ModelFiles;
 
 #[derive(Deserialize)]
@@ -104,9 +105,14 @@ impl Family {
         let transcript = transcribe(executor, &self.model, &features, &options).unwrap();
         let language = transcript.windows[0].generated.prompt.get(1);
         if let (Some(expected), Value::Null) = (&input.language, &setting["language"]) {
-            let known = &self.model.generation["lang_to_id"];
-            let expected = known[expected.as_str()].as_u64().map(|id| id as u32);
-            assert_eq!(language.copied(), expected, "{} {}", self.name, input.seed);
+            let known = self.model.generation.lang_to_id.as_ref().unwrap();
+            assert_eq!(
+                language,
+                known.get(expected),
+                "{} {}",
+                self.name,
+                input.seed
+            );
         }
         transcript
     }
@@ -236,6 +242,38 @@ fn wishes_that_a_model_cannot_fulfil_are_refused_with_what_it_has() {
     };
     let message = refused("speech_to_text", timestamps);
     assert!(message.contains("timestamps"), "{message}");
+}
+
+/// A model is told what to write as its family declares, whether or not it hears
+/// windows.
+#[test]
+fn a_window_alone_makes_no_multitask_prompt() {
+    let mut model = Family::new("whisper").model;
+    let options = |model: &Model| GenerationOptions::new(model, None, &Wanted::default()).unwrap();
+    assert!(options(&model).multitask.is_some());
+    model.capabilities.prompting = Prompting::Start;
+    assert!(model.capabilities.window_frames.is_some());
+    assert_eq!(options(&model).multitask, None);
+}
+
+/// Files of another model may name tokens that this one has not.
+#[test]
+fn tokens_beyond_the_vocabulary_are_refused() {
+    for (name, token) in [("speech_to_text", u32::MAX), ("whisper", 1 << 20)] {
+        let family = Family::new(name);
+        let input = &family.cases.inputs[0];
+        let features = family.features(input);
+        let options = GenerationOptions::new(&family.model, None, &Wanted::default());
+        let mut options = options.unwrap();
+        match &mut options.multitask {
+            Some(multitask) => multitask.task = Some(token),
+            None => options.forced = vec![token],
+        }
+        let mut executor = NativeExecutor::<f32>::new(&family.model.weights, false);
+        let refused = generate(&mut executor, &family.model, &features, &options);
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains(&format!("the token {token}")), "{message}");
+    }
 }
 
 #[test]

@@ -20,7 +20,12 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 pub enum Error {
     /// A file that cannot be read, written or understood.
     #[error("{}: {problem}", path.display())]
-    File { path: PathBuf, problem: String },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A model folder whose parts do not fit each other.
     #[error("{0}")]
     Model(String),
@@ -36,13 +41,17 @@ pub enum Error {
     /// A recording that breaks an operator's shape rule.
     #[error("{operator}: {problem}")]
     Shape {
+        /// The operator's name.
         operator: &'static str,
+        /// What is wrong with its operands.
         problem: String,
     },
     /// One of the others, and what lies beneath it.
     #[error("{error}")]
     Caused {
+        /// What went wrong.
         error: Box<Error>,
+        /// Why.
         #[source]
         cause: Cause,
     },
@@ -145,6 +154,12 @@ impl Problem {
     /// What is not a whole safetensors file.
     pub(crate) fn safetensors(cause: safetensors::SafeTensorError) -> Self {
         Self::new(format!("not a whole safetensors file: {cause}"), cause)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

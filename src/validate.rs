@@ -13,7 +13,7 @@ use crate::engine::executor::{Executor, Inputs};
 use crate::engine::precision::Precision;
 use crate::engine::profile::Purpose;
 use crate::error::Problem;
-use crate::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
+use crate::explain::passes::{ForwardPass, MapSpec, Site, Utterance, forward_and_gradients};
 use crate::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, spes};
 use crate::features::{Features, FrontEnd};
 use crate::model::Model;
@@ -28,19 +28,23 @@ const MEMORY: usize = 1 << 30;
 pub struct Check {
     /// The tensor's name in the file.
     pub name: String,
+    /// That of the reference.
     #[serde(skip)]
     pub shape: Vec<usize>,
     /// Largest absolute difference; not a number if an output is not.
     pub max_abs_error: f64,
     /// ‖output - reference‖ / ‖reference‖
     pub relative_l2_error: f64,
+    /// The largest relative error that passes.
     pub tolerance: f64,
+    /// Whether it does.
     pub pass: bool,
 }
 
 /// Everything a validation found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Validation {
+    /// In the order in which they were made.
     pub checks: Vec<Check>,
     /// Tensors that were not compared.
     pub absent: Vec<String>,
@@ -224,106 +228,160 @@ fn compare_all(
     front_end: &FrontEnd,
     reference: &Reference,
 ) -> Result<Validation> {
-    let required = |name: &str| reference.problem(format!("has no {name}"));
-    let (shape, features) = reference
-        .real("features", 2)?
-        .ok_or_else(|| required("features"))?;
-    let ids = reference
-        .ids("decoder_input_ids")?
-        .ok_or_else(|| required("decoder_input_ids"))?;
-    // Without labels nothing is explained: the forward pass needs some.
-    let labels = reference.ids("labels")?;
-    let has_labels = labels.is_some();
-    let labels = labels.unwrap_or_else(|| ids.clone());
-    if labels.len() != ids.len() {
-        return Err(reference.problem(format!(
-            "has {} labels for {} decoder_input_ids",
-            labels.len(),
-            ids.len()
-        )));
-    }
-
-    let mut validation = Validation {
-        checks: Vec::new(),
-        absent: Vec::new(),
+    let Given {
+        features,
+        ids,
+        labels,
+    } = reference.given()?;
+    let mut comparison = Comparison {
+        reference,
+        has_labels: labels.is_some(),
+        bounds: Bounds::of(executor.precision()),
+        validation: Validation {
+            checks: Vec::new(),
+            absent: Vec::new(),
+        },
     };
-    match reference.real("waveform", 1)? {
-        None => validation.absent.push("waveform".into()),
-        Some((_, samples)) => {
-            let computed = front_end.features(&Waveform { samples })?;
-            let check = compare("features", &shape, &computed.data, &features, 1e-4);
-            validation.checks.push(check);
-        }
-    }
+    comparison.features(front_end, &features)?;
 
-    let features = Features::new(features, shape[0], shape[1])?;
     let positions: Vec<u32> = (0..ids.len() as u32).collect();
-    let utterance = Utterance::upload(executor, model, &features, &ids, &positions, &labels)?;
+    // Without labels nothing is explained: the forward pass needs some.
+    let labels = labels.as_ref().unwrap_or(&ids);
+    let utterance = Utterance::upload(executor, model, &features, &ids, &positions, labels)?;
     let specs = [Site::Input, Site::Encoder].map(|site| MapSpec {
         site,
         times_input: false,
         reduction: Reduction::None,
     });
-    let specs: &[MapSpec] = if has_labels { &specs } else { &[] };
-    let pass = forward_and_gradients(executor, model, &utterance, specs, MEMORY)?;
-    let layers = pass.forward.cross_attention.len();
-    let mut wanted = vec![pass.forward.encoder_output.sound, pass.forward.logits];
-    wanted.extend(&pass.forward.cross_attention);
-    wanted.extend(pass.maps.iter().map(|map| map.id));
-    let mut results = executor.read(&wanted, Purpose::Maps)?.into_iter();
-    let mut next = || results.next().expect("as many as were asked for");
-    let (encoder_output, logits) = (next(), next());
-    let attention: Vec<f32> = (0..layers).flat_map(|_| next()).collect();
-
-    let bounds = Bounds::of(executor.precision());
-    let (forward, reverse) = (bounds.forward, bounds.reverse);
-    let mut check = |name: &str, rank, output, tolerance| {
-        check_one(reference, &mut validation, name, rank, output, tolerance)
+    let specs: &[MapSpec] = match comparison.has_labels {
+        true => &specs,
+        false => &[],
     };
-    check("encoder_output", 2, Some(encoder_output), forward)?;
-    check("cross_attention", 4, Some(attention), forward)?;
-    check("logits", 2, Some(logits), forward)?;
-    check("input_gradient", 3, has_labels.then(&mut next), reverse)?;
-    check(
-        "encoder_output_gradient",
-        3,
-        has_labels.then(&mut next),
-        reverse,
-    )?;
-    for (name, occluded, shape) in [
-        (
-            "input",
-            Occluded::Input,
-            [utterance.frames, utterance.mel_bins],
-        ),
-        (
-            "encoder_output",
-            Occluded::Encoder,
-            [utterance.encoder_frames, 1],
-        ),
-        ("token", Occluded::Tokens, [utterance.inputs, 1]),
-    ] {
-        let names = ["scores", "saliency"].map(|part| format!("{name}_{part}"));
-        let masks = reference.bytes(&format!("{name}_masks"))?;
-        let (Some(masks), true) = (masks, has_labels) else {
-            validation.absent.extend(names);
-            continue;
+    let pass = forward_and_gradients(executor, model, &utterance, specs, MEMORY)?;
+    comparison.passes(executor, &pass)?;
+    for occluded in [Occluded::Input, Occluded::Encoder, Occluded::Tokens] {
+        comparison.occlusion(executor, model, &utterance, &pass, occluded)?;
+    }
+    Ok(comparison.validation)
+}
+
+/// What a reference file gives to a model.
+struct Given {
+    /// (T, F)
+    features: Features,
+    /// (I): the decoder's input
+    ids: Vec<u32>,
+    /// (I): what is explained at each position
+    labels: Option<Vec<u32>>,
+}
+
+impl Reference {
+    fn given(&self) -> Result<Given> {
+        let required = |name: &str| self.problem(format!("has no {name}"));
+        let features = self.real("features", 2)?;
+        let (shape, features) = features.ok_or_else(|| required("features"))?;
+        let ids = self.ids("decoder_input_ids")?;
+        let ids = ids.ok_or_else(|| required("decoder_input_ids"))?;
+        let labels = self.ids("labels")?;
+        let count = labels.as_ref().map_or(ids.len(), Vec::len);
+        if count != ids.len() {
+            let what = format!("has {count} labels for {} decoder_input_ids", ids.len());
+            return Err(self.problem(what));
+        }
+        Ok(Given {
+            features: Features::new(features, shape[0], shape[1])?,
+            ids,
+            labels,
+        })
+    }
+}
+
+/// A comparison while it goes on.
+struct Comparison<'a> {
+    reference: &'a Reference,
+    /// Whether tokens are explained at all.
+    has_labels: bool,
+    bounds: Bounds,
+    validation: Validation,
+}
+
+impl Comparison<'_> {
+    /// Compares the features that the front end makes of the waveform.
+    fn features(&mut self, front_end: &FrontEnd, features: &Features) -> Result<()> {
+        match self.reference.real("waveform", 1)? {
+            None => self.validation.absent.push("waveform".into()),
+            Some((_, samples)) => {
+                let computed = front_end.features(&Waveform { samples })?;
+                let shape = [features.frames, features.bins];
+                let check = compare("features", &shape, &computed.data, &features.data, 1e-4);
+                self.validation.checks.push(check);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what the forward and the reverse pass gave.
+    fn passes(&mut self, executor: &mut dyn Executor, pass: &ForwardPass) -> Result<()> {
+        let layers = pass.forward.cross_attention.len();
+        let mut wanted = vec![pass.forward.encoder_output.sound, pass.forward.logits];
+        wanted.extend(&pass.forward.cross_attention);
+        wanted.extend(pass.maps.iter().map(|map| map.id));
+        let mut results = executor.read(&wanted, Purpose::Maps)?.into_iter();
+        let mut next = || results.next().expect("as many as were asked for");
+        let (encoder_output, logits) = (next(), next());
+        let attention: Vec<f32> = (0..layers).flat_map(|_| next()).collect();
+        let mut gradient = || self.has_labels.then(&mut next);
+        let gradients = [gradient(), gradient()];
+
+        let Bounds {
+            forward, reverse, ..
+        } = self.bounds;
+        self.check("encoder_output", 2, Some(encoder_output), forward)?;
+        self.check("cross_attention", 4, Some(attention), forward)?;
+        self.check("logits", 2, Some(logits), forward)?;
+        let names = ["input_gradient", "encoder_output_gradient"];
+        for (name, gradient) in names.into_iter().zip(gradients) {
+            self.check(name, 3, gradient, reverse)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the scores of the file's masks and the map made of them.
+    fn occlusion(
+        &mut self,
+        executor: &mut dyn Executor,
+        model: &Model,
+        utterance: &Utterance,
+        pass: &ForwardPass,
+        occluded: Occluded,
+    ) -> Result<()> {
+        // By the name in the file: rows and columns of a mask, rank of the map.
+        let (name, [rows, cols], rank) = match occluded {
+            Occluded::Input => ("input", [utterance.frames, utterance.mel_bins], 3),
+            Occluded::Encoder => ("encoder_output", [utterance.encoder_frames, 1], 2),
+            Occluded::Tokens => ("token", [utterance.inputs, 1], 2),
         };
-        let each = shape[0] * shape[1];
+        let names = ["scores", "saliency"].map(|part| format!("{name}_{part}"));
+        let masks = self.reference.bytes(&format!("{name}_masks"))?;
+        let (Some(masks), true) = (masks, self.has_labels) else {
+            self.validation.absent.extend(names);
+            return Ok(());
+        };
+        let each = rows * cols;
         if masks.is_empty() || masks.len() % each != 0 {
             let what = format!("{name}_masks has {} values for {each} parts", masks.len());
-            return Err(reference.problem(what));
+            return Err(self.reference.problem(what));
         }
         let hidden: Vec<bool> = masks.iter().map(|&keep| keep == 0).collect();
         let mut inputs = Inputs::default();
         let given = GivenMasks::place(executor, &mut inputs, &hidden, each)?;
-        let segments = Segmentation::elements(shape[0], shape[1]);
+        let segments = Segmentation::elements(rows, cols);
         let segments = segments.place(executor, &mut inputs)?;
         inputs.send(executor, Purpose::Maps)?;
         let occlusion = spes(
             executor,
             model,
-            &utterance,
+            utterance,
             pass.forward.encoder_output,
             occluded,
             segments,
@@ -336,45 +394,35 @@ fn compare_all(
         for id in [scores, occlusion.map.id, occlusion.clamped] {
             executor.free(id);
         }
-        let map = results.pop().expect("two were asked for");
-        for (name, rank, output) in [
-            (&names[0], 2, results.pop().expect("two were asked for")),
-            (&names[1], if name == "input" { 3 } else { 2 }, map),
-        ] {
-            check_one(
-                reference,
-                &mut validation,
-                name,
-                rank,
-                Some(output),
-                bounds.occlusion,
-            )?;
-        }
+        let map = results.pop();
+        let scores = results.pop();
+        let [scores_name, map_name] = names;
+        let bound = self.bounds.occlusion;
+        self.check(&scores_name, 2, scores, bound)?;
+        self.check(&map_name, rank, map, bound)
     }
-    Ok(validation)
-}
 
-/// Compares one output with the tensor of its name, if the file has it.
-fn check_one(
-    reference: &Reference,
-    validation: &mut Validation,
-    name: &str,
-    rank: usize,
-    output: Option<Vec<f32>>,
-    tolerance: f64,
-) -> Result<()> {
-    match (reference.real(name, rank)?, output) {
-        (Some((shape, expected)), Some(output)) => {
-            if output.len() != expected.len() {
-                return Err(reference.problem(format!(
-                    "{name} is {shape:?} where the model gives {} values",
-                    output.len()
-                )));
+    /// Compares one output with the tensor of its name, if the file has it.
+    fn check(
+        &mut self,
+        name: &str,
+        rank: usize,
+        output: Option<Vec<f32>>,
+        tolerance: f64,
+    ) -> Result<()> {
+        match (self.reference.real(name, rank)?, output) {
+            (Some((shape, expected)), Some(output)) => {
+                if output.len() != expected.len() {
+                    return Err(self.reference.problem(format!(
+                        "{name} is {shape:?} where the model gives {} values",
+                        output.len()
+                    )));
+                }
+                let check = compare(name, &shape, &output, &expected, tolerance);
+                self.validation.checks.push(check);
             }
-            let check = compare(name, &shape, &output, &expected, tolerance);
-            validation.checks.push(check);
+            _ => self.validation.absent.push(name.to_owned()),
         }
-        _ => validation.absent.push(name.to_owned()),
+        Ok(())
     }
-    Ok(())
 }

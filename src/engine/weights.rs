@@ -12,7 +12,9 @@ const SHUFFLE_DOMAIN: u32 = 6;
 /// their roles; names are for messages and profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Role {
+    /// Where in the model it is.
     pub part: Part,
+    /// What its numbers are.
     pub form: Form,
 }
 
@@ -20,6 +22,7 @@ pub struct Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Part {
+    /// From the features to the encoder's output.
     Encoder,
     /// Cross-attention, the embedding and the output projection included.
     Decoder,

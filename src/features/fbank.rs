@@ -45,7 +45,9 @@ pub struct FbankConfig {
     pub num_mel_bins: usize,
     /// Whether to normalise over the utterance at all (spelt as in the file).
     pub do_ceptral_normalize: bool,
+    /// Whether normalising makes each bin's mean 0.
     pub normalize_means: bool,
+    /// Whether normalising makes each bin's variance 1.
     pub normalize_vars: bool,
 }
 
@@ -98,6 +100,7 @@ impl Fbank {
         })
     }
 
+    /// The settings that it was made with.
     pub fn config(&self) -> &FbankConfig {
         &self.config
     }

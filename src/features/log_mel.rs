@@ -138,6 +138,7 @@ impl LogMel {
         })
     }
 
+    /// The settings that it was made with.
     pub fn config(&self) -> &LogMelConfig {
         &self.config
     }
@@ -425,7 +426,7 @@ mod tests {
     #[test]
     fn settings_are_read_and_checked() {
         let read = |json: Value| {
-            let config = LogMelConfig::from_json(json)?;
+            let config = LogMelConfig::from_json(json).map_err(|e| e.to_string())?;
             LogMel::new(config).map_err(|e| e.to_string())
         };
         let json = serde_json::json!({

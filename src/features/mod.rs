@@ -44,21 +44,31 @@ impl Features {
     /// # Errors
     /// If `data` has not `frames` times `bins` values.
     pub fn new(data: Vec<f32>, frames: usize, bins: usize) -> Result<Self> {
-        if frames.checked_mul(bins) != Some(data.len()) {
-            return Err(Error::shape(
-                "features",
-                format!(
-                    "{} values cannot have the shape ({frames}, {bins})",
-                    data.len()
-                ),
-            ));
-        }
-        Ok(Self {
+        let features = Self {
             data,
             frames,
             bins,
             sound_frames: frames,
-        })
+        };
+        features.check()?;
+        Ok(features)
+    }
+
+    /// Checks that there are as many values as the shape says, and no more
+    /// sound than frames.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check(&self) -> Result<()> {
+        let (count, frames, bins) = (self.data.len(), self.frames, self.bins);
+        let problem = if frames.checked_mul(bins) != Some(count) {
+            format!("{count} values cannot have the shape ({frames}, {bins})")
+        } else if self.sound_frames > frames {
+            format!("{} of {frames} frames cannot be sound", self.sound_frames)
+        } else {
+            return Ok(());
+        };
+        Err(Error::shape("features", problem))
     }
 
     /// The same features, of which only the first `sound_frames` are the
@@ -87,6 +97,7 @@ impl Features {
 
 /// How a model hears: the way from its waveform to its features.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum FrontEnd {
     /// Kaldi's log-mel filter bank (FBK conformers, Speech2Text).
     Fbank(Fbank),

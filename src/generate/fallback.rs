@@ -21,6 +21,7 @@ const MOST_ATTEMPTS: usize = 64;
 
 /// When tokens are drawn again.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Fallback {
     /// Tried one after the other: 0 searches, others draw. The last one's
     /// tokens are taken as they are.
@@ -35,6 +36,7 @@ pub struct Fallback {
     /// probability count for nothing. Models with a multitask prompt alone know
     /// of silence.
     pub no_speech: f64,
+    /// Of what is drawn.
     pub seed: u64,
 }
 
@@ -54,10 +56,12 @@ impl Default for Fallback {
 /// What was found of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Quality {
+    /// The one that they were found at.
     pub temperature: f32,
     /// Mean natural logarithm of the tokens' probabilities among those that the
     /// rules left, the end included.
     pub mean_log_probability: f64,
+    /// See [`compression_ratio`].
     pub compression_ratio: f64,
     /// Probability that nobody speaks, from a model that knows of silence.
     pub no_speech_probability: Option<f64>,

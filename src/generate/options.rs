@@ -7,12 +7,13 @@ use crate::model::family::Tasks;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
-/// Hypotheses that a `generation_config.json` may ask for: what is more is a
-/// mistake that no memory holds.
+/// Most hypotheses kept: more are a mistake that no memory holds.
 const MOST_BEAMS: usize = 1024;
 
-/// What the user wants; the model's own choice where something is absent.
+/// What the user wants, to begin with [`Default`]; the model's own choice where
+/// something is absent.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Wanted {
     /// A language's code, as in `en`: of the language that is spoken where
     /// the model is told that, else of the one to write.
@@ -29,9 +30,11 @@ pub struct Wanted {
 
 /// The language in a multitask prompt.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Language {
     /// The model has no languages.
     None,
+    /// The token of one language.
     Given(u32),
     /// The likeliest of these after the start token.
     Detected(Vec<u32>),
@@ -41,9 +44,11 @@ pub enum Language {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Multitask {
+    /// Of the sound.
     pub language: Language,
     /// Token of the task.
     pub task: Option<u32>,
+    /// Whether times are written.
     pub timestamps: bool,
     /// Says that no times are to be written; the ids after it are times, 0.02
     /// seconds apart.
@@ -52,8 +57,10 @@ pub struct Multitask {
     pub max_initial_timestamp: Option<u32>,
 }
 
-/// How to search.
+/// How to search. Made by [`new`](Self::new) or [`plain`](Self::plain), then
+/// changed as wanted.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct GenerationOptions {
     /// Hypotheses kept; 1 is greedy search.
     pub beams: usize,
@@ -80,7 +87,9 @@ pub struct GenerationOptions {
     pub suppressed: Vec<u32>,
     /// Tokens not chosen first.
     pub suppressed_first: Vec<u32>,
+    /// What the prompt says, where the model has such prompts.
     pub multitask: Option<Multitask>,
+    /// When to draw tokens again; never if absent.
     pub fallback: Option<Fallback>,
 }
 
@@ -91,7 +100,7 @@ impl GenerationOptions {
     ///
     /// # Errors
     /// If the language or task is unknown to the model; the message lists
-    /// those that it has.
+    /// those that it has. If there are too many beams.
     pub fn new(model: &Model, tokenizer: Option<&Tokenizer>, wanted: &Wanted) -> Result<Self> {
         let config = &model.generation;
         let (multitask, forced) = match model.capabilities.prompting.tasks() {
@@ -101,12 +110,16 @@ impl GenerationOptions {
             }
             None => (None, forced(model, tokenizer, wanted)?),
         };
-        if config.num_beams.is_some_and(|beams| beams > MOST_BEAMS) {
-            return Err(config.problem(format!("num_beams is above {MOST_BEAMS}")));
+        let beams = wanted.beams.or(config.num_beams).unwrap_or(1).max(1);
+        if beams > MOST_BEAMS {
+            return Err(Error::Input(format!(
+                "{}: {beams} beams are more than {MOST_BEAMS}",
+                model.name
+            )));
         }
         let plain = Self::plain(model);
         Ok(Self {
-            beams: wanted.beams.or(config.num_beams).unwrap_or(1).max(1),
+            beams,
             max_new_tokens: config.max_new_tokens,
             max_length: config.max_length.unwrap_or(plain.max_length),
             min_new_tokens: config.min_new_tokens.unwrap_or(0),

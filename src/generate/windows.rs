@@ -25,6 +25,7 @@ pub struct Window {
 /// What was generated for a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transcript {
+    /// In the order of time.
     pub windows: Vec<Window>,
 }
 
@@ -97,9 +98,13 @@ impl Transcript {
 /// A part of a recording and what was said in it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Segment {
+    /// From the beginning of the recording.
     pub start_seconds: f64,
+    /// From the beginning of the recording.
     pub end_seconds: f64,
+    /// Without times and other marks.
     pub tokens: Vec<u32>,
+    /// What the tokens say, once somebody has decoded them.
     pub text: String,
 }
 

@@ -16,14 +16,19 @@ const EMBEDDING: &str = "decoder.embed_tokens.weight";
 /// Sizes and variants of a decoder.
 #[derive(Clone, Debug)]
 pub struct DecoderConfig {
+    /// Layers.
     pub layers: usize,
+    /// H
     pub heads: usize,
     /// D
     pub width: usize,
+    /// Columns between the two products of a layer's feed-forward.
     pub feed_forward: usize,
     /// V
     pub vocabulary: usize,
+    /// Between these products.
     pub activation: Activation,
+    /// What embeddings are multiplied by.
     pub embedding_scale: f32,
     /// Most tokens, the start token included.
     pub max_tokens: usize,
@@ -35,7 +40,7 @@ pub struct DecoderConfig {
 
 /// What differs between families where `config.json` does not say.
 #[derive(Clone, Copy, Debug)]
-pub struct DecoderDefaults {
+pub(super) struct DecoderDefaults {
     pub activation: Activation,
     /// Whether embeddings are multiplied by sqrt(D); nothing where the family
     /// never does it, whatever `scale_embedding` says.
@@ -49,7 +54,11 @@ impl DecoderConfig {
     ///
     /// # Errors
     /// If a field is missing or wrong, or there is no output projection.
-    pub fn read(config: &Config, own_projection: bool, defaults: DecoderDefaults) -> Result<Self> {
+    pub(super) fn read(
+        config: &Config,
+        own_projection: bool,
+        defaults: DecoderDefaults,
+    ) -> Result<Self> {
         let width = config.size("d_model")?;
         let scaled = match defaults.scaled {
             Some(scaled) => config.flag("scale_embedding", scaled)?,
@@ -83,6 +92,7 @@ impl DecoderConfig {
 /// A decoder's weights.
 #[derive(Clone, Debug)]
 pub struct Decoder {
+    /// Its sizes.
     pub config: DecoderConfig,
     embedding: WeightId,
     positions: WeightId,
@@ -146,7 +156,7 @@ pub struct StepState {
 
 impl Decoder {
     /// Lists the tensors of a decoder.
-    pub fn list(list: &mut TensorList, config: &DecoderConfig) {
+    pub(super) fn list(list: &mut TensorList, config: &DecoderConfig) {
         let width = config.width;
         let table = [config.vocabulary, width];
         list.weight(EMBEDDING, &table);
@@ -177,7 +187,11 @@ impl Decoder {
     ///
     /// # Errors
     /// If a tensor cannot be read.
-    pub fn read(loader: &mut Loader, config: DecoderConfig, positions: Vec<f32>) -> Result<Self> {
+    pub(super) fn read(
+        loader: &mut Loader,
+        config: DecoderConfig,
+        positions: Vec<f32>,
+    ) -> Result<Self> {
         let (width, vocabulary) = (config.width, config.vocabulary);
         let embedding = loader.load(Form::Embedding, EMBEDDING, vocabulary, width)?;
         let name = "decoder positions";

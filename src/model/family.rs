@@ -59,6 +59,7 @@ pub struct Tasks {
     pub transcribe: &'static str,
     /// Writes the language `into` whatever is spoken.
     pub translate: &'static str,
+    /// What `translate` writes.
     pub into: LanguageName,
 }
 

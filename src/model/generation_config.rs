@@ -49,22 +49,35 @@ pub const OBEYED: [&str; 17] = [
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct GenerationConfig {
+    /// Hypotheses kept.
     pub num_beams: Option<usize>,
+    /// Most tokens after the prompt.
     pub max_new_tokens: Option<usize>,
+    /// Most tokens of the decoder's sequence.
     pub max_length: Option<usize>,
+    /// Fewest tokens after the prompt.
     pub min_new_tokens: Option<usize>,
+    /// Length of what is never repeated.
     pub no_repeat_ngram_size: Option<usize>,
+    /// Exponent of the length by which scores are divided.
     pub length_penalty: Option<f64>,
+    /// Whether the search ends with as many finished hypotheses as beams.
     pub early_stopping: Option<bool>,
+    /// The text's first token.
     pub forced_bos_token_id: Option<u32>,
+    /// Tokens never chosen.
     pub suppress_tokens: Vec<u32>,
+    /// Tokens not chosen first.
     pub begin_suppress_tokens: Vec<u32>,
     /// Token ids by languages as the file writes them, as in `<|en|>`.
     pub lang_to_id: Option<BTreeMap<String, u32>>,
+    /// Whether there are languages to choose from.
     pub is_multilingual: Option<bool>,
     /// Token ids by task.
     pub task_to_id: BTreeMap<String, u32>,
+    /// The token behind which the ids of times begin.
     pub no_timestamps_token_id: Option<u32>,
+    /// Steps after which no text begins.
     pub max_initial_timestamp_index: Option<u32>,
     alignment_heads: Checked<Vec<[usize; 2]>>,
     directions: Checked<Vec<String>>,

@@ -66,11 +66,11 @@ pub trait Encoder: Send + Sync {
 }
 
 /// What a family's file reads from a folder.
-pub struct Parts {
-    pub capabilities: Capabilities,
-    pub encoder: Box<dyn Encoder>,
-    pub decoder: Decoder,
-    pub weights: WeightTable,
+struct Parts {
+    capabilities: Capabilities,
+    encoder: Box<dyn Encoder>,
+    decoder: Decoder,
+    weights: WeightTable,
 }
 
 /// Supported families.
@@ -109,16 +109,23 @@ pub fn parameters(files: &ModelFiles) -> Result<usize> {
 pub struct Model {
     /// Name of the folder, or of the embedded model.
     pub name: String,
+    /// `architectures[0]`
     pub architecture: String,
     /// Numbers in its weights.
     pub parameters: usize,
+    /// What its family declares.
     pub capabilities: Capabilities,
+    /// From features to what the decoder attends to.
     pub encoder: Box<dyn Encoder>,
+    /// From there, and tokens, to the next token's probabilities.
     pub decoder: Decoder,
+    /// What recordings of the encoder and the decoder read.
     pub weights: Arc<WeightTable>,
+    /// Those that `config.json` names.
     pub tokens: SpecialTokens,
     /// What the folder says of how to generate.
     pub generation: GenerationConfig,
+    /// Where it was loaded from.
     pub files: ModelFiles,
 }
 
@@ -129,7 +136,9 @@ pub struct SpecialTokens {
     pub start: u32,
     /// End of sentence.
     pub end: u32,
+    /// Fills up shorter sequences; no model here needs it.
     pub pad: u32,
+    /// Begin of sentence.
     pub begin: u32,
 }
 
@@ -213,8 +222,10 @@ impl Model {
     /// Refuses features that the model cannot take.
     ///
     /// # Errors
-    /// If they have other mel bins, are too long or too short.
+    /// If they have other mel bins, are too long or too short, or are not what
+    /// they say of themselves.
     pub fn check_features(&self, features: &Features) -> Result<()> {
+        features.check()?;
         let encoder = &self.encoder;
         let seconds = |frames: usize| frames as f64 * FRAME_SECONDS;
         if features.bins != encoder.mel_bins() {

@@ -12,6 +12,9 @@ use crate::ops::Activation;
 
 const STRIDE: usize = 2;
 
+/// Layers beyond this leave nothing of any sound.
+const MOST_LAYERS: usize = 24;
+
 /// Sizes from `config.json`.
 pub struct SubsamplerSizes {
     /// F
@@ -44,6 +47,10 @@ impl SubsamplerSizes {
         let kernels = config.sizes("conv_kernel_sizes")?;
         if kernels.is_empty() || kernels.iter().any(|kernel| kernel % 2 == 0) {
             return Err(config.wrong("conv_kernel_sizes", "a list of odd numbers"));
+        }
+        if kernels.len() > MOST_LAYERS {
+            let right = format!("at most {MOST_LAYERS} of them");
+            return Err(config.wrong("conv_kernel_sizes", &right));
         }
         Ok(Self {
             mel_bins: config.size("input_feat_per_channel")?,

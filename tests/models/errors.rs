@@ -90,12 +90,39 @@ fn sounds_that_cannot_be_read_say_what_lies_beneath() {
     }
 }
 
+/// Whatever the bytes of a sound's header say, there is a sound or an error.
+#[test]
+fn damaged_sounds_are_errors_or_sounds() {
+    let place = TempDir::new().unwrap();
+    let path = place.path().join("sound");
+    for entry in fs::read_dir("tests/fixtures/audio").unwrap() {
+        let whole = fs::read(entry.unwrap().path()).unwrap();
+        let begin = &whole[..whole.len().min(4000)];
+        for at in 0..begin.len().min(128) {
+            for value in [0, 1, 0x80, 0xff] {
+                let mut bytes = begin.to_vec();
+                bytes[at] = value;
+                fs::write(&path, bytes).unwrap();
+                if let Err(error) = audio::load(&path) {
+                    about(&error, "sound");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn kinds_tell_errors_apart() {
     let model = load(Path::new("tests/fixtures/generation/whisper")).unwrap();
     let odd = Features::new(vec![0.0; 6], 2, 3).unwrap();
     let error = model.check_features(&odd).unwrap_err();
     assert_eq!((error.kind(), error.path()), (ErrorKind::Input, None));
+    let mut odd = Features::new(vec![0.0; 6], 2, 3).unwrap();
+    odd.sound_frames = 3;
+    assert_eq!(
+        model.check_features(&odd).unwrap_err().kind(),
+        ErrorKind::Shape
+    );
     let error = Features::new(vec![0.0; 5], 2, 3).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shape);
 }

@@ -166,16 +166,15 @@ fn explanations_in_pieces_agree() {
 }
 
 fn search(model: &Model, beams: usize) -> GenerationOptions {
-    GenerationOptions {
-        beams,
-        max_new_tokens: Some(19),
-        no_repeat_ngram_size: 3,
-        start: 2,
-        forced: vec![5],
-        suppressed: vec![7, 9],
-        suppressed_first: vec![3],
-        ..GenerationOptions::plain(model)
-    }
+    let mut options = GenerationOptions::plain(model);
+    options.beams = beams;
+    options.max_new_tokens = Some(19);
+    options.no_repeat_ngram_size = 3;
+    options.start = 2;
+    options.forced = vec![5];
+    options.suppressed = vec![7, 9];
+    options.suppressed_first = vec![3];
+    options
 }
 
 #[test]

@@ -24,10 +24,8 @@ fn utterance(criterion: &mut Criterion) {
     criterion.bench_function("front_end", |bencher| {
         bencher.iter(|| front_end.features(&waveform).unwrap());
     });
-    let wanted = Wanted {
-        beams: Some(1),
-        ..Wanted::default()
-    };
+    let mut wanted = Wanted::default();
+    wanted.beams = Some(1);
     let options = GenerationOptions::new(&model, Some(&tokenizer), &wanted).unwrap();
     let gradients = [Site::Input, Site::Encoder].map(|site| MapSpec {
         site,

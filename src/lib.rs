@@ -28,4 +28,4 @@ pub mod bench;
 
 pub mod cli;
 
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};

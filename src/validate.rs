@@ -12,8 +12,9 @@ use crate::audio::Waveform;
 use crate::engine::executor::{Executor, Inputs};
 use crate::engine::precision::Precision;
 use crate::engine::profile::Purpose;
+use crate::error::Problem;
 use crate::explain::Site;
-use crate::explain::passes::{EncoderOutput, MapSpec, Utterance, forward_and_gradients};
+use crate::explain::passes::{ForwardPass, MapSpec, Utterance, forward_and_gradients};
 use crate::explain::readback::{Batch, Ticket};
 use crate::explain::spes::{GivenMasks, Masks, Occluded, Occlusion, Segmentation, SpesOptions};
 use crate::features::{Features, FrontEnd};
@@ -29,19 +30,23 @@ const MEMORY: usize = 1 << 30;
 pub struct Check {
     /// The tensor's name in the file.
     pub name: String,
+    /// That of the reference.
     #[serde(skip)]
     pub shape: Vec<usize>,
     /// Largest absolute difference; not a number if an output is not.
     pub max_abs_error: f64,
     /// ‖output - reference‖ / ‖reference‖
     pub relative_l2_error: f64,
+    /// The largest relative error that passes.
     pub tolerance: f64,
+    /// Whether it does.
     pub pass: bool,
 }
 
 /// Everything a validation found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Validation {
+    /// In the order in which they were made.
     pub checks: Vec<Check>,
     /// Tensors that were not compared.
     pub absent: Vec<String>,
@@ -141,15 +146,11 @@ impl Reference {
     }
 
     fn parse(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.bytes).map_err(|problem| {
-            Error::file(
-                &self.path,
-                format!("not a whole safetensors file: {problem}"),
-            )
-        })
+        SafeTensors::deserialize(&self.bytes)
+            .map_err(|problem| Error::file(&self.path, Problem::safetensors(problem)))
     }
 
-    pub(crate) fn problem(&self, what: impl ToString) -> Error {
+    pub(crate) fn problem(&self, what: impl Into<Problem>) -> Error {
         Error::file(&self.path, what)
     }
 
@@ -229,187 +230,201 @@ fn compare_all(
     front_end: &FrontEnd,
     reference: &Reference,
 ) -> Result<Validation> {
-    let required = |name: &str| reference.problem(format!("has no {name}"));
-    let (shape, features) = reference
-        .real("features", 2)?
-        .ok_or_else(|| required("features"))?;
-    let ids = reference
-        .ids("decoder_input_ids")?
-        .ok_or_else(|| required("decoder_input_ids"))?;
-    // Without labels nothing is explained: the forward pass needs some.
-    let labels = reference.ids("labels")?;
-    let has_labels = labels.is_some();
-    let labels = labels.unwrap_or_else(|| ids.clone());
-    if labels.len() != ids.len() {
-        return Err(reference.problem(format!(
-            "has {} labels for {} decoder_input_ids",
-            labels.len(),
-            ids.len()
-        )));
-    }
-
-    let mut validation = Validation {
-        checks: Vec::new(),
-        absent: Vec::new(),
+    let Given {
+        features,
+        ids,
+        labels,
+    } = reference.given()?;
+    let mut comparison = Comparison {
+        reference,
+        has_labels: labels.is_some(),
+        bounds: Bounds::of(executor.precision()),
+        validation: Validation {
+            checks: Vec::new(),
+            absent: Vec::new(),
+        },
     };
-    match reference.real("waveform", 1)? {
-        None => validation.absent.push("waveform".into()),
-        Some((_, samples)) => {
-            let computed = front_end.features(&Waveform { samples })?;
-            let check = compare("features", &shape, &computed.data, &features, 1e-4);
-            validation.checks.push(check);
-        }
-    }
+    comparison.features(front_end, &features)?;
 
-    let features = Features::new(features, shape[0], shape[1])?;
     let positions: Vec<u32> = (0..ids.len() as u32).collect();
-    let utterance = Utterance::upload(executor, model, &features, &ids, &positions, &labels)?;
+    // Without labels nothing is explained: the forward pass needs some.
+    let labels = labels.as_ref().unwrap_or(&ids);
+    let utterance = Utterance::upload(executor, model, &features, &ids, &positions, labels)?;
     let specs = [Site::Input, Site::Encoder].map(|site| MapSpec {
         site,
         times_input: false,
         reduction: Reduction::None,
     });
-    let specs: &[MapSpec] = if has_labels { &specs } else { &[] };
-    let pass = forward_and_gradients(executor, model, &utterance, specs, MEMORY)?;
-    let mut batch = Batch::default();
-    let encoder_output = batch.want(pass.forward.encoder_output.sound);
-    let logits = batch.want(pass.forward.logits);
-    let attention = batch.want_all(&pass.forward.cross_attention);
-    let gradients: Vec<Ticket> = pass.maps.iter().map(|map| batch.want(map.id)).collect();
-    let mut arrived = batch.read(executor)?;
-    let [encoder_output, logits] = [encoder_output, logits].map(|own| arrived.take(own));
-    let attention = arrived.take_all(attention);
-    let mut gradients = gradients.into_iter().map(|own| arrived.take(own));
-
-    let bounds = Bounds::of(executor.precision());
-    let (forward, reverse) = (bounds.forward, bounds.reverse);
-    for (name, rank, output, tolerance) in [
-        ("encoder_output", 2, Some(encoder_output), forward),
-        ("cross_attention", 4, Some(attention), forward),
-        ("logits", 2, Some(logits), forward),
-        ("input_gradient", 3, gradients.next(), reverse),
-        ("encoder_output_gradient", 3, gradients.next(), reverse),
-    ] {
-        check_one(reference, &mut validation, name, rank, output, tolerance)?;
-    }
-    let occluding = Occluding {
-        model,
-        utterance: &utterance,
-        encoder_output: pass.forward.encoder_output,
-        reference,
-        tolerance: bounds.occlusion,
+    let specs: &[MapSpec] = match comparison.has_labels {
+        true => &specs,
+        false => &[],
     };
-    for (name, occluded, shape) in [
-        (
-            "input",
-            Occluded::Input,
-            [utterance.frames, utterance.mel_bins],
-        ),
-        (
-            "encoder_output",
-            Occluded::Encoder,
-            [utterance.encoder_frames, 1],
-        ),
-        ("token", Occluded::Tokens, [utterance.inputs, 1]),
-    ] {
-        occluding.compare(executor, &mut validation, name, occluded, shape, has_labels)?;
+    let pass = forward_and_gradients(executor, model, &utterance, specs, MEMORY)?;
+    comparison.passes(executor, &pass)?;
+    for occluded in [Occluded::Input, Occluded::Encoder, Occluded::Tokens] {
+        comparison.occlusion(executor, model, &utterance, &pass, occluded)?;
     }
-    Ok(validation)
+    Ok(comparison.validation)
 }
 
-/// What occlusion of a reference's utterance is compared with.
-struct Occluding<'a> {
-    model: &'a Model,
-    utterance: &'a Utterance,
-    encoder_output: EncoderOutput,
+/// What a reference file gives to a model.
+struct Given {
+    /// (T, F)
+    features: Features,
+    /// (I): the decoder's input
+    ids: Vec<u32>,
+    /// (I): what is explained at each position
+    labels: Option<Vec<u32>>,
+}
+
+impl Reference {
+    fn given(&self) -> Result<Given> {
+        let required = |name: &str| self.problem(format!("has no {name}"));
+        let features = self.real("features", 2)?;
+        let (shape, features) = features.ok_or_else(|| required("features"))?;
+        let ids = self.ids("decoder_input_ids")?;
+        let ids = ids.ok_or_else(|| required("decoder_input_ids"))?;
+        let labels = self.ids("labels")?;
+        let count = labels.as_ref().map_or(ids.len(), Vec::len);
+        if count != ids.len() {
+            let what = format!("has {count} labels for {} decoder_input_ids", ids.len());
+            return Err(self.problem(what));
+        }
+        Ok(Given {
+            features: Features::new(features, shape[0], shape[1])?,
+            ids,
+            labels,
+        })
+    }
+}
+
+/// A comparison while it goes on.
+struct Comparison<'a> {
     reference: &'a Reference,
-    tolerance: f64,
+    /// Whether tokens are explained at all.
+    has_labels: bool,
+    bounds: Bounds,
+    validation: Validation,
 }
 
-impl Occluding<'_> {
-    /// Scores and map of the reference's masks over `shape`, where it has any.
-    fn compare(
-        &self,
+impl Comparison<'_> {
+    /// Compares the features that the front end makes of the waveform.
+    fn features(&mut self, front_end: &FrontEnd, features: &Features) -> Result<()> {
+        match self.reference.real("waveform", 1)? {
+            None => self.validation.absent.push("waveform".into()),
+            Some((_, samples)) => {
+                let computed = front_end.features(&Waveform { samples })?;
+                let shape = [features.frames, features.bins];
+                let check = compare("features", &shape, &computed.data, &features.data, 1e-4);
+                self.validation.checks.push(check);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what the forward and the reverse pass gave.
+    fn passes(&mut self, executor: &mut dyn Executor, pass: &ForwardPass) -> Result<()> {
+        let mut batch = Batch::default();
+        let encoder_output = batch.want(pass.forward.encoder_output.sound);
+        let logits = batch.want(pass.forward.logits);
+        let attention = batch.want_all(&pass.forward.cross_attention);
+        let gradients: Vec<Ticket> = pass.maps.iter().map(|map| batch.want(map.id)).collect();
+        let mut arrived = batch.read(executor)?;
+        let [encoder_output, logits] = [encoder_output, logits].map(|own| arrived.take(own));
+        let attention = arrived.take_all(attention);
+        let mut gradients = gradients.into_iter().map(|own| arrived.take(own));
+
+        let Bounds {
+            forward, reverse, ..
+        } = self.bounds;
+        self.check("encoder_output", 2, Some(encoder_output), forward)?;
+        self.check("cross_attention", 4, Some(attention), forward)?;
+        self.check("logits", 2, Some(logits), forward)?;
+        let names = ["input_gradient", "encoder_output_gradient"];
+        for name in names {
+            self.check(name, 3, gradients.next(), reverse)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the scores of the file's masks and the map made of them.
+    fn occlusion(
+        &mut self,
         executor: &mut dyn Executor,
-        validation: &mut Validation,
-        name: &str,
+        model: &Model,
+        utterance: &Utterance,
+        pass: &ForwardPass,
         occluded: Occluded,
-        shape: [usize; 2],
-        has_labels: bool,
     ) -> Result<()> {
-        let reference = self.reference;
-        let [scores_name, map_name] = ["scores", "saliency"].map(|part| format!("{name}_{part}"));
-        let masks = reference.bytes(&format!("{name}_masks"))?;
-        let (Some(masks), true) = (masks, has_labels) else {
-            validation.absent.extend([scores_name, map_name]);
+        // By the name in the file: rows and columns of a mask, rank of the map.
+        let (name, [rows, cols], rank) = match occluded {
+            Occluded::Input => ("input", [utterance.frames, utterance.mel_bins], 3),
+            Occluded::Encoder => ("encoder_output", [utterance.encoder_frames, 1], 2),
+            Occluded::Tokens => ("token", [utterance.inputs, 1], 2),
+        };
+        let names = ["scores", "saliency"].map(|part| format!("{name}_{part}"));
+        let masks = self.reference.bytes(&format!("{name}_masks"))?;
+        let (Some(masks), true) = (masks, self.has_labels) else {
+            self.validation.absent.extend(names);
             return Ok(());
         };
-        let each = shape[0] * shape[1];
+        let each = rows * cols;
         if masks.is_empty() || masks.len() % each != 0 {
             let what = format!("{name}_masks has {} values for {each} parts", masks.len());
-            return Err(reference.problem(what));
+            return Err(self.reference.problem(what));
         }
         let hidden: Vec<bool> = masks.iter().map(|&keep| keep == 0).collect();
         let mut inputs = Inputs::default();
         let given = GivenMasks::place(executor, &mut inputs, &hidden, each)?;
-        let segments = Segmentation::elements(shape[0], shape[1]);
+        let segments = Segmentation::elements(rows, cols);
         let segments = segments.place(executor, &mut inputs)?;
         inputs.send(executor, Purpose::Maps)?;
         let occlusion = Occlusion {
-            model: self.model,
-            utterance: self.utterance,
-            encoder_output: Some(self.encoder_output),
+            model,
+            utterance,
+            encoder_output: Some(pass.forward.encoder_output),
             occluded,
             segments,
             masks: Masks::Given(given),
             options: &SpesOptions::default(),
             memory: MEMORY,
         };
-        let pass = occlusion.run(executor, &mut |_| true)?;
-        let scores = pass.scores.expect("given masks keep their scores");
+        let occlusion = occlusion.run(executor, &mut |_| true)?;
+        let scores = occlusion.scores.expect("given masks keep their scores");
         let mut batch = Batch::default();
-        let wanted = [scores, pass.map.id].map(|id| batch.want(id));
+        let wanted = [scores, occlusion.map.id].map(|id| batch.want(id));
         let mut arrived = batch.read(executor)?;
-        let [scores_found, map] = wanted.map(|ticket| arrived.take(ticket));
-        for id in [scores, pass.map.id, pass.clamped] {
+        let [found, map] = wanted.map(|ticket| arrived.take(ticket));
+        for id in [scores, occlusion.map.id, occlusion.clamped] {
             executor.free(id);
         }
-        let map_rank = if name == "input" { 3 } else { 2 };
-        for (name, rank, output) in [(&scores_name, 2, scores_found), (&map_name, map_rank, map)] {
-            check_one(
-                reference,
-                validation,
-                name,
-                rank,
-                Some(output),
-                self.tolerance,
-            )?;
+        let [scores_name, map_name] = names;
+        let bound = self.bounds.occlusion;
+        self.check(&scores_name, 2, Some(found), bound)?;
+        self.check(&map_name, rank, Some(map), bound)
+    }
+
+    /// Compares one output with the tensor of its name, if the file has it.
+    fn check(
+        &mut self,
+        name: &str,
+        rank: usize,
+        output: Option<Vec<f32>>,
+        tolerance: f64,
+    ) -> Result<()> {
+        match (self.reference.real(name, rank)?, output) {
+            (Some((shape, expected)), Some(output)) => {
+                if output.len() != expected.len() {
+                    return Err(self.reference.problem(format!(
+                        "{name} is {shape:?} where the model gives {} values",
+                        output.len()
+                    )));
+                }
+                let check = compare(name, &shape, &output, &expected, tolerance);
+                self.validation.checks.push(check);
+            }
+            _ => self.validation.absent.push(name.to_owned()),
         }
         Ok(())
     }
-}
-
-/// Compares one output with the tensor of its name, if the file has it.
-fn check_one(
-    reference: &Reference,
-    validation: &mut Validation,
-    name: &str,
-    rank: usize,
-    output: Option<Vec<f32>>,
-    tolerance: f64,
-) -> Result<()> {
-    match (reference.real(name, rank)?, output) {
-        (Some((shape, expected)), Some(output)) => {
-            if output.len() != expected.len() {
-                return Err(reference.problem(format!(
-                    "{name} is {shape:?} where the model gives {} values",
-                    output.len()
-                )));
-            }
-            let check = compare(name, &shape, &output, &expected, tolerance);
-            validation.checks.push(check);
-        }
-        _ => validation.absent.push(name.to_owned()),
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ use crate::ops::pooled_frames;
 /// How a map over time and frequency (K, T, F) becomes one over the
 /// encoder's frames (K, T').
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pooling {
     /// Largest value of a frame's rectangle: the published default.
     #[default]
@@ -17,6 +18,7 @@ pub enum Pooling {
 }
 
 impl Pooling {
+    /// The name in files and options.
     pub fn name(self) -> &'static str {
         match self {
             Self::Max => "max",

@@ -48,10 +48,12 @@ impl TokenMap {
         &self.data
     }
 
+    /// By token: (T',)
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f64]> {
         self.data.chunks(self.frames)
     }
 
+    /// By frame: (K,)
     pub fn columns(&self) -> Vec<Vec<f64>> {
         let column = |j| self.rows().map(|row| row[j]).collect();
         (0..self.frames).map(column).collect()

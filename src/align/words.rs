@@ -10,17 +10,22 @@ use crate::{Error, Result};
 /// A word and its tokens: rows of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WordTokens {
+    /// As it is written.
     pub text: String,
+    /// Rows of the map.
     pub tokens: Range<usize>,
 }
 
 /// When a word was said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WordTime {
+    /// As it is written.
     pub text: String,
     /// Rows of the map.
     pub tokens: Range<usize>,
+    /// From the beginning of the map.
     pub start_seconds: f64,
+    /// From the beginning of the map.
     pub end_seconds: f64,
     /// How much of the word's rows lies between its start and its end, from 0
     /// to 1: every head's rows by their shares ([`TokenMap::shares`]), averaged

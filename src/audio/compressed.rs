@@ -12,10 +12,11 @@ use symphonia::core::meta::MetadataOptions;
 
 use super::edit_list::Edit;
 use super::{CONVERT, NO_SAMPLES, check_length, check_rate};
+use crate::error::Problem;
 
 /// The channels' mean and the sample rate in Hz, or what is wrong. `name` is
 /// the format's, for messages.
-pub(super) fn decode(bytes: &[u8], name: &str) -> std::result::Result<(Vec<f32>, u32), String> {
+pub(super) fn decode(bytes: &[u8], name: &str) -> std::result::Result<(Vec<f32>, u32), Problem> {
     let source = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
     let mut reader = symphonia::default::get_probe()
         .probe(
@@ -33,7 +34,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> std::result::Result<(Vec<f32>,
     let parameters =
         parameters.ok_or_else(|| format!("is {name} without a sound track; {CONVERT}"))?;
     if parameters.codec == CODEC_ID_OPUS {
-        return Err(format!("holds Opus, which is not read yet; {CONVERT}"));
+        return Err(format!("holds Opus, which is not read yet; {CONVERT}").into());
     }
     let aac_in_mp4 = name == "MP4" && parameters.codec == CODEC_ID_AAC;
     let options = AudioDecoderOptions::default().verify(true);
@@ -43,7 +44,7 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> std::result::Result<(Vec<f32>,
 
     let (mut mono, rate) = mean(reader.as_mut(), decoder.as_mut(), id, name)?;
     if decoder.finalize().verify_ok == Some(false) {
-        return Err(damaged(name, "its checksum does not fit"));
+        return Err(damaged(name, "its checksum does not fit").into());
     }
     let promised = promised.unwrap_or(0);
     if (mono.len() as u64) < promised {
@@ -51,10 +52,11 @@ pub(super) fn decode(bytes: &[u8], name: &str) -> std::result::Result<(Vec<f32>,
             "is truncated: it promises {promised} samples per channel, {} are there; record or \
              copy it again, or {CONVERT}",
             mono.len()
-        ));
+        )
+        .into());
     }
     if name == "OGG" && !ogg_ends(bytes) {
-        return Err(truncated(name));
+        return Err(truncated(name).into());
     }
     if aac_in_mp4 && let Some(edit) = Edit::read(bytes) {
         let keep = edit.samples(mono.len(), rate);
@@ -73,7 +75,7 @@ fn mean(
     decoder: &mut dyn AudioDecoder,
     track: u32,
     name: &str,
-) -> std::result::Result<(Vec<f32>, u32), String> {
+) -> std::result::Result<(Vec<f32>, u32), Problem> {
     let mut mono = Vec::new();
     let mut rate = None;
     let mut samples: Vec<f64> = Vec::new();
@@ -84,14 +86,14 @@ fn mean(
         let decoded = decoder.decode(&packet).map_err(|e| describe(e, name))?;
         let (here, channels) = (decoded.spec().rate(), decoded.num_planes());
         if *rate.get_or_insert(here) != here {
-            return Err(format!("changes its sample rate on the way; {CONVERT}"));
+            return Err(format!("changes its sample rate on the way; {CONVERT}").into());
         }
         check_rate(here)?;
         decoded.copy_to_vec_interleaved(&mut samples);
         for frame in samples.chunks_exact(channels.max(1)) {
             let sample = (frame.iter().sum::<f64>() / channels as f64) as f32;
             if !sample.is_finite() {
-                return Err(damaged(name, "it decodes to samples that are no numbers"));
+                return Err(damaged(name, "it decodes to samples that are no numbers").into());
             }
             mono.push(sample);
         }
@@ -133,13 +135,14 @@ fn damaged(name: &str, how: &str) -> String {
 }
 
 /// A decoder's complaint, with what can be done.
-fn describe(error: Error, name: &str) -> String {
-    match error {
+fn describe(error: Error, name: &str) -> Problem {
+    let text = match &error {
         Error::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => truncated(name),
         Error::Unsupported(what) => {
             format!("is {name} cut short or of a kind that is not supported ({what}); {CONVERT}")
         }
         Error::ResetRequired => format!("holds several sounds one after the other; {CONVERT}"),
         other => damaged(name, &other.to_string()),
-    }
+    };
+    Problem::new(text, error)
 }

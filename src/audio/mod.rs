@@ -15,6 +15,7 @@ use std::io::Read;
 use std::path::Path;
 
 use self::resample::resample;
+use crate::error::Problem;
 use crate::{Error, Result};
 
 /// Samples per second of every [`Waveform`], in Hz.
@@ -65,20 +66,17 @@ pub fn load(path: impl AsRef<Path>) -> Result<Waveform> {
     read(path).map_err(|problem| Error::file(path, problem))
 }
 
-fn read(path: &Path) -> std::result::Result<Waveform, String> {
-    let mut file = File::open(path).map_err(|e| e.to_string())?;
+fn read(path: &Path) -> std::result::Result<Waveform, Problem> {
+    let mut file = File::open(path)?;
     let mut bytes = Vec::new();
-    let mut more = |most: u64, bytes: &mut Vec<u8>| {
-        let read = file.by_ref().take(most).read_to_end(bytes);
-        read.map_err(|e| e.to_string())
-    };
+    let mut more = |most: u64, bytes: &mut Vec<u8>| file.by_ref().take(most).read_to_end(bytes);
     // Files of other kinds may be huge, and are refused by their first bytes.
     more(HEAD, &mut bytes)?;
     let format = format(&bytes)?;
     more(MOST_BYTES, &mut bytes)?;
     if bytes.len() as u64 > MOST_BYTES {
         let most = MOST_BYTES >> 30;
-        return Err(format!("is larger than {most} GiB; split the recording"));
+        return Err(format!("is larger than {most} GiB; split the recording").into());
     }
     let (mono, rate) = match format {
         Format::Wav => wav::decode(&bytes)?,

@@ -9,9 +9,10 @@ use std::io::{Cursor, Read};
 use hound::{SampleFormat, WavReader, WavSpec};
 
 use super::{CONVERT, NO_SAMPLES, check_length, check_rate};
+use crate::error::Problem;
 
 /// The channels' mean and the sample rate in Hz, or what is wrong.
-pub(super) fn decode(bytes: &[u8]) -> std::result::Result<(Vec<f32>, u32), String> {
+pub(super) fn decode(bytes: &[u8]) -> std::result::Result<(Vec<f32>, u32), Problem> {
     let reader = open_wav(bytes).map_err(|e| describe(e, None))?;
     let spec = reader.spec();
     check_rate(spec.sample_rate)?;
@@ -36,7 +37,8 @@ pub(super) fn decode(bytes: &[u8]) -> std::result::Result<(Vec<f32>, u32), Strin
             "is truncated: its header promises {promised} samples per channel, {} are there; \
              record or copy it again, or rewrite its header ({CONVERT})",
             mono.len()
-        ));
+        )
+        .into());
     }
     Ok((mono, spec.sample_rate))
 }
@@ -79,7 +81,7 @@ fn padded_chunks(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 fn average(
     values: impl Iterator<Item = hound::Result<f64>>,
     spec: WavSpec,
-) -> std::result::Result<Vec<f32>, String> {
+) -> std::result::Result<Vec<f32>, Problem> {
     let channels = usize::from(spec.channels);
     let mut mono = Vec::new();
     let mut sum = 0.0;
@@ -95,7 +97,8 @@ fn average(
                 "sample {} of channel {} is {value}; every sample must be a finite number",
                 i / channels,
                 channel + 1
-            ));
+            )
+            .into());
         }
         sum += value;
         if channel + 1 == channels {
@@ -107,9 +110,9 @@ fn average(
 }
 
 /// A decoder's complaint, with what would be right.
-fn describe(error: hound::Error, spec: Option<WavSpec>) -> String {
+fn describe(error: hound::Error, spec: Option<WavSpec>) -> Problem {
     const READ: &str = "8-, 16-, 24- and 32-bit integers and 32-bit floats are read";
-    match error {
+    let text = match &error {
         hound::Error::IoError(_) => {
             format!(
                 "is truncated: it ends before its samples begin; record or copy it again, or {CONVERT}"
@@ -122,5 +125,6 @@ fn describe(error: hound::Error, spec: Option<WavSpec>) -> String {
             let bits = spec.map_or(String::new(), |s| format!(" ({} bits)", s.bits_per_sample));
             format!("has a sample encoding{bits} that is not supported; {READ}: {CONVERT}")
         }
-    }
+    };
+    Problem::new(text, error)
 }

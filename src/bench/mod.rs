@@ -42,7 +42,9 @@ pub struct Measurement {
     pub model: String,
     /// Whether the weights are a preset's random ones.
     pub preset: Option<String>,
+    /// `architectures[0]`
     pub architecture: String,
+    /// Numbers in the weights.
     pub parameters: usize,
     /// Bytes of the weights as the executor stores them.
     pub weight_bytes: usize,
@@ -53,14 +55,19 @@ pub struct Measurement {
     /// Masks scored, for `spes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masks: Option<usize>,
+    /// The executor's own name for it.
     pub device: String,
     /// `native` or `gpu`
     pub executor: &'static str,
+    /// As options name it.
     pub precision: &'static str,
     /// Seconds of one run; absent where nothing was run.
     pub seconds_median: Option<f64>,
+    /// Of the fastest run.
     pub seconds_min: Option<f64>,
+    /// Of the slowest run.
     pub seconds_max: Option<f64>,
+    /// Timed runs.
     pub repeats: usize,
     /// Floating-point operations of products, attention and depthwise
     /// convolutions in one run.
@@ -69,6 +76,7 @@ pub struct Measurement {
     pub bytes: u64,
     /// At the median, in 10^9 a second.
     pub gflops: Option<f64>,
+    /// At the median.
     pub gbytes_per_s: Option<f64>,
     /// `gflops` of `peak_gflops`
     pub share_of_peak: Option<f64>,
@@ -78,6 +86,7 @@ pub struct Measurement {
     pub peak_gbytes_per_s: Option<f64>,
     /// Largest sum of all tensors held at once, weights included.
     pub peak_memory_bytes: u64,
+    /// At the median, for `spes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masks_per_s: Option<f64>,
 }

@@ -9,6 +9,7 @@ use crate::{Error, Result};
 /// A published model's sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
+    /// As it was published.
     pub name: &'static str,
     family: Family,
     /// D

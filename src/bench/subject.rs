@@ -37,7 +37,7 @@ impl Subject {
                 model.name
             )));
         }
-        let frames = model.encoder.window_frames().unwrap_or(sound);
+        let frames = model.capabilities.window_frames.unwrap_or(sound);
         let key = [seed as u32, (seed >> 32) as u32];
         let draw = |stream: u32, count: usize| {
             let blocks = 0..count.div_ceil(4) as u32;

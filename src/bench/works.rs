@@ -14,6 +14,7 @@ use crate::ops::Reduction;
 /// What is timed. Making plans and transfers are part of it, as they are for
 /// every utterance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Work {
     /// Log-probabilities under forced decoding.
     Forward,
@@ -26,6 +27,7 @@ pub enum Work {
 }
 
 impl Work {
+    /// The name in options and results.
     pub fn name(self) -> &'static str {
         match self {
             Self::Forward => "forward",
@@ -38,10 +40,13 @@ impl Work {
 
 /// A model and what it is measured on.
 pub struct Bench<'a> {
+    /// The model at work.
     pub model: &'a Model,
+    /// What it works on.
     pub subject: &'a Subject,
     /// Made before the clock starts, for [`Work::Spes`].
     pub segmentation: Option<Segmentation>,
+    /// Masks to score, for [`Work::Spes`].
     pub masks: usize,
     /// Bytes a pass may take beside the weights.
     pub memory: usize,
@@ -127,23 +132,11 @@ impl Bench<'_> {
 
     fn generate(&self, executor: &mut dyn Executor) -> Result<()> {
         let tokens = self.subject.ids.len();
-        let positions = self.model.decoder.config.max_tokens;
         let options = GenerationOptions {
-            beams: 1,
             max_new_tokens: Some(tokens),
-            max_length: positions,
-            positions,
             // The end does not come before.
             min_new_tokens: tokens,
-            no_repeat_ngram_size: 0,
-            length_penalty: 1.0,
-            early_stopping: false,
-            start: self.model.tokens.start,
-            forced: Vec::new(),
-            suppressed: Vec::new(),
-            suppressed_first: Vec::new(),
-            whisper: None,
-            fallback: None,
+            ..GenerationOptions::plain(self.model)
         };
         generate(executor, self.model, &self.subject.features, &options)?;
         Ok(())

@@ -19,7 +19,7 @@ use crate::explain::alignment::{Head, all_heads};
 use crate::explain::spes::Stop;
 use crate::explain::{ExplainOptions, Method};
 use crate::model::Model;
-use crate::model::generation_config::with_entry;
+use crate::model::generation_config::{self, ALIGNMENT_HEADS, with_alignment_heads};
 use crate::study::heads::{Criterion, Difference, HeadSet, RankedHead, Survey, survey};
 use crate::study::manifest::{self, Item};
 use crate::study::onsets::{EVEN, TrueOnsets};
@@ -27,9 +27,6 @@ use crate::study::record::Comparison;
 use crate::study::run::Subjects;
 use crate::study::statistics::Interval;
 use crate::{Error, Result};
-
-/// The entry of a generation_config.json that names heads.
-const ENTRY: &str = "alignment_heads";
 
 /// Heads that are taken where nobody says how many, of a model that has twice
 /// as many.
@@ -146,7 +143,11 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     }
     if let Some(path) = &args.write {
         write(path, with_heads(path, model, &best)?.as_bytes())?;
-        eprintln!("{}: {ENTRY} are {}", path.display(), listed(&best));
+        eprintln!(
+            "{}: {ALIGNMENT_HEADS} are {}",
+            path.display(),
+            listed(&best)
+        );
     }
     Ok(match survey.failures.len() {
         0 => Outcome::Done,
@@ -160,7 +161,7 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
 /// The text of a `generation_config.json` with some heads: the file's own, or
 /// if there is none the model's.
 fn with_heads(path: &Path, model: &Model, heads: &[Head]) -> Result<String> {
-    const MODELS: &str = "generation_config.json";
+    const MODELS: &str = generation_config::FILE;
     let (source, bytes) = match fs::read(path) {
         Ok(bytes) => (path.to_owned(), bytes),
         Err(problem) if problem.kind() == ErrorKind::NotFound => {
@@ -174,9 +175,7 @@ fn with_heads(path: &Path, model: &Model, heads: &[Head]) -> Result<String> {
         Error::file(&source, format!("not a JSON object: {problem}"))
     };
     let text = std::str::from_utf8(&bytes).map_err(|e| wrong(&e))?;
-    let heads: Vec<String> = heads.iter().map(|[l, h]| format!("[{l}, {h}]")).collect();
-    let value = format!("[{}]", heads.join(", "));
-    with_entry(text, ENTRY, &value).map_err(|e| wrong(&e))
+    with_alignment_heads(text, heads).map_err(|e| wrong(&e))
 }
 
 /// As `--heads` of `align` takes them.
@@ -357,7 +356,7 @@ impl Found<'_> {
             "complete": self.survey.complete,
             "heads": self.ranking,
             "top": self.top,
-            ENTRY: self.best,
+            ALIGNMENT_HEADS: self.best,
             "onsets": { "utterances": utterances, "words": words },
             "sets": self.sets,
             "difference": self.difference,

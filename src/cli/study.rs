@@ -231,16 +231,8 @@ pub(super) fn onsets_of(items: &[Item], files: &[PathBuf]) -> Result<TrueOnsets>
 /// `"directions": ["en-en", "en-it"]` in its `generation_config.json`. A model
 /// without does all.
 pub(super) fn within(items: &[Item], model: &Model) -> Result<Vec<Item>> {
-    const KEY: &str = "directions";
-    let own = match &model.generation[KEY] {
-        Value::Null => return Ok(items.to_vec()),
-        Value::Array(own) if own.iter().all(Value::is_string) => own,
-        other => {
-            let file = model.files.path("generation_config.json");
-            let problem =
-                format!("{KEY} is {other}, where a list such as [\"en-it\"] would be right");
-            return Err(Error::file(file, problem));
-        }
+    let Some(own) = model.generation.directions()? else {
+        return Ok(items.to_vec());
     };
     let has = |item: &Item| own.iter().any(|one| *one == item.direction());
     let (inside, outside): (Vec<Item>, Vec<Item>) = items.iter().cloned().partition(has);

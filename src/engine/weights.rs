@@ -8,16 +8,74 @@ use super::tensor::{Shape, WeightId};
 /// Keeps shuffling apart from other random numbers of the same seed.
 const SHUFFLE_DOMAIN: u32 = 6;
 
+/// What a weight is to its model. Whoever selects weights selects them by
+/// their roles; names are for messages and profiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Role {
+    /// Where in the model it is.
+    pub part: Part,
+    /// What its numbers are.
+    pub form: Form,
+}
+
+/// The part of a model that a weight belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Part {
+    /// From the features to the encoder's output.
+    Encoder,
+    /// Cross-attention, the embedding and the output projection included.
+    Decoder,
+}
+
+/// What a weight's numbers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Form {
+    /// A matrix (outputs, inputs) that products alone read, as their weight.
+    Matrix,
+    /// A row for each token; products may read it as their weight.
+    Embedding,
+    /// A row for each position.
+    Positions,
+    /// The taps of a depthwise convolution.
+    Depthwise,
+    /// What is added to what a weight made of its inputs.
+    Bias,
+    /// Factors or summands of a norm.
+    Norm,
+}
+
+impl Role {
+    /// The role of an encoder's weight.
+    pub fn encoder(form: Form) -> Self {
+        let part = Part::Encoder;
+        Self { part, form }
+    }
+
+    /// The role of a decoder's weight.
+    pub fn decoder(form: Form) -> Self {
+        let part = Part::Decoder;
+        Self { part, form }
+    }
+}
+
+impl Form {
+    /// Whether only products and embeddings read it, which also take f16.
+    pub fn is_matrix(self) -> bool {
+        matches!(self, Self::Matrix | Self::Embedding)
+    }
+}
+
 /// One prepared weight: a matrix (rows, cols), row-major.
 #[derive(Clone, Debug)]
 pub struct Weight {
+    pub role: Role,
     /// Name for messages and profiles.
     pub name: String,
     pub rows: usize,
     pub cols: usize,
     pub data: Arc<[f32]>,
-    /// Whether only products and embeddings read it, which also take f16.
-    pub is_matrix: bool,
 }
 
 /// The largest number that f16 holds.
@@ -27,7 +85,7 @@ impl Weight {
     /// Whether it may be stored as f16 instead: each number keeps 11 bits,
     /// and none becomes infinite.
     pub fn fits_f16(&self) -> bool {
-        self.is_matrix && self.data.iter().all(|x| x.abs() <= LARGEST_F16)
+        self.role.form.is_matrix() && self.data.iter().all(|x| x.abs() <= LARGEST_F16)
     }
 }
 
@@ -38,13 +96,14 @@ pub struct WeightTable {
 }
 
 impl WeightTable {
-    /// Adds a weight (rows, cols) that any operator may read, and returns its
-    /// index.
+    /// Adds a weight (rows, cols) and returns its index. An executor may store
+    /// one as f16 whose form [is a matrix's](Form::is_matrix).
     ///
     /// # Panics
     /// If `data` is not rows·cols long: the loader has checked it before.
     pub fn add(
         &mut self,
+        role: Role,
         name: impl Into<String>,
         rows: usize,
         cols: usize,
@@ -53,30 +112,13 @@ impl WeightTable {
         let (name, data) = (name.into(), data.into());
         assert_eq!(data.len(), rows * cols, "weight {name}");
         self.weights.push(Weight {
+            role,
             name,
             rows,
             cols,
             data,
-            is_matrix: false,
         });
         WeightId((self.weights.len() - 1) as u32)
-    }
-
-    /// Adds a matrix (rows, cols) that only products read, as their weight,
-    /// and embeddings, as their table; an executor may store it as f16.
-    ///
-    /// # Panics
-    /// As for [`add`](Self::add).
-    pub fn add_matrix(
-        &mut self,
-        name: impl Into<String>,
-        rows: usize,
-        cols: usize,
-        data: impl Into<Arc<[f32]>>,
-    ) -> WeightId {
-        let id = self.add(name, rows, cols, data);
-        self.weights[id.0 as usize].is_matrix = true;
-        id
     }
 
     pub fn get(&self, id: WeightId) -> &Weight {
@@ -92,11 +134,12 @@ impl WeightTable {
         self.weights.iter()
     }
 
-    /// A table in which the values of each chosen matrix are in random order.
-    pub fn shuffled(&self, seed: u64, chosen: impl Fn(&str) -> bool) -> Self {
+    /// A table in which the values of each weight of a chosen role are in
+    /// random order, which depends on the seed and the weight's index.
+    pub fn shuffled(&self, seed: u64, chosen: impl Fn(Role) -> bool) -> Self {
         let key = [seed as u32, (seed >> 32) as u32];
         let shuffle = |(number, weight): (usize, &Weight)| {
-            if !chosen(&weight.name) {
+            if !chosen(weight.role) {
                 return weight.clone();
             }
             let draw = |i: usize| {
@@ -129,10 +172,12 @@ mod tests {
     fn shuffled_tables_hold_the_same_numbers_in_another_order() {
         let mut table = WeightTable::default();
         let values: Vec<f32> = (0..120).map(|x| x as f32).collect();
-        let kept = table.add("encoder", 10, 12, values.clone());
-        let own = table.add("decoder a", 10, 12, values.clone());
-        let other = table.add("decoder b", 12, 10, values.clone());
-        let shuffled = table.shuffled(5, |name| name.contains("decoder"));
+        // Names say the contrary: they are not looked at.
+        let [encoder, decoder] = [Role::encoder(Form::Matrix), Role::decoder(Form::Bias)];
+        let kept = table.add(encoder, "decoder", 10, 12, values.clone());
+        let own = table.add(decoder, "encoder a", 10, 12, values.clone());
+        let other = table.add(decoder, "encoder b", 12, 10, values.clone());
+        let shuffled = table.shuffled(5, |role| role.part == Part::Decoder);
         assert_eq!(shuffled.get(kept).data[..], values);
         let [a, b] = [own, other].map(|id| shuffled.get(id).data.to_vec());
         assert_ne!(a, b);

@@ -73,16 +73,10 @@ pub struct Aligned {
 /// # Errors
 /// If it names heads that are no pairs of numbers or that the model has not.
 pub fn model_heads(model: &Model) -> Result<Option<Vec<Head>>> {
-    let named = &model.generation["alignment_heads"];
-    if named.is_null() {
-        return Ok(None);
-    }
-    let heads: Vec<Head> = serde_json::from_value(named.clone()).map_err(|_| {
-        let problem = format!("alignment_heads is {named}; pairs of layer and head are wanted");
-        Error::file(model.files.path("generation_config.json"), problem)
-    })?;
-    check_heads(model, &heads)?;
-    Ok(Some(heads).filter(|heads| !heads.is_empty()))
+    let named = model.generation.alignment_heads()?;
+    let heads = named.unwrap_or_default();
+    check_heads(model, heads)?;
+    Ok(Some(heads.to_vec()).filter(|heads| !heads.is_empty()))
 }
 
 /// All heads of the decoder's cross-attention.
@@ -151,7 +145,7 @@ impl Aligner<'_> {
                 .collect();
             let prompt = self.timeless([own.generated.prompt.as_slice(), forced].concat());
             let behind = transcript.behind(index, features);
-            let features = match self.model.encoder.window_frames() {
+            let features = match self.model.capabilities.window_frames {
                 Some(length) => &window(features, own.seek, length, behind)?,
                 None => features,
             };
@@ -183,11 +177,11 @@ impl Aligner<'_> {
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Aligned> {
         self.model.check_features(features)?;
-        // Whisper's texts begin with a space.
-        let tokens = match self.generation.whisper {
-            Some(_) => self.tokenizer.encode(&format!(" {}", text.trim()))?,
-            None => self.tokenizer.encode(text.trim())?,
+        let space = match self.model.capabilities.text_begins_with_space {
+            true => " ",
+            false => "",
         };
+        let tokens = self.tokenizer.encode(&format!("{space}{}", text.trim()))?;
         let mut prompt = prompt(executor, self.model, features, self.generation)?;
         prompt.extend(&self.generation.forced);
         let prompt = self.timeless(prompt);
@@ -216,16 +210,16 @@ impl Aligner<'_> {
     }
 
     fn is_time(&self, id: u32) -> bool {
-        let whisper = self.generation.whisper.as_ref();
-        whisper.is_some_and(|whisper| id >= whisper.first_timestamp())
+        let multitask = self.generation.multitask.as_ref();
+        multitask.is_some_and(|own| id >= own.first_timestamp())
     }
 
     /// The prompt that asks for text without times.
     fn timeless(&self, mut prompt: Vec<u32>) -> Vec<u32> {
-        if let Some(whisper) = &self.generation.whisper
-            && whisper.timestamps
+        if let Some(multitask) = &self.generation.multitask
+            && multitask.timestamps
         {
-            prompt.push(whisper.no_timestamps);
+            prompt.push(multitask.no_timestamps);
         }
         prompt
     }

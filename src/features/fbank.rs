@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::mel::Filter;
 use super::{Features, check_common, check_finite, normalize};
 use crate::audio::{SAMPLE_RATE, Waveform};
+use crate::error::Problem;
 use crate::{Error, Result};
 
 /// Samples of one frame: 25 ms.
@@ -44,7 +45,9 @@ pub struct FbankConfig {
     pub num_mel_bins: usize,
     /// Whether to normalise over the utterance at all (spelt as in the file).
     pub do_ceptral_normalize: bool,
+    /// Whether normalising makes each bin's mean 0.
     pub normalize_means: bool,
+    /// Whether normalising makes each bin's variance 1.
     pub normalize_vars: bool,
 }
 
@@ -61,9 +64,9 @@ impl Default for FbankConfig {
 
 impl FbankConfig {
     /// The settings in a `preprocessor_config.json`, or what is wrong there.
-    pub(super) fn from_json(json: Value) -> std::result::Result<Self, String> {
+    pub(super) fn from_json(json: Value) -> std::result::Result<Self, Problem> {
         check_common(&json)?;
-        serde_json::from_value(json).map_err(|e| e.to_string())
+        Ok(serde_json::from_value(json)?)
     }
 }
 
@@ -97,6 +100,7 @@ impl Fbank {
         })
     }
 
+    /// The settings that it was made with.
     pub fn config(&self) -> &FbankConfig {
         &self.config
     }

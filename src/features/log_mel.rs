@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::mel::Filter;
 use super::{FRAME_SHIFT, Features, check_common, check_finite};
 use crate::audio::{SAMPLE_RATE, Waveform};
+use crate::error::Problem;
 use crate::{Error, Result};
 
 /// The least energy that the logarithm sees.
@@ -57,19 +58,19 @@ impl Default for LogMelConfig {
 
 impl LogMelConfig {
     /// The settings in a `preprocessor_config.json`, or what is wrong there.
-    pub(super) fn from_json(json: Value) -> std::result::Result<Self, String> {
+    pub(super) fn from_json(json: Value) -> std::result::Result<Self, Problem> {
         check_common(&json)?;
         if let Some(hop) = json.get("hop_length")
             && hop.as_f64() != Some(FRAME_SHIFT as f64)
         {
-            return Err(format!("hop_length is {hop}; {FRAME_SHIFT} is supported"));
+            return Err(format!("hop_length is {hop}; {FRAME_SHIFT} is supported").into());
         }
         if let Some(padding) = json.get("padding_value")
             && padding.as_f64() != Some(0.0)
         {
-            return Err(format!("padding_value is {padding}; 0 is supported"));
+            return Err(format!("padding_value is {padding}; 0 is supported").into());
         }
-        serde_json::from_value(json).map_err(|e| e.to_string())
+        Ok(serde_json::from_value(json)?)
     }
 
     /// Samples of a window.
@@ -137,6 +138,7 @@ impl LogMel {
         })
     }
 
+    /// The settings that it was made with.
     pub fn config(&self) -> &LogMelConfig {
         &self.config
     }
@@ -424,7 +426,7 @@ mod tests {
     #[test]
     fn settings_are_read_and_checked() {
         let read = |json: Value| {
-            let config = LogMelConfig::from_json(json)?;
+            let config = LogMelConfig::from_json(json).map_err(|e| e.to_string())?;
             LogMel::new(config).map_err(|e| e.to_string())
         };
         let json = serde_json::json!({

@@ -14,6 +14,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::audio::{SAMPLE_RATE, Waveform};
+use crate::error::Problem;
 use crate::{Error, Result};
 
 pub use cmvn::normalize;
@@ -43,21 +44,31 @@ impl Features {
     /// # Errors
     /// If `data` has not `frames` times `bins` values.
     pub fn new(data: Vec<f32>, frames: usize, bins: usize) -> Result<Self> {
-        if frames.checked_mul(bins) != Some(data.len()) {
-            return Err(Error::shape(
-                "features",
-                format!(
-                    "{} values cannot have the shape ({frames}, {bins})",
-                    data.len()
-                ),
-            ));
-        }
-        Ok(Self {
+        let features = Self {
             data,
             frames,
             bins,
             sound_frames: frames,
-        })
+        };
+        features.check()?;
+        Ok(features)
+    }
+
+    /// Checks that there are as many values as the shape says, and no more
+    /// sound than frames.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn check(&self) -> Result<()> {
+        let (count, frames, bins) = (self.data.len(), self.frames, self.bins);
+        let problem = if frames.checked_mul(bins) != Some(count) {
+            format!("{count} values cannot have the shape ({frames}, {bins})")
+        } else if self.sound_frames > frames {
+            format!("{} of {frames} frames cannot be sound", self.sound_frames)
+        } else {
+            return Ok(());
+        };
+        Err(Error::shape("features", problem))
     }
 
     /// The same features, of which only the first `sound_frames` are the
@@ -86,6 +97,7 @@ impl Features {
 
 /// How a model hears: the way from its waveform to its features.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum FrontEnd {
     /// Kaldi's log-mel filter bank (FBK conformers, Speech2Text).
     Fbank(Fbank),
@@ -138,8 +150,8 @@ impl FrontEnd {
     /// If it is not such a file, or asks for a feature extractor, a sample
     /// rate or another setting that is not supported.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
-        let fail = |problem: String| Error::file(&name, problem);
-        let json: Value = serde_json::from_slice(bytes).map_err(|e| fail(e.to_string()))?;
+        let fail = |problem: Problem| Error::file(&name, problem);
+        let json: Value = serde_json::from_slice(bytes).map_err(|e| fail(e.into()))?;
         if !json.is_object() {
             return Err(fail("expected a JSON object with settings".into()));
         }
@@ -147,21 +159,22 @@ impl FrontEnd {
             // A file without a type is read as a filter bank's.
             None | Some(Some("Speech2TextFeatureExtractor")) => {
                 let config = FbankConfig::from_json(json).map_err(fail)?;
-                Ok(Self::Fbank(
-                    Fbank::new(config).map_err(|e| fail(e.to_string()))?,
-                ))
+                Ok(Self::Fbank(Fbank::new(config).map_err(|e| fail(e.into()))?))
             }
             Some(Some("WhisperFeatureExtractor")) => {
                 let config = LogMelConfig::from_json(json).map_err(fail)?;
                 Ok(Self::LogMel(
-                    LogMel::new(config).map_err(|e| fail(e.to_string()))?,
+                    LogMel::new(config).map_err(|e| fail(e.into()))?,
                 ))
             }
-            _ => Err(fail(format!(
-                "feature_extractor_type is {}; Speech2TextFeatureExtractor and \
+            _ => Err(fail(
+                format!(
+                    "feature_extractor_type is {}; Speech2TextFeatureExtractor and \
                  WhisperFeatureExtractor are supported",
-                json["feature_extractor_type"]
-            ))),
+                    json["feature_extractor_type"]
+                )
+                .into(),
+            )),
         }
     }
 

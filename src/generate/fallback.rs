@@ -10,11 +10,9 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use serde::Serialize;
 
-use super::options::GenerationOptions;
-use super::session::{Heard, Session};
-use super::{Generated, search};
+use super::session::Session;
+use super::{Generated, SearchTask, search};
 use crate::engine::executor::Executor;
-use crate::model::Model;
 use crate::ops::Draw;
 use crate::{Error, Result};
 
@@ -23,6 +21,7 @@ const MOST_ATTEMPTS: usize = 64;
 
 /// When tokens are drawn again.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Fallback {
     /// Tried one after the other: 0 searches, others draw. The last one's
     /// tokens are taken as they are.
@@ -34,8 +33,10 @@ pub struct Fallback {
     /// is below it.
     pub log_probability: f64,
     /// Improbable tokens of a sound that is silence with more than this
-    /// probability count for nothing. Whisper alone knows of silence.
+    /// probability count for nothing. Models with a multitask prompt alone know
+    /// of silence.
     pub no_speech: f64,
+    /// Of what is drawn.
     pub seed: u64,
 }
 
@@ -55,12 +56,14 @@ impl Default for Fallback {
 /// What was found of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Quality {
+    /// The one that they were found at.
     pub temperature: f32,
     /// Mean natural logarithm of the tokens' probabilities among those that the
     /// rules left, the end included.
     pub mean_log_probability: f64,
+    /// See [`compression_ratio`].
     pub compression_ratio: f64,
-    /// Whisper: probability that nobody speaks.
+    /// Probability that nobody speaks, from a model that knows of silence.
     pub no_speech_probability: Option<f64>,
     /// Whether the tokens count for nothing, since nobody speaks.
     pub silent: bool,
@@ -122,27 +125,24 @@ pub fn compression_ratio(tokens: &[u32], vocabulary: usize) -> f64 {
 ///
 /// # Errors
 /// If the device fails or the model's probabilities are no numbers.
-#[allow(clippy::too_many_arguments, reason = "one for each thing that varies")]
 pub(super) fn search(
     executor: &mut dyn Executor,
-    model: &Model,
-    heard: &Heard,
-    options: &GenerationOptions,
+    task: SearchTask,
     fallback: &Fallback,
-    prompt: &[u32],
-    limit: usize,
     window: usize,
 ) -> Result<Generated> {
     fallback.check()?;
-    let silence = match &options.whisper {
-        Some(whisper) => {
-            let token = whisper.no_speech();
+    let SearchTask {
+        model,
+        heard,
+        options,
+        ..
+    } = task;
+    let silence = match &options.multitask {
+        Some(own) => {
+            let (start, token) = (options.start, own.no_speech());
             Some(Session::probability_of(
-                executor,
-                model,
-                heard,
-                options.start,
-                token,
+                executor, model, heard, start, token,
             )?)
         }
         None => None,
@@ -160,8 +160,12 @@ pub(super) fn search(
         }
         let stream = window * MOST_ATTEMPTS + attempt;
         let mark = executor.mark();
-        let mut session = Session::start(executor, model, heard, &own, draw, stream, limit)?;
-        let found = search::search(&mut session, model.tokens.end, &own, prompt, limit);
+        let own = SearchTask {
+            options: &own,
+            ..task
+        };
+        let mut session = Session::start(executor, own, draw, stream)?;
+        let found = search::search(&mut session, own);
         executor.unwind(mark);
         let search::Found {
             mut generated,

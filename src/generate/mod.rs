@@ -12,7 +12,7 @@ mod session;
 mod windows;
 
 pub use fallback::{Fallback, Quality, compression_ratio};
-pub use options::{GenerationOptions, Language, Wanted, Whisper};
+pub use options::{GenerationOptions, Language, Multitask, Wanted};
 pub use windows::{Segment, Transcript, Window, transcribe, window};
 
 use self::session::{Heard, Session};
@@ -93,7 +93,9 @@ pub fn prompt(
         Session::likeliest_of(executor, model, &heard, start, languages)
     });
     executor.unwind(mark);
-    prompt
+    let prompt = prompt?;
+    check_tokens(model, &prompt)?;
+    Ok(prompt)
 }
 
 fn listen_and_search(
@@ -107,19 +109,51 @@ fn listen_and_search(
     let prompt = options.prompt(|start, languages| {
         Session::likeliest_of(executor, model, &heard, start, languages)
     })?;
+    let given = [prompt.as_slice(), &options.forced].concat();
+    check_tokens(model, &given)?;
     let limit = options.limit(prompt.len());
-    if prompt.len() + options.forced.len() >= limit {
+    if given.len() >= limit {
         return Err(Error::Input(format!(
             "a limit of {limit} tokens leaves no room after a prompt of {}",
-            prompt.len() + options.forced.len()
+            given.len()
         )));
     }
-    if let Some(own) = &options.fallback {
-        return fallback::search(
-            executor, model, &heard, options, own, &prompt, limit, window,
-        );
+    let task = SearchTask {
+        model,
+        heard: &heard,
+        options,
+        prompt: &prompt,
+        limit,
+    };
+    match &options.fallback {
+        Some(fallback) => fallback::search(executor, task, fallback, window),
+        None => {
+            let mut session = Session::start(executor, task, None, 0)?;
+            Ok(search::search(&mut session, task)?.generated)
+        }
     }
-    let mut session = Session::start(executor, model, &heard, options, None, 0, limit)?;
-    let found = search::search(&mut session, model.tokens.end, options, &prompt, limit)?;
-    Ok(found.generated)
+}
+
+/// Refuses tokens that a model has not, such as those that a
+/// `generation_config.json` of another model names.
+fn check_tokens(model: &Model, tokens: &[u32]) -> Result<()> {
+    let vocabulary = model.decoder.config.vocabulary;
+    match tokens.iter().find(|&&id| id as usize >= vocabulary) {
+        None => Ok(()),
+        Some(id) => Err(Error::Model(format!(
+            "{}: the prompt has the token {id} where the vocabulary has {vocabulary}",
+            model.name
+        ))),
+    }
+}
+
+/// A search for what was said in one sound.
+#[derive(Clone, Copy)]
+struct SearchTask<'a> {
+    model: &'a Model,
+    heard: &'a Heard,
+    options: &'a GenerationOptions,
+    prompt: &'a [u32],
+    /// Most tokens of the decoder's sequence.
+    limit: usize,
 }

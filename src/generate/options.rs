@@ -1,44 +1,54 @@
 //! How to generate: what a model's `generation_config.json` asks for and what
 //! the user wants otherwise.
 
-use serde_json::Value;
-
 use super::fallback::Fallback;
 use crate::model::Model;
+use crate::model::family::Tasks;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
-/// What the user wants; the model's own choice where something is absent.
+/// Most hypotheses kept: more are a mistake that no memory holds.
+const MOST_BEAMS: usize = 1024;
+
+/// What the user wants, to begin with [`Default`]; the model's own choice where
+/// something is absent.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Wanted {
-    /// A language's code, as in `en`.
+    /// A language's code, as in `en`: of the language that is spoken where
+    /// the model is told that, else of the one to write.
     pub language: Option<String>,
     /// `transcribe` or `translate`.
     pub task: Option<String>,
     /// Hypotheses kept; 1 is greedy search.
     pub beams: Option<usize>,
-    /// Whether Whisper writes times between its words.
+    /// Whether the model writes times between its words.
     pub timestamps: bool,
     /// When to draw tokens again; never if absent.
     pub fallback: Option<Fallback>,
 }
 
-/// Whisper's language in its prompt.
+/// The language in a multitask prompt.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Language {
     /// The model has no languages.
     None,
+    /// The token of one language.
     Given(u32),
     /// The likeliest of these after the start token.
     Detected(Vec<u32>),
 }
 
-/// What only Whisper has.
+/// What a multitask prompt says, and the tokens that come with the format.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Whisper {
+#[non_exhaustive]
+pub struct Multitask {
+    /// Of the sound.
     pub language: Language,
     /// Token of the task.
     pub task: Option<u32>,
+    /// Whether times are written.
     pub timestamps: bool,
     /// Says that no times are to be written; the ids after it are times, 0.02
     /// seconds apart.
@@ -47,15 +57,17 @@ pub struct Whisper {
     pub max_initial_timestamp: Option<u32>,
 }
 
-/// How to search.
+/// How to search. Made by [`new`](Self::new) or [`plain`](Self::plain), then
+/// changed as wanted.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct GenerationOptions {
     /// Hypotheses kept; 1 is greedy search.
     pub beams: usize,
     /// Most tokens after the prompt, the end included.
     pub max_new_tokens: Option<usize>,
-    /// Most tokens of the decoder's sequence: whole, or beside the prompt in
-    /// Whisper. Holds where `max_new_tokens` is absent.
+    /// Most tokens of the decoder's sequence: whole, or beside a multitask
+    /// prompt. Holds where `max_new_tokens` is absent.
     pub max_length: usize,
     /// Positions of the decoder.
     pub positions: usize,
@@ -75,7 +87,9 @@ pub struct GenerationOptions {
     pub suppressed: Vec<u32>,
     /// Tokens not chosen first.
     pub suppressed_first: Vec<u32>,
-    pub whisper: Option<Whisper>,
+    /// What the prompt says, where the model has such prompts.
+    pub multitask: Option<Multitask>,
+    /// When to draw tokens again; never if absent.
     pub fallback: Option<Fallback>,
 }
 
@@ -86,56 +100,66 @@ impl GenerationOptions {
     ///
     /// # Errors
     /// If the language or task is unknown to the model; the message lists
-    /// those that it has.
+    /// those that it has. If there are too many beams.
     pub fn new(model: &Model, tokenizer: Option<&Tokenizer>, wanted: &Wanted) -> Result<Self> {
         let config = &model.generation;
-        let size = |name: &str| config[name].as_u64().map(|size| size as usize);
-        let list = |name: &str| -> Vec<u32> {
-            let tokens = config[name].as_array();
-            tokens.into_iter().flatten().filter_map(token).collect()
-        };
-        let positions = model.decoder.config.max_tokens;
-        let whisper = match model.encoder.window_frames() {
-            Some(_) => Some(Whisper::new(model, tokenizer, wanted)?),
-            None => None,
-        };
-        let forced = match (&whisper, &wanted.language) {
-            (Some(_), _) => None,
-            (None, Some(language)) => {
-                let tokenizer = tokenizer.ok_or_else(|| no_languages(model, language))?;
-                Some(tokenizer.language_token(language)?)
+        let (multitask, forced) = match model.capabilities.prompting.tasks() {
+            Some(tasks) => {
+                let multitask = Multitask::new(model, tasks, tokenizer, wanted)?;
+                (Some(multitask), None)
             }
-            (None, None) => token(&config["forced_bos_token_id"]),
+            None => (None, forced(model, tokenizer, wanted)?),
         };
-        if whisper.is_none() {
-            let wrong = match (&wanted.task, wanted.timestamps) {
-                (Some(task), _) if task != "transcribe" => Some(format!("task {task}")),
-                (_, true) => Some("timestamps".into()),
-                _ => None,
-            };
-            if let Some(wrong) = wrong {
-                return Err(Error::Input(format!(
-                    "{}: {} has no {wrong}; Whisper models have it",
-                    model.name, model.architecture
-                )));
-            }
+        let beams = wanted.beams.or(config.num_beams).unwrap_or(1).max(1);
+        if beams > MOST_BEAMS {
+            return Err(Error::Input(format!(
+                "{}: {beams} beams are more than {MOST_BEAMS}",
+                model.name
+            )));
         }
+        let plain = Self::plain(model);
         Ok(Self {
-            beams: wanted.beams.or(size("num_beams")).unwrap_or(1).max(1),
-            max_new_tokens: size("max_new_tokens"),
-            max_length: size("max_length").unwrap_or(positions),
-            positions,
-            min_new_tokens: size("min_new_tokens").unwrap_or(0),
-            no_repeat_ngram_size: size("no_repeat_ngram_size").unwrap_or(0),
-            length_penalty: config["length_penalty"].as_f64().unwrap_or(1.0),
-            early_stopping: config["early_stopping"] == true,
-            start: model.tokens.start,
+            beams,
+            max_new_tokens: config.max_new_tokens,
+            max_length: config.max_length.unwrap_or(plain.max_length),
+            min_new_tokens: config.min_new_tokens.unwrap_or(0),
+            no_repeat_ngram_size: config.no_repeat_ngram_size.unwrap_or(0),
+            length_penalty: config.length_penalty.unwrap_or(1.0),
+            early_stopping: config.early_stopping.unwrap_or(false),
             forced: forced.into_iter().collect(),
-            suppressed: list("suppress_tokens"),
-            suppressed_first: list("begin_suppress_tokens"),
-            whisper,
+            suppressed: config.suppress_tokens.clone(),
+            suppressed_first: config.begin_suppress_tokens.clone(),
+            multitask,
             fallback: wanted.fallback.clone(),
+            ..plain
         })
+    }
+
+    /// Greedy search from the start token to the last position, whatever the
+    /// model's folder says.
+    pub fn plain(model: &Model) -> Self {
+        let positions = model.decoder.config.max_tokens;
+        Self {
+            beams: 1,
+            max_new_tokens: None,
+            max_length: positions,
+            positions,
+            min_new_tokens: 0,
+            no_repeat_ngram_size: 0,
+            length_penalty: 1.0,
+            early_stopping: false,
+            start: model.tokens.start,
+            forced: Vec::new(),
+            suppressed: Vec::new(),
+            suppressed_first: Vec::new(),
+            multitask: None,
+            fallback: None,
+        }
+    }
+
+    /// The format's tokens, where the model writes times.
+    pub(super) fn writes_times(&self) -> Option<&Multitask> {
+        self.multitask.as_ref().filter(|own| own.timestamps)
     }
 
     /// What the decoder starts with; `detect` finds the likeliest of some
@@ -148,15 +172,15 @@ impl GenerationOptions {
         detect: impl FnOnce(u32, &[u32]) -> Result<u32>,
     ) -> Result<Vec<u32>> {
         let mut prompt = vec![self.start];
-        if let Some(whisper) = &self.whisper {
-            match &whisper.language {
+        if let Some(multitask) = &self.multitask {
+            match &multitask.language {
                 Language::None => {}
                 Language::Given(id) => prompt.push(*id),
                 Language::Detected(ids) => prompt.push(detect(self.start, ids)?),
             }
-            prompt.extend(whisper.task);
-            if !whisper.timestamps {
-                prompt.push(whisper.no_timestamps);
+            prompt.extend(multitask.task);
+            if !multitask.timestamps {
+                prompt.push(multitask.no_timestamps);
             }
         }
         Ok(prompt)
@@ -164,17 +188,33 @@ impl GenerationOptions {
 
     /// Most tokens of the decoder's sequence after a prompt of so many.
     pub(super) fn limit(&self, prompt: usize) -> usize {
-        let wanted = match (self.max_new_tokens, &self.whisper) {
-            (Some(new), _) => prompt + new,
-            (None, Some(_)) => prompt + self.max_length,
+        let wanted = match (self.max_new_tokens, &self.multitask) {
+            (Some(new), _) => prompt.saturating_add(new),
+            (None, Some(_)) => prompt.saturating_add(self.max_length),
             (None, None) => self.max_length,
         };
         wanted.min(self.positions)
     }
 }
 
-fn token(value: &Value) -> Option<u32> {
-    value.as_u64().and_then(|id| u32::try_from(id).ok())
+/// The first token of the text, where the model is told nothing else.
+fn forced(model: &Model, tokenizer: Option<&Tokenizer>, wanted: &Wanted) -> Result<Option<u32>> {
+    let forced = match &wanted.language {
+        Some(language) => {
+            let tokenizer = tokenizer.ok_or_else(|| no_languages(model, language))?;
+            Some(tokenizer.language_token(language)?)
+        }
+        None => model.generation.forced_bos_token_id,
+    };
+    let wrong = match (&wanted.task, wanted.timestamps) {
+        (Some(task), _) if task != "transcribe" => format!("task {task}"),
+        (_, true) => "timestamps".into(),
+        _ => return Ok(forced),
+    };
+    Err(Error::Input(format!(
+        "{}: {} has no {wrong}; Whisper models have it",
+        model.name, model.architecture
+    )))
 }
 
 fn no_languages(model: &Model, language: &str) -> Error {
@@ -184,38 +224,27 @@ fn no_languages(model: &Model, language: &str) -> Error {
     ))
 }
 
-impl Whisper {
+impl Multitask {
     /// Reads what `generation_config.json` says of languages, tasks and
     /// times, or asks the tokenizer where it is silent.
-    fn new(model: &Model, tokenizer: Option<&Tokenizer>, wanted: &Wanted) -> Result<Self> {
+    fn new(
+        model: &Model,
+        tasks: Tasks,
+        tokenizer: Option<&Tokenizer>,
+        wanted: &Wanted,
+    ) -> Result<Self> {
         let config = &model.generation;
         let id = |text: &str| tokenizer.and_then(|tokenizer| tokenizer.id(text));
-        let problem = |what: String| Error::file(model.files.path("generation_config.json"), what);
-        let no_timestamps = token(&config["no_timestamps_token_id"])
+        let no_timestamps = config.no_timestamps_token_id;
+        let no_timestamps = no_timestamps
             .or_else(|| id("<|notimestamps|>"))
-            .ok_or_else(|| problem("has no no_timestamps_token_id".into()))?;
-
-        let mut languages: Vec<(String, u32)> = match config["lang_to_id"].as_object() {
-            Some(map) => {
-                let named = map.iter().filter_map(|(name, id)| Some((name, token(id)?)));
-                named
-                    .map(|(name, id)| (code(name).to_owned(), id))
-                    .collect()
-            }
-            None if config["is_multilingual"] == false => Vec::new(),
-            None => {
-                let known = tokenizer.map_or_else(Vec::new, Tokenizer::languages);
-                let named = known.into_iter();
-                let named = named.filter_map(|name| Some((id(&format!("<|{name}|>"))?, name)));
-                named.map(|(id, name)| (name, id)).collect()
-            }
-        };
-        languages.sort();
+            .ok_or_else(|| config.problem("has no no_timestamps_token_id"))?;
+        let languages = languages(model, tokenizer);
         let language = match &wanted.language {
-            _ if languages.is_empty() => match &wanted.language {
-                Some(language) if language != "en" => return Err(no_languages(model, language)),
-                _ => Language::None,
-            },
+            Some(language) if languages.is_empty() && language != "en" => {
+                return Err(no_languages(model, language));
+            }
+            _ if languages.is_empty() => Language::None,
             None => Language::Detected(languages.iter().map(|(_, id)| *id).collect()),
             Some(language) => {
                 let found = languages.iter().find(|(name, _)| name == code(language));
@@ -232,7 +261,7 @@ impl Whisper {
             }
         };
         let task = match (&wanted.task, &language) {
-            (Some(task), Language::None) if task != "transcribe" => {
+            (Some(task), Language::None) if task != tasks.transcribe => {
                 return Err(Error::Input(format!(
                     "{}: an English-only model has no task {task}",
                     model.name
@@ -240,14 +269,13 @@ impl Whisper {
             }
             (_, Language::None) | (None, Language::Detected(_)) => None,
             (wanted, _) => {
-                let task = wanted.as_deref().unwrap_or("transcribe");
-                let found = token(&config["task_to_id"][task]);
+                let task = wanted.as_deref().unwrap_or(tasks.transcribe);
+                let found = config.task_to_id.get(task).copied();
                 let found = found.or_else(|| id(&format!("<|{task}|>")));
                 Some(found.ok_or_else(|| {
-                    let known = "there are transcribe and translate";
                     Error::Input(format!(
-                        "{}: there is no task {task:?}; {known}",
-                        model.name
+                        "{}: there is no task {task:?}; there are {} and {}",
+                        model.name, tasks.transcribe, tasks.translate
                     ))
                 })?)
             }
@@ -257,7 +285,7 @@ impl Whisper {
             task,
             timestamps: wanted.timestamps,
             no_timestamps,
-            max_initial_timestamp: token(&config["max_initial_timestamp_index"]),
+            max_initial_timestamp: config.max_initial_timestamp_index,
         })
     }
 
@@ -268,8 +296,31 @@ impl Whisper {
 
     /// The id of 0.00 seconds.
     pub fn first_timestamp(&self) -> u32 {
-        self.no_timestamps + 1
+        self.no_timestamps.saturating_add(1)
     }
+}
+
+/// A model's languages, by their codes, and their tokens, in order; none where
+/// it knows one alone.
+fn languages(model: &Model, tokenizer: Option<&Tokenizer>) -> Vec<(String, u32)> {
+    let config = &model.generation;
+    let mut languages: Vec<(String, u32)> = match (&config.lang_to_id, tokenizer) {
+        (Some(ids), _) => {
+            let named = ids.iter().map(|(name, &id)| (code(name).to_owned(), id));
+            named.collect()
+        }
+        (None, Some(tokenizer)) if config.is_multilingual != Some(false) => {
+            let known = tokenizer.languages().into_iter();
+            let named = known.filter_map(|name| {
+                let id = tokenizer.id(&format!("<|{name}|>"))?;
+                Some((name, id))
+            });
+            named.collect()
+        }
+        _ => Vec::new(),
+    };
+    languages.sort();
+    languages
 }
 
 /// `en` of `<|en|>` and of `en`.

@@ -41,12 +41,8 @@ impl Ranges {
 /// Tokens that no hypothesis may ever be continued with.
 pub fn never(options: &GenerationOptions) -> Vec<u32> {
     let mut tokens = options.suppressed.clone();
-    if let Some(whisper) = options
-        .whisper
-        .as_ref()
-        .filter(|whisper| whisper.timestamps)
-    {
-        tokens.push(whisper.no_timestamps);
+    if let Some(multitask) = options.writes_times() {
+        tokens.push(multitask.no_timestamps);
     }
     tokens
 }
@@ -76,14 +72,10 @@ pub fn bans(options: &GenerationOptions, end: u32, sequence: &[u32], prompt: usi
 /// Whisper's rules for times after `text`: they come in pairs, never go back,
 /// and the first is early.
 fn ranges(options: &GenerationOptions, end: u32, text: &[u32]) -> Ranges {
-    let Some(whisper) = options
-        .whisper
-        .as_ref()
-        .filter(|whisper| whisper.timestamps)
-    else {
+    let Some(multitask) = options.writes_times() else {
         return Ranges::NONE;
     };
-    let times = whisper.first_timestamp();
+    let times = multitask.first_timestamp();
     let mut ranges = Ranges {
         times,
         times_from: times,
@@ -92,8 +84,8 @@ fn ranges(options: &GenerationOptions, end: u32, text: &[u32]) -> Ranges {
     let is_time = |token: &u32| *token >= times;
     let Some(last) = text.last() else {
         ranges.text_from = times;
-        if let Some(most) = whisper.max_initial_timestamp {
-            ranges.times_to = times + most + 1;
+        if let Some(most) = multitask.max_initial_timestamp {
+            ranges.times_to = times.saturating_add(most).saturating_add(1);
         }
         return ranges;
     };

@@ -1,8 +1,8 @@
 //! Greedy and beam search over the candidates that a session gives.
 
-use super::Generated;
 use super::options::GenerationOptions;
 use super::session::{Candidate, Session};
+use super::{Generated, SearchTask};
 use crate::Result;
 
 /// What a search found.
@@ -14,27 +14,20 @@ pub struct Found {
     pub among_left: f64,
 }
 
-/// Searches for the likeliest continuation of the prompt and the forced
-/// tokens; sequences have at most `limit` tokens.
+/// Searches for the likeliest continuation of the prompt and the forced tokens.
 ///
 /// # Errors
 /// If the device fails or the model's probabilities are no numbers.
-pub fn search(
-    session: &mut Session,
-    end: u32,
-    options: &GenerationOptions,
-    prompt: &[u32],
-    limit: usize,
-) -> Result<Found> {
-    let start = [prompt, &options.forced].concat();
+pub fn search(session: &mut Session, task: SearchTask) -> Result<Found> {
+    let start = [task.prompt, &task.options.forced].concat();
     session.feed(&start)?;
     let search = Search {
-        end,
-        options,
-        prompt,
-        limit,
+        end: task.model.tokens.end,
+        options: task.options,
+        prompt: task.prompt,
+        limit: task.limit,
     };
-    match options.beams {
+    match task.options.beams {
         1 => search.greedy(session, start),
         _ => search.beams(session, start),
     }

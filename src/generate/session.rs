@@ -1,5 +1,6 @@
 //! One sound on a device: its encoder output, and decoding steps over it.
 
+use super::SearchTask;
 use super::options::GenerationOptions;
 use super::rules::{Ranges, bans, most_others, never};
 use crate::engine::executor::{Executor, Inputs, PlanId, Values};
@@ -100,20 +101,24 @@ struct Choosing<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Prepares decoding steps for sequences of at most `limit` tokens. With
-    /// `draw` tokens are drawn, for each `stream` others.
+    /// Prepares the decoding steps of a search. With `draw` tokens are drawn, for
+    /// each `stream` others.
     ///
     /// # Errors
     /// If the device fails.
     pub fn start(
         executor: &'a mut dyn Executor,
-        model: &Model,
-        heard: &Heard,
-        options: &GenerationOptions,
+        task: SearchTask,
         draw: Option<Draw>,
         stream: usize,
-        limit: usize,
     ) -> Result<Self> {
+        let SearchTask {
+            model,
+            heard,
+            options,
+            limit,
+            ..
+        } = task;
         let never = never(options);
         let allowed = |id: u32| !never.contains(&id);
         // Every beam may end, so twice as many candidates are looked at.
@@ -121,7 +126,7 @@ impl<'a> Session<'a> {
         let choosing = Choosing {
             count: if beams == 1 { 1 } else { 2 * beams },
             most_banned: limit + most_others(options),
-            times: options.whisper.as_ref().is_some_and(|own| own.timestamps),
+            times: options.writes_times().is_some(),
             with_left: options.fallback.is_some(),
             draw,
             allowed: &allowed,

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::options::{GenerationOptions, Language, Whisper};
+use super::options::{GenerationOptions, Language, Multitask};
 use super::{Generated, Quality, generate, generate_window};
 use crate::engine::executor::Executor;
 use crate::features::{FRAME_SECONDS, Features};
@@ -25,6 +25,7 @@ pub struct Window {
 /// What was generated for a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transcript {
+    /// In the order of time.
     pub windows: Vec<Window>,
 }
 
@@ -48,7 +49,7 @@ impl Transcript {
         features: &Features,
     ) -> Vec<Segment> {
         let end = model.tokens.end;
-        let first = options.whisper.as_ref().map(Whisper::first_timestamp);
+        let first = options.multitask.as_ref().map(Multitask::first_timestamp);
         let first = first.unwrap_or(u32::MAX);
         let step = FRAME_SECONDS * model.encoder.subsampling() as f64;
         let mut segments = Vec::new();
@@ -97,9 +98,13 @@ impl Transcript {
 /// A part of a recording and what was said in it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Segment {
+    /// From the beginning of the recording.
     pub start_seconds: f64,
+    /// From the beginning of the recording.
     pub end_seconds: f64,
+    /// Without times and other marks.
     pub tokens: Vec<u32>,
+    /// What the tokens say, once somebody has decoded them.
     pub text: String,
 }
 
@@ -129,7 +134,7 @@ pub fn transcribe(
     features: &Features,
     options: &GenerationOptions,
 ) -> Result<Transcript> {
-    let Some(length) = model.encoder.window_frames() else {
+    let Some(length) = model.capabilities.window_frames else {
         let generated = generate(executor, model, features, options)?;
         let kept = generated.tokens.len();
         let seek = 0;
@@ -150,10 +155,10 @@ pub fn transcribe(
         let taken = length.min(features.frames - seek);
         let heard = window(features, seek, length, features.sound_frames)?;
         let generated = generate_window(executor, model, &heard, &options, windows.len())?;
-        if let Some(whisper) = &mut options.whisper
-            && matches!(whisper.language, Language::Detected(_))
+        if let Some(multitask) = &mut options.multitask
+            && matches!(multitask.language, Language::Detected(_))
         {
-            whisper.language = Language::Given(generated.prompt[1]);
+            multitask.language = Language::Given(generated.prompt[1]);
         }
         let end = model.tokens.end;
         let text = generated.tokens.iter().take_while(|&&id| id != end).count();
@@ -210,8 +215,7 @@ fn silent(generated: &Generated) -> bool {
 /// first of the pair, in steps; nothing where there is no pair or the text
 /// ends with a single time, which ends the window.
 fn whole_segments(text: &[u32], options: &GenerationOptions) -> Option<(usize, usize)> {
-    let whisper = options.whisper.as_ref()?;
-    let first = whisper.first_timestamp();
+    let first = options.multitask.as_ref()?.first_timestamp();
     let is_time = |at: usize| text[at] >= first;
     let pair = (1..text.len()).rfind(|&at| is_time(at - 1) && is_time(at))?;
     let last = text.len() - 1;

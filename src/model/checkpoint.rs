@@ -12,12 +12,29 @@ use safetensors::{Dtype, SafeTensors};
 use super::config::Config;
 use super::files::{ModelFiles, WeightBytes};
 use super::random::values;
+use crate::error::Problem;
 use crate::{Error, Result};
+
+/// What the numbers of a file's tensor are for: what random ones in their place
+/// have to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Factors of what goes in: (outputs, inputs, ...).
+    Weight,
+    Bias,
+    /// Factors of a norm.
+    Scale,
+    /// Summands of a norm, or the means that it takes off.
+    Shift,
+    /// Variances that a norm divides by.
+    Variance,
+}
 
 /// A tensor that a model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     pub name: String,
+    pub content: Content,
     pub shape: Vec<usize>,
 }
 
@@ -28,30 +45,52 @@ pub struct TensorList {
 }
 
 impl TensorList {
-    /// Adds a tensor.
-    pub fn tensor(&mut self, name: impl Into<String>, shape: &[usize]) {
+    fn add(&mut self, content: Content, name: String, shape: &[usize]) {
         self.specs.push(TensorSpec {
-            name: name.into(),
+            name,
+            content,
             shape: shape.to_vec(),
         });
     }
 
+    /// Adds a tensor of weights.
+    pub fn weight(&mut self, name: impl Into<String>, shape: &[usize]) {
+        self.add(Content::Weight, name.into(), shape);
+    }
+
+    /// Adds a tensor of biases.
+    pub fn bias(&mut self, name: impl Into<String>, shape: &[usize]) {
+        self.add(Content::Bias, name.into(), shape);
+    }
+
     /// Adds `{name}.weight` (outputs, inputs) and `{name}.bias`.
     pub fn linear(&mut self, name: &str, outputs: usize, inputs: usize) {
-        self.tensor(format!("{name}.weight"), &[outputs, inputs]);
-        self.tensor(format!("{name}.bias"), &[outputs]);
+        self.weight(format!("{name}.weight"), &[outputs, inputs]);
+        self.bias(format!("{name}.bias"), &[outputs]);
     }
 
     /// Adds the `{name}.weight` and `{name}.bias` of a norm.
     pub fn norm(&mut self, name: &str, width: usize) {
-        self.tensor(format!("{name}.weight"), &[width]);
-        self.tensor(format!("{name}.bias"), &[width]);
+        self.add(Content::Scale, format!("{name}.weight"), &[width]);
+        self.add(Content::Shift, format!("{name}.bias"), &[width]);
     }
 
-    /// Numbers in all tensors.
+    /// Adds a batch norm: a norm with its `{name}.running_mean` and
+    /// `{name}.running_var`.
+    pub fn batch_norm(&mut self, name: &str, width: usize) {
+        self.norm(name, width);
+        self.add(Content::Shift, format!("{name}.running_mean"), &[width]);
+        self.add(Content::Variance, format!("{name}.running_var"), &[width]);
+    }
+
+    /// Numbers in all tensors; the largest number where a config asks for more.
     pub fn parameters(&self) -> usize {
         let specs = self.specs.iter();
-        specs.map(|spec| spec.shape.iter().product::<usize>()).sum()
+        let sizes = specs.map(|spec| {
+            let sides = spec.shape.iter();
+            sides.fold(1, |size: usize, &side| size.saturating_mul(side))
+        });
+        sizes.fold(0, usize::saturating_add)
     }
 }
 
@@ -102,8 +141,8 @@ struct Random {
     seed: u64,
     /// Whether there is an output projection of its own.
     own_projection: bool,
-    /// By name: the shapes that were asked for.
-    shapes: BTreeMap<String, Vec<usize>>,
+    /// By name: what was asked for.
+    specs: BTreeMap<String, TensorSpec>,
 }
 
 impl Checkpoint {
@@ -122,7 +161,7 @@ impl Checkpoint {
             ModelFiles::Random { seed, .. } => Source::Random(Random {
                 seed,
                 own_projection: !config.tied()?,
-                shapes: BTreeMap::new(),
+                specs: BTreeMap::new(),
             }),
             _ => Source::Files(WeightFiles::open(files, rename)?),
         };
@@ -136,7 +175,7 @@ impl Checkpoint {
         match &self.source {
             Source::Files(files) => files.index.contains_key(name),
             Source::Random(random) if name == PROJECTION => random.own_projection,
-            Source::Random(random) => random.shapes.contains_key(name),
+            Source::Random(random) => random.specs.contains_key(name),
         }
     }
 
@@ -150,8 +189,8 @@ impl Checkpoint {
             Source::Files(files) => files.check(needed, ignored),
             Source::Random(random) => {
                 let specs = needed.specs.iter();
-                random.shapes = specs
-                    .map(|spec| (spec.name.clone(), spec.shape.clone()))
+                random.specs = specs
+                    .map(|spec| (spec.name.clone(), spec.clone()))
                     .collect();
                 Ok(())
             }
@@ -174,8 +213,8 @@ impl Checkpoint {
                 files.read(name, entry)
             }
             Source::Random(random) => {
-                let shape = random.shapes.get(name).ok_or_else(unknown)?;
-                Ok(values(name, shape, random.seed))
+                let spec = random.specs.get(name).ok_or_else(unknown)?;
+                Ok(values(spec, random.seed))
             }
         }
     }
@@ -186,9 +225,8 @@ impl WeightFiles {
         let files = files.weights()?;
         let mut index = BTreeMap::new();
         for (number, (path, bytes)) in files.iter().enumerate() {
-            let tensors = SafeTensors::deserialize(bytes).map_err(|problem| {
-                Error::file(path, format!("not a whole safetensors file: {problem}"))
-            })?;
+            let tensors = SafeTensors::deserialize(bytes)
+                .map_err(|problem| Error::file(path, Problem::safetensors(problem)))?;
             for (name, view) in tensors.iter() {
                 let begin = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
                 let entry = Entry {

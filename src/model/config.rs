@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::files::ModelFiles;
+use crate::error::Problem;
 use crate::ops::Activation;
 use crate::{Error, Result};
 
@@ -34,7 +35,7 @@ impl Config {
     }
 
     /// An error about the file.
-    pub fn problem(&self, what: impl ToString) -> Error {
+    pub fn problem(&self, what: impl Into<Problem>) -> Error {
         Error::file(&self.path, what)
     }
 

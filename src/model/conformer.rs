@@ -6,20 +6,29 @@
 use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
+use super::family::{Capabilities, Family};
 use super::files::ModelFiles;
 use super::layers::{
     Convolution, EPS, LastPositions, Linear, Norm, halved_positions, interleaved_positions,
 };
+use super::loader::Loader;
 use super::subsampler::{Subsampler, SubsamplerSizes};
 use super::{Encoder, FIRST_POSITION, Parts};
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Columns, Shape, TensorId, WeightId};
-use crate::engine::weights::WeightTable;
+use crate::engine::weights::{Form, Part, WeightTable};
 use crate::ops::{Activation, AttentionSpec, Mask, Relative};
 
 /// The name in `architectures[0]`.
 pub const ARCHITECTURE: &str = "ConformerEncoderDecoderForConditionalGeneration";
+
+/// What this file offers.
+pub(super) const FAMILY: Family = Family {
+    architecture: ARCHITECTURE,
+    tensors,
+    read,
+};
 
 struct Conformer {
     mel_bins: usize,
@@ -131,10 +140,10 @@ impl Sizes {
             for projection in ["query_proj", "key_proj", "value_proj", "out_proj"] {
                 list.linear(&format!("{attention}.{projection}"), width, width);
             }
-            list.tensor(format!("{attention}.pos_proj.weight"), &[width, width]);
+            list.weight(format!("{attention}.pos_proj.weight"), &[width, width]);
             for bias in ["u_bias", "v_bias"] {
                 let shape = [self.heads, width / self.heads];
-                list.tensor(format!("{attention}.{bias}"), &shape);
+                list.bias(format!("{attention}.{bias}"), &shape);
             }
             let module = format!("{block}.conv_module");
             list.norm(&format!("{module}.layernorm"), width);
@@ -145,13 +154,11 @@ impl Sizes {
                 width,
                 1,
             );
-            list.tensor(
+            list.weight(
                 format!("{module}.depthwise_conv1d.weight"),
                 &[width, 1, self.kernel],
             );
-            for part in ["weight", "bias", "running_mean", "running_var"] {
-                list.tensor(format!("{module}.batchnorm.{part}"), &[width]);
-            }
+            list.batch_norm(&format!("{module}.batchnorm"), width);
             Convolution::list(
                 list,
                 &format!("{module}.second_pointwise_conv1d"),
@@ -170,7 +177,7 @@ impl Sizes {
 ///
 /// # Errors
 /// If the config does not make sense.
-pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
+fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
     Ok(Sizes::read(config, own_projection)?.list())
 }
 
@@ -190,17 +197,18 @@ fn ignored(name: &str) -> bool {
 ///
 /// # Errors
 /// If the config does not make sense or the weights do not fit it.
-pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
+fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let mut checkpoint = Checkpoint::open(files, config, standard_name)?;
     let sizes = Sizes::read(config, checkpoint.contains(PROJECTION))?;
     let width = sizes.width;
     checkpoint.check(&sizes.list(), ignored)?;
 
     let mut table = WeightTable::default();
+    let mut loader = Loader::new(&checkpoint, &mut table, Part::Encoder);
     let scale = (width as f64).sqrt() as f32;
-    let subsampler = sizes.subsampler.load(&checkpoint, &mut table, scale)?;
+    let subsampler = sizes.subsampler.load(&mut loader, scale)?;
     let blocks = (0..sizes.layers)
-        .map(|l| Block::read(&checkpoint, &mut table, &sizes, l))
+        .map(|l| Block::read(&mut loader, &sizes, l))
         .collect::<Result<_>>()?;
     let encoder = Conformer {
         mel_bins: sizes.subsampler.mel_bins,
@@ -213,8 +221,10 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
         last_positions: LastPositions::default(),
     };
     let positions = halved_positions(sizes.decoder.max_tokens, width, FIRST_POSITION);
-    let decoder = Decoder::read(&checkpoint, &mut table, sizes.decoder, positions)?;
+    let mut loader = Loader::new(&checkpoint, &mut table, Part::Decoder);
+    let decoder = Decoder::read(&mut loader, sizes.decoder, positions)?;
     Ok(Parts {
+        capabilities: Capabilities::plain("FBK conformer"),
         encoder: Box::new(encoder),
         decoder,
         weights: table,
@@ -222,22 +232,13 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
 }
 
 impl FeedForward {
-    fn read(
-        checkpoint: &Checkpoint,
-        table: &mut WeightTable,
-        name: &str,
-        sizes: &Sizes,
-    ) -> Result<Self> {
+    fn read(loader: &mut Loader, name: &str, sizes: &Sizes) -> Result<Self> {
         let part = |part: &str| format!("{name}.{part}");
+        let inner = sizes.feed_forward;
         Ok(Self {
-            norm: Norm::read(checkpoint, table, &part("layernorm"))?,
-            linear_in: Linear::read(checkpoint, table, &[&part("first_linear")], sizes.width)?,
-            linear_out: Linear::read(
-                checkpoint,
-                table,
-                &[&part("second_linear")],
-                sizes.feed_forward,
-            )?,
+            norm: Norm::read(loader, &part("layernorm"))?,
+            linear_in: Linear::read(loader, &[&part("first_linear")], sizes.width)?,
+            linear_out: Linear::read(loader, &[&part("second_linear")], inner)?,
         })
     }
 
@@ -250,48 +251,34 @@ impl FeedForward {
 }
 
 impl Block {
-    fn read(
-        checkpoint: &Checkpoint,
-        table: &mut WeightTable,
-        sizes: &Sizes,
-        l: usize,
-    ) -> Result<Self> {
+    fn read(loader: &mut Loader, sizes: &Sizes, l: usize) -> Result<Self> {
         let width = sizes.width;
         let name = |part: &str| format!("encoder.conformer_layers.{l}.{part}");
         let attention = |part: &str| name(&format!("attention.attention.{part}"));
         let projections = ["query_proj", "key_proj", "value_proj"].map(attention);
         let projections = projections.each_ref().map(String::as_str);
-        let mut biases = checkpoint.read(&attention("u_bias"))?;
-        biases.extend(checkpoint.read(&attention("v_bias"))?);
-        let (depthwise, depthwise_bias) =
-            fold_batch_norm(checkpoint, table, &name("conv_module"), sizes)?;
-        let pointwise = |table: &mut WeightTable, part: &str| {
-            Linear::read(checkpoint, table, &[&name(part)], width)
-        };
+        let mut biases = loader.read(&attention("u_bias"))?;
+        biases.extend(loader.read(&attention("v_bias"))?);
+        let (depthwise, depthwise_bias) = fold_batch_norm(loader, &name("conv_module"), sizes)?;
+        let norm = |loader: &mut Loader, part: &str| Norm::read(loader, &name(part));
+        let feed_forward =
+            |loader: &mut Loader, part: &str| FeedForward::read(loader, &name(part), sizes);
+        let pointwise =
+            |loader: &mut Loader, part: &str| Linear::read(loader, &[&name(part)], width);
         Ok(Self {
-            first_feed_forward: FeedForward::read(
-                checkpoint,
-                table,
-                &name("first_feed_forward"),
-                sizes,
-            )?,
-            attention_norm: Norm::read(checkpoint, table, &name("attention.layer_norm"))?,
-            projections: Linear::read(checkpoint, table, &projections, width)?,
-            positions: Linear::read(checkpoint, table, &[&attention("pos_proj")], width)?,
-            biases: table.add(attention("u_bias, v_bias"), 2, width, biases),
-            attention_out: Linear::read(checkpoint, table, &[&attention("out_proj")], width)?,
-            convolution_norm: Norm::read(checkpoint, table, &name("conv_module.layernorm"))?,
-            pointwise_in: pointwise(table, "conv_module.first_pointwise_conv1d")?,
+            first_feed_forward: feed_forward(loader, "first_feed_forward")?,
+            attention_norm: norm(loader, "attention.layer_norm")?,
+            projections: Linear::read(loader, &projections, width)?,
+            positions: Linear::read(loader, &[&attention("pos_proj")], width)?,
+            biases: loader.add(Form::Bias, attention("u_bias, v_bias"), 2, width, biases),
+            attention_out: Linear::read(loader, &[&attention("out_proj")], width)?,
+            convolution_norm: norm(loader, "conv_module.layernorm")?,
+            pointwise_in: pointwise(loader, "conv_module.first_pointwise_conv1d")?,
             depthwise,
             depthwise_bias,
-            pointwise_out: pointwise(table, "conv_module.second_pointwise_conv1d")?,
-            second_feed_forward: FeedForward::read(
-                checkpoint,
-                table,
-                &name("second_feed_forward"),
-                sizes,
-            )?,
-            norm: Norm::read(checkpoint, table, &name("layernorm"))?,
+            pointwise_out: pointwise(loader, "conv_module.second_pointwise_conv1d")?,
+            second_feed_forward: feed_forward(loader, "second_feed_forward")?,
+            norm: norm(loader, "layernorm")?,
         })
     }
 
@@ -353,16 +340,15 @@ impl Block {
 /// Depthwise weights (k, D) and bias (1, D) with the batch norm that follows
 /// folded in: w' = w·g, b' = bias - mean·g, g = weight / sqrt(var + eps).
 fn fold_batch_norm(
-    checkpoint: &Checkpoint,
-    table: &mut WeightTable,
+    loader: &mut Loader,
     module: &str,
     sizes: &Sizes,
 ) -> Result<(WeightId, WeightId)> {
-    let norm = |part: &str| checkpoint.read(&format!("{module}.batchnorm.{part}"));
+    let norm = |part: &str| loader.read(&format!("{module}.batchnorm.{part}"));
     let (weight, bias) = (norm("weight")?, norm("bias")?);
     let (mean, variance) = (norm("running_mean")?, norm("running_var")?);
     let name = format!("{module}.depthwise_conv1d.weight");
-    let kernel = checkpoint.read(&name)?;
+    let kernel = loader.read(&name)?;
     let (width, taps) = (sizes.width, sizes.kernel);
     let gain: Vec<f64> = weight
         .iter()
@@ -379,9 +365,10 @@ fn fold_batch_norm(
         }
         offset[c] = (f64::from(bias[c]) - f64::from(mean[c]) * gain[c]) as f32;
     }
+    let bias = format!("{name} bias");
     Ok((
-        table.add(name.clone(), taps, width, folded),
-        table.add(format!("{name} bias"), 1, width, offset),
+        loader.add(Form::Depthwise, name, taps, width, folded),
+        loader.add(Form::Bias, bias, 1, width, offset),
     ))
 }
 

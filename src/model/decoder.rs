@@ -1,26 +1,34 @@
 //! The pre-norm transformer decoder that all families share: causal
 //! self-attention, cross-attention to the encoder, feed-forward.
 
-use super::checkpoint::{Checkpoint, PROJECTION, TensorList};
+use super::checkpoint::{PROJECTION, TensorList};
 use super::config::Config;
 use super::layers::{Linear, Norm};
+use super::loader::Loader;
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Columns, Kind, PersistentId, Shape, TensorId, WeightId};
-use crate::engine::weights::WeightTable;
+use crate::engine::weights::Form;
 use crate::ops::{Activation, AttentionSpec, CacheAppend, CachedAttention, Mask};
+
+const EMBEDDING: &str = "decoder.embed_tokens.weight";
 
 /// Sizes and variants of a decoder.
 #[derive(Clone, Debug)]
 pub struct DecoderConfig {
+    /// Layers.
     pub layers: usize,
+    /// H
     pub heads: usize,
     /// D
     pub width: usize,
+    /// Columns between the two products of a layer's feed-forward.
     pub feed_forward: usize,
     /// V
     pub vocabulary: usize,
+    /// Between these products.
     pub activation: Activation,
+    /// What embeddings are multiplied by.
     pub embedding_scale: f32,
     /// Most tokens, the start token included.
     pub max_tokens: usize,
@@ -32,7 +40,7 @@ pub struct DecoderConfig {
 
 /// What differs between families where `config.json` does not say.
 #[derive(Clone, Copy, Debug)]
-pub struct DecoderDefaults {
+pub(super) struct DecoderDefaults {
     pub activation: Activation,
     /// Whether embeddings are multiplied by sqrt(D); nothing where the family
     /// never does it, whatever `scale_embedding` says.
@@ -46,7 +54,11 @@ impl DecoderConfig {
     ///
     /// # Errors
     /// If a field is missing or wrong, or there is no output projection.
-    pub fn read(config: &Config, own_projection: bool, defaults: DecoderDefaults) -> Result<Self> {
+    pub(super) fn read(
+        config: &Config,
+        own_projection: bool,
+        defaults: DecoderDefaults,
+    ) -> Result<Self> {
         let width = config.size("d_model")?;
         let scaled = match defaults.scaled {
             Some(scaled) => config.flag("scale_embedding", scaled)?,
@@ -80,6 +92,7 @@ impl DecoderConfig {
 /// A decoder's weights.
 #[derive(Clone, Debug)]
 pub struct Decoder {
+    /// Its sizes.
     pub config: DecoderConfig,
     embedding: WeightId,
     positions: WeightId,
@@ -143,10 +156,10 @@ pub struct StepState {
 
 impl Decoder {
     /// Lists the tensors of a decoder.
-    pub fn list(list: &mut TensorList, config: &DecoderConfig) {
+    pub(super) fn list(list: &mut TensorList, config: &DecoderConfig) {
         let width = config.width;
         let table = [config.vocabulary, width];
-        list.tensor("decoder.embed_tokens.weight", &table);
+        list.weight(EMBEDDING, &table);
         for l in 0..config.layers {
             let layer = format!("decoder.layers.{l}");
             for attention in ["self_attn", "encoder_attn"] {
@@ -154,9 +167,9 @@ impl Decoder {
                     list.linear(&format!("{layer}.{attention}.{projection}"), width, width);
                 }
                 let key = format!("{layer}.{attention}.k_proj");
-                list.tensor(format!("{key}.weight"), &[width, width]);
+                list.weight(format!("{key}.weight"), &[width, width]);
                 if config.key_bias {
-                    list.tensor(format!("{key}.bias"), &[width]);
+                    list.bias(format!("{key}.bias"), &[width]);
                 }
                 list.norm(&format!("{layer}.{attention}_layer_norm"), width);
             }
@@ -166,7 +179,7 @@ impl Decoder {
         }
         list.norm("decoder.layer_norm", width);
         if config.own_projection {
-            list.tensor(PROJECTION, &table);
+            list.weight(PROJECTION, &table);
         }
     }
 
@@ -174,23 +187,20 @@ impl Decoder {
     ///
     /// # Errors
     /// If a tensor cannot be read.
-    pub fn read(
-        checkpoint: &Checkpoint,
-        table: &mut WeightTable,
+    pub(super) fn read(
+        loader: &mut Loader,
         config: DecoderConfig,
         positions: Vec<f32>,
     ) -> Result<Self> {
-        let width = config.width;
-        let embedding = "decoder.embed_tokens.weight";
-        let values = checkpoint.read(embedding)?;
-        let embedding = table.add_matrix(embedding, config.vocabulary, width, values);
-        let positions = table.add("decoder positions", config.max_tokens, width, positions);
+        let (width, vocabulary) = (config.width, config.vocabulary);
+        let embedding = loader.load(Form::Embedding, EMBEDDING, vocabulary, width)?;
+        let name = "decoder positions";
+        let positions = loader.add(Form::Positions, name, config.max_tokens, width, positions);
         let layers = (0..config.layers)
-            .map(|l| Layer::read(checkpoint, table, &config, l))
+            .map(|l| Layer::read(loader, &config, l))
             .collect::<Result<_>>()?;
         let projection = if config.own_projection {
-            let values = checkpoint.read(PROJECTION)?;
-            table.add_matrix(PROJECTION, config.vocabulary, width, values)
+            loader.load(Form::Matrix, PROJECTION, vocabulary, width)?
         } else {
             embedding
         };
@@ -198,7 +208,7 @@ impl Decoder {
             embedding,
             positions,
             layers,
-            norm: Norm::read(checkpoint, table, "decoder.layer_norm")?,
+            norm: Norm::read(loader, "decoder.layer_norm")?,
             projection,
             config,
         })
@@ -414,39 +424,34 @@ impl Decoder {
 }
 
 impl Layer {
-    fn read(
-        checkpoint: &Checkpoint,
-        table: &mut WeightTable,
-        config: &DecoderConfig,
-        l: usize,
-    ) -> Result<Self> {
+    fn read(loader: &mut Loader, config: &DecoderConfig, l: usize) -> Result<Self> {
         let width = config.width;
         let name = |part: &str| format!("decoder.layers.{l}.{part}");
-        let norm = |table: &mut WeightTable, part: &str| Norm::read(checkpoint, table, &name(part));
-        let linear = |table: &mut WeightTable, parts: &[&str], inputs: usize| {
+        let norm = |loader: &mut Loader, part: &str| Norm::read(loader, &name(part));
+        let linear = |loader: &mut Loader, parts: &[&str], inputs: usize| {
             let names: Vec<String> = parts.iter().map(|part| name(part)).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            Linear::read(checkpoint, table, &names, inputs)
+            Linear::read(loader, &names, inputs)
         };
         Ok(Self {
-            self_norm: norm(table, "self_attn_layer_norm")?,
+            self_norm: norm(loader, "self_attn_layer_norm")?,
             self_projections: linear(
-                table,
+                loader,
                 &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
                 width,
             )?,
-            self_out: linear(table, &["self_attn.out_proj"], width)?,
-            cross_norm: norm(table, "encoder_attn_layer_norm")?,
-            cross_query: linear(table, &["encoder_attn.q_proj"], width)?,
+            self_out: linear(loader, &["self_attn.out_proj"], width)?,
+            cross_norm: norm(loader, "encoder_attn_layer_norm")?,
+            cross_query: linear(loader, &["encoder_attn.q_proj"], width)?,
             cross_memory: linear(
-                table,
+                loader,
                 &["encoder_attn.k_proj", "encoder_attn.v_proj"],
                 width,
             )?,
-            cross_out: linear(table, &["encoder_attn.out_proj"], width)?,
-            feed_norm: norm(table, "final_layer_norm")?,
-            feed_in: linear(table, &["fc1"], width)?,
-            feed_out: linear(table, &["fc2"], config.feed_forward)?,
+            cross_out: linear(loader, &["encoder_attn.out_proj"], width)?,
+            feed_norm: norm(loader, "final_layer_norm")?,
+            feed_in: linear(loader, &["fc1"], width)?,
+            feed_out: linear(loader, &["fc2"], config.feed_forward)?,
         })
     }
 }

@@ -10,30 +10,39 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use serde_json::Value;
 
+use crate::error::Problem;
 use crate::{Error, Result};
 
 /// Where a model's files come from.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum ModelFiles {
     /// A folder on disk.
     Folder(PathBuf),
     /// Part of the program.
     Embedded {
+        /// For messages and results.
         name: &'static str,
+        /// Contents by file name.
         files: &'static [(&'static str, &'static [u8])],
     },
     /// No files at all: a `config.json`, and random numbers for the weights
     /// that it asks for.
     Random {
+        /// For messages and results.
         name: String,
+        /// What would stand in `config.json`.
         config: Value,
+        /// Of the numbers.
         seed: u64,
     },
 }
 
 /// The bytes of a weight file, read when they are looked at.
 pub enum WeightBytes {
+    /// Of a file on disk.
     Mapped(Mmap),
+    /// Of a file that is part of the program.
     Embedded(&'static [u8]),
 }
 
@@ -146,7 +155,7 @@ impl ModelFiles {
     pub fn json(&self, file: &str) -> Result<Value> {
         let bytes = self.read(file)?;
         serde_json::from_slice(&bytes)
-            .map_err(|problem| Error::file(self.path(file), format!("not valid JSON: {problem}")))
+            .map_err(|problem| Error::file(self.path(file), Problem::json(problem)))
     }
 
     /// As [`json`](Self::json), `null` where the file does not exist.

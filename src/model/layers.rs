@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::checkpoint::{Checkpoint, TensorList};
+use super::checkpoint::TensorList;
+use super::loader::Loader;
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{TensorId, WeightId};
-use crate::engine::weights::WeightTable;
+use crate::engine::weights::Form;
 use crate::ops::{Activation, Windows};
 
 /// Layer norm eps of all families.
@@ -27,21 +28,16 @@ impl Linear {
     ///
     /// # Errors
     /// If a tensor cannot be read.
-    pub fn read(
-        checkpoint: &Checkpoint,
-        table: &mut WeightTable,
-        names: &[&str],
-        inputs: usize,
-    ) -> Result<Self> {
+    pub fn read(loader: &mut Loader, names: &[&str], inputs: usize) -> Result<Self> {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         let mut any_bias = false;
         for name in names {
-            let own = checkpoint.read(&format!("{name}.weight"))?;
+            let own = loader.read(&format!("{name}.weight"))?;
             let outputs = own.len() / inputs;
             weight.extend(own);
             let own = format!("{name}.bias");
-            if checkpoint.contains(&own) {
-                bias.extend(checkpoint.read(&own)?);
+            if loader.contains(&own) {
+                bias.extend(loader.read(&own)?);
                 any_bias = true;
             } else {
                 bias.extend(std::iter::repeat_n(0.0, outputs));
@@ -49,10 +45,11 @@ impl Linear {
         }
         let outputs = bias.len();
         let name = names.join("+");
-        Ok(Self {
-            weight: table.add_matrix(format!("{name}.weight"), outputs, inputs, weight),
-            bias: any_bias.then(|| table.add(format!("{name}.bias"), 1, outputs, bias)),
-        })
+        let own = format!("{name}.weight");
+        let weight = loader.add(Form::Matrix, own, outputs, inputs, weight);
+        let own = format!("{name}.bias");
+        let bias = any_bias.then(|| loader.add(Form::Bias, own, 1, outputs, bias));
+        Ok(Self { weight, bias })
     }
 
     /// Records activation(x · Wᵀ + bias).
@@ -101,11 +98,11 @@ impl Norm {
     ///
     /// # Errors
     /// If a tensor cannot be read.
-    pub fn read(checkpoint: &Checkpoint, table: &mut WeightTable, name: &str) -> Result<Self> {
+    pub fn read(loader: &mut Loader, name: &str) -> Result<Self> {
         let mut part = |part: &str| -> Result<WeightId> {
             let name = format!("{name}.{part}");
-            let values = checkpoint.read(&name)?;
-            Ok(table.add(name, 1, values.len(), values))
+            let values = loader.read(&name)?;
+            Ok(loader.add(Form::Norm, name, 1, values.len(), values))
         };
         Ok(Self {
             weight: part("weight")?,
@@ -135,8 +132,8 @@ pub struct Convolution {
 impl Convolution {
     /// Lists `{name}.weight` (outputs, inputs, kernel) and `{name}.bias`.
     pub fn list(list: &mut TensorList, name: &str, outputs: usize, inputs: usize, kernel: usize) {
-        list.tensor(format!("{name}.weight"), &[outputs, inputs, kernel]);
-        list.tensor(format!("{name}.bias"), &[outputs]);
+        list.weight(format!("{name}.weight"), &[outputs, inputs, kernel]);
+        list.bias(format!("{name}.bias"), &[outputs]);
     }
 
     /// Reads the convolution `name`.
@@ -144,15 +141,14 @@ impl Convolution {
     /// # Errors
     /// If a tensor cannot be read.
     pub fn read(
-        checkpoint: &Checkpoint,
-        table: &mut WeightTable,
+        loader: &mut Loader,
         name: &str,
         inputs: usize,
         kernel: usize,
         stride: usize,
     ) -> Result<Self> {
-        let weight = checkpoint.read(&format!("{name}.weight"))?;
-        let bias = checkpoint.read(&format!("{name}.bias"))?;
+        let weight = loader.read(&format!("{name}.weight"))?;
+        let bias = loader.read(&format!("{name}.bias"))?;
         let outputs = bias.len();
         // (outputs, inputs, kernel) to (outputs, kernel, inputs): the order in
         // which a window lies in memory.
@@ -162,15 +158,13 @@ impl Convolution {
             let (input, tap) = (rest / kernel, rest % kernel);
             turned[(out * kernel + tap) * inputs + input] = value;
         }
+        let own = format!("{name}.weight");
+        let weight = loader.add(Form::Matrix, own, outputs, kernel * inputs, turned);
+        let bias = loader.add(Form::Bias, format!("{name}.bias"), 1, outputs, bias);
         Ok(Self {
             linear: Linear {
-                weight: table.add_matrix(
-                    format!("{name}.weight"),
-                    outputs,
-                    kernel * inputs,
-                    turned,
-                ),
-                bias: Some(table.add(format!("{name}.bias"), 1, outputs, bias)),
+                weight,
+                bias: Some(bias),
             },
             windows: Windows {
                 kernel,

@@ -7,9 +7,11 @@ mod checkpoint;
 mod config;
 pub mod conformer;
 pub mod decoder;
+pub mod family;
 pub mod files;
 pub mod generation_config;
 mod layers;
+mod loader;
 mod random;
 pub mod speech_to_text;
 mod subsampler;
@@ -18,12 +20,11 @@ pub mod whisper;
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use self::checkpoint::TensorList;
 use self::config::Config;
 use self::decoder::Decoder;
+use self::family::{Capabilities, Family};
 use self::files::ModelFiles;
+use self::generation_config::GenerationConfig;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 use crate::engine::weights::WeightTable;
@@ -42,12 +43,6 @@ pub trait Encoder: Send + Sync {
 
     /// Most feature frames the model takes.
     fn max_frames(&self) -> usize;
-
-    /// Feature frames that every input has, for models that hear a window of
-    /// fixed length.
-    fn window_frames(&self) -> Option<usize> {
-        None
-    }
 
     /// How the model hears where its folder does not say.
     ///
@@ -71,40 +66,15 @@ pub trait Encoder: Send + Sync {
 }
 
 /// What a family's file reads from a folder.
-pub struct Parts {
-    pub encoder: Box<dyn Encoder>,
-    pub decoder: Decoder,
-    pub weights: WeightTable,
-}
-
-/// What a family's file offers.
-struct Family {
-    /// `architectures[0]`
-    architecture: &'static str,
-    /// Lists the tensors for a config; the flag says whether the output
-    /// projection is one of its own.
-    tensors: fn(&Config, bool) -> Result<TensorList>,
-    read: fn(&ModelFiles, &Config) -> Result<Parts>,
+struct Parts {
+    capabilities: Capabilities,
+    encoder: Box<dyn Encoder>,
+    decoder: Decoder,
+    weights: WeightTable,
 }
 
 /// Supported families.
-const FAMILIES: &[Family] = &[
-    Family {
-        architecture: conformer::ARCHITECTURE,
-        tensors: conformer::tensors,
-        read: conformer::read,
-    },
-    Family {
-        architecture: speech_to_text::ARCHITECTURE,
-        tensors: speech_to_text::tensors,
-        read: speech_to_text::read,
-    },
-    Family {
-        architecture: whisper::ARCHITECTURE,
-        tensors: whisper::tensors,
-        read: whisper::read,
-    },
-];
+const FAMILIES: &[Family] = &[conformer::FAMILY, speech_to_text::FAMILY, whisper::FAMILY];
 
 impl Family {
     /// The family that a config names.
@@ -139,15 +109,23 @@ pub fn parameters(files: &ModelFiles) -> Result<usize> {
 pub struct Model {
     /// Name of the folder, or of the embedded model.
     pub name: String,
+    /// `architectures[0]`
     pub architecture: String,
     /// Numbers in its weights.
     pub parameters: usize,
+    /// What its family declares.
+    pub capabilities: Capabilities,
+    /// From features to what the decoder attends to.
     pub encoder: Box<dyn Encoder>,
+    /// From there, and tokens, to the next token's probabilities.
     pub decoder: Decoder,
+    /// What recordings of the encoder and the decoder read.
     pub weights: Arc<WeightTable>,
+    /// Those that `config.json` names.
     pub tokens: SpecialTokens,
-    /// `generation_config.json`, or null.
-    pub generation: Value,
+    /// What the folder says of how to generate.
+    pub generation: GenerationConfig,
+    /// Where it was loaded from.
     pub files: ModelFiles,
 }
 
@@ -158,7 +136,9 @@ pub struct SpecialTokens {
     pub start: u32,
     /// End of sentence.
     pub end: u32,
+    /// Fills up shorter sequences; no model here needs it.
     pub pad: u32,
+    /// Begin of sentence.
     pub begin: u32,
 }
 
@@ -179,6 +159,7 @@ impl Model {
             name: files.name(),
             architecture: family.architecture.to_owned(),
             parameters: tensors.parameters(),
+            capabilities: parts.capabilities,
             encoder: parts.encoder,
             decoder: parts.decoder,
             weights: Arc::new(parts.weights),
@@ -188,7 +169,7 @@ impl Model {
                 pad: config.token("pad_token_id", vocabulary)?,
                 begin: config.token("bos_token_id", vocabulary)?,
             },
-            generation: files.json_if_present("generation_config.json")?,
+            generation: GenerationConfig::read(&files)?,
             files,
         })
     }
@@ -241,8 +222,10 @@ impl Model {
     /// Refuses features that the model cannot take.
     ///
     /// # Errors
-    /// If they have other mel bins, are too long or too short.
+    /// If they have other mel bins, are too long or too short, or are not what
+    /// they say of themselves.
     pub fn check_features(&self, features: &Features) -> Result<()> {
+        features.check()?;
         let encoder = &self.encoder;
         let seconds = |frames: usize| frames as f64 * FRAME_SECONDS;
         if features.bins != encoder.mel_bins() {
@@ -261,7 +244,7 @@ impl Model {
                 seconds(encoder.max_frames())
             )));
         }
-        if let Some(window) = encoder.window_frames()
+        if let Some(window) = self.capabilities.window_frames
             && features.frames != window
         {
             return Err(Error::Input(format!(

@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::checkpoint::{Content, TensorSpec};
 use crate::engine::philox::philox4x32;
 
 /// Standard deviation of biases.
@@ -11,27 +12,29 @@ const BIAS: f32 = 0.02;
 /// Numbers that one task draws; a multiple of four.
 const TASK: usize = 1 << 16;
 
-/// The values of the tensor `name`: the same for the same name, shape and
-/// seed, whatever else the model has.
+/// The values of a tensor: the same for the same name, content, shape and seed,
+/// whatever else the model has.
 ///
 /// Activations stay of order 1 through any number of layers: norms do nothing
 /// but normalise, and each output of a product varies as much as its inputs
 /// (numbers of variance 1/inputs, uniformly distributed).
-pub fn values(name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
+pub fn values(tensor: &TensorSpec, seed: u64) -> Vec<f32> {
+    let TensorSpec {
+        name,
+        content,
+        shape,
+    } = tensor;
     let count = shape.iter().product();
-    let (owner, part) = name.rsplit_once('.').unwrap_or(("", name));
-    let norm = owner
-        .rsplit('.')
-        .next()
-        .is_some_and(|own| own.contains("norm"));
-    let inputs: usize = shape.iter().skip(1).product();
-    let (base, deviation) = match part {
-        "weight" if norm => return vec![1.0; count],
-        "bias" | "running_mean" if norm => return vec![0.0; count],
+    let (base, deviation) = match content {
+        Content::Scale => return vec![1.0; count],
+        Content::Shift => return vec![0.0; count],
         // From 0.5 to 1.5.
-        "running_var" => (1.0, 0.5 / 3f32.sqrt()),
-        part if part.ends_with("bias") => (0.0, BIAS),
-        _ => (0.0, 1.0 / (inputs.max(1) as f32).sqrt()),
+        Content::Variance => (1.0, 0.5 / 3f32.sqrt()),
+        Content::Bias => (0.0, BIAS),
+        Content::Weight => {
+            let inputs: usize = shape.iter().skip(1).product();
+            (0.0, 1.0 / (inputs.max(1) as f32).sqrt())
+        }
     };
     let spread = deviation * 3f32.sqrt();
     let stream = hash(name);
@@ -75,35 +78,42 @@ mod tests {
         (mean, squares.sum::<f64>() / count)
     }
 
+    fn drawn(content: Content, name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
+        let tensor = TensorSpec {
+            name: name.to_owned(),
+            content,
+            shape: shape.to_vec(),
+        };
+        values(&tensor, seed)
+    }
+
     #[test]
     fn products_keep_the_size_of_their_inputs() {
-        let weight = values("decoder.layers.0.fc1.weight", &[300, 1000], 0);
+        let weight = drawn(Content::Weight, "fc1", &[300, 1000], 0);
         let (mean, variance) = moments(&weight);
         // 300,000 numbers: five standard errors are below 1 percent.
         assert!(mean.abs() < 3e-4, "{mean}");
         assert!((variance * 1000.0 - 1.0).abs() < 0.01, "{variance}");
-        let convolution = values("encoder.conv1.weight", &[500, 80, 3], 0);
+        let convolution = drawn(Content::Weight, "conv1", &[500, 80, 3], 0);
         let (_, variance) = moments(&convolution);
         assert!((variance * 240.0 - 1.0).abs() < 0.02, "{variance}");
     }
 
     #[test]
     fn norms_do_nothing_and_variances_are_positive() {
-        let norm = "encoder.layers.0.self_attn_layer_norm";
-        assert_eq!(values(&format!("{norm}.weight"), &[3], 7), [1.0; 3]);
-        assert_eq!(values(&format!("{norm}.bias"), &[3], 7), [0.0; 3]);
-        let module = "encoder.conformer_layers.1.conv_module.batchnorm";
-        assert_eq!(values(&format!("{module}.running_mean"), &[2], 7), [0.0; 2]);
-        let variances = values(&format!("{module}.running_var"), &[5000], 7);
+        assert_eq!(drawn(Content::Scale, "a", &[3], 7), [1.0; 3]);
+        assert_eq!(drawn(Content::Shift, "a", &[3], 7), [0.0; 3]);
+        let variances = drawn(Content::Variance, "a", &[5000], 7);
         assert!(variances.iter().all(|x| (0.5..1.5).contains(x)));
     }
 
     #[test]
     fn name_shape_and_seed_decide() {
-        let one = values("a.weight", &[3, 70_000], 1);
-        assert_eq!(one, values("a.weight", &[3, 70_000], 1));
-        assert_ne!(one, values("b.weight", &[3, 70_000], 1));
-        assert_ne!(one, values("a.weight", &[3, 70_000], 2));
+        let weight = |name, seed| drawn(Content::Weight, name, &[3, 70_000], seed);
+        let one = weight("a.weight", 1);
+        assert_eq!(one, weight("a.weight", 1));
+        assert_ne!(one, weight("b.weight", 1));
+        assert_ne!(one, weight("a.weight", 2));
         // No part repeats another.
         assert_ne!(one[..1000], one[TASK..TASK + 1000]);
     }

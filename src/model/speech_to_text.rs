@@ -4,19 +4,28 @@
 use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
+use super::family::{Capabilities, Family};
 use super::files::ModelFiles;
 use super::layers::{LastPositions, halved_positions};
+use super::loader::Loader;
 use super::subsampler::{Subsampler, SubsamplerSizes};
 use super::transformer::{Transformer, TransformerSizes};
 use super::{Encoder, FIRST_POSITION, Parts};
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Shape, TensorId};
-use crate::engine::weights::WeightTable;
+use crate::engine::weights::{Part, WeightTable};
 use crate::ops::Activation;
 
 /// The name in `architectures[0]`.
 pub const ARCHITECTURE: &str = "Speech2TextForConditionalGeneration";
+
+/// What this file offers.
+pub(super) const FAMILY: Family = Family {
+    architecture: ARCHITECTURE,
+    tensors,
+    read,
+};
 
 struct SpeechToText {
     mel_bins: usize,
@@ -79,7 +88,7 @@ impl Sizes {
 ///
 /// # Errors
 /// If the config does not make sense.
-pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
+fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
     Ok(Sizes::read(config, own_projection)?.list())
 }
 
@@ -87,7 +96,7 @@ pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
 ///
 /// # Errors
 /// If the config does not make sense or the weights do not fit it.
-pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
+fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let mut checkpoint = Checkpoint::open(files, config, standard_name)?;
     let sizes = Sizes::read(config, checkpoint.contains(PROJECTION))?;
     checkpoint.check(&sizes.list(), ignored)?;
@@ -95,18 +104,21 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let width = decoder.width;
 
     let mut table = WeightTable::default();
+    let mut loader = Loader::new(&checkpoint, &mut table, Part::Encoder);
     let encoder = SpeechToText {
         mel_bins: subsampler.mel_bins,
         width,
         max_frames: sizes.max_frames,
         // One field scales the encoder's and the decoder's embedding.
-        subsampler: subsampler.load(&checkpoint, &mut table, decoder.embedding_scale)?,
-        transformer: sizes.transformer.load(&checkpoint, &mut table)?,
+        subsampler: subsampler.load(&mut loader, decoder.embedding_scale)?,
+        transformer: sizes.transformer.load(&mut loader)?,
         last_positions: LastPositions::default(),
     };
     let positions = halved_positions(decoder.max_tokens, width, FIRST_POSITION);
-    let decoder = Decoder::read(&checkpoint, &mut table, decoder, positions)?;
+    let mut loader = Loader::new(&checkpoint, &mut table, Part::Decoder);
+    let decoder = Decoder::read(&mut loader, decoder, positions)?;
     Ok(Parts {
+        capabilities: Capabilities::plain("Speech2Text"),
         encoder: Box::new(encoder),
         decoder,
         weights: table,

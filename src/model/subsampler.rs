@@ -1,16 +1,19 @@
 //! The strided convolutions with which the filter-bank families begin: each
 //! halves the frames and is followed by a gated linear unit over channels.
 
-use super::checkpoint::{Checkpoint, TensorList};
+use super::checkpoint::TensorList;
 use super::config::Config;
 use super::layers::Convolution;
+use super::loader::Loader;
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
-use crate::engine::weights::WeightTable;
 use crate::ops::Activation;
 
 const STRIDE: usize = 2;
+
+/// Layers beyond this leave nothing of any sound.
+const MOST_LAYERS: usize = 24;
 
 /// Sizes from `config.json`.
 pub struct SubsamplerSizes {
@@ -44,6 +47,10 @@ impl SubsamplerSizes {
         let kernels = config.sizes("conv_kernel_sizes")?;
         if kernels.is_empty() || kernels.iter().any(|kernel| kernel % 2 == 0) {
             return Err(config.wrong("conv_kernel_sizes", "a list of odd numbers"));
+        }
+        if kernels.len() > MOST_LAYERS {
+            let right = format!("at most {MOST_LAYERS} of them");
+            return Err(config.wrong("conv_kernel_sizes", &right));
         }
         Ok(Self {
             mel_bins: config.size("input_feat_per_channel")?,
@@ -82,15 +89,10 @@ impl SubsamplerSizes {
     ///
     /// # Errors
     /// If a tensor cannot be read.
-    pub fn load(
-        &self,
-        checkpoint: &Checkpoint,
-        table: &mut WeightTable,
-        scale: f32,
-    ) -> Result<Subsampler> {
+    pub fn load(&self, loader: &mut Loader, scale: f32) -> Result<Subsampler> {
         let convolutions = self.convolutions();
         let convolutions = convolutions.map(|(name, inputs, _, kernel)| {
-            Convolution::read(checkpoint, table, &name, inputs, kernel, STRIDE)
+            Convolution::read(loader, &name, inputs, kernel, STRIDE)
         });
         Ok(Subsampler {
             convolutions: convolutions.collect::<Result<_>>()?,

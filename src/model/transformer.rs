@@ -1,13 +1,13 @@
 //! The pre-norm transformer encoder that Whisper and Speech2Text share: what
 //! comes after the convolutions and positions.
 
-use super::checkpoint::{Checkpoint, TensorList};
+use super::checkpoint::TensorList;
 use super::config::Config;
 use super::layers::{Linear, Norm};
+use super::loader::Loader;
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Columns, TensorId};
-use crate::engine::weights::WeightTable;
 use crate::ops::{Activation, AttentionSpec, Mask};
 
 /// Sizes from `config.json`.
@@ -67,9 +67,9 @@ impl TransformerSizes {
                 list.linear(&format!("{layer}.self_attn.{projection}"), width, width);
             }
             let key = format!("{layer}.self_attn.k_proj");
-            list.tensor(format!("{key}.weight"), &[width, width]);
+            list.weight(format!("{key}.weight"), &[width, width]);
             if self.key_bias {
-                list.tensor(format!("{key}.bias"), &[width]);
+                list.bias(format!("{key}.bias"), &[width]);
             }
             list.norm(&format!("{layer}.self_attn_layer_norm"), width);
             list.linear(&format!("{layer}.fc1"), self.feed_forward, width);
@@ -83,14 +83,14 @@ impl TransformerSizes {
     ///
     /// # Errors
     /// If a tensor cannot be read.
-    pub fn load(&self, checkpoint: &Checkpoint, table: &mut WeightTable) -> Result<Transformer> {
-        let blocks = (0..self.layers).map(|l| Block::read(checkpoint, table, self, l));
+    pub fn load(&self, loader: &mut Loader) -> Result<Transformer> {
+        let blocks = (0..self.layers).map(|l| Block::read(loader, self, l));
         Ok(Transformer {
             width: self.width,
             heads: self.heads,
             activation: self.activation,
             blocks: blocks.collect::<Result<_>>()?,
-            norm: Norm::read(checkpoint, table, "encoder.layer_norm")?,
+            norm: Norm::read(loader, "encoder.layer_norm")?,
         })
     }
 }
@@ -110,25 +110,19 @@ impl Transformer {
 }
 
 impl Block {
-    fn read(
-        checkpoint: &Checkpoint,
-        table: &mut WeightTable,
-        sizes: &TransformerSizes,
-        l: usize,
-    ) -> Result<Self> {
+    fn read(loader: &mut Loader, sizes: &TransformerSizes, l: usize) -> Result<Self> {
         let width = sizes.width;
         let name = |part: &str| format!("encoder.layers.{l}.{part}");
         let projections = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(name);
         let projections = projections.each_ref().map(String::as_str);
-        let mut linear =
-            |part: &str, inputs| Linear::read(checkpoint, table, &[&name(part)], inputs);
+        let mut linear = |part: &str, inputs| Linear::read(loader, &[&name(part)], inputs);
         Ok(Self {
             attention_out: linear("self_attn.out_proj", width)?,
             feed_in: linear("fc1", width)?,
             feed_out: linear("fc2", sizes.feed_forward)?,
-            projections: Linear::read(checkpoint, table, &projections, width)?,
-            attention_norm: Norm::read(checkpoint, table, &name("self_attn_layer_norm"))?,
-            feed_norm: Norm::read(checkpoint, table, &name("final_layer_norm"))?,
+            projections: Linear::read(loader, &projections, width)?,
+            attention_norm: Norm::read(loader, &name("self_attn_layer_norm"))?,
+            feed_norm: Norm::read(loader, &name("final_layer_norm"))?,
         })
     }
 

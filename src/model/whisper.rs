@@ -4,19 +4,37 @@
 use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
+use super::family::{Capabilities, Family, LanguageName, Prompting, Tasks};
 use super::files::ModelFiles;
 use super::layers::Convolution;
+use super::loader::Loader;
 use super::transformer::{Transformer, TransformerSizes};
 use super::{Encoder, Parts};
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{TensorId, WeightId};
-use crate::engine::weights::WeightTable;
+use crate::engine::weights::{Form, Part, WeightTable};
 use crate::features::FrontEnd;
 use crate::ops::Activation;
 
 /// The name in `architectures[0]`.
 pub const ARCHITECTURE: &str = "WhisperForConditionalGeneration";
+
+/// What this file offers.
+pub(super) const FAMILY: Family = Family {
+    architecture: ARCHITECTURE,
+    tensors,
+    read,
+};
+
+const TASKS: Tasks = Tasks {
+    transcribe: "transcribe",
+    translate: "translate",
+    into: LanguageName {
+        code: "en",
+        name: "English",
+    },
+};
 
 const KERNEL: usize = 3;
 
@@ -71,8 +89,8 @@ impl Sizes {
         for (name, inputs) in CONVOLUTIONS.into_iter().zip([self.mel_bins, width]) {
             Convolution::list(&mut list, name, width, inputs, KERNEL);
         }
-        list.tensor(ENCODER_POSITIONS, &[self.positions_count, width]);
-        list.tensor(DECODER_POSITIONS, &[self.decoder.max_tokens, width]);
+        list.weight(ENCODER_POSITIONS, &[self.positions_count, width]);
+        list.weight(DECODER_POSITIONS, &[self.decoder.max_tokens, width]);
         self.transformer.list(&mut list);
         Decoder::list(&mut list, &self.decoder);
         list
@@ -83,7 +101,7 @@ impl Sizes {
 ///
 /// # Errors
 /// If the config does not make sense.
-pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
+fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
     Ok(Sizes::read(config, own_projection)?.list())
 }
 
@@ -91,7 +109,7 @@ pub fn tensors(config: &Config, own_projection: bool) -> Result<TensorList> {
 ///
 /// # Errors
 /// If the config does not make sense or the weights do not fit it.
-pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
+fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     let mut checkpoint = Checkpoint::open(files, config, standard_name)?;
     let sizes = Sizes::read(config, checkpoint.contains(PROJECTION))?;
     checkpoint.check(&sizes.list(), |_| false)?;
@@ -100,25 +118,28 @@ pub fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
 
     let mut table = WeightTable::default();
     let [first, second] = CONVOLUTIONS;
-    let table_mut = &mut table;
+    let mut loader = Loader::new(&checkpoint, &mut table, Part::Encoder);
+    let loader = &mut loader;
     let encoder = Whisper {
         mel_bins,
         positions_count,
         convolutions: [
-            Convolution::read(&checkpoint, table_mut, first, mel_bins, KERNEL, 1)?,
-            Convolution::read(&checkpoint, table_mut, second, width, KERNEL, SUBSAMPLING)?,
+            Convolution::read(loader, first, mel_bins, KERNEL, 1)?,
+            Convolution::read(loader, second, width, KERNEL, SUBSAMPLING)?,
         ],
-        positions: table_mut.add(
-            ENCODER_POSITIONS,
-            positions_count,
-            width,
-            checkpoint.read(ENCODER_POSITIONS)?,
-        ),
-        transformer: sizes.transformer.load(&checkpoint, table_mut)?,
+        positions: loader.load(Form::Positions, ENCODER_POSITIONS, positions_count, width)?,
+        transformer: sizes.transformer.load(loader)?,
     };
-    let positions = checkpoint.read(DECODER_POSITIONS)?;
-    let decoder = Decoder::read(&checkpoint, &mut table, sizes.decoder, positions)?;
+    let mut loader = Loader::new(&checkpoint, &mut table, Part::Decoder);
+    let positions = loader.read(DECODER_POSITIONS)?;
+    let decoder = Decoder::read(&mut loader, sizes.decoder, positions)?;
     Ok(Parts {
+        capabilities: Capabilities {
+            family: "Whisper",
+            window_frames: Some(encoder.max_frames()),
+            prompting: Prompting::Multitask(TASKS),
+            text_begins_with_space: true,
+        },
         encoder: Box::new(encoder),
         decoder,
         weights: table,
@@ -132,10 +153,6 @@ impl Encoder for Whisper {
 
     fn max_frames(&self) -> usize {
         self.positions_count * SUBSAMPLING
-    }
-
-    fn window_frames(&self) -> Option<usize> {
-        Some(self.max_frames())
     }
 
     fn default_front_end(&self) -> Result<FrontEnd> {

@@ -14,6 +14,7 @@ use super::record::{Comparison, compared_tokens};
 use super::statistics::Correlation;
 use crate::Result;
 use crate::engine::executor::Executor;
+use crate::engine::weights::{Form, Part, Role};
 use crate::explain::{ExplainOptions, Map, Maps, Method, Progress, Subject, explain};
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
@@ -61,11 +62,13 @@ impl Shuffled {
     /// Shuffles a model's weights within each tensor, which leaves their
     /// distributions as they are; tables of positions stay.
     pub fn apply(self, model: &mut Model, seed: u64) {
-        let shuffled = model.weights.shuffled(seed, |name| {
-            let table = name.contains("positions");
-            !table && (self == Self::All || name.contains("decoder"))
-        });
+        let shuffled = model.weights.shuffled(seed, |role| self.takes(role));
         model.weights = shuffled.into();
+    }
+
+    /// Whether weights of a role are shuffled.
+    pub fn takes(self, role: Role) -> bool {
+        role.form != Form::Positions && (self == Self::All || role.part == Part::Decoder)
     }
 }
 

@@ -62,30 +62,32 @@ impl Heard {
 
 /// Languages and task as the manifest gives them, for models that have any.
 fn wanted(subjects: &Subjects, item: &Item) -> Result<Wanted> {
-    let whisper = subjects.model.encoder.window_frames().is_some();
+    let capabilities = &subjects.model.capabilities;
+    let tasks = capabilities.prompting.tasks();
     let has_languages = !subjects.tokenizer.languages().is_empty();
     let translates = item.source != item.target && item.target.is_some();
-    let (language, task) = match (whisper, has_languages) {
-        // Whisper is told what it hears, others what they write.
-        (true, _) => {
-            if translates && item.target.as_deref() != Some("en") {
-                let target = item.target.as_deref().unwrap_or_default();
+    let (language, task) = match (tasks, has_languages) {
+        // A model with tasks is told what it hears, others what they write.
+        (Some(tasks), _) => {
+            let target = item.target.as_deref().unwrap_or_default();
+            if translates && target != tasks.into.code {
                 return Err(Error::Input(format!(
-                    "Whisper translates to English only, not to {target}"
+                    "{} translates to {} only, not to {target}",
+                    capabilities.family, tasks.into.name
                 )));
             }
             let task = if translates {
-                "translate"
+                tasks.translate
             } else {
-                "transcribe"
+                tasks.transcribe
             };
             (item.source.clone(), Some(task.to_owned()))
         }
-        (false, true) => (item.target.clone(), None),
-        (false, false) => (None, None),
+        (None, true) => (item.target.clone(), None),
+        (None, false) => (None, None),
     };
     Ok(Wanted {
-        language: language.filter(|_| has_languages || whisper),
+        language,
         task,
         beams: subjects.beams,
         timestamps: false,

@@ -8,7 +8,9 @@ use serde_json::Value;
 /// Tokens with their ids, and which tokens are special: no text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AddedTokens {
+    /// Ids by token.
     pub ids: BTreeMap<String, u32>,
+    /// Tokens that are marks, not text.
     pub special: BTreeSet<String>,
 }
 

@@ -47,7 +47,9 @@ impl Charsmap {
                 break;
             }
             node ^= offset(unit);
+            // A broken map may end within a character.
             if has_leaf(unit)
+                && text.is_char_boundary(i + 1)
                 && let Some(&leaf) = self.trie.get(node)
             {
                 found = Some(((leaf & !(1 << 31)) as usize, i + 1));
@@ -81,6 +83,16 @@ mod tests {
         ] {
             assert!(Charsmap::read(bytes).is_none(), "{bytes:?}");
         }
+        // One that knows the first of é's two bytes alone: the root's offset 1
+        // leads to its unit, the unit's offset 1 to its leaf, which is text 0.
+        let mut trie = vec![0u32; 256];
+        trie[0] = 1 << 10;
+        trie[1 ^ 0xc3] = 1 << 10 | 1 << 8 | 0xc3;
+        let mut bytes = (4 * trie.len() as u32).to_le_bytes().to_vec();
+        bytes.extend(trie.iter().flat_map(|unit| unit.to_le_bytes()));
+        bytes.extend(b"x\0");
+        let map = Charsmap::read(&bytes).unwrap();
+        assert_eq!(map.longest("\u{e9}"), None);
         // Units that point anywhere.
         for unit in [0u32, 1 << 9, u32::MAX, 0x161, 0x7fff_fd61] {
             let mut bytes = 12u32.to_le_bytes().to_vec();

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Tokenizer;
 use super::added::AddedTokens;
 use super::numbered::numbers;
+use crate::error::Problem;
 use crate::{Error, Result};
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -43,7 +44,7 @@ impl Tokenizer {
         let json = |name: &str| match read(name)? {
             None => Ok(Value::Null),
             Some(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|e| Error::file(path(name), format!("not valid JSON: {e}"))),
+                .map_err(|e| Error::file(path(name), Problem::json(e))),
         };
         let config = json(CONFIG)?;
         let mut added = AddedTokens::default();
@@ -84,20 +85,24 @@ impl Tokenizer {
         merges: &[u8],
         added: &AddedTokens,
     ) -> Result<Self> {
-        let fail = |file: &str, problem: String| Error::file(folder.join(file), problem);
-        let json: Value = serde_json::from_slice(vocabulary)
-            .map_err(|e| fail(VOCABULARY, format!("not valid JSON: {e}")))?;
-        let mut ids = numbers(&json).map_err(|problem| fail(VOCABULARY, problem))?;
+        let fail = |file: &str, problem: Problem| Error::file(folder.join(file), problem);
+        let json: Value =
+            serde_json::from_slice(vocabulary).map_err(|e| fail(VOCABULARY, Problem::json(e)))?;
+        let mut ids = numbers(&json).map_err(|problem| fail(VOCABULARY, problem.into()))?;
         let merges = std::str::from_utf8(merges)
-            .map_err(|_| fail(MERGES, "is not a text in UTF-8".into()))?;
+            .map_err(|e| fail(MERGES, Problem::new("is not a text in UTF-8", e)))?;
         let mut pairs = Vec::new();
         for (i, line) in merges.lines().enumerate() {
             if line.is_empty() || i == 0 && line.starts_with("#version") {
                 continue;
             }
             let pair = line.split_once(' ').filter(|(_, b)| !b.contains(' '));
-            let pair =
-                pair.ok_or_else(|| fail(MERGES, format!("line {} is no pair of tokens", i + 1)))?;
+            let pair = pair.ok_or_else(|| {
+                fail(
+                    MERGES,
+                    format!("line {} is no pair of tokens", i + 1).into(),
+                )
+            })?;
             pairs.push(json!([pair.0, pair.1]));
         }
         // With an id of their own in the vocabulary added tokens keep it; no

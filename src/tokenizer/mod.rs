@@ -13,6 +13,7 @@ use std::path::Path;
 
 use self::numbered::Numbered;
 use self::sentencepiece::SentencePiece;
+use crate::error::Problem;
 use crate::{Error, Result};
 
 pub use self::added::AddedTokens;
@@ -52,8 +53,10 @@ impl Tokenizer {
     /// If they are not such a file's.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
         let name = name.as_ref();
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|e| Error::file(name, format!("is not a usable tokenizer.json: {e}")))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| {
+            let text = format!("is not a usable tokenizer.json: {e}");
+            Error::file(name, Problem::new(text, e))
+        })?;
         // A file may ask for both; here a token too few or too many would
         // move every map.
         inner
@@ -88,7 +91,7 @@ impl Tokenizer {
         let model = SentencePiece::read(model).map_err(|problem| Error::file(name, problem))?;
         let beside = name.with_file_name("vocab.json");
         let json = vocabulary.map(serde_json::from_slice).transpose();
-        let json = json.map_err(|e| Error::file(&beside, format!("not valid JSON: {e}")))?;
+        let json = json.map_err(|e| Error::file(&beside, Problem::json(e)))?;
         let numbered = Numbered::new(model, json.as_ref(), added);
         let blamed = if json.is_some() { &beside } else { name };
         let numbered = numbered.map_err(|problem| Error::file(blamed, problem))?;
@@ -108,8 +111,8 @@ impl Tokenizer {
             Inner::SentencePiece(pieces) => pieces.encode(text),
             Inner::Library(library) => {
                 let encoding = library.encode(text, false);
-                let encoding =
-                    encoding.map_err(|e| fail(&format!("cannot be split into tokens: {e}")))?;
+                let encoding = encoding
+                    .map_err(|e| fail(&format!("cannot be split into tokens: {e}")).because(e))?;
                 encoding.get_ids().to_vec()
             }
         };

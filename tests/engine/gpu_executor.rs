@@ -10,7 +10,7 @@ use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
-use sonograd::engine::weights::WeightTable;
+use sonograd::engine::weights::{Form, Role, WeightTable};
 use sonograd::ops::{Accumulate, Add, Layout};
 
 const MODES: [ShaderMode; 2] = [ShaderMode::Checked, ShaderMode::Trusted];
@@ -22,8 +22,9 @@ fn values(count: usize, seed: usize) -> Vec<f32> {
 
 fn weights() -> Arc<WeightTable> {
     let mut table = WeightTable::default();
-    table.add("first", 3, 5, values(15, 3));
-    table.add("second", 3, 5, values(15, 4));
+    let role = Role::encoder(Form::Bias);
+    table.add(role, "first", 3, 5, values(15, 3));
+    table.add(role, "second", 3, 5, values(15, 4));
     Arc::new(table)
 }
 
@@ -378,7 +379,8 @@ fn a_weight_that_cannot_be_bound_is_named() {
     }
     let rows = limit / 256 + 1;
     let mut table = WeightTable::default();
-    let id = table.add("decoder.output", rows, 64, vec![0.0; rows * 64]);
+    let role = Role::decoder(Form::Matrix);
+    let id = table.add(role, "decoder.output", rows, 64, vec![0.0; rows * 64]);
     let table = Arc::new(table);
     let mut gpu = GpuExecutor::new(device, &table, &GpuOptions::default()).unwrap();
     // This operator takes its operand whole.
@@ -407,8 +409,15 @@ fn tables_larger_than_a_binding() {
     let sparse = |(i, x)| if i % 9 == 0 { x } else { 0.0 };
     let numbers = values(VOCABULARY * WIDTH, 1).into_iter().enumerate();
     let numbers: Vec<f32> = numbers.map(sparse).collect();
-    let id = table.add("table", VOCABULARY, WIDTH, numbers);
-    let positions = table.add("positions", TOKENS, WIDTH, values(TOKENS * WIDTH, 2));
+    let [tokens, places] = [Form::Embedding, Form::Positions].map(Role::decoder);
+    let id = table.add(tokens, "table", VOCABULARY, WIDTH, numbers);
+    let positions = table.add(
+        places,
+        "positions",
+        TOKENS,
+        WIDTH,
+        values(TOKENS * WIDTH, 2),
+    );
     assert!(table.get(id).data.len() * 4 > 1 << 27);
     let weights = Arc::new(table);
 

@@ -12,7 +12,7 @@ use sonograd::engine::precision::Precision;
 use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Kind, Scalars, Shape, WeightId};
-use sonograd::engine::weights::WeightTable;
+use sonograd::engine::weights::{Form, Role, WeightTable};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::ops::Activation;
@@ -44,12 +44,13 @@ fn rounded(weights: &WeightTable) -> WeightTable {
     let mut table = WeightTable::default();
     for weight in weights.iter() {
         let (name, rows, cols) = (weight.name.clone(), weight.rows, weight.cols);
-        if weight.is_matrix {
+        let data = if weight.role.form.is_matrix() {
             let data = weight.data.iter().map(|&x| f16::from_f32(x).to_f32());
-            table.add_matrix(name, rows, cols, data.collect::<Vec<f32>>());
+            data.collect()
         } else {
-            table.add(name, rows, cols, Arc::clone(&weight.data));
-        }
+            Arc::clone(&weight.data)
+        };
+        table.add(weight.role, name, rows, cols, data);
     }
     table
 }
@@ -88,7 +89,7 @@ fn product_and_rows(executor: &mut GpuExecutor, weights: &Arc<WeightTable>) -> V
     let ids = weights
         .iter()
         .enumerate()
-        .filter(|(_, weight)| weight.is_matrix);
+        .filter(|(_, weight)| weight.role.form.is_matrix());
     let ids: Vec<usize> = ids.map(|(index, _)| index).collect();
     let mut results = Vec::new();
     for index in ids {
@@ -117,15 +118,17 @@ fn product_and_rows(executor: &mut GpuExecutor, weights: &Arc<WeightTable>) -> V
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn weights_beyond_f16_and_of_odd_size() {
     let mut table = WeightTable::default();
-    table.add_matrix("large", 2, 3, vec![1.0, -2.0, 0.5, 1e6, 3.0, 0.25]);
-    table.add_matrix(
+    let matrix = Role::decoder(Form::Matrix);
+    table.add(matrix, "large", 2, 3, vec![1.0, -2.0, 0.5, 1e6, 3.0, 0.25]);
+    table.add(
+        matrix,
         "odd",
         3,
         3,
         (0..9).map(|i| i as f32 / 8.0).collect::<Vec<_>>(),
     );
-    table.add_matrix("one", 1, 1, vec![65_504.0]);
-    table.add_matrix("small", 1, 5, vec![6.104e-5, -2.0, 0.0, -0.0, 1.0]);
+    table.add(matrix, "one", 1, 1, vec![65_504.0]);
+    table.add(matrix, "small", 1, 5, vec![6.104e-5, -2.0, 0.0, -0.0, 1.0]);
     let table = Arc::new(rounded_but(&table, "large"));
     let device = Arc::new(open_for_tests());
     let [full, half] = [Precision::F32, Precision::F16Weights].map(|precision| {
@@ -143,7 +146,8 @@ fn rounded_but(weights: &WeightTable, kept: &str) -> WeightTable {
     let all = rounded(weights);
     for (own, rounded) in weights.iter().zip(all.iter()) {
         let from = if own.name == kept { own } else { rounded };
-        table.add_matrix(own.name.clone(), own.rows, own.cols, Arc::clone(&from.data));
+        let data = Arc::clone(&from.data);
+        table.add(own.role, own.name.clone(), own.rows, own.cols, data);
     }
     table
 }
@@ -177,8 +181,9 @@ fn matrix_units_compute_what_ordinary_kernels_do() {
         for ((lead, rows, inputs, outputs), activation, bias, residual) in cases {
             let mut table = WeightTable::default();
             let weight = eighths(inputs * outputs, 23);
-            let weight = table.add_matrix("weight", outputs, inputs, weight);
-            let own_bias = table.add("bias", 1, outputs, eighths(outputs, 7));
+            let [matrix, row] = [Form::Matrix, Form::Bias].map(Role::decoder);
+            let weight = table.add(matrix, "weight", outputs, inputs, weight);
+            let own_bias = table.add(row, "bias", 1, outputs, eighths(outputs, 7));
             let table = Arc::new(table);
             let options = GpuOptions {
                 precision: Precision::F16Weights,

@@ -59,11 +59,10 @@ fn the_map_of_what_a_model_hears_is_more_faithful_than_a_random_one() {
         .map(|x| 3.0 * x)
         .collect();
     let features = Features::new(data, FRAMES, SIZES.mel_bins).unwrap();
-    let options = GenerationOptions {
-        max_new_tokens: Some(20),
-        no_repeat_ngram_size: 2,
-        ..GenerationOptions::new(&model, Some(&tokenizer), &Wanted::default()).unwrap()
-    };
+    let options = GenerationOptions::new(&model, Some(&tokenizer), &Wanted::default());
+    let mut options = options.unwrap();
+    options.max_new_tokens = Some(20);
+    options.no_repeat_ngram_size = 2;
     let mut executor = NativeExecutor::<f32>::new(&model.weights, false);
     let generated = generate(&mut executor, &model, &features, &options).unwrap();
     let subject = Subject {

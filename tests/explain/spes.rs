@@ -13,7 +13,7 @@ use sonograd::engine::profile::{Profile, Purpose};
 use sonograd::engine::recording::Recording;
 use sonograd::engine::schedule::Schedule;
 use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId, WeightId};
-use sonograd::engine::weights::WeightTable;
+use sonograd::engine::weights::{Form, Role, WeightTable};
 use sonograd::explain::passes::{Utterance, forward_and_gradients};
 use sonograd::explain::spes::{
     GivenMasks, MOST_MASKS, Masks, Occluded, Occlusion, Segmentation, SpesOptions, SpesPass, Stop,
@@ -326,9 +326,10 @@ impl LinearModel {
         // Hidden elements are 0: the score is all weights less the kept ones.
         let mut weight_table = WeightTable::default();
         let negative: Vec<f32> = weights.iter().map(|x| -x).collect();
-        let weight = weight_table.add("weight", Self::TOKENS, elements, negative);
+        let [matrix, row] = [Form::Matrix, Form::Bias].map(Role::decoder);
+        let weight = weight_table.add(matrix, "weight", Self::TOKENS, elements, negative);
         let sums = weights.chunks(elements).map(|row| row.iter().sum());
-        let bias = weight_table.add("bias", 1, Self::TOKENS, sums.collect::<Vec<f32>>());
+        let bias = weight_table.add(row, "bias", 1, Self::TOKENS, sums.collect::<Vec<f32>>());
         Self {
             weights,
             weight_table: Arc::new(weight_table),

@@ -172,22 +172,15 @@ fn explanations_in_pieces_agree() {
 }
 
 fn search(model: &Model, beams: usize) -> GenerationOptions {
-    GenerationOptions {
-        beams,
-        max_new_tokens: Some(19),
-        max_length: 20,
-        positions: model.decoder.config.max_tokens,
-        min_new_tokens: 0,
-        no_repeat_ngram_size: 3,
-        length_penalty: 1.0,
-        early_stopping: false,
-        start: 2,
-        forced: vec![5],
-        suppressed: vec![7, 9],
-        suppressed_first: vec![3],
-        whisper: None,
-        fallback: None,
-    }
+    let mut options = GenerationOptions::plain(model);
+    options.beams = beams;
+    options.max_new_tokens = Some(19);
+    options.no_repeat_ngram_size = 3;
+    options.start = 2;
+    options.forced = vec![5];
+    options.suppressed = vec![7, 9];
+    options.suppressed_first = vec![3];
+    options
 }
 
 #[test]

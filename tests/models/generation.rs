@@ -13,6 +13,7 @@ use sonograd::generate::{
     Fallback, Generated, GenerationOptions, Transcript, Wanted, generate, transcribe,
 };
 use sonograd::model::Model;
+use sonograd::model::family::Prompting;
 use sonograd::model::files::ModelFiles;
 
 #[derive(Deserialize)]
@@ -78,24 +79,29 @@ impl Family {
     fn options(&self, setting: &Value) -> GenerationOptions {
         let text = |name: &str| setting[name].as_str().map(str::to_owned);
         let size = |name: &str| setting[name].as_u64().map(|size| size as usize);
-        let wanted = Wanted {
-            language: text("language"),
-            task: text("task"),
-            beams: size("beams"),
-            timestamps: setting["timestamps"] == true,
-            fallback: None,
-        };
-        let options = GenerationOptions::new(&self.model, None, &wanted).unwrap();
+        let mut wanted = Wanted::default();
+        wanted.language = text("language");
+        wanted.task = text("task");
+        wanted.beams = size("beams");
+        wanted.timestamps = setting["timestamps"] == true;
+        let mut options = GenerationOptions::new(&self.model, None, &wanted).unwrap();
         let forced = setting["forced_bos_token_id"].as_u64();
-        GenerationOptions {
-            max_new_tokens: size("max_new_tokens"),
-            min_new_tokens: size("min_new_tokens").unwrap_or(0),
-            no_repeat_ngram_size: size("no_repeat_ngram_size").unwrap(),
-            length_penalty: setting["length_penalty"].as_f64().unwrap(),
-            early_stopping: setting["early_stopping"] == true,
-            forced: forced.map(|id| id as u32).into_iter().collect(),
-            ..options
-        }
+        options.max_new_tokens = size("max_new_tokens");
+        options.min_new_tokens = size("min_new_tokens").unwrap_or(0);
+        options.no_repeat_ngram_size = size("no_repeat_ngram_size").unwrap();
+        options.length_penalty = setting["length_penalty"].as_f64().unwrap();
+        options.early_stopping = setting["early_stopping"] == true;
+        options.forced = forced.map(|id| id as u32).into_iter().collect();
+        options
+    }
+
+    /// The options of a setting, with fallback changed by `change`.
+    fn falling_back(&self, setting: &str, change: impl Fn(&mut Fallback)) -> GenerationOptions {
+        let mut fallback = Fallback::default();
+        change(&mut fallback);
+        let mut options = self.options(&self.cases.settings[setting]);
+        options.fallback = Some(fallback);
+        options
     }
 
     fn run(&self, executor: &mut dyn Executor, input: &Input, setting: &Value) -> Transcript {
@@ -104,9 +110,14 @@ impl Family {
         let transcript = transcribe(executor, &self.model, &features, &options).unwrap();
         let language = transcript.windows[0].generated.prompt.get(1);
         if let (Some(expected), Value::Null) = (&input.language, &setting["language"]) {
-            let known = &self.model.generation["lang_to_id"];
-            let expected = known[expected.as_str()].as_u64().map(|id| id as u32);
-            assert_eq!(language.copied(), expected, "{} {}", self.name, input.seed);
+            let known = self.model.generation.lang_to_id.as_ref().unwrap();
+            assert_eq!(
+                language,
+                known.get(expected),
+                "{} {}",
+                self.name,
+                input.seed
+            );
         }
         transcript
     }
@@ -205,14 +216,15 @@ fn wishes_that_a_model_cannot_fulfil_are_refused_with_what_it_has() {
         let error = GenerationOptions::new(&family.model, None, &wanted).unwrap_err();
         error.to_string()
     };
-    let language = |language: &str| Wanted {
-        language: Some(language.into()),
-        ..Wanted::default()
+    let language = |language: &str| {
+        let mut wanted = Wanted::default();
+        wanted.language = Some(language.into());
+        wanted
     };
-    let task = |task: &str| Wanted {
-        task: Some(task.into()),
-        language: Some("en".into()),
-        ..Wanted::default()
+    let task = |task: &str| {
+        let mut wanted = language("en");
+        wanted.task = Some(task.into());
+        wanted
     };
     let message = refused("whisper", language("xx"));
     assert!(
@@ -230,22 +242,54 @@ fn wishes_that_a_model_cannot_fulfil_are_refused_with_what_it_has() {
         message.contains("no language") || message.contains("translate"),
         "{message}"
     );
-    let timestamps = Wanted {
-        timestamps: true,
-        ..Wanted::default()
-    };
+    let mut timestamps = Wanted::default();
+    timestamps.timestamps = true;
     let message = refused("speech_to_text", timestamps);
     assert!(message.contains("timestamps"), "{message}");
+    let mut beams = Wanted::default();
+    beams.beams = Some(usize::MAX);
+    let message = refused("speech_to_text", beams);
+    assert!(message.contains("beams are more than 1024"), "{message}");
+}
+
+/// A model is told what to write as its family declares, whether or not it hears
+/// windows.
+#[test]
+fn a_window_alone_makes_no_multitask_prompt() {
+    let mut model = Family::new("whisper").model;
+    let options = |model: &Model| GenerationOptions::new(model, None, &Wanted::default()).unwrap();
+    assert!(options(&model).multitask.is_some());
+    model.capabilities.prompting = Prompting::Start;
+    assert!(model.capabilities.window_frames.is_some());
+    assert_eq!(options(&model).multitask, None);
+}
+
+/// Files of another model may name tokens that this one has not.
+#[test]
+fn tokens_beyond_the_vocabulary_are_refused() {
+    for (name, token) in [("speech_to_text", u32::MAX), ("whisper", 1 << 20)] {
+        let family = Family::new(name);
+        let input = &family.cases.inputs[0];
+        let features = family.features(input);
+        let options = GenerationOptions::new(&family.model, None, &Wanted::default());
+        let mut options = options.unwrap();
+        match &mut options.multitask {
+            Some(multitask) => multitask.task = Some(token),
+            None => options.forced = vec![token],
+        }
+        let mut executor = NativeExecutor::<f32>::new(&family.model.weights, false);
+        let refused = generate(&mut executor, &family.model, &features, &options);
+        let message = refused.unwrap_err().to_string();
+        assert!(message.contains(&format!("the token {token}")), "{message}");
+    }
 }
 
 #[test]
 fn a_limit_without_room_is_refused() {
     let family = Family::new("speech_to_text");
     let input = &family.cases.inputs[0];
-    let options = GenerationOptions {
-        max_new_tokens: Some(1),
-        ..family.options(&family.cases.settings["greedy"])
-    };
+    let mut options = family.options(&family.cases.settings["greedy"]);
+    options.max_new_tokens = Some(1);
     let features = family.features(input);
     let error = generate(&mut family.native(), &family.model, &features, &options).unwrap_err();
     assert!(error.to_string().contains("no room"), "{error}");
@@ -292,14 +336,10 @@ fn tokens_are_judged_as_transformers_judges_them() {
                 windows: Default::default(),
             };
             let features = family.features(&input);
-            let options = GenerationOptions {
-                fallback: Some(Fallback {
-                    temperatures: vec![0.0],
-                    no_speech: judged.no_speech,
-                    ..Fallback::default()
-                }),
-                ..family.options(&family.cases.settings[&case.setting])
-            };
+            let options = family.falling_back(&case.setting, |fallback| {
+                fallback.temperatures = vec![0.0];
+                fallback.no_speech = judged.no_speech;
+            });
             let transcript = transcribe(&mut executor, &family.model, &features, &options).unwrap();
             let place = format!("{name} {} {}", case.seed, case.setting);
             let tokens = transcript.tokens(family.model.tokens.end);
@@ -337,15 +377,14 @@ fn tokens_that_are_not_good_enough_are_drawn_again() {
     let family = Family::new("whisper");
     let setting = &family.cases.settings["greedy"];
     let mut executor = family.native();
-    let with = |temperatures: &[f32], log_probability: f64, seed: u64| GenerationOptions {
-        fallback: Some(Fallback {
-            temperatures: temperatures.to_vec(),
-            log_probability,
-            compression_ratio: f64::INFINITY,
-            no_speech: 1.0,
-            seed,
-        }),
-        ..family.options(setting)
+    let with = |temperatures: &[f32], log_probability: f64, seed: u64| {
+        family.falling_back("greedy", |fallback| {
+            fallback.temperatures = temperatures.to_vec();
+            fallback.log_probability = log_probability;
+            fallback.compression_ratio = f64::INFINITY;
+            fallback.no_speech = 1.0;
+            fallback.seed = seed;
+        })
     };
     let features = family.features(&family.cases.inputs[0]);
     let mut run = |options: &GenerationOptions| {
@@ -402,13 +441,9 @@ fn temperatures_that_make_no_sense_are_refused() {
         vec![1e-30],
         vec![0.0; 65],
     ] {
-        let options = GenerationOptions {
-            fallback: Some(Fallback {
-                temperatures,
-                ..Fallback::default()
-            }),
-            ..family.options(&family.cases.settings["greedy"])
-        };
+        let options = family.falling_back("greedy", |fallback| {
+            fallback.temperatures = temperatures.clone();
+        });
         let error = generate(&mut family.native(), &family.model, &features, &options);
         let message = error.unwrap_err().to_string();
         assert!(message.contains("temperatures"), "{message}");

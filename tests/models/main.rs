@@ -12,6 +12,8 @@ mod whisper_folder;
 mod audio_formats;
 /// Finite differences, and executors against each other, at awkward sizes.
 mod awkward_sizes;
+/// What a program that uses the library learns of an error.
+mod errors;
 /// Everything that is asked of a model, on a GPU and natively.
 mod executors_agree;
 /// Features and segments against transformers, torchaudio, scikit-image.
@@ -20,5 +22,7 @@ mod front_end;
 mod generation;
 /// Reference values made by other code.
 mod validate;
+/// Weights chosen by role, and drawn, as names once chose and drew them.
+mod weight_roles;
 /// Models that hear windows of a fixed length.
 mod windows;

@@ -20,13 +20,17 @@ use crate::tokenizer::is_unspaced;
 
 /// How word times are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// One line for each recording.
     Json,
     /// One line for each word.
     Ctm,
+    /// SubRip subtitles.
     Srt,
+    /// Web subtitles.
     Vtt,
+    /// Praat's tiers.
     TextGrid,
 }
 

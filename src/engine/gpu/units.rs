@@ -13,7 +13,7 @@ use crate::engine::precision::Precision;
 use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Kind, Scalars, Shape};
-use crate::engine::weights::WeightTable;
+use crate::engine::weights::{Form, Role, WeightTable};
 
 /// Features of a device that its matrix units need.
 pub const FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
@@ -96,9 +96,16 @@ fn products(device: &Arc<Device>, units: Option<MatrixUnits>) -> Result<Vec<Vec<
             .map(|i| ((i * step) % 61) as f32 / 8.0 - 3.5)
             .collect()
     };
+    let role = Role::encoder(Form::Matrix);
     let mut table = WeightTable::default();
     let weights = TRIALS.map(|[_, inputs, outputs]| {
-        table.add_matrix("trial", outputs, inputs, eighths(inputs * outputs, 23))
+        table.add(
+            role,
+            "trial",
+            outputs,
+            inputs,
+            eighths(inputs * outputs, 23),
+        )
     });
     let table = Arc::new(table);
     let options = GpuOptions {

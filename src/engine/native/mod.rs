@@ -824,6 +824,7 @@ impl<T: Real> Executor for NativeExecutor<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::weights::{Form, Role};
 
     #[test]
     fn transposing_moves_every_number_to_its_place() {
@@ -842,7 +843,13 @@ mod tests {
     #[test]
     fn an_equal_recording_takes_up_a_released_plan() {
         let mut table = WeightTable::default();
-        let weight = table.add_matrix("weight", 2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let weight = table.add(
+            Role::encoder(Form::Matrix),
+            "weight",
+            2,
+            3,
+            vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        );
         let table = Arc::new(table);
         let mut executor = NativeExecutor::<f64>::new(&table, false);
         let mut run = |values: &[f32; 3]| {
@@ -878,7 +885,13 @@ mod tests {
     fn the_first_lead_rows_can_be_run_alone() {
         const LEADS: usize = 7;
         let mut table = WeightTable::default();
-        let weight = table.add_matrix("weight", 3, 2, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let weight = table.add(
+            Role::encoder(Form::Matrix),
+            "weight",
+            3,
+            2,
+            vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        );
         let table = Arc::new(table);
         let mut executor = NativeExecutor::<f32>::new(&table, false);
         let shape = Shape::new(LEADS, 4, 2);

@@ -10,7 +10,7 @@ use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape};
 use crate::explain::passes::{DeviceMap, EncoderOutput, Utterance, fitting};
 use crate::explain::progress::{Progress, Step};
 use crate::model::Model;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The stages of a plan, in the order in which `recording.rs` records them.
 const PREPARE: usize = 0;
@@ -182,7 +182,9 @@ impl Occlusion<'_> {
             });
             match attempt {
                 Ok(plan) => return Ok((plan, batch)),
-                Err(Error::Memory(_)) if batch > 1 && !self.given() => batch = batch.div_ceil(2),
+                Err(error) if error.kind() == ErrorKind::Memory && batch > 1 && !self.given() => {
+                    batch = batch.div_ceil(2);
+                }
                 Err(error) => return Err(error),
             }
         }

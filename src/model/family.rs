@@ -1,0 +1,96 @@
+//! What a family of models declares of itself.
+//!
+//! Whoever treats models differently (generation, alignment, the study, the
+//! command line) reads it here. Nothing is concluded from a model's name, or
+//! from one of its abilities about another.
+
+use super::Parts;
+use super::checkpoint::TensorList;
+use super::config::Config;
+use super::files::ModelFiles;
+use crate::Result;
+
+/// What a family's file offers.
+pub(super) struct Family {
+    /// `architectures[0]`
+    pub architecture: &'static str,
+    /// Lists the tensors for a config; the flag says whether the output
+    /// projection is one of its own.
+    pub tensors: fn(&Config, bool) -> Result<TensorList>,
+    /// Reads config and weights.
+    pub read: fn(&ModelFiles, &Config) -> Result<Parts>,
+}
+
+/// What a model does beside writing text about a sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// The family's name, for messages.
+    pub family: &'static str,
+    /// Feature frames that every input has: sounds are filled up to them and
+    /// recordings cut into them. Absent where a sound of any length is heard as
+    /// it is.
+    pub window_frames: Option<usize>,
+    /// How the model is told what to write.
+    pub prompting: Prompting,
+    /// Whether the tokens of a text are those of a space and the text.
+    pub text_begins_with_space: bool,
+}
+
+/// How a model is told what to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Prompting {
+    /// By the start token alone. In a model of several languages the first
+    /// token of the text may be forced: a tag of the language to write.
+    Start,
+    /// By Whisper's multitask format: behind the start token a tag of the
+    /// language that is spoken, which the model can detect, then one of the
+    /// tasks, and a mark where no times are to be written. The model also
+    /// knows how probable it is that nobody speaks.
+    Multitask(Tasks),
+}
+
+/// The tasks that a multitask prompt can ask for, each the name of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tasks {
+    /// Writes the language that is spoken; what is done if nobody asks.
+    pub transcribe: &'static str,
+    /// Writes the language `into` whatever is spoken.
+    pub translate: &'static str,
+    /// What `translate` writes.
+    pub into: LanguageName,
+}
+
+/// A language as tokens have it and as people call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LanguageName {
+    /// As in `en`.
+    pub code: &'static str,
+    /// As in `English`.
+    pub name: &'static str,
+}
+
+impl Capabilities {
+    /// Those of a family that hears sounds of any length and is told what to
+    /// write by the start token.
+    pub(super) const fn plain(family: &'static str) -> Self {
+        Self {
+            family,
+            window_frames: None,
+            prompting: Prompting::Start,
+            text_begins_with_space: false,
+        }
+    }
+}
+
+impl Prompting {
+    /// The tasks to choose from, where a prompt names one.
+    pub fn tasks(self) -> Option<Tasks> {
+        match self {
+            Self::Start => None,
+            Self::Multitask(tasks) => Some(tasks),
+        }
+    }
+}

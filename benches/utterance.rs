@@ -6,6 +6,7 @@ mod common;
 use criterion::{Criterion, criterion_group, criterion_main};
 use sonograd::audio;
 use sonograd::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
+use sonograd::explain::profile::MAPS;
 use sonograd::generate::{GenerationOptions, Wanted, generate};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
@@ -54,8 +55,7 @@ fn utterance(criterion: &mut Criterion) {
                     let pass =
                         forward_and_gradients(executor, &model, &utterance, specs, MEMORY).unwrap();
                     let wanted = [pass.forward.log_probs];
-                    let purpose = sonograd::engine::profile::Purpose::Maps;
-                    executor.read(&wanted, purpose).unwrap();
+                    executor.read(&wanted, MAPS).unwrap();
                     executor.unwind(mark);
                 });
             });

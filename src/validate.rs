@@ -11,8 +11,8 @@ use serde::Serialize;
 use crate::audio::Waveform;
 use crate::engine::executor::{Executor, Inputs};
 use crate::engine::precision::Precision;
-use crate::engine::profile::Purpose;
 use crate::explain::passes::{MapSpec, Site, Utterance, forward_and_gradients};
+use crate::explain::profile::MAPS;
 use crate::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, spes};
 use crate::features::{Features, FrontEnd};
 use crate::model::Model;
@@ -273,7 +273,7 @@ fn compare_all(
     let mut wanted = vec![pass.forward.encoder_output.sound, pass.forward.logits];
     wanted.extend(&pass.forward.cross_attention);
     wanted.extend(pass.maps.iter().map(|map| map.id));
-    let mut results = executor.read(&wanted, Purpose::Maps)?.into_iter();
+    let mut results = executor.read(&wanted, MAPS)?.into_iter();
     let mut next = || results.next().expect("as many as were asked for");
     let (encoder_output, logits) = (next(), next());
     let attention: Vec<f32> = (0..layers).flat_map(|_| next()).collect();
@@ -322,7 +322,7 @@ fn compare_all(
         let given = GivenMasks::place(executor, &mut inputs, &hidden, each)?;
         let segments = Segmentation::elements(shape[0], shape[1]);
         let segments = segments.place(executor, &mut inputs)?;
-        inputs.send(executor, Purpose::Maps)?;
+        inputs.send(executor, MAPS)?;
         let occlusion = spes(
             executor,
             model,
@@ -335,7 +335,7 @@ fn compare_all(
             &mut |_| true,
         )?;
         let scores = occlusion.scores.expect("given masks keep their scores");
-        let mut results = executor.read(&[scores, occlusion.map.id], Purpose::Maps)?;
+        let mut results = executor.read(&[scores, occlusion.map.id], MAPS)?;
         for id in [scores, occlusion.map.id, occlusion.clamped] {
             executor.free(id);
         }

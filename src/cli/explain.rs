@@ -13,6 +13,7 @@ use super::{GenerationArgs, LoadedModel, ModelArgs, Outcome, for_each_file, prin
 use crate::engine::executor::Executor;
 use crate::explain::explanation::Explanation;
 use crate::explain::passes::Site;
+use crate::explain::profile::ProfileDocument;
 use crate::explain::spes::{Progress, SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Explained, Method, Subject, explain, output};
 use crate::generate::{GenerationOptions, generate, prompt};
@@ -439,7 +440,7 @@ fn given_tokens(loaded: &LoadedModel, tokenizer: &Tokenizer, text: &str) -> Resu
 }
 
 fn profile(executor: &dyn Executor, seconds: Map<String, Value>) -> Result<Value> {
-    let profile = serde_json::to_value(executor.profile());
+    let profile = serde_json::to_value(ProfileDocument::from(executor.profile()));
     let mut profile = profile.map_err(|problem| Error::file("profile", problem))?;
     profile["stage_seconds"] = Value::Object(seconds);
     Ok(profile)

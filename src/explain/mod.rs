@@ -7,6 +7,7 @@ pub mod explanation;
 pub mod output;
 pub mod passes;
 pub mod probe;
+pub mod profile;
 pub mod quadrature;
 pub mod slic;
 pub mod spes;
@@ -21,12 +22,12 @@ use self::passes::{
     Gradients, MapSpec, Site, Utterance, Variants, averaged_gradients, forward_and_reverse,
     memories,
 };
+use self::profile::MAPS;
 use self::spes::{
     Checkpoint, Occluded, Progress, Segmentation, Segments, SpesOptions, SpesPass, Stop, spes,
 };
 use crate::audio::SAMPLE_RATE;
 use crate::engine::executor::{Executor, Inputs};
-use crate::engine::profile::Purpose;
 use crate::engine::tensor::PersistentId;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::model::Model;
@@ -288,7 +289,7 @@ fn compute(
             occlusions.push((occluded, segments));
         }
     }
-    uploads.send(executor, Purpose::Maps)?;
+    uploads.send(executor, MAPS)?;
 
     // One pass gives the plain gradients at both sites and at the attention.
     let plain = [Method::Gradient, Method::InputXGradient];
@@ -405,7 +406,7 @@ fn compute(
     ids.extend(pending.iter().map(|pending| pending.map.id));
     ids.extend(pending.iter().filter_map(|pending| pending.baseline));
     ids.extend(pending.iter().filter_map(|pending| pending.clamped));
-    let mut read = executor.read(&ids, Purpose::Maps)?.into_iter();
+    let mut read = executor.read(&ids, MAPS)?.into_iter();
     let mut next = || read.next().expect("as many as were asked for");
     let log_probs = next();
     let decoder = &model.decoder.config;

@@ -1,15 +1,16 @@
 //! Recordings over one utterance: the forward pass under forced decoding and
 //! the reverse passes of the gradient family.
 
+use super::profile::MAPS;
 use crate::engine::executor::{Executor, Inputs, PlanId};
-use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
 use crate::engine::reverse::{Seed, reverse, reverse_each};
 use crate::engine::schedule::largest_tensor;
-use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
+use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
 use crate::features::Features;
 use crate::model::Model;
 use crate::model::decoder::{CrossAttention, Decoded};
+use crate::ops::scalars::{FIRST_TOKEN, FIRST_VARIANT};
 use crate::ops::{
     Accumulate, AddNoise, AttentionXGradient, Baseline, BaselineKind, Blend, Contrast, Reduce,
     Reduction, Spread, TokenLogProb,
@@ -159,7 +160,7 @@ impl Utterance {
         let mut inputs = Inputs::default();
         let own = &mut inputs;
         let utterance = Self::place(executor, own, model, features, ids, positions, labels)?;
-        inputs.send(executor, Purpose::Maps)?;
+        inputs.send(executor, MAPS)?;
         Ok(utterance)
     }
 
@@ -355,7 +356,7 @@ pub fn memories(
     let ids = ids.map(|memory| kept(executor, &mut recording, memory));
     let ids = ids.collect::<Result<_>>()?;
     let plan = executor.prepare(recording)?;
-    let done = executor.run(plan, 0, Scalars::default());
+    let done = executor.run(plan, 0, &Scalars::ZERO);
     executor.release(plan);
     done.map(|()| ids)
 }
@@ -569,12 +570,11 @@ fn run_tokens(
     tokens: usize,
     count: usize,
 ) -> Result<()> {
-    executor.run(plan, 0, Scalars::default())?;
+    executor.run(plan, 0, &Scalars::ZERO)?;
     if gradients {
         for first in (0..tokens).step_by(count) {
-            let mut scalars = Scalars::default();
-            scalars[Scalar::FirstToken as usize] = first as u32;
-            executor.run(plan, 1, scalars)?;
+            let scalars = Scalars::ZERO.with(FIRST_TOKEN, first as u32);
+            executor.run(plan, 1, &scalars)?;
         }
     }
     Ok(())
@@ -712,7 +712,7 @@ pub fn averaged_gradients(
         }
     };
     let plan = executor.prepare(preparation)?;
-    let done = executor.run(plan, 0, Scalars::default());
+    let done = executor.run(plan, 0, &Scalars::ZERO);
     executor.release(plan);
     done?;
 
@@ -780,13 +780,12 @@ pub fn averaged_gradients(
     let plan = executor.prepare(build(sum, batch, count)?)?;
     let mut run = || -> Result<()> {
         for first_token in (0..tokens).step_by(count) {
-            let mut scalars = Scalars::default();
-            scalars[Scalar::FirstToken as usize] = first_token as u32;
+            let mut scalars = Scalars::ZERO.with(FIRST_TOKEN, first_token as u32);
             for first_variant in (0..all).step_by(batch) {
-                scalars[Scalar::FirstVariant as usize] = first_variant as u32;
-                executor.run(plan, 0, scalars)?;
+                scalars.set(FIRST_VARIANT, first_variant as u32);
+                executor.run(plan, 0, &scalars)?;
             }
-            executor.run(plan, 1, scalars)?;
+            executor.run(plan, 1, &scalars)?;
         }
         Ok(())
     };

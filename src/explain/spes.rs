@@ -9,13 +9,14 @@
 //! bytes per token come back at checkpoints, for the stopping rule.
 
 use super::passes::{DeviceMap, EncoderOutput, Site, Utterance, fitting};
+use super::profile::STATUS;
 use super::slic::{SlicOptions, scaled_segments, slic};
 use crate::engine::executor::{Executor, Inputs, PlanId};
-use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
-use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
+use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
 use crate::features::Features;
 use crate::model::Model;
+use crate::ops::scalars::{FIRST_VARIANT, MASK_END, MASKING};
 use crate::ops::{
     AccumulateScores, Baseline, BaselineKind, Correlate, ExpandScores, Half, KlDivergence,
     MaskSource, PoolMax,
@@ -600,11 +601,11 @@ impl Run {
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<(usize, Vec<Checkpoint>, bool)> {
         let mut scalars = Scalars::default();
-        executor.run(self.plan, PREPARE, scalars)?;
+        executor.run(self.plan, PREPARE, &scalars)?;
         // Without masks all rows are the same.
-        executor.run_first(self.plan, FORWARD, 1, scalars)?;
-        executor.run(self.plan, REFERENCE, scalars)?;
-        scalars[Scalar::Masking as usize] = 1;
+        executor.run_first(self.plan, FORWARD, 1, &scalars)?;
+        executor.run(self.plan, REFERENCE, &scalars)?;
+        scalars.set(MASKING, 1);
         let stops = CHECKPOINTS.into_iter().filter(|&count| count < self.most);
         let mut checkpoints = Vec::new();
         let mut first = 0;
@@ -612,10 +613,10 @@ impl Run {
         'stops: for stop in stops.chain([self.most]) {
             while first < stop {
                 let end = (first + self.batch).min(stop);
-                scalars[Scalar::FirstVariant as usize] = first as u32;
-                scalars[Scalar::MaskEnd as usize] = end as u32;
-                executor.run_first(self.plan, FORWARD, end - first, scalars)?;
-                executor.run(self.plan, SCORE, scalars)?;
+                scalars.set(FIRST_VARIANT, first as u32);
+                scalars.set(MASK_END, end as u32);
+                executor.run_first(self.plan, FORWARD, end - first, &scalars)?;
+                executor.run(self.plan, SCORE, &scalars)?;
                 first = end;
                 let state = Progress {
                     occluded: self.occluded,
@@ -628,7 +629,7 @@ impl Run {
                 }
             }
             if !self.given && first < self.most {
-                let checkpoint = self.check(executor, first, scalars)?;
+                let checkpoint = self.check(executor, first, &scalars)?;
                 let reached = checkpoint.pooled_median();
                 checkpoints.push(checkpoint);
                 if let (Stop::Reliability(wanted), Some(reached)) = (self.stop, reached)
@@ -640,9 +641,9 @@ impl Run {
             }
         }
         if !self.given && checkpoints.last().is_none_or(|last| last.masks != first) {
-            checkpoints.push(self.check(executor, first, scalars)?);
+            checkpoints.push(self.check(executor, first, &scalars)?);
         }
-        executor.run(self.plan, FINISH, scalars)?;
+        executor.run(self.plan, FINISH, &scalars)?;
         Ok((first, checkpoints, interrupted))
     }
 
@@ -650,11 +651,11 @@ impl Run {
         &self,
         executor: &mut dyn Executor,
         masks: usize,
-        scalars: Scalars,
+        scalars: &Scalars,
     ) -> Result<Checkpoint> {
         executor.run(self.plan, CHECK, scalars)?;
         let ids = [self.targets.pooled_status, self.targets.full_status];
-        let status = executor.read(&ids, Purpose::Status)?;
+        let status = executor.read(&ids, STATUS)?;
         let corrected = |values: &[f32]| -> Vec<Option<f64>> {
             let pairs = values.chunks(2).take(self.tokens);
             pairs

@@ -15,6 +15,7 @@ use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::reverse::{Seed, reverse};
 use sonograd::engine::tensor::{Columns, PersistentId, Scalar, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
+use sonograd::ops::scalars::FIRST_TOKEN;
 use sonograd::ops::{
     Activation, Add, AttentionSpec, Layout, Mask, Operator, Relative, TokenLogProb, Windows,
 };
@@ -82,7 +83,7 @@ fn check(name: &str, build: impl FnOnce(&mut Case) -> (Vec<TensorId>, TensorId))
     }
 
     let mut executor = NativeExecutor::<f64>::new(&WeightTable::default(), false);
-    let scalars = at(Scalar::FirstToken, first);
+    let scalars = at(FIRST_TOKEN, first);
     let plan = case.run(&mut executor, &[scalars]);
     let results = case.results();
     let batch = shape.lead;
@@ -102,7 +103,7 @@ fn check(name: &str, build: impl FnOnce(&mut Case) -> (Vec<TensorId>, TensorId))
             let [low, high] = [at - STEP, at + STEP].map(|moved| {
                 x[element] = moved;
                 executor.upload_real(id, &x).unwrap();
-                executor.run(plan, 0, scalars).unwrap();
+                executor.run(plan, 0, &scalars).unwrap();
                 executor.read_real(results[0]).to_vec()
             });
             x[element] = at;

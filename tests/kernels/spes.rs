@@ -16,19 +16,21 @@ use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
-use sonograd::engine::profile::{Profile, Purpose};
+use sonograd::engine::profile::Profile;
 use sonograd::engine::tensor::{Scalar, Scalars, Shape, TensorId};
 use sonograd::explain::passes::{Utterance, forward_and_gradients};
+use sonograd::explain::profile::MAPS;
 use sonograd::explain::spes::{GivenMasks, Occluded, Segmentation, SpesOptions, Stop, spes};
 use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
+use sonograd::ops::scalars::{FIRST_VARIANT, MASK_END, MASKING};
 use sonograd::ops::{
     AccumulateScores, Correlate, ExpandScores, Half, KlDivergence, MaskSource, PoolMax,
 };
 
 /// One run, all scalars 0.
-const ONCE: &[Scalars] = &[[0; 8]];
+const ONCE: &[Scalars] = &[Scalars::ZERO];
 
 /// Both of its halves are used.
 const SEED: u64 = 0xfedc_ba98_7654_3210;
@@ -40,9 +42,9 @@ fn within(k: f64, n: usize, scale: f64) -> Tolerance {
 /// A run of the masks from `first` to `end`.
 fn masks(first: usize, end: usize) -> Scalars {
     let mut scalars = Scalars::default();
-    scalars[Scalar::FirstVariant as usize] = first as u32;
-    scalars[Scalar::MaskEnd as usize] = end as u32;
-    scalars[Scalar::Masking as usize] = 1;
+    scalars.set(FIRST_VARIANT, first as u32);
+    scalars.set(MASK_END, end as u32);
+    scalars.set(MASKING, 1);
     scalars
 }
 
@@ -511,7 +513,7 @@ impl Fixture {
             let mut inputs = Inputs::default();
             let segmentation = self.segmentation(occluded, &options);
             let segments = segmentation.place(executor, &mut inputs).unwrap();
-            inputs.send(executor, Purpose::Maps).unwrap();
+            inputs.send(executor, MAPS).unwrap();
             let pass = spes(
                 executor,
                 model,
@@ -531,7 +533,7 @@ impl Fixture {
             reliabilities.push(both.copied().collect());
             ids.push(pass.map.id);
         }
-        let maps = executor.read(&ids, Purpose::Maps).unwrap();
+        let maps = executor.read(&ids, MAPS).unwrap();
         Whole {
             maps,
             reliabilities,
@@ -561,7 +563,7 @@ impl Fixture {
             let count = segmentation.segments;
             let given = GivenMasks::place(executor, &mut inputs, &hidden, count).unwrap();
             let segments = segmentation.place(executor, &mut inputs).unwrap();
-            inputs.send(executor, Purpose::Maps).unwrap();
+            inputs.send(executor, MAPS).unwrap();
             let pass = spes(
                 executor,
                 model,
@@ -575,7 +577,7 @@ impl Fixture {
             )
             .unwrap();
             let ids = [pass.scores.unwrap(), pass.map.id, pass.clamped];
-            for values in executor.read(&ids, Purpose::Maps).unwrap() {
+            for values in executor.read(&ids, MAPS).unwrap() {
                 assert!(values.iter().all(|x| *x == 0.0), "{occluded:?}: {values:?}");
             }
         }
@@ -647,8 +649,8 @@ fn whole_runs_on_the_gpu() {
         let whole = fixture.maps(&mut gpu(), batch);
         whole.agrees(&format!("GPU, batches of {batch}"), &exact, 5e-5);
         let profile = &whole.profile;
-        assert_eq!(profile.map_readbacks, 1);
-        assert_eq!(profile.status_reads, SITES.len() as u64);
+        assert_eq!(profile.transfers(MAPS).reads, 1);
+        assert_eq!(profile.transfers(STATUS).reads, SITES.len() as u64);
         assert_eq!(profile.generation_reads, 0);
         // Checkpoints read two correlations and two flags of every token.
         let map_bytes: usize = whole.maps.iter().map(|map| 4 * map.len()).sum();

@@ -8,8 +8,8 @@ use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
 use sonograd::engine::native::NativeExecutor;
-use sonograd::engine::profile::Purpose;
 use sonograd::explain::passes::{ForwardPass, MapSpec, Site, Utterance, forward_and_gradients};
+use sonograd::explain::profile::MAPS;
 use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
@@ -175,7 +175,7 @@ fn agrees(make: impl Fn(&Model) -> Box<dyn Executor>, memory: usize) {
             ids.extend(&forward.cross_attention);
             ids
         };
-        let outputs = executor.read(&ids(&pass), Purpose::Maps).unwrap();
+        let outputs = executor.read(&ids(&pass), MAPS).unwrap();
         for (index, (output, id)) in outputs.iter().zip(ids(&expected)).enumerate() {
             let reference: Vec<f32> = oracle.read_real(id).iter().map(|&x| x as f32).collect();
             let name = names.get(index).copied().unwrap_or("gradient or attention");

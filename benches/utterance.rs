@@ -53,8 +53,7 @@ fn utterance(criterion: &mut Criterion) {
                     let pass =
                         forward_and_gradients(executor, &model, &utterance, specs, MEMORY).unwrap();
                     let wanted = [pass.forward.log_probs];
-                    let purpose = sonograd::engine::profile::Purpose::Maps;
-                    executor.read(&wanted, purpose).unwrap();
+                    executor.read(&wanted, MAPS).unwrap();
                     executor.unwind(mark);
                 });
             });

@@ -1,5 +1,5 @@
 // sum[k] += sum over b of weights[first + b] * x[k * B + b], where first is the
-// scalar FIRST_VARIANT; at 0 the sum starts anew. Variants past the last weight
+// scalar first_variant; at 0 the sum starts anew. Variants past the last weight
 // are left out. One invocation for each element of sum.
 
 struct Params {
@@ -9,14 +9,17 @@ struct Params {
     variants: u32, // weights in all
 }
 
+struct Scalars {
+    first_variant: u32, // first of this run's variants
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (K·B, R, C)
 @group(0) @binding(2) var<storage, read> weights: array<f32>; // weights: (variants)
-@group(0) @binding(3) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(3) var<storage, read> scalars: Scalars; // scalars: (1)
 @group(0) @binding(4) var<storage, read_write> sum: array<f32>; // sum: (K, R, C)
 
 const WORKGROUP: u32 = 64u;
-const FIRST_VARIANT: u32 = 0u;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(
@@ -28,7 +31,7 @@ fn forward(
     if i >= params.count {
         return;
     }
-    let first = scalars[FIRST_VARIANT];
+    let first = scalars.first_variant;
     var total = 0.0;
     if first > 0u {
         total = sum[i];

@@ -1,6 +1,6 @@
 // sums[half · G + g, s, k] += score of token k, for every mask m of segmentation
 // g = m % G that hides segment s; half = (m / G) % 2. Column K counts the
-// masks. Masks count from the scalar FIRST_VARIANT to MASK_END; where the
+// masks. Masks count from the scalar first_variant to mask_end; where the
 // first is 0, the sums start anew. A negative score counts as 0 here, and
 // `count_clamped` counts it.
 //
@@ -24,10 +24,15 @@ struct Params {
     mask_words: u32, // W: words of a given mask
 }
 
+struct Scalars {
+    first_variant: u32, // first of this run's masks
+    mask_end: u32, // first mask that does not count
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> scores: array<f32>; // scores: (N, K, 1)
 @group(0) @binding(2) var<storage, read> bits: array<u32>; // bits: (1, M, W), if GIVEN
-@group(0) @binding(3) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(3) var<storage, read> scalars: Scalars; // scalars: (2)
 @group(0) @binding(4) var<storage, read_write> sums: array<f32>; // sums: (2·G, S, K + 1)
 @group(0) @binding(5) var<storage, read_write> clamped: array<f32>; // clamped: (1, K, 1)
 
@@ -40,8 +45,6 @@ const SEGMENTS: u32 = 64u;
 const BLOCKS: u32 = 16u;
 // Masks that are drawn at a time
 const MASKS: u32 = 64u;
-const FIRST_VARIANT: u32 = 0u;
-const MASK_END: u32 = 4u;
 // Keeps masks apart from other random numbers of the same seed
 const MASK_DOMAIN: u32 = 1u;
 
@@ -89,8 +92,8 @@ fn hidden_four(m: u32, block: u32) -> u32 {
 
 // How many of this run's masks count.
 fn count_masks() -> u32 {
-    let first = scalars[FIRST_VARIANT];
-    return min(max(scalars[MASK_END], first) - first, params.lead);
+    let first = scalars.first_variant;
+    return min(max(scalars.mask_end, first) - first, params.lead);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -109,7 +112,7 @@ fn forward(
     let cols = params.tokens + 1u;
     let elements = min(SEGMENTS, params.segments - first_segment) * cols;
     let blocks = (params.segments + 3u) / 4u - first_segment / 4u;
-    let first = scalars[FIRST_VARIANT];
+    let first = scalars.first_variant;
     let masks = count_masks();
     // The masks of this segmentation: every G-th, from the first of them on.
     let skipped = (g + params.groups - first % params.groups) % params.groups;
@@ -171,7 +174,7 @@ fn count_clamped(
         count += u32(scores[n * params.tokens + k] < 0.0);
     }
     var earlier = 0.0;
-    if scalars[FIRST_VARIANT] > 0u {
+    if scalars.first_variant > 0u {
         earlier = clamped[k];
     }
     clamped[k] = earlier + f32(count);

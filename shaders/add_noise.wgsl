@@ -2,7 +2,7 @@
 //
 // z of element e of variant v comes from word e % 4 of the Philox 4x32-10 block
 // with the counter (e / 4, v, stream, 0) under the seed as key; variants count
-// from the scalar FIRST_VARIANT. One invocation for each block.
+// from the scalar first_variant. One invocation for each block.
 
 struct Params {
     blocks: u32,    // B times the blocks of a variant, ceil(R·C / 4)
@@ -12,14 +12,17 @@ struct Params {
     seed_high: u32, // upper half of the seed
 }
 
+struct Scalars {
+    first_variant: u32, // first of this run's variants
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (1, R, C)
 @group(0) @binding(2) var<storage, read> spread: array<f32>; // spread: (1), in units of x
-@group(0) @binding(3) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(3) var<storage, read> scalars: Scalars; // scalars: (1)
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // y: (B, R, C)
 
 const WORKGROUP: u32 = 64u;
-const FIRST_VARIANT: u32 = 0u;
 
 // Upper half of the 64-bit product: from halves of 16 bits, whose products
 // and carries fit into 32.
@@ -84,7 +87,7 @@ fn forward(
     let blocks_each = (params.inner + 3u) / 4u;
     let n = i / blocks_each;
     let block = i % blocks_each;
-    let counter = vec4(block, scalars[FIRST_VARIANT] + n, params.stream, 0u);
+    let counter = vec4(block, scalars.first_variant + n, params.stream, 0u);
     var words = philox4x32(counter, vec2(params.seed_low, params.seed_high));
     let begin = block * 4u;
     let count = min(4u, params.inner - begin);

@@ -1,5 +1,5 @@
 // y[n] = x where mask m = first + n keeps it, else `fill`; first is the scalar
-// FIRST_VARIANT. Mask m uses segmentation m % G. Where the scalar MASKING is
+// first_variant. Mask m uses segmentation m % G. Where the scalar masking is
 // 0, everything is kept. One invocation for each element of y.
 //
 // A drawn mask hides segment s if word s % 4 of the Philox 4x32-10 block with
@@ -21,20 +21,23 @@ struct Params {
     mask_words: u32, // W: words of a given mask
 }
 
+struct Scalars {
+    first_variant: u32, // first of this run's masks
+    masking: u32, // 0 keeps everything
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (1, R, C)
 @group(0) @binding(2) var<storage, read> labels: array<u32>; // labels: (G, R, C'), segments
 @group(0) @binding(3) var<storage, read> fill: array<f32>; // fill: (1, R', C)
 @group(0) @binding(4) var<storage, read> bits: array<u32>; // bits: (1, M, W), if GIVEN
-@group(0) @binding(5) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(5) var<storage, read> scalars: Scalars; // scalars: (2)
 @group(0) @binding(6) var<storage, read_write> y: array<f32>; // y: (N, R, C)
 
 // Whether masks are given; else they are drawn
 override GIVEN: bool;
 
 const WORKGROUP: u32 = 64u;
-const FIRST_VARIANT: u32 = 0u;
-const MASKING: u32 = 3u;
 // Keeps masks apart from other random numbers of the same seed
 const MASK_DOMAIN: u32 = 1u;
 
@@ -88,8 +91,8 @@ fn forward(
         return;
     }
     let at = i % params.inner;
-    if scalars[MASKING] != 0u {
-        let m = scalars[FIRST_VARIANT] + i / params.inner;
+    if scalars.masking != 0u {
+        let m = scalars.first_variant + i / params.inner;
         let row = at / params.cols;
         let col = min(at % params.cols, params.label_cols - 1u);
         let rows = params.inner / params.cols;

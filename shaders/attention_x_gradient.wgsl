@@ -1,5 +1,5 @@
 // map[h, first + k, j] = P[h, i, j] * (doutput[k, i] * value[j]), the product
-// over the columns of head h, where first is the scalar FIRST_TOKEN and i the
+// over the columns of head h, where first is the scalar first_token and i the
 // position of token first + k; tokens past the map's end are left out, and so
 // are keys past its columns. One invocation for each element of this run.
 
@@ -15,16 +15,19 @@ struct Params {
     value_offset: u32,  // first column of the values
 }
 
+struct Scalars {
+    first_token: u32, // first of this run's tokens
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> probabilities: array<f32>; // probabilities: (1, H * I, W')
 @group(0) @binding(2) var<storage, read> value: array<f32>; // value: (1, W', value_columns)
 @group(0) @binding(3) var<storage, read> doutput: array<f32>; // doutput: (K, I, H * E)
 @group(0) @binding(4) var<storage, read> positions: array<u32>; // positions: (tokens), below I
-@group(0) @binding(5) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(5) var<storage, read> scalars: Scalars; // scalars: (1)
 @group(0) @binding(6) var<storage, read_write> map: array<f32>; // map: (H, tokens, T')
 
 const WORKGROUP: u32 = 64u;
-const FIRST_TOKEN: u32 = 1u;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(
@@ -37,7 +40,7 @@ fn forward(
     let j = index % params.frames;
     let k = index / params.frames % params.count;
     let head = index / (params.frames * params.count);
-    let token = scalars[FIRST_TOKEN] + k;
+    let token = scalars.first_token + k;
     if head >= params.heads || token >= params.tokens {
         return;
     }

@@ -1,5 +1,5 @@
 // y[b] = baseline + fractions[first + b] * (x - baseline), where first is the
-// scalar FIRST_VARIANT; past the last fraction y is x.
+// scalar first_variant; past the last fraction y is x.
 
 struct Params {
     count: u32,    // B·R·C: elements of y
@@ -7,15 +7,18 @@ struct Params {
     variants: u32, // fractions in all
 }
 
+struct Scalars {
+    first_variant: u32, // first of this run's variants
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (1, R, C)
 @group(0) @binding(2) var<storage, read> baseline: array<f32>; // baseline: (1, R, C)
 @group(0) @binding(3) var<storage, read> fractions: array<f32>; // fractions: (variants)
-@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(4) var<storage, read> scalars: Scalars; // scalars: (1)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (B, R, C)
 
 const WORKGROUP: u32 = 64u;
-const FIRST_VARIANT: u32 = 0u;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(
@@ -27,7 +30,7 @@ fn forward(
     if i >= params.count {
         return;
     }
-    let variant = scalars[FIRST_VARIANT] + i / params.inner;
+    let variant = scalars.first_variant + i / params.inner;
     var fraction = 1.0;
     if variant < params.variants {
         fraction = fractions[variant];

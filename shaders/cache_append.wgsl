@@ -1,5 +1,5 @@
 // cache[n, step] = x[n], `width` columns of it from `offset` on, where step is
-// the scalar STEP. The cache is updated in place; its other rows stay.
+// the scalar step. The cache is updated in place; its other rows stay.
 
 struct Params {
     count: u32,    // N·width: elements written
@@ -9,13 +9,16 @@ struct Params {
     x_offset: u32, // first column of x that is stored
 }
 
+struct Scalars {
+    step: u32, // position of this decoding step
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (N, 1, x_cols)
-@group(0) @binding(2) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(2) var<storage, read> scalars: Scalars; // scalars: (1)
 @group(0) @binding(3) var<storage, read_write> cache: array<f32>; // cache: (N, capacity, width)
 
 const WORKGROUP: u32 = 64u;
-const STEP: u32 = 2u;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(
@@ -24,7 +27,7 @@ fn forward(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let i = (group.x + group.y * groups.x) * WORKGROUP + lane;
-    let step = scalars[STEP];
+    let step = scalars.step;
     if i >= params.count || step >= params.capacity {
         return;
     }

@@ -1,5 +1,5 @@
 // Attention of one new position over the cache of keys and values, of which
-// positions 0 to STEP (a scalar) are filled. One workgroup for each head of
+// positions 0 to step (a scalar) are filled. One workgroup for each head of
 // each row: each lane scores its own positions; then the positions are gone
 // through again, a workgroup's worth at a time, and each lane sums up its own
 // columns of the output.
@@ -14,15 +14,18 @@ struct Params {
     scale: f32,        // factor of the scores, no unit
 }
 
+struct Scalars {
+    step: u32, // position of this decoding step
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> query: array<f32>; // query: (N, 1, query_cols)
 @group(0) @binding(2) var<storage, read> cache: array<f32>; // cache: (N, capacity, 2·D), keys then values
 @group(0) @binding(3) var<storage, read> ancestry: array<u32>; // ancestry: (N, capacity), rows of the cache
-@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(4) var<storage, read> scalars: Scalars; // scalars: (1)
 @group(0) @binding(5) var<storage, read_write> output: array<f32>; // output: (N, 1, D)
 
 const WORKGROUP: u32 = 64u;
-const STEP: u32 = 2u;
 
 var<workgroup> lanes: array<f32, WORKGROUP>;
 var<workgroup> weights: array<f32, WORKGROUP>;
@@ -82,7 +85,7 @@ fn forward(
     let depth = params.width / params.heads;
     let head = index % params.heads * depth;
     let q = n * params.query_cols + params.query_offset + head;
-    let seen = min(scalars[STEP] + 1u, params.capacity);
+    let seen = min(scalars.step + 1u, params.capacity);
 
     var own_most = -1e30;
     var own_sum = 0.0;

@@ -13,7 +13,7 @@
 // If DRAWN, tokens are ordered by log-probability times `scale` plus a Gumbel
 // number: that of token v at position p of row n comes from word v % 4 of the
 // Philox 4x32-10 block (v / 4, p, n, 7) under the seed as key. Positions are
-// the scalar STEP, rows count from FIRST_VARIANT.
+// the scalar step, rows count from first_variant.
 
 struct Params {
     rows: u32,      // N: hypotheses
@@ -25,12 +25,17 @@ struct Params {
     seed_high: u32, // upper half of the seed
 }
 
+struct Scalars {
+    first_variant: u32, // number of row 0 for drawing
+    step: u32, // position of this decoding step
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> log_probabilities: array<f32>; // log_probabilities: (N, 1, V)
 @group(0) @binding(2) var<storage, read> allowed: array<f32>; // allowed: (V), 0 or 1
 @group(0) @binding(3) var<storage, read> banned: array<u32>; // banned: (N, M), ids or NO_TOKEN
 @group(0) @binding(4) var<storage, read> ranges: array<u32>; // ranges: (N, 1, 4), ids
-@group(0) @binding(5) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(5) var<storage, read> scalars: Scalars; // scalars: (2)
 @group(0) @binding(6) var<storage, read_write> chosen: array<f32>; // chosen: (N, count, 3), log-probability, id, all left
 
 // Whether any row's ranges may hold times
@@ -42,8 +47,6 @@ override DRAWN: bool;
 
 const WORKGROUP: u32 = 256u;
 const NO_TOKEN: u32 = 0xffffffffu;
-const FIRST_VARIANT: u32 = 0u;
-const STEP: u32 = 2u;
 // Keeps draws of tokens apart from other random numbers of the same seed
 const DRAW_DOMAIN: u32 = 7u;
 
@@ -182,7 +185,7 @@ fn order(row: u32, id: u32) -> f32 {
     if !DRAWN {
         return value;
     }
-    let counter = vec4(id / 4u, scalars[STEP], scalars[FIRST_VARIANT] + row, DRAW_DOMAIN);
+    let counter = vec4(id / 4u, scalars.step, scalars.first_variant + row, DRAW_DOMAIN);
     let bits = philox4x32(counter, vec2(params.seed_low, params.seed_high))[id % 4u];
     let p = (f32(bits >> 9u) + 0.5) * (1.0 / 8388608.0);
     // -log(1 - p): devices' logarithms are wrong by up to 2^-21 near 1.

@@ -1,5 +1,5 @@
 // y[n, i] = scale * table[ids[n, i] - first] + positions[start + i], where start is the
-// scalar STEP if FROM_STEP, else 0.
+// scalar step if FROM_STEP, else 0.
 
 struct Params {
     count: u32,  // N·I·D: elements of y
@@ -11,21 +11,24 @@ struct Params {
     scale: f32,  // factor of the table, no unit
 }
 
+struct Scalars {
+    step: u32, // position of this decoding step
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>; // ids: (N, I), below V
 @group(0) @binding(2) var<storage, read> table: array<u32>; // table: (R, D), as bits
 @group(0) @binding(3) var<storage, read> positions: array<f32>; // positions: (P, D)
-@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(4) var<storage, read> scalars: Scalars; // scalars: (1)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (N, I, D)
 
-// Whether positions count from the scalar STEP
+// Whether positions count from the scalar step
 override FROM_STEP: bool;
 
 // The table is f16, two numbers to a word, not f32.
 override F16_TABLE: bool = false;
 
 const WORKGROUP: u32 = 64u;
-const STEP: u32 = 2u;
 
 fn table_number(at: u32) -> f32 {
     if F16_TABLE {
@@ -48,7 +51,7 @@ fn forward(
     let c = i % params.cols;
     var place = row % params.tokens;
     if FROM_STEP {
-        place += scalars[STEP];
+        place += scalars.step;
     }
     place = min(place, params.places - 1u);
     // An id before the first wraps to a large number.

@@ -1,5 +1,5 @@
 // map[first + k] = reduction over the columns of gradient[k] * (x - baseline),
-// where first is the scalar FIRST_TOKEN; tokens past the map's end are left
+// where first is the scalar first_token; tokens past the map's end are left
 // out. `forward` takes one workgroup for each row; `keep` keeps the columns
 // and takes one invocation for each element.
 
@@ -10,11 +10,15 @@ struct Params {
     tokens: u32, // tokens of the map
 }
 
+struct Scalars {
+    first_token: u32, // first of this run's tokens
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gradient: array<f32>; // gradient: (K, R, C)
 @group(0) @binding(2) var<storage, read> x: array<f32>; // x: (1, R, C), if HAS_CONTRAST
 @group(0) @binding(3) var<storage, read> baseline: array<f32>; // baseline: (1, R, C), if HAS_CONTRAST
-@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(4) var<storage, read> scalars: Scalars; // scalars: (1)
 @group(0) @binding(5) var<storage, read_write> map: array<f32>; // map: (tokens, R, 1), or (tokens, R, C) of `keep`
 
 // Whether gradients are multiplied by x - baseline
@@ -27,7 +31,6 @@ const SUM: u32 = 1u;
 const MAX: u32 = 2u;
 
 const WORKGROUP: u32 = 64u;
-const FIRST_TOKEN: u32 = 1u;
 
 var<workgroup> lanes: array<f32, WORKGROUP>;
 
@@ -48,7 +51,7 @@ fn forward(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let row = group.x + group.y * groups.x;
-    let token = scalars[FIRST_TOKEN] + row / params.rows;
+    let token = scalars.first_token + row / params.rows;
     if row >= params.lead * params.rows || token >= params.tokens {
         return;
     }
@@ -91,7 +94,7 @@ fn keep(
 ) {
     let i = (group.x + group.y * groups.x) * WORKGROUP + lane;
     let inner = params.rows * params.cols;
-    let token = scalars[FIRST_TOKEN] + i / inner;
+    let token = scalars.first_token + i / inner;
     if i >= params.lead * inner || token >= params.tokens {
         return;
     }

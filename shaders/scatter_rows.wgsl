@@ -1,5 +1,5 @@
 // y[n, positions[token]] = x[n], 0 elsewhere. Lead row n = k·B + b belongs to
-// token FIRST_TOKEN (a scalar) + k; past the last one the last is repeated.
+// token first_token (a scalar) + k; past the last one the last is repeated.
 
 struct Params {
     count: u32,  // K·B·I·C: elements of y
@@ -9,14 +9,17 @@ struct Params {
     tokens: u32, // tokens in all
 }
 
+struct Scalars {
+    first_token: u32, // first of this run's tokens
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (K·B, 1, C)
 @group(0) @binding(2) var<storage, read> positions: array<u32>; // positions: (tokens), below I
-@group(0) @binding(3) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(3) var<storage, read> scalars: Scalars; // scalars: (1)
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // y: (K·B, I, C)
 
 const WORKGROUP: u32 = 64u;
-const FIRST_TOKEN: u32 = 1u;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(
@@ -30,7 +33,7 @@ fn forward(
     }
     let row = i / params.cols;
     let n = row / params.rows;
-    let token = min(scalars[FIRST_TOKEN] + n / params.batch, params.tokens - 1u);
+    let token = min(scalars.first_token + n / params.batch, params.tokens - 1u);
     var value = 0.0;
     if positions[token] == row % params.rows {
         value = x[n * params.cols + i % params.cols];

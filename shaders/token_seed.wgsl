@@ -1,5 +1,5 @@
 // dlogits[n] = onehot(labels[token]) - softmax(logits[n % B, positions[token]]).
-// Lead row n = k·B + b belongs to token FIRST_TOKEN (a scalar) + k; past the
+// Lead row n = k·B + b belongs to token first_token (a scalar) + k; past the
 // last one the last is repeated. One workgroup for each lead row.
 
 struct Params {
@@ -10,15 +10,18 @@ struct Params {
     tokens: u32, // tokens in all
 }
 
+struct Scalars {
+    first_token: u32, // first of this run's tokens
+}
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // logits: (B, I, V)
 @group(0) @binding(2) var<storage, read> positions: array<u32>; // positions: (tokens), below I
 @group(0) @binding(3) var<storage, read> labels: array<u32>; // labels: (tokens), below V
-@group(0) @binding(4) var<storage, read> scalars: array<u32>; // scalars: (8), by number
+@group(0) @binding(4) var<storage, read> scalars: Scalars; // scalars: (1)
 @group(0) @binding(5) var<storage, read_write> dlogits: array<f32>; // dlogits: (K·B, 1, V)
 
 const WORKGROUP: u32 = 256u;
-const FIRST_TOKEN: u32 = 1u;
 
 var<workgroup> lanes: array<f32, WORKGROUP>;
 
@@ -58,7 +61,7 @@ fn forward(
     if n >= params.lead {
         return;
     }
-    let token = min(scalars[FIRST_TOKEN] + n / params.batch, params.tokens - 1u);
+    let token = min(scalars.first_token + n / params.batch, params.tokens - 1u);
     let position = min(positions[token], params.rows - 1u);
     let begin = (n % params.batch * params.rows + position) * params.cols;
     var own = -1e30;

@@ -11,10 +11,10 @@ use serde::Serialize;
 use crate::audio::Waveform;
 use crate::engine::executor::{Executor, Inputs};
 use crate::engine::precision::Precision;
-use crate::engine::profile::Purpose;
 use crate::error::Problem;
 use crate::explain::Site;
 use crate::explain::passes::{ForwardPass, MapSpec, Utterance, forward_and_gradients};
+use crate::explain::profile::MAPS;
 use crate::explain::readback::{Batch, Ticket};
 use crate::explain::spes::{GivenMasks, Masks, Occluded, Occlusion, Segmentation, SpesOptions};
 use crate::features::{Features, FrontEnd};
@@ -378,7 +378,7 @@ impl Comparison<'_> {
         let given = GivenMasks::place(executor, &mut inputs, &hidden, each)?;
         let segments = Segmentation::elements(rows, cols);
         let segments = segments.place(executor, &mut inputs)?;
-        inputs.send(executor, Purpose::Maps)?;
+        inputs.send(executor, MAPS)?;
         let occlusion = Occlusion {
             model,
             utterance,

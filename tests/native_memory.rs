@@ -128,7 +128,7 @@ fn running_a_plan_again_takes_no_memory_for_tensors() {
     let smallest = 4 * FRAMES / 4 * model.decoder.config.width;
     for stage in 0..2 {
         let run = |executor: &mut NativeExecutor<f32>| {
-            executor.run(plan, stage, Scalars::default()).unwrap();
+            executor.run(plan, stage, &Scalars::ZERO).unwrap();
         };
         let [bytes, largest] = taken(&mut executor, run);
         println!("stage {stage}: {bytes} bytes, {largest} at most at once");

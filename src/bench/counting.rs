@@ -121,7 +121,7 @@ impl Executor for CountingExecutor {
         native::plan_bytes::<f32>(recording)
     }
 
-    fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()> {
         self.run_first(plan, stage, usize::MAX, scalars)
     }
 
@@ -130,7 +130,7 @@ impl Executor for CountingExecutor {
         plan: PlanId,
         stage: usize,
         leads: usize,
-        _scalars: Scalars,
+        _scalars: &Scalars,
     ) -> Result<()> {
         let cost = self.plans[plan.0 as usize].costs[stage].of(leads);
         self.profile.count_cost(cost);

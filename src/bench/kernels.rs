@@ -21,7 +21,8 @@ use crate::engine::precision::Precision;
 use crate::engine::profile::{Profile, Purpose};
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::Schedule;
-use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape};
+use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
+use crate::ops::scalars::{MASK_END, MASKING};
 
 /// Seconds that each timing takes at least.
 const SHORTEST: f64 = 0.02;
@@ -121,16 +122,14 @@ impl Bench<'_> {
         let recording = self.alone(executor, kernel, &plans[kernel.plan].recording, indices)?;
         let probe = executor.allocate(Kind::Real, Shape::new(1, 1, 1))?;
         let plan = executor.prepare(recording)?;
-        let mut scalars = Scalars::default();
-        scalars[Scalar::Masking as usize] = 1;
-        scalars[Scalar::MaskEnd as usize] = u32::MAX;
+        let scalars = Scalars::ZERO.with(MASKING, 1).with(MASK_END, u32::MAX);
         let mut run = |count: usize| -> Result<f64> {
             let before = on_device(executor);
             let begin = Instant::now();
             for _ in 0..count {
-                executor.run(plan, 0, scalars)?;
+                executor.run(plan, 0, &scalars)?;
             }
-            executor.read(&[probe], Purpose::Status)?;
+            executor.read(&[probe], Purpose::OTHER)?;
             let clock = begin.elapsed().as_secs_f64();
             let device = on_device(executor) - before;
             let seconds = if device > 0.0 { device } else { clock };
@@ -322,7 +321,7 @@ impl Executor for Capture<'_> {
         self.sizing.largest_tensor()
     }
 
-    fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()> {
         self.plans[plan.0 as usize].runs[stage] += 1;
         self.inner.run(plan, stage, scalars)
     }
@@ -334,7 +333,7 @@ impl Executor for Capture<'_> {
         plan: PlanId,
         stage: usize,
         leads: usize,
-        scalars: Scalars,
+        scalars: &Scalars,
     ) -> Result<()> {
         let recording = &self.plans[plan.0 as usize].recording;
         let operators = &recording.operators()[recording.stages()[stage].clone()];

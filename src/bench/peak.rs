@@ -133,8 +133,8 @@ fn timed(
 ) -> Result<f64> {
     let begin = Instant::now();
     for _ in 0..count {
-        executor.run(plan, 0, Scalars::default())?;
+        executor.run(plan, 0, &Scalars::ZERO)?;
     }
-    executor.read(&[probe], Purpose::Status)?;
+    executor.read(&[probe], Purpose::OTHER)?;
     Ok(begin.elapsed().as_secs_f64().max(1e-9))
 }

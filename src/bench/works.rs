@@ -3,9 +3,9 @@
 use super::subject::Subject;
 use crate::Result;
 use crate::engine::executor::{Executor, Inputs};
-use crate::engine::profile::Purpose;
 use crate::explain::Site;
 use crate::explain::passes::{MapSpec, Utterance, forward_and_gradients};
+use crate::explain::profile::MAPS;
 use crate::explain::spes::{Masks, Occluded, Occlusion, Segmentation, SpesOptions, Stop};
 use crate::generate::{GenerationOptions, generate};
 use crate::model::Model;
@@ -94,11 +94,11 @@ impl Bench<'_> {
     fn pass(&self, executor: &mut dyn Executor, specs: &[MapSpec]) -> Result<()> {
         let mut inputs = Inputs::default();
         let utterance = self.place(executor, &mut inputs)?;
-        inputs.send(executor, Purpose::Maps)?;
+        inputs.send(executor, MAPS)?;
         let pass = forward_and_gradients(executor, self.model, &utterance, specs, self.memory)?;
         let mut results = vec![pass.forward.log_probs];
         results.extend(pass.maps.iter().map(|map| map.id));
-        executor.read(&results, Purpose::Maps)?;
+        executor.read(&results, MAPS)?;
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl Bench<'_> {
             None => self.subject.segmentation()?,
         };
         let segments = segmentation.place(executor, &mut inputs)?;
-        inputs.send(executor, Purpose::Maps)?;
+        inputs.send(executor, MAPS)?;
         let options = SpesOptions {
             stop: Stop::Masks(self.masks),
             ..SpesOptions::default()
@@ -126,7 +126,7 @@ impl Bench<'_> {
             memory: self.memory,
         };
         let pass = occlusion.run(executor, &mut |_| true)?;
-        executor.read(&[pass.map.id], Purpose::Maps)?;
+        executor.read(&[pass.map.id], MAPS)?;
         Ok(())
     }
 
@@ -218,7 +218,7 @@ mod tests {
             let pass = forward_and_gradients(&mut executor, &model, &utterance, &[], 1 << 30);
             let forward = pass.unwrap().forward;
             for id in [forward.encoder_output.sound, forward.logits] {
-                let size = spread(&executor.read(&[id], Purpose::Maps).unwrap()[0]);
+                let size = spread(&executor.read(&[id], MAPS).unwrap()[0]);
                 println!("{}: {size}", model.architecture);
                 assert!((0.3..3.0).contains(&size), "{}: {size}", model.architecture);
             }

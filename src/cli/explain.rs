@@ -15,6 +15,7 @@ use crate::explain::Site;
 use crate::explain::explanation::Explanation;
 use crate::explain::methods::integrated_gradients::IntegratedGradientsOptions;
 use crate::explain::methods::smoothgrad::SmoothGradOptions;
+use crate::explain::profile::ProfileDocument;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Maps, Method, Progress, Subject, explain};
 use crate::generate::{GenerationOptions, generate, prompt};
@@ -447,7 +448,7 @@ fn given_tokens(loaded: &LoadedModel, tokenizer: &Tokenizer, text: &str) -> Resu
 }
 
 fn profile(executor: &dyn Executor, seconds: Map<String, Value>) -> Result<Value> {
-    let profile = serde_json::to_value(executor.profile());
+    let profile = serde_json::to_value(ProfileDocument::from(executor.profile()));
     let mut profile = profile.map_err(|problem| Error::file("profile", problem))?;
     profile["stage_seconds"] = Value::Object(seconds);
     Ok(profile)

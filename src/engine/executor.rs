@@ -114,20 +114,20 @@ pub trait Executor {
     /// fails.
     fn upload_all(&mut self, parts: &[(PersistentId, Values)], purpose: Purpose) -> Result<()>;
 
-    /// Sets one persistent tensor of real numbers.
+    /// Sets one persistent tensor of real numbers, for no special purpose.
     ///
     /// # Errors
     /// As for [`upload_all`](Self::upload_all).
     fn upload(&mut self, id: PersistentId, values: &[f32]) -> Result<()> {
-        self.upload_all(&[(id, Values::Real(values.into()))], Purpose::Maps)
+        self.upload_all(&[(id, Values::Real(values.into()))], Purpose::OTHER)
     }
 
-    /// Sets one persistent tensor of indices.
+    /// Sets one persistent tensor of indices, for no special purpose.
     ///
     /// # Errors
     /// As for [`upload_all`](Self::upload_all).
     fn upload_indices(&mut self, id: PersistentId, values: &[u32]) -> Result<()> {
-        self.upload_all(&[(id, Values::Index(values.into()))], Purpose::Maps)
+        self.upload_all(&[(id, Values::Index(values.into()))], Purpose::OTHER)
     }
 
     /// Makes a plan: memory, pipelines, and everything that depends on
@@ -150,7 +150,7 @@ pub trait Executor {
     ///
     /// # Errors
     /// If the device fails.
-    fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()>;
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()>;
 
     /// Runs one stage for its first `leads` lead rows, one at least. What
     /// belongs to later rows is undefined afterwards: an executor may save
@@ -163,7 +163,7 @@ pub trait Executor {
         plan: PlanId,
         stage: usize,
         _leads: usize,
-        scalars: Scalars,
+        scalars: &Scalars,
     ) -> Result<()> {
         self.run(plan, stage, scalars)
     }

@@ -25,7 +25,7 @@ pub struct Seed {
     pub positions: TensorId,
     /// (1, all explained tokens, 1): token id of each.
     pub labels: TensorId,
-    /// K: how many cotangents one run computes, from `Scalar::FirstToken` on.
+    /// K: how many cotangents one run computes.
     pub count: usize,
 }
 

@@ -1,5 +1,6 @@
 //! Names and shapes of the tensors in a recording.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Index of a tensor in its recording.
@@ -14,23 +15,45 @@ pub struct WeightId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PersistentId(pub u32);
 
-/// A number that changes from run to run of one plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scalar {
-    /// First of this run's variants (interpolation steps, noise samples).
-    FirstVariant = 0,
-    /// First of this run's explained tokens.
-    FirstToken = 1,
-    /// Decoding step: the position that is written now.
-    Step = 2,
-    /// Whether masks are applied: 0 keeps everything.
-    Masking = 3,
-    /// First mask that no longer counts.
-    MaskEnd = 4,
+/// A number that changes from run to run of one plan, under the name that its
+/// readers give it: operators declare which they read, and a shader that reads
+/// one has a member of this name in its `Scalars`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scalar(pub &'static str);
+
+/// Values of [`Scalar`]s for one run; what is not set is 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scalars {
+    /// Never 0, so that equal values are equal.
+    values: BTreeMap<&'static str, u32>,
 }
 
-/// Values of the [`Scalar`]s for one run, indexed by them.
-pub type Scalars = [u32; 8];
+impl Scalars {
+    /// All of them 0.
+    pub const ZERO: Self = Self {
+        values: BTreeMap::new(),
+    };
+
+    /// The same values but for one.
+    #[must_use]
+    pub fn with(mut self, scalar: Scalar, value: u32) -> Self {
+        self.set(scalar, value);
+        self
+    }
+
+    pub fn set(&mut self, scalar: Scalar, value: u32) {
+        if value == 0 {
+            self.values.remove(scalar.0);
+        } else {
+            self.values.insert(scalar.0, value);
+        }
+    }
+
+    /// The value of the scalar of this name.
+    pub fn get(&self, name: &str) -> u32 {
+        self.values.get(name).copied().unwrap_or(0)
+    }
+}
 
 /// What a tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,5 +119,20 @@ pub struct Columns {
 impl From<TensorId> for Columns {
     fn from(tensor: TensorId) -> Self {
         Self { tensor, offset: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scalars_are_zero_until_they_are_set() {
+        let [a, b] = [Scalar("a"), Scalar("b")];
+        let mut scalars = Scalars::ZERO.with(a, 3);
+        assert_eq!((scalars.get("a"), scalars.get("b")), (3, 0));
+        assert_eq!(scalars, Scalars::default().with(b, 0).with(a, 3));
+        scalars.set(a, 0);
+        assert_eq!(scalars, Scalars::ZERO);
     }
 }

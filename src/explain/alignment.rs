@@ -4,11 +4,11 @@
 use serde_json::{Map, Value, json};
 
 use super::passes::{Utterance, forward_and_gradients};
+use super::profile::MAPS;
 use super::progress::Progress;
 use super::{ExplainOptions, Maps, Method, Site, Subject, explain, is_special};
 use crate::align::{AlignOptions, Pooling, TokenMap, WordTime, WordTokens, word_times};
 use crate::engine::executor::Executor;
-use crate::engine::profile::Purpose;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::generate::{GenerationOptions, Transcript, prompt, transcribe, window};
 use crate::model::Model;
@@ -354,7 +354,7 @@ pub fn attention(
         let executor = &mut *executor;
         let utterance = Utterance::upload(executor, model, features, inputs, &positions, tokens)?;
         let pass = forward_and_gradients(executor, model, &utterance, &[], usize::MAX)?;
-        let layers = executor.read(&pass.forward.cross_attention, Purpose::Maps)?;
+        let layers = executor.read(&pass.forward.cross_attention, MAPS)?;
         Ok((utterance, layers))
     };
     let done = read();

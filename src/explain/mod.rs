@@ -13,6 +13,7 @@ pub mod methods;
 mod options;
 pub mod passes;
 pub mod probe;
+pub mod profile;
 mod progress;
 pub mod readback;
 pub mod spes;
@@ -31,11 +32,11 @@ use self::explanation::{Audio, Device, Explanation, FORMAT, Model as ModelInfo, 
 use self::methods::attention::Reading;
 use self::methods::{Finished, Read, Shared, works};
 use self::passes::{Gradients, Utterance, forward_and_reverse};
+use self::profile::MAPS;
 use self::readback::Batch;
 use self::subject::Forced;
 use crate::audio::SAMPLE_RATE;
 use crate::engine::executor::{Executor, Inputs};
-use crate::engine::profile::Purpose;
 use crate::features::FRAME_SECONDS;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
@@ -105,7 +106,7 @@ fn compute(
     for work in &mut works {
         work.place(&shared, executor, &mut uploads)?;
     }
-    uploads.send(executor, Purpose::Maps)?;
+    uploads.send(executor, MAPS)?;
 
     // One pass gives the plain gradients at both sites and at the attention.
     let mut wanted = Gradients::default();

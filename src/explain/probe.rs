@@ -3,14 +3,15 @@
 //! the model itself stand on it.
 
 use super::passes::{Utterance, fitting};
+use super::profile::MAPS;
 use super::spes::{GivenMasks, Segmentation, Segments};
 use super::subject::{Forced, Subject};
 use crate::Result;
 use crate::engine::executor::{Executor, Inputs};
-use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
-use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape};
+use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
 use crate::model::Model;
+use crate::ops::scalars::{FIRST_VARIANT, MASKING};
 use crate::ops::{Baseline, BaselineKind, MaskSource};
 
 /// Masks that one run of the plan takes, unless memory wants fewer.
@@ -66,7 +67,7 @@ impl Probe<'_> {
         let count = hidden.len() / segmentation.segments;
         let masks = GivenMasks::place(executor, &mut uploads, hidden, segmentation.segments)?;
         let segments = segmentation.place(executor, &mut uploads)?;
-        uploads.send(executor, Purpose::Maps)?;
+        uploads.send(executor, MAPS)?;
 
         let tokens = utterance.explained;
         let build = |batch, y| self.record(&utterance, segments, masks, batch, y);
@@ -75,14 +76,13 @@ impl Probe<'_> {
         let batch = fitting(executor, self.memory, BATCH.min(count), &one)?;
         let y = executor.allocate(Kind::Real, Shape::new(batch, tokens, 1))?;
         let plan = executor.prepare(build(batch, y)?)?;
-        let mut scalars = Scalars::default();
-        scalars[Scalar::Masking as usize] = 1;
+        let mut scalars = Scalars::ZERO.with(MASKING, 1);
         let mut all = Vec::with_capacity(count * tokens);
         for first in (0..count).step_by(batch) {
-            scalars[Scalar::FirstVariant as usize] = first as u32;
+            scalars.set(FIRST_VARIANT, first as u32);
             let own = (count - first).min(batch);
-            executor.run_first(plan, 0, own, scalars)?;
-            let log_probs = executor.read(&[y], Purpose::Maps)?;
+            executor.run_first(plan, 0, own, &scalars)?;
+            let log_probs = executor.read(&[y], MAPS)?;
             let own = &log_probs[0][..own * tokens];
             all.extend(own.iter().map(|&x| f64::from(x)));
         }

@@ -3,8 +3,8 @@
 
 use crate::Result;
 use crate::engine::executor::Executor;
-use crate::engine::profile::Purpose;
 use crate::engine::tensor::PersistentId;
+use crate::explain::profile::MAPS;
 
 /// Tensors that will be read.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Batch {
     /// # Errors
     /// If the device fails.
     pub fn read(self, executor: &mut dyn Executor) -> Result<Arrived> {
-        let values = executor.read(&self.ids, Purpose::Maps)?;
+        let values = executor.read(&self.ids, MAPS)?;
         Ok(Arrived {
             values: values.into_iter().map(Some).collect(),
         })

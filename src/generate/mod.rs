@@ -17,9 +17,13 @@ pub use windows::{Segment, Transcript, Window, transcribe, window};
 
 use self::session::{Heard, Session};
 use crate::engine::executor::Executor;
+use crate::engine::profile::Purpose;
 use crate::features::Features;
 use crate::model::Model;
 use crate::{Error, Result};
+
+/// Tokens and candidates of decoding steps.
+pub const GENERATION: Purpose = Purpose("generation");
 
 /// What was generated.
 #[derive(Clone, Debug, PartialEq)]

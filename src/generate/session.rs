@@ -1,15 +1,15 @@
 //! One sound on a device: its encoder output, and decoding steps over it.
 
-use super::SearchTask;
 use super::options::GenerationOptions;
 use super::rules::{Ranges, bans, most_others, never};
+use super::{GENERATION, SearchTask};
 use crate::engine::executor::{Executor, Inputs, PlanId, Values};
-use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
-use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape};
+use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
 use crate::features::Features;
 use crate::model::Model;
 use crate::model::decoder::StepState;
+use crate::ops::scalars::{FIRST_VARIANT, STEP};
 use crate::ops::{Candidates, Draw, NO_TOKEN};
 use crate::{Error, Result};
 
@@ -34,7 +34,7 @@ impl Heard {
         let shape = Shape::new(1, features.frames, features.bins);
         let mut inputs = Inputs::default();
         let own = inputs.real(executor, shape, &features.data)?;
-        inputs.send(executor, Purpose::Generation)?;
+        inputs.send(executor, GENERATION)?;
         let mut recording = Recording::new(model.weights.clone());
         let x = recording.persistent(own, Kind::Real, shape);
         let output = model.encoder.record(&mut recording, x)?;
@@ -45,7 +45,7 @@ impl Heard {
             memories.push(id);
         }
         let plan = executor.prepare(recording)?;
-        let done = executor.run(plan, 0, Scalars::default());
+        let done = executor.run(plan, 0, &Scalars::ZERO);
         executor.release(plan);
         executor.free(own);
         done?;
@@ -207,7 +207,7 @@ impl<'a> Session<'a> {
             (0..config.vocabulary as u32).map(|id| f32::from(u8::from((choosing.allowed)(id))));
         let mut inputs = Inputs::default();
         let allowed = inputs.real(executor, words, table.collect::<Vec<f32>>())?;
-        inputs.send(executor, Purpose::Generation)?;
+        inputs.send(executor, GENERATION)?;
         let caches = (0..config.layers)
             .map(|_| executor.allocate(Kind::Real, Shape::new(beams, capacity, 2 * config.width)))
             .collect::<Result<_>>()?;
@@ -323,19 +323,18 @@ impl<'a> Session<'a> {
             (self.banned, Values::Index(banned.into())),
             (self.ranges, Values::Index(ranges.into())),
         ];
-        self.executor.upload_all(&parts, Purpose::Generation)
+        self.executor.upload_all(&parts, GENERATION)
     }
 
     fn run(&mut self, step: usize) -> Result<()> {
-        let mut scalars = Scalars::default();
-        scalars[Scalar::Step as usize] = step as u32;
-        scalars[Scalar::FirstVariant as usize] = self.stream as u32;
-        self.executor.run(self.plan, 0, scalars)
+        let scalars = Scalars::ZERO.with(STEP, step as u32);
+        let scalars = scalars.with(FIRST_VARIANT, self.stream as u32);
+        self.executor.run(self.plan, 0, &scalars)
     }
 
     /// By hypothesis: its best candidates, best first.
     fn candidates(&mut self) -> Result<Vec<Vec<Candidate>>> {
-        let chosen = self.executor.read(&[self.chosen], Purpose::Generation)?;
+        let chosen = self.executor.read(&[self.chosen], GENERATION)?;
         let candidates: Vec<Candidate> = chosen[0]
             .chunks(3)
             .map(|own| Candidate {

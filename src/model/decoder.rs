@@ -312,7 +312,7 @@ impl Decoder {
     }
 
     /// Records one decoding step for N hypotheses, ids (N, 1, 1), at position
-    /// `Scalar::Step`; returns the logits (N, 1, V).
+    /// [`STEP`](crate::ops::scalars::STEP); returns the logits (N, 1, V).
     ///
     /// # Errors
     /// If the shapes do not fit.

@@ -1,6 +1,7 @@
 //! Weighted sum over the variants of a batch, carried over batches.
 
 use super::Operate;
+use super::scalars::FIRST_VARIANT;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
@@ -9,7 +10,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 
 /// `sum[k] += sum over b of weights[first + b] · x[k·B + b]`
 ///
-/// Variants count from `Scalar::FirstVariant`; where that is 0 the sum starts
+/// Variants count from [`FIRST_VARIANT`]; where that is 0 the sum starts
 /// anew. Variants past the last weight are left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accumulate {
@@ -35,7 +36,7 @@ impl Operate for Accumulate {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::FirstVariant]
+        &[FIRST_VARIANT]
     }
 
     fn needs_all_leads(&self) -> bool {
@@ -46,7 +47,7 @@ impl Operate for Accumulate {
         let mut sum = context.take(self.sum);
         let x = context.read(self.x);
         let weights = context.read(self.weights).all();
-        let first = context.scalar(Scalar::FirstVariant);
+        let first = context.scalar(FIRST_VARIANT);
         if first == 0 {
             sum.fill(T::default());
         }

@@ -2,6 +2,7 @@
 //! explained tokens.
 
 use super::Operate;
+use super::scalars::FIRST_TOKEN;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
@@ -15,7 +16,7 @@ use crate::engine::tensor::{Columns, Scalar, TensorId};
 /// columns: the cotangent of a probability, by whose value attention adds to
 /// its output.
 ///
-/// Tokens count from `Scalar::FirstToken`; those past the map's end are left
+/// Tokens count from [`FIRST_TOKEN`]; those past the map's end are left
 /// out. Keys past the map's columns, what fills a window behind the sound,
 /// are left out too.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +50,7 @@ impl Operate for AttentionXGradient {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::FirstToken]
+        &[FIRST_TOKEN]
     }
 
     fn needs_all_leads(&self) -> bool {
@@ -67,7 +68,7 @@ impl Operate for AttentionXGradient {
         let mut map = context.take(self.map);
         let shape = context.shape(self.map);
         let (heads, tokens, frames) = (shape.lead, shape.rows, shape.cols);
-        let first = context.scalar(Scalar::FirstToken);
+        let first = context.scalar(FIRST_TOKEN);
         let own = context.shape(self.doutput);
         let count = own.lead.min(tokens.saturating_sub(first));
         let (queries, width) = (own.rows, own.cols);

@@ -2,6 +2,7 @@
 //! gradients.
 
 use super::Operate;
+use super::scalars::FIRST_VARIANT;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
@@ -10,7 +11,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 
 /// `y[b] = baseline + fractions[first + b] · (x - baseline)`
 ///
-/// Fractions count from `Scalar::FirstVariant`; past the last, y is x.
+/// Fractions count from [`FIRST_VARIANT`]; past the last, y is x.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blend {
     /// (1, R, C)
@@ -35,7 +36,7 @@ impl Operate for Blend {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::FirstVariant]
+        &[FIRST_VARIANT]
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
@@ -43,7 +44,7 @@ impl Operate for Blend {
         let x = context.read(self.x);
         let baseline = context.read(self.baseline).all();
         let fractions = context.read(self.fractions).all();
-        let first = context.scalar(Scalar::FirstVariant);
+        let first = context.scalar(FIRST_VARIANT);
         let inner = x.shape.inner();
         for (y, n) in y.chunks_mut(inner).zip(context.leads.clone()) {
             let fraction = fractions.get(first + n).copied();

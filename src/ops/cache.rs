@@ -4,6 +4,7 @@
 //! for each position, in which row of the cache its ancestor wrote.
 
 use super::Operate;
+use super::scalars::STEP;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
@@ -48,7 +49,7 @@ impl Operate for CacheAppend {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::Step]
+        &[STEP]
     }
 
     fn needs_all_leads(&self) -> bool {
@@ -59,7 +60,7 @@ impl Operate for CacheAppend {
         let mut cache = context.take(self.cache);
         let shape = context.shape(self.cache);
         let x = context.read(self.x.tensor);
-        let step = context.scalar(Scalar::Step);
+        let step = context.scalar(STEP);
         for (n, cache) in cache.chunks_mut(shape.inner()).enumerate() {
             let begin = step * shape.cols;
             cache[begin..begin + shape.cols]
@@ -111,12 +112,12 @@ impl Operate for CachedAttention {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::Step]
+        &[STEP]
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
         let mut output = context.take(self.output);
-        let seen = context.scalar(Scalar::Step) + 1;
+        let seen = context.scalar(STEP) + 1;
         let mut scores = context.take_scratch(seen);
         let query = context.read(self.query.tensor);
         let cache = context.read(self.cache);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Operate;
+use super::scalars::{FIRST_VARIANT, STEP};
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
@@ -34,7 +35,7 @@ pub struct Draw {
 /// the largest of log-probability / temperature plus a Gumbel number of its
 /// own, in that order. The number of token v at position p of row n comes from
 /// word `v % 4` of the Philox block (v / 4, p, n, 7) under the seed; positions
-/// are `Scalar::Step`, rows count from `Scalar::FirstVariant`.
+/// are [`STEP`], rows count from [`FIRST_VARIANT`].
 ///
 /// `ranges` of a row are (text from, times, times from, times to): ids from
 /// `times` on are times, and of those only `times from` to `times to` may be
@@ -109,13 +110,13 @@ impl Operate for Candidates {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::FirstVariant, Scalar::Step]
+        &[FIRST_VARIANT, STEP]
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
         let mut chosen = context.take(self.chosen);
-        let position = context.scalar(Scalar::Step);
-        let first = context.scalar(Scalar::FirstVariant);
+        let position = context.scalar(STEP);
+        let first = context.scalar(FIRST_VARIANT);
         let rows = context.read(self.log_probabilities);
         let allowed = context.read(self.allowed).all();
         let banned = context.read_indices(self.banned);

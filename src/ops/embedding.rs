@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Operate;
+use super::scalars::STEP;
 use crate::engine::gpu::launch::{Binding, Extent, Launch, row_blocks};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
@@ -20,7 +21,7 @@ pub struct Embedding {
     pub scale: f32,
     /// (1, P, D)
     pub positions: TensorId,
-    /// Whether the first position is `Scalar::Step` instead of 0.
+    /// Whether the first position is [`STEP`] instead of 0.
     pub from_step: bool,
     /// (N, I, D)
     pub y: TensorId,
@@ -80,7 +81,7 @@ impl Operate for Embedding {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        if self.from_step { &[Scalar::Step] } else { &[] }
+        if self.from_step { &[STEP] } else { &[] }
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
@@ -91,7 +92,7 @@ impl Operate for Embedding {
         let shape = context.shape(self.ids);
         let (count, cols) = (shape.rows, table.shape.cols);
         let start = if self.from_step {
-            context.scalar(Scalar::Step)
+            context.scalar(STEP)
         } else {
             0
         };

@@ -1,6 +1,7 @@
 //! Occlusion: parts of a tensor are replaced by what stands for nothing.
 
 use super::Operate;
+use super::scalars::{FIRST_VARIANT, MASKING};
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::gpu::shaders::Param;
 use crate::engine::native::context::Context;
@@ -102,8 +103,8 @@ impl MaskSource {
 
 /// `y[n]` = x where mask m = first + n keeps it, else `fill`
 ///
-/// Mask m uses segmentation `m % G`. Masks count from `Scalar::FirstVariant`;
-/// where `Scalar::Masking` is 0, everything is kept.
+/// Mask m uses segmentation `m % G`. Masks count from [`FIRST_VARIANT`];
+/// where [`MASKING`] is 0, everything is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApplyMask {
     /// (1, R, C)
@@ -157,7 +158,7 @@ impl Operate for ApplyMask {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::FirstVariant, Scalar::Masking]
+        &[FIRST_VARIANT, MASKING]
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
@@ -166,8 +167,8 @@ impl Operate for ApplyMask {
         let fill = context.read(self.fill);
         let labels = context.read_indices(self.labels);
         let shape = context.shape(self.labels);
-        let first = context.scalar(Scalar::FirstVariant);
-        let masking = context.scalar(Scalar::Masking) != 0;
+        let first = context.scalar(FIRST_VARIANT);
+        let masking = context.scalar(MASKING) != 0;
         let (cols, by_row) = (x.shape.cols, shape.cols == 1);
         let mut hidden = vec![false; self.segments];
         for (y, n) in y.chunks_mut(x.shape.inner()).zip(context.leads.clone()) {

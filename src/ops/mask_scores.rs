@@ -2,6 +2,7 @@
 //! 0/1 matrix (masks, segments) with the scores (masks, tokens).
 
 use super::{MaskSource, Operate};
+use super::scalars::{FIRST_VARIANT, MASK_END};
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::Context;
@@ -12,8 +13,8 @@ use crate::engine::tensor::{Scalar, TensorId};
 /// sums[half·G + g, s, k] += score of token k, for every mask m of
 /// segmentation g = m % G that hides segment s; half = (m / G) % 2
 ///
-/// Column K counts the masks. Masks count from `Scalar::FirstVariant` to
-/// `Scalar::MaskEnd`; where the first is 0, the sums start anew. A negative
+/// Column K counts the masks. Masks count from [`FIRST_VARIANT`] to
+/// [`MASK_END`]; where the first is 0, the sums start anew. A negative
 /// score can only be rounding: it counts as 0, and `clamped` counts it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccumulateScores {
@@ -40,7 +41,7 @@ impl Operate for AccumulateScores {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::FirstVariant, Scalar::MaskEnd]
+        &[FIRST_VARIANT, MASK_END]
     }
 
     fn needs_all_leads(&self) -> bool {
@@ -53,8 +54,8 @@ impl Operate for AccumulateScores {
         let shape = context.shape(self.sums);
         let (segments, cols) = (shape.rows, shape.cols);
         let scores = context.read(self.scores);
-        let first = context.scalar(Scalar::FirstVariant);
-        let end = context.scalar(Scalar::MaskEnd);
+        let first = context.scalar(FIRST_VARIANT);
+        let end = context.scalar(MASK_END);
         let (zero, one) = (T::default(), T::from_f32(1.0));
         if first == 0 {
             sums.fill(zero);

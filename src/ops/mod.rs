@@ -2,6 +2,7 @@
 //! code and kernel launches, all of one operator in one file.
 
 mod matmul_units;
+pub mod scalars;
 
 use crate::Result;
 use crate::engine::gpu::launch::{Choice, Launch};

@@ -1,6 +1,7 @@
 //! Gaussian noise on the sound, for SmoothGrad.
 
 use super::Operate;
+use super::scalars::FIRST_VARIANT;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
@@ -12,7 +13,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 ///
 /// z of element e of variant v comes from word `e % 4` of the Philox block
 /// (e / 4, v, stream, 0) under the seed, so it depends neither on the batch
-/// size nor on the executor. Variants count from `Scalar::FirstVariant`.
+/// size nor on the executor. Variants count from [`FIRST_VARIANT`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct AddNoise {
     /// (1, R, C)
@@ -74,14 +75,14 @@ impl Operate for AddNoise {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::FirstVariant]
+        &[FIRST_VARIANT]
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
         let mut y = context.take(self.y);
         let x = context.read(self.x);
         let spread = context.read(self.spread).all()[0];
-        let first = context.scalar(Scalar::FirstVariant);
+        let first = context.scalar(FIRST_VARIANT);
         let key = [self.seed as u32, (self.seed >> 32) as u32];
         for (y, n) in y.chunks_mut(x.shape.inner()).zip(context.leads.clone()) {
             let blocks = y.chunks_mut(4).zip(x.all().chunks(4));

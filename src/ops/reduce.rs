@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Operate;
+use super::scalars::FIRST_TOKEN;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::Context;
@@ -35,7 +36,7 @@ pub struct Contrast {
 
 /// `map[first + k]` = reduction over columns of `gradient[k] · contrast`
 ///
-/// Tokens count from `Scalar::FirstToken`; those past the map's end are left
+/// Tokens count from [`FIRST_TOKEN`]; those past the map's end are left
 /// out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reduce {
@@ -61,7 +62,7 @@ impl Operate for Reduce {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::FirstToken]
+        &[FIRST_TOKEN]
     }
 
     fn needs_all_leads(&self) -> bool {
@@ -76,7 +77,7 @@ impl Operate for Reduce {
             .map(|c| (context.read(c.x).all(), context.read(c.baseline).all()));
         let cols = gradient.shape.cols;
         let rows = gradient.shape.rows;
-        let first = context.scalar(Scalar::FirstToken);
+        let first = context.scalar(FIRST_TOKEN);
         let row_out = context.shape(self.map).cols;
         let out = map.chunks_mut(rows * row_out).skip(first);
         let mut product = vec![T::default(); cols];

@@ -1,6 +1,7 @@
 //! From one row for each explained token to all rows.
 
 use super::Operate;
+use super::scalars::FIRST_TOKEN;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
@@ -12,7 +13,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 pub struct ScatterRows {
     /// (K·B, 1, C)
     pub x: TensorId,
-    /// (1, all tokens, 1), counted from `Scalar::FirstToken`
+    /// (1, all tokens, 1), counted from [`FIRST_TOKEN`]
     pub positions: TensorId,
     /// B
     pub batch: usize,
@@ -32,7 +33,7 @@ impl Operate for ScatterRows {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::FirstToken]
+        &[FIRST_TOKEN]
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
@@ -41,7 +42,7 @@ impl Operate for ScatterRows {
         let positions = context.read_indices(self.positions);
         let cols = x.shape.cols;
         let inner = context.shape(self.y).inner();
-        let first = context.scalar(Scalar::FirstToken);
+        let first = context.scalar(FIRST_TOKEN);
         y.fill(T::default());
         for (y, n) in y.chunks_mut(inner).zip(context.leads.clone()) {
             let token = (first + n / self.batch).min(positions.len() - 1);

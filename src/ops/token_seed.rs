@@ -2,6 +2,7 @@
 //! with respect to the logits at its position.
 
 use super::Operate;
+use super::scalars::FIRST_TOKEN;
 use super::log_softmax::log_sum_exp;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
@@ -11,7 +12,7 @@ use crate::engine::tensor::{Scalar, TensorId};
 
 /// `dlogits[k·B + b] = onehot(labels[k]) - softmax(logits[b, positions[k]])`
 ///
-/// Tokens count from `Scalar::FirstToken`; past the last one the last is
+/// Tokens count from [`FIRST_TOKEN`]; past the last one the last is
 /// repeated, and whoever stores the results leaves those rows out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenSeed {
@@ -37,7 +38,7 @@ impl Operate for TokenSeed {
     }
 
     fn scalars(&self) -> &'static [Scalar] {
-        &[Scalar::FirstToken]
+        &[FIRST_TOKEN]
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
@@ -46,7 +47,7 @@ impl Operate for TokenSeed {
         let positions = context.read_indices(self.positions);
         let labels = context.read_indices(self.labels);
         let (batch, cols) = (logits.shape.lead, logits.shape.cols);
-        let first = context.scalar(Scalar::FirstToken);
+        let first = context.scalar(FIRST_TOKEN);
         for (d, n) in dlogits.chunks_mut(cols).zip(context.leads.clone()) {
             let token = (first + n / batch).min(labels.len() - 1);
             let position = positions[token] as usize;

@@ -7,10 +7,13 @@ use sonograd::engine::executor::{Executor, PlanId};
 use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode, Tune};
 use sonograd::engine::native::NativeExecutor;
-use sonograd::engine::profile::Purpose;
+use sonograd::engine::profile::{Purpose, Transfers};
 use sonograd::engine::recording::Recording;
-use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
+use sonograd::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
 use sonograd::engine::weights::{Form, Role, WeightTable};
+use sonograd::explain::profile::{MAPS, STATUS};
+use sonograd::generate::GENERATION;
+use sonograd::ops::scalars::FIRST_VARIANT;
 use sonograd::ops::{Accumulate, Add, Layout};
 
 const MODES: [ShaderMode; 2] = [ShaderMode::Checked, ShaderMode::Trusted];
@@ -98,9 +101,9 @@ impl Chain {
         executor
             .upload(self.x, &values(Self::SHAPE.len(), seed))
             .unwrap();
-        executor.run(plan, 0, Scalars::default()).unwrap();
-        executor.run(plan, 1, Scalars::default()).unwrap();
-        executor.read(&[self.y, self.z], Purpose::Maps).unwrap()
+        executor.run(plan, 0, &Scalars::ZERO).unwrap();
+        executor.run(plan, 1, &Scalars::ZERO).unwrap();
+        executor.read(&[self.y, self.z], MAPS).unwrap()
     }
 }
 
@@ -192,7 +195,7 @@ fn counters_count() {
     let prepared = gpu.profile();
     assert_eq!(prepared.dispatches, 1, "what depends on weights alone");
     assert_eq!(prepared.submissions, 1);
-    assert_eq!((prepared.uploads, prepared.read_bytes), (0, 0));
+    assert_eq!(prepared.all_transfers(), Transfers::default());
 
     chain.run(&mut gpu, plan, 1);
     let ran = gpu.profile();
@@ -200,19 +203,24 @@ fn counters_count() {
     assert_eq!(ran.dispatches - prepared.dispatches, 3 + 2);
     // The input, two stages, and one transfer for both tensors.
     assert_eq!(ran.submissions - prepared.submissions, 1 + 2 + 1);
-    assert_eq!((ran.map_readbacks, ran.read_bytes), (1, 2 * bytes));
-    assert_eq!((ran.generation_reads, ran.status_reads), (0, 0));
+    let maps = ran.transfers(MAPS);
+    assert_eq!((maps.reads, maps.read_bytes), (1, 2 * bytes));
     // The input, and the scalars once: the second stage has the same.
-    assert_eq!((ran.uploads, ran.upload_bytes), (1, bytes));
-    assert_eq!((ran.generation_uploads, ran.scalar_writes), (0, 1));
+    let other = ran.transfers(Purpose::OTHER);
+    assert_eq!((other.uploads, other.upload_bytes), (1, bytes));
+    assert_eq!(ran.all_transfers().uploads, 1);
+    assert_eq!(ran.all_transfers().reads, 1);
+    assert_eq!(ran.scalar_writes, 1);
     assert!(ran.kernel_seconds.is_empty());
 
-    gpu.read(&[chain.y], Purpose::Generation).unwrap();
-    gpu.read(&[chain.y], Purpose::Status).unwrap();
+    gpu.read(&[chain.y], GENERATION).unwrap();
+    gpu.read(&[chain.y], STATUS).unwrap();
     let read = gpu.profile();
-    assert_eq!((read.generation_reads, read.status_reads), (1, 1));
-    assert_eq!(read.map_readbacks, 1);
-    assert!(gpu.read(&[], Purpose::Maps).unwrap().is_empty());
+    for purpose in [MAPS, GENERATION, STATUS] {
+        assert_eq!(read.transfers(purpose).reads, 1, "{purpose:?}");
+    }
+    assert_eq!(read.all_transfers().read_bytes, 4 * bytes);
+    assert!(gpu.read(&[], MAPS).unwrap().is_empty());
 }
 
 #[test]
@@ -245,12 +253,12 @@ fn scalars_reach_the_shaders() {
                 executor
                     .upload(input, &values(x_shape.len(), first + round))
                     .unwrap();
-                let mut scalars = Scalars::default();
-                scalars[Scalar::FirstVariant as usize] = first as u32;
-                executor.run(plan, 0, scalars).unwrap();
+                let mut scalars = Scalars::ZERO;
+                scalars.set(FIRST_VARIANT, first as u32);
+                executor.run(plan, 0, &scalars).unwrap();
             }
         }
-        results.push(executor.read(&[kept], Purpose::Maps).unwrap());
+        results.push(executor.read(&[kept], MAPS).unwrap());
     }
     assert_eq!(results[0], results[1]);
 }
@@ -365,7 +373,7 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
     let error = gpu.upload(again, &[1.0]).unwrap_err().to_string();
     assert!(error.contains("1 values do not fill"), "{error}");
     gpu.upload_indices(again, &[1, 2, 3]).unwrap_err();
-    gpu.read(&[PersistentId(77)], Purpose::Maps).unwrap_err();
+    gpu.read(&[PersistentId(77)], MAPS).unwrap_err();
     assert!(gpu.memory_bytes() <= before);
 }
 
@@ -473,8 +481,8 @@ fn tables_larger_than_a_binding() {
             id
         });
         let plan = executor.prepare(recording).unwrap();
-        executor.run(plan, 0, Scalars::default()).unwrap();
-        results.push(executor.read(&kept, Purpose::Maps).unwrap());
+        executor.run(plan, 0, &Scalars::ZERO).unwrap();
+        results.push(executor.read(&kept, MAPS).unwrap());
     }
     let want = results.pop().unwrap();
     for (got, tune) in results.iter().zip(tunes) {

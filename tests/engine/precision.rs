@@ -9,10 +9,10 @@ use sonograd::engine::gpu::adapter::{Device, open_for_tests};
 use sonograd::engine::gpu::units::MatrixUnits;
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode};
 use sonograd::engine::precision::Precision;
-use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Kind, Scalars, Shape, WeightId};
 use sonograd::engine::weights::{Form, Role, WeightTable};
+use sonograd::explain::profile::MAPS;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::ops::Activation;
@@ -107,8 +107,8 @@ fn product_and_rows(executor: &mut GpuExecutor, weights: &Arc<WeightTable>) -> V
         let kept = executor.allocate(Kind::Real, recording.shape(y)).unwrap();
         recording.keep(y, kept);
         let plan = executor.prepare(recording).unwrap();
-        executor.run(plan, 0, Scalars::default()).unwrap();
-        results.extend(executor.read(&[kept], Purpose::Maps).unwrap());
+        executor.run(plan, 0, &Scalars::ZERO).unwrap();
+        results.extend(executor.read(&[kept], MAPS).unwrap());
     }
     results
 }
@@ -213,8 +213,8 @@ fn matrix_units_compute_what_ordinary_kernels_do() {
                 let kept = executor.allocate(Kind::Real, recording.shape(y)).unwrap();
                 recording.keep(y, kept);
                 let plan = executor.prepare(recording).unwrap();
-                executor.run(plan, 0, Scalars::default()).unwrap();
-                executor.read(&[kept], Purpose::Maps).unwrap().remove(0)
+                executor.run(plan, 0, &Scalars::ZERO).unwrap();
+                executor.read(&[kept], MAPS).unwrap().remove(0)
             });
             assert!(on_units.iter().any(|y| *y != 0.0));
             assert_eq!(

@@ -8,10 +8,10 @@ use sonograd::engine::gpu::adapter::{Device, open_for_tests};
 use sonograd::engine::gpu::tuning::Class;
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode, Tune};
 use sonograd::engine::philox::philox4x32;
-use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Kind, Scalars, Shape};
 use sonograd::engine::weights::WeightTable;
+use sonograd::explain::profile::MAPS;
 use sonograd::ops::{Layout, Matmul};
 
 /// Numbers between -1 and 1.
@@ -60,8 +60,8 @@ fn run(executor: &mut GpuExecutor) -> Vec<u32> {
     let kept = executor.allocate(Kind::Real, recording.shape(y)).unwrap();
     recording.keep(y, kept);
     let plan = executor.prepare(recording).unwrap();
-    executor.run(plan, 0, Scalars::default()).unwrap();
-    let y = executor.read(&[kept], Purpose::Maps).unwrap();
+    executor.run(plan, 0, &Scalars::ZERO).unwrap();
+    let y = executor.read(&[kept], MAPS).unwrap();
     executor.unwind(mark);
     y[0].iter().map(|y| y.to_bits()).collect()
 }

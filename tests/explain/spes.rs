@@ -12,9 +12,10 @@ use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::{Profile, Purpose};
 use sonograd::engine::recording::Recording;
 use sonograd::engine::schedule::Schedule;
-use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId, WeightId};
+use sonograd::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId, WeightId};
 use sonograd::engine::weights::{Form, Role, WeightTable};
 use sonograd::explain::passes::{Utterance, forward_and_gradients};
+use sonograd::explain::profile::MAPS;
 use sonograd::explain::spes::{
     GivenMasks, MOST_MASKS, Masks, Occluded, Occlusion, Segmentation, SpesOptions, SpesPass, Stop,
     spearman_brown,
@@ -22,6 +23,7 @@ use sonograd::explain::spes::{
 use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
+use sonograd::ops::scalars::{FIRST_VARIANT, MASK_END, MASKING};
 use sonograd::ops::{AccumulateScores, ExpandScores, Half, MaskSource};
 use sonograd::{Error, Result};
 
@@ -101,7 +103,7 @@ impl Setting {
         let given =
             given.map(|hidden| GivenMasks::place(executor, &mut inputs, hidden, count).unwrap());
         let segments = segmentation.place(executor, &mut inputs).unwrap();
-        inputs.send(executor, Purpose::Maps).unwrap();
+        inputs.send(executor, MAPS).unwrap();
         let pass = forward_and_gradients(executor, &self.model, &utterance, &[], 1 << 30).unwrap();
         let occlusion = Occlusion {
             model: &self.model,
@@ -370,7 +372,7 @@ impl LinearModel {
         let labels = inputs
             .indices(own, shape, &self.segmentation.labels)
             .unwrap();
-        inputs.send(own, Purpose::Maps).unwrap();
+        inputs.send(own, MAPS).unwrap();
         let scores = own
             .allocate(Kind::Real, Shape::new(BATCH, 1, tokens))
             .unwrap();
@@ -411,15 +413,15 @@ impl LinearModel {
         };
         r.push(operator);
         let plan = executor.prepare(recording).unwrap();
-        let mut scalars = Scalars::default();
-        scalars[Scalar::Masking as usize] = 1;
+        let mut scalars = Scalars::ZERO;
+        scalars.set(MASKING, 1);
         for first in (0..masks).step_by(BATCH) {
-            scalars[Scalar::FirstVariant as usize] = first as u32;
-            scalars[Scalar::MaskEnd as usize] = masks.min(first + BATCH) as u32;
-            executor.run(plan, 0, scalars).unwrap();
-            executor.run(plan, 1, scalars).unwrap();
+            scalars.set(FIRST_VARIANT, first as u32);
+            scalars.set(MASK_END, masks.min(first + BATCH) as u32);
+            executor.run(plan, 0, &scalars).unwrap();
+            executor.run(plan, 1, &scalars).unwrap();
         }
-        executor.run(plan, 2, scalars).unwrap();
+        executor.run(plan, 2, &scalars).unwrap();
         executor.read_real(map).to_vec()
     }
 }
@@ -514,7 +516,7 @@ impl<E: Executor> Executor for Small<E> {
     fn estimate(&self, recording: &Recording) -> usize {
         self.inner.estimate(recording)
     }
-    fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()> {
         self.inner.run(plan, stage, scalars)
     }
     fn release(&mut self, plan: PlanId) {
@@ -612,13 +614,13 @@ fn a_gpu_runs_only_the_rows_that_are_wanted() {
     for occluded in SITES {
         let mut whole = Small::new(gpu(), usize::MAX);
         let pass = setting.run(&mut whole, occluded, None, &options, usize::MAX);
-        let expected = whole.read(&[pass.map.id], Purpose::Maps).unwrap();
+        let expected = whole.read(&[pass.map.id], MAPS).unwrap();
         let mut few = gpu();
         // A plan that is taken up again has its parts already.
         for _ in 0..2 {
             let mark = few.mark();
             let pass = setting.run(&mut few, occluded, None, &options, usize::MAX);
-            let map = few.read(&[pass.map.id], Purpose::Maps).unwrap();
+            let map = few.read(&[pass.map.id], MAPS).unwrap();
             let bits = |map: &[Vec<f32>]| -> Vec<u32> {
                 map.iter().flatten().map(|x| x.to_bits()).collect()
             };

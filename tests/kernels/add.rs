@@ -54,6 +54,7 @@ fn add(device: &Device, n: usize, m: usize, a: &[f32], b: &[f32], scale_a: f32) 
                 BindingKind::Uniform => (bytes.len() as u64, wgpu::BufferUsages::UNIFORM),
                 BindingKind::Read => (bytes.len() as u64, wgpu::BufferUsages::STORAGE),
                 BindingKind::ReadWrite => (y_bytes, wgpu::BufferUsages::STORAGE),
+                BindingKind::Scalars => unreachable!("a sum reads none"),
             };
             let made = buffer(size, usage | transfers);
             device.queue.write_buffer(&made, 0, bytes);

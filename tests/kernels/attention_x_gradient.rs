@@ -15,15 +15,16 @@ use sonograd::engine::gpu::{
     ShaderMode::{Checked, Trusted},
 };
 use sonograd::engine::native::NativeExecutor;
-use sonograd::engine::profile::Purpose;
 use sonograd::engine::reverse::{Seed, reverse};
-use sonograd::engine::tensor::{Columns, PersistentId, Scalar, Shape, TensorId};
+use sonograd::engine::tensor::{Columns, PersistentId, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::explain::Site;
 use sonograd::explain::passes::{Gradients, MapSpec, Utterance, forward_and_reverse};
+use sonograd::explain::profile::MAPS;
 use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
+use sonograd::ops::scalars::FIRST_TOKEN;
 use sonograd::ops::{
     Add, AttentionSpec, AttentionXGradient, Layout, Mask, Reduction, TokenLogProb,
 };
@@ -182,10 +183,7 @@ fn the_map_is_attention_times_its_slope() {
     ] {
         let built = sizes.build(count);
         let runs: Vec<_> = (0..sizes.tokens).step_by(count).collect();
-        let scalars: Vec<_> = runs
-            .iter()
-            .map(|&first| at(Scalar::FirstToken, first))
-            .collect();
+        let scalars: Vec<_> = runs.iter().map(|&first| at(FIRST_TOKEN, first)).collect();
         let mut executor = NativeExecutor::<f64>::new(&WeightTable::default(), false);
         let plan = built.case.run(&mut executor, &scalars);
         let results = built.case.results();
@@ -202,7 +200,7 @@ fn the_map_is_attention_times_its_slope() {
                         weights[element] = moved;
                         let id = PersistentId(index as u32);
                         executor.upload_real(id, &weights).unwrap();
-                        executor.run(plan, 0, scalars[0]).unwrap();
+                        executor.run(plan, 0, &scalars[0]).unwrap();
                         executor.read_real(results[0])[k]
                     });
                     weights[element] = p;
@@ -239,7 +237,7 @@ fn a_heads_sum_is_the_product_of_output_and_cotangent() {
         });
         built.case.output(copy);
     }
-    let results = built.case.native(&[at(Scalar::FirstToken, 0)]);
+    let results = built.case.native(&[at(FIRST_TOKEN, 0)]);
     let [_, map, output, doutput] = &results[..] else {
         panic!("four results")
     };
@@ -300,7 +298,7 @@ fn the_kernel_agrees_with_native_f64() {
         let name = format!("attention_x_gradient {count} of {tokens}, {heads}x{depth}, {frames}");
         let all: Vec<_> = (0..tokens)
             .step_by(count)
-            .map(|first| at(Scalar::FirstToken, first))
+            .map(|first| at(FIRST_TOKEN, first))
             .collect();
         case.compare(&name, &all, &[tolerance]);
         case.compare(&name, &all[all.len() - 1..], &[tolerance]);
@@ -455,7 +453,7 @@ fn autograd_and_a_gpu_give_the_same() {
             };
             let mut executor = GpuExecutor::new(Arc::clone(&device), weights, &options).unwrap();
             let ids = subject.maps(&mut executor, &subject.features, &[], memory);
-            let got = executor.read(&ids, Purpose::Maps).unwrap().concat();
+            let got = executor.read(&ids, MAPS).unwrap().concat();
             let got: Vec<f64> = got.iter().map(|&x| x.into()).collect();
             let error = relative_error(&got, &want);
             println!("{folder}, {shaders:?}, {memory} bytes: {error:.1e}");

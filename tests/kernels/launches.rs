@@ -12,7 +12,7 @@ use sonograd::engine::gpu::units::MatrixUnits;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::reverse::{Seed, reverse};
 use sonograd::engine::schedule::Schedule;
-use sonograd::engine::tensor::{Columns, Kind, PersistentId, Scalar, Shape, TensorId};
+use sonograd::engine::tensor::{Columns, Kind, PersistentId, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::ops::{
     Accumulate, AccumulateScores, Activation, Add, AddNoise, AttentionSpec, AttentionXGradient,
@@ -412,6 +412,7 @@ fn problems(
     });
     let launches: Vec<&Launch> = launches.collect();
     let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
+    let mut scalars = BTreeSet::new();
     for launch in launches {
         let mut tell = |problem: String| {
             problems.push(format!("{}.{}: {problem}", launch.shader, launch.entry));
@@ -460,9 +461,13 @@ fn problems(
             let indices = line.next().unwrap().contains("u32") && !decoded;
             match binding {
                 Binding::Scalars => {
-                    if *name != "scalars" || !indices || operator.scalars().is_empty() {
+                    if declared.kind != BindingKind::Scalars {
                         tell(format!("{name} is no place for the scalars"));
                     }
+                    if let Some(name) = shader.undeclared(operator.scalars()) {
+                        tell(format!("the scalar {name} is read but not declared"));
+                    }
+                    scalars.extend(shader.scalars.iter().map(String::as_str));
                 }
                 Binding::Absent => {}
                 Binding::Tensor(id) | Binding::Rows { tensor: id, .. } => {
@@ -491,6 +496,11 @@ fn problems(
         .collect();
     if written != outputs {
         problems.push(format!("{written:?} are written, live are {outputs:?}"));
+    }
+    for scalar in operator.scalars() {
+        if !scalars.contains(&scalar.0) {
+            problems.push(format!("no shader reads the scalar {}", scalar.0));
+        }
     }
     for id in read {
         if !operator.inputs().contains(&id) && !operator.outputs().contains(&id) {
@@ -616,24 +626,6 @@ fn dead_outputs_are_left_out() {
                 let live = |id: TensorId| id == *kept || !outputs.contains(&id);
                 let found = problems(&recording, operator, &live);
                 assert!(found.is_empty(), "{}: {found:#?}", operator.name());
-            }
-        }
-    }
-}
-
-#[test]
-fn scalars_have_the_engines_numbers() {
-    let numbers = [
-        ("FIRST_VARIANT", Scalar::FirstVariant),
-        ("FIRST_TOKEN", Scalar::FirstToken),
-        ("STEP", Scalar::Step),
-        ("MASKING", Scalar::Masking),
-        ("MASK_END", Scalar::MaskEnd),
-    ];
-    for (stem, source) in SOURCES {
-        for (name, scalar) in numbers {
-            if source.contains(&format!("const {name}:")) {
-                assert_eq!(Shader::load(stem).constant(name), scalar as u32, "{stem}");
             }
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::cases::{Case, MODES, Tolerance, gpu, values};
 use sonograd::engine::gpu::shaders::Shader;
 use sonograd::engine::gpu::{GpuExecutor, Tune};
-use sonograd::engine::tensor::Shape;
+use sonograd::engine::tensor::{Scalars, Shape};
 use sonograd::ops::{Activation, Layout, Operator, Windows};
 
 /// A product and what follows it.
@@ -296,7 +296,7 @@ fn activations_far_from_zero() {
         // eps for erfc, half of them in the result, and two roundings.
         let name = format!("{activation:?}");
         let case = activated(activation, &x);
-        case.compare_each(&name, &[[0; 8]], 6.0, std::slice::from_ref(&sizes));
+        case.compare_each(&name, &[Scalars::ZERO], 6.0, std::slice::from_ref(&sizes));
     }
 }
 
@@ -306,7 +306,7 @@ fn nan_stays_nan() {
     for activation in ACTIVATIONS {
         let case = activated(activation, &[1.0, f32::NAN, -1.0]);
         for mode in MODES {
-            let y = case.gpu(&[[0; 8]], mode);
+            let y = case.gpu(&[Scalars::ZERO], mode);
             let nan: Vec<bool> = y[0].iter().map(|y| y.is_nan()).collect();
             assert_eq!(nan, [false, true, false], "{activation:?}, {mode:?}");
         }

@@ -7,7 +7,8 @@
 //! 1/2 and 2), sqrt 5.
 
 use crate::cases::{Case, MODES, Tolerance, at, largest, values};
-use sonograd::engine::tensor::{Columns, Scalar, Scalars, Shape, TensorId};
+use sonograd::engine::tensor::{Columns, Scalars, Shape, TensorId};
+use sonograd::ops::scalars::{FIRST_TOKEN, FIRST_VARIANT, MASKING, STEP};
 use sonograd::ops::{
     Accumulate, Activation, ActivationReverse, Add, AddNoise, AttentionXGradient, Baseline,
     BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
@@ -17,7 +18,7 @@ use sonograd::ops::{
 };
 
 /// One run, all scalars 0.
-const ONCE: &[Scalars] = &[[0; 8]];
+const ONCE: &[Scalars] = &[Scalars::ZERO];
 
 fn within(k: f64, n: usize, scale: f64) -> Tolerance {
     Tolerance { k, n, scale }
@@ -51,11 +52,11 @@ fn accumulate() {
             sum,
         });
         case.updated(updated);
-        let runs = [0, batch].map(|first| at(Scalar::FirstVariant, first));
+        let runs = [0, batch].map(|first| at(FIRST_VARIANT, first));
         let name = format!("accumulate {count}x{batch} of {rows}x{cols}");
         case.compare(&name, &runs, &[within(4.0, 2 * batch + 1, 1.0)]);
         // A run that begins past all weights leaves the sum alone.
-        let late = [0, 2 * batch].map(|first| at(Scalar::FirstVariant, first));
+        let late = [0, 2 * batch].map(|first| at(FIRST_VARIANT, first));
         case.compare(&name, &late, &[within(4.0, 2 * batch + 1, 1.0)]);
     }
 }
@@ -175,11 +176,7 @@ fn add_noise() {
         // most. Then z · spread and the sum, up to 5.3 spreads and 1.
         let scale = 60.0 * 0.25 + 5.3 * 0.25 + 1.0;
         let name = format!("add_noise {batch} of {rows}x{cols}");
-        case.compare(
-            &name,
-            &[at(Scalar::FirstVariant, 5)],
-            &[within(1.0, 1, scale)],
-        );
+        case.compare(&name, &[at(FIRST_VARIANT, 5)], &[within(1.0, 1, scale)]);
     }
 }
 
@@ -228,11 +225,7 @@ fn blend() {
         // sum, up to 3: 3.5 eps.
         for first in [0, 4] {
             let name = format!("blend {batch} of {rows}x{cols} from {first}");
-            case.compare(
-                &name,
-                &[at(Scalar::FirstVariant, first)],
-                &[within(3.5, 1, 1.0)],
-            );
+            case.compare(&name, &[at(FIRST_VARIANT, first)], &[within(3.5, 1, 1.0)]);
         }
     }
 }
@@ -252,7 +245,7 @@ fn cache_append() {
         case.updated(updated);
         let runs: Vec<Scalars> = (0..capacity)
             .step_by(2)
-            .map(|step| at(Scalar::Step, step))
+            .map(|step| at(STEP, step))
             .collect();
         let name = format!("cache_append {rows} of {capacity}x{width}");
         case.compare(&name, &runs, &[Tolerance::EXACT]);
@@ -297,7 +290,7 @@ fn cached_attention() {
         // to 2 · 18 eps in an average of values up to 2. The average's own
         // rounding is a random walk over the positions, below eps.
         let name = format!("cached_attention {rows} of {heads}x{depth} at {step}");
-        case.compare(&name, &[at(Scalar::Step, step)], &[within(36.0, 1, 2.0)]);
+        case.compare(&name, &[at(STEP, step)], &[within(36.0, 1, 2.0)]);
     }
 }
 
@@ -361,8 +354,8 @@ fn candidates() {
             });
             case.output(one);
         }
-        let mut scalars = at(Scalar::Step, 9);
-        scalars[Scalar::FirstVariant as usize] = 3;
+        let mut scalars = at(STEP, 9);
+        scalars.set(FIRST_VARIANT, 3);
         let runs = &[scalars];
         let want = case.native(runs);
         for mode in MODES {
@@ -455,7 +448,7 @@ fn embedding() {
             case.output(y);
             // A product and a sum: half an eps of each.
             let name = format!("embedding {lead}x{tokens}x{cols}");
-            case.compare(&name, &[at(Scalar::Step, 4)], &[within(1.0, 1, 1.7 + 2.7)]);
+            case.compare(&name, &[at(STEP, 4)], &[within(1.0, 1, 1.7 + 2.7)]);
         }
     }
 }
@@ -664,7 +657,7 @@ fn reduce() {
                     Reduction::Sum => within(4.0, cols, size),
                     Reduction::L2 => within(8.0, cols, size),
                 };
-                let runs = [0, count].map(|first| at(Scalar::FirstToken, first));
+                let runs = [0, count].map(|first| at(FIRST_TOKEN, first));
                 let name = format!("reduce {reduction:?} {count}x{rows}x{cols}");
                 case.compare(&name, &runs, &[tolerance]);
             }
@@ -691,7 +684,7 @@ fn scatter_rows() {
         // From the third token on the last is repeated.
         for first in [0, 2] {
             let name = format!("scatter_rows {count}x{batch}x{rows}x{cols} from {first}");
-            case.compare(&name, &[at(Scalar::FirstToken, first)], &[Tolerance::EXACT]);
+            case.compare(&name, &[at(FIRST_TOKEN, first)], &[Tolerance::EXACT]);
         }
     }
 }
@@ -822,7 +815,7 @@ fn tokens() {
         for first in [0, 2] {
             let name = format!("token_seed, token_log_prob {count}x{batch}x{rows}x{cols}");
             let tolerances = [seed, log_probability];
-            case.compare(&name, &[at(Scalar::FirstToken, first)], &tolerances);
+            case.compare(&name, &[at(FIRST_TOKEN, first)], &tolerances);
         }
     }
 }
@@ -969,7 +962,7 @@ fn reading_by_index(what: &str, index: u32) -> Case {
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn indices_past_the_end_read_the_last() {
     let last = FEW as u32 - 1;
-    let scalars = at(Scalar::Masking, 1);
+    let scalars = [at(MASKING, 1)];
     for what in [
         "token_seed",
         "token_log_prob, position",
@@ -981,7 +974,7 @@ fn indices_past_the_end_read_the_last() {
         "cached_attention",
         "apply_mask",
     ] {
-        let read = |index, mode| reading_by_index(what, index).gpu(&[scalars], mode);
+        let read = |index, mode| reading_by_index(what, index).gpu(&scalars, mode);
         let want = read(last, MODES[0]);
         assert_ne!(want, read(0, MODES[0]), "{what}: the index counts");
         // The same bit of a word of a mask.
@@ -1002,11 +995,11 @@ fn steps_past_the_end_take_the_last_position() {
     let (table, positions) = (case.any(1, 2, 7), case.any(1, FEW, 7));
     let y = case.recording.embedding(ids, table, 1.0, positions, true);
     case.output(y.unwrap());
-    let want = case.gpu(&[at(Scalar::Step, FEW - 1)], MODES[0]);
+    let want = case.gpu(&[at(STEP, FEW - 1)], MODES[0]);
     assert_ne!(want, case.gpu(ONCE, MODES[0]));
     for step in [FEW, 4000, 1 << 26] {
         for mode in MODES {
-            let got = case.gpu(&[at(Scalar::Step, step)], mode);
+            let got = case.gpu(&[at(STEP, step)], mode);
             assert_eq!(want, got, "{step}, {mode:?}");
         }
     }

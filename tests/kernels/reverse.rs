@@ -13,8 +13,9 @@ use sonograd::Error;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::reverse::{Seed, reverse};
-use sonograd::engine::tensor::{Columns, PersistentId, Scalar, Scalars, Shape, TensorId};
+use sonograd::engine::tensor::{Columns, PersistentId, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
+use sonograd::ops::scalars::FIRST_TOKEN;
 use sonograd::ops::{
     Activation, Add, AttentionSpec, Layout, Mask, Operator, Relative, TokenLogProb, Windows,
 };
@@ -82,8 +83,8 @@ fn check(name: &str, build: impl FnOnce(&mut Case) -> (Vec<TensorId>, TensorId))
     }
 
     let mut executor = NativeExecutor::<f64>::new(&WeightTable::default(), false);
-    let scalars = at(Scalar::FirstToken, first);
-    let plan = case.run(&mut executor, &[scalars]);
+    let scalars = at(FIRST_TOKEN, first);
+    let plan = case.run(&mut executor, std::slice::from_ref(&scalars));
     let results = case.results();
     let batch = shape.lead;
     let gradients = results[1..]
@@ -102,7 +103,7 @@ fn check(name: &str, build: impl FnOnce(&mut Case) -> (Vec<TensorId>, TensorId))
             let [low, high] = [at - STEP, at + STEP].map(|moved| {
                 x[element] = moved;
                 executor.upload_real(id, &x).unwrap();
-                executor.run(plan, 0, scalars).unwrap();
+                executor.run(plan, 0, &scalars).unwrap();
                 executor.read_real(results[0]).to_vec()
             });
             x[element] = at;
@@ -142,7 +143,7 @@ fn keep_from_kink(case: &mut Case, index: usize, weight: f64) {
     let mut probe = case.clone();
     let pre = probe.recording.operators()[index].outputs()[1];
     probe.output(pre);
-    let all = probe.native(&[Scalars::default()]);
+    let all = probe.native(&[Scalars::ZERO]);
     let nearest = all[0]
         .iter()
         .fold(f64::INFINITY, |least, x| least.min(x.abs()));
@@ -294,7 +295,7 @@ fn layer_norm_of_one_column() {
     };
     let gradients = reverse(&mut case.recording, seed, &[x]).unwrap();
     case.output(gradients[0]);
-    assert_eq!(case.native(&[Scalars::default()])[0], [0.0; 6]);
+    assert_eq!(case.native(&[Scalars::ZERO])[0], [0.0; 6]);
 }
 
 #[test]
@@ -341,7 +342,7 @@ fn windows_are_frames_side_by_side() {
     let y = y.record().unwrap();
     case.output(y);
     let expected = [0.0, 1.0, 2.0, 2.0, 3.0, 4.0, 0.0, 5.0, 6.0, 6.0, 7.0, 8.0];
-    assert_eq!(case.native(&[[0; 8]])[0], expected);
+    assert_eq!(case.native(&[Scalars::ZERO])[0], expected);
 }
 
 /// Too short for one window, or no windows at all.

@@ -16,21 +16,24 @@ use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
-use sonograd::engine::profile::{Profile, Purpose};
-use sonograd::engine::tensor::{Scalar, Scalars, Shape, TensorId};
+use sonograd::engine::profile::Profile;
+use sonograd::engine::tensor::{Scalars, Shape, TensorId};
 use sonograd::explain::passes::{Utterance, forward_and_gradients};
+use sonograd::explain::profile::{MAPS, STATUS};
 use sonograd::explain::spes::{
     GivenMasks, Masks, Occluded, Occlusion, Segmentation, SpesOptions, Stop,
 };
 use sonograd::features::Features;
+use sonograd::generate::GENERATION;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
+use sonograd::ops::scalars::{FIRST_VARIANT, MASK_END, MASKING};
 use sonograd::ops::{
     AccumulateScores, Correlate, ExpandScores, Half, KlDivergence, MaskSource, PoolMax,
 };
 
 /// One run, all scalars 0.
-const ONCE: &[Scalars] = &[[0; 8]];
+const ONCE: &[Scalars] = &[Scalars::ZERO];
 
 /// Both of its halves are used.
 const SEED: u64 = 0xfedc_ba98_7654_3210;
@@ -41,10 +44,10 @@ fn within(k: f64, n: usize, scale: f64) -> Tolerance {
 
 /// A run of the masks from `first` to `end`.
 fn masks(first: usize, end: usize) -> Scalars {
-    let mut scalars = Scalars::default();
-    scalars[Scalar::FirstVariant as usize] = first as u32;
-    scalars[Scalar::MaskEnd as usize] = end as u32;
-    scalars[Scalar::Masking as usize] = 1;
+    let mut scalars = Scalars::ZERO;
+    scalars.set(FIRST_VARIANT, first as u32);
+    scalars.set(MASK_END, end as u32);
+    scalars.set(MASKING, 1);
     scalars
 }
 
@@ -513,7 +516,7 @@ impl Fixture {
             let mut inputs = Inputs::default();
             let segmentation = self.segmentation(occluded, &options);
             let segments = segmentation.place(executor, &mut inputs).unwrap();
-            inputs.send(executor, Purpose::Maps).unwrap();
+            inputs.send(executor, MAPS).unwrap();
             let occlusion = Occlusion {
                 model: model,
                 utterance: &utterance,
@@ -532,7 +535,7 @@ impl Fixture {
             reliabilities.push(both.copied().collect());
             ids.push(pass.map.id);
         }
-        let maps = executor.read(&ids, Purpose::Maps).unwrap();
+        let maps = executor.read(&ids, MAPS).unwrap();
         Whole {
             maps,
             reliabilities,
@@ -562,7 +565,7 @@ impl Fixture {
             let count = segmentation.segments;
             let given = GivenMasks::place(executor, &mut inputs, &hidden, count).unwrap();
             let segments = segmentation.place(executor, &mut inputs).unwrap();
-            inputs.send(executor, Purpose::Maps).unwrap();
+            inputs.send(executor, MAPS).unwrap();
             let occlusion = Occlusion {
                 model: model,
                 utterance: &utterance,
@@ -575,7 +578,7 @@ impl Fixture {
             };
             let pass = occlusion.run(executor, &mut |_| true).unwrap();
             let ids = [pass.scores.unwrap(), pass.map.id, pass.clamped];
-            for values in executor.read(&ids, Purpose::Maps).unwrap() {
+            for values in executor.read(&ids, MAPS).unwrap() {
                 assert!(values.iter().all(|x| *x == 0.0), "{occluded:?}: {values:?}");
             }
         }
@@ -647,13 +650,16 @@ fn whole_runs_on_the_gpu() {
         let whole = fixture.maps(&mut gpu(), batch);
         whole.agrees(&format!("GPU, batches of {batch}"), &exact, 5e-5);
         let profile = &whole.profile;
-        assert_eq!(profile.map_readbacks, 1);
-        assert_eq!(profile.status_reads, SITES.len() as u64);
-        assert_eq!(profile.generation_reads, 0);
+        assert_eq!(profile.transfers(MAPS).reads, 1);
+        assert_eq!(profile.transfers(STATUS).reads, SITES.len() as u64);
+        assert_eq!(profile.transfers(GENERATION).reads, 0);
         // Checkpoints read two correlations and two flags of every token.
         let map_bytes: usize = whole.maps.iter().map(|map| 4 * map.len()).sum();
         let status_bytes = SITES.len() * fixture.ids.len() * 4 * 4;
-        assert_eq!(profile.read_bytes, (map_bytes + status_bytes) as u64);
+        assert_eq!(
+            profile.all_transfers().read_bytes,
+            (map_bytes + status_bytes) as u64
+        );
         whole
     });
     runs[0].agrees("GPU, batches of 7 and 64", &runs[1], 5e-6);

@@ -176,7 +176,7 @@ fn agrees(make: impl Fn(&Model) -> Box<dyn Executor>, memory: usize) {
             ids.extend(&forward.cross_attention);
             ids
         };
-        let outputs = executor.read(&ids(&pass), Purpose::Maps).unwrap();
+        let outputs = executor.read(&ids(&pass), MAPS).unwrap();
         for (index, (output, id)) in outputs.iter().zip(ids(&expected)).enumerate() {
             let reference: Vec<f32> = oracle.read_real(id).iter().map(|&x| x as f32).collect();
             let name = names.get(index).copied().unwrap_or("gradient or attention");

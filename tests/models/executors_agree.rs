@@ -12,6 +12,7 @@ use sonograd::explain::Site;
 use sonograd::explain::passes::{
     AveragedGradients, MapSpec, Utterance, Variants, forward_and_gradients,
 };
+use sonograd::explain::profile::MAPS;
 use sonograd::features::Features;
 use sonograd::generate::{GenerationOptions, generate};
 use sonograd::model::Model;
@@ -107,9 +108,9 @@ fn explained(
         }
     }
     let ids: Vec<_> = results.iter().map(|(.., id)| *id).collect();
-    let before = executor.profile().map_readbacks;
-    let values = executor.read(&ids, Purpose::Maps).unwrap();
-    assert_eq!(executor.profile().map_readbacks - before, 1);
+    let before = executor.profile().transfers(MAPS).reads;
+    let values = executor.read(&ids, MAPS).unwrap();
+    assert_eq!(executor.profile().transfers(MAPS).reads - before, 1);
     let results = results.into_iter().zip(values);
     results
         .map(|((name, tolerance, _), values)| (name, tolerance, values))

@@ -10,9 +10,9 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use sonograd::engine::executor::{Executor, Inputs};
 use sonograd::engine::native::NativeExecutor;
-use sonograd::engine::profile::Purpose;
 use sonograd::explain::Site;
 use sonograd::explain::passes::{MapSpec, Utterance, forward_and_gradients};
+use sonograd::explain::profile::MAPS;
 use sonograd::explain::spes::{GivenMasks, Masks, Occluded, Occlusion, Segmentation, SpesOptions};
 use sonograd::features::Features;
 use sonograd::model::Model;
@@ -97,7 +97,7 @@ fn the_filling_is_never_masked() {
         let given = GivenMasks::place(own, &mut inputs, &hidden, rows * cols).unwrap();
         let segments = Segmentation::elements(rows, cols);
         let segments = segments.place(own, &mut inputs).unwrap();
-        inputs.send(own, Purpose::Maps).unwrap();
+        inputs.send(own, MAPS).unwrap();
         let occlusion = Occlusion {
             model: &model,
             utterance: &utterance,

@@ -11,10 +11,10 @@ use sonograd::engine::gpu::adapter::{Device, open_for_tests};
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode, Tune};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::philox::philox4x32;
-use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::{Recording, Source};
 use sonograd::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
+use sonograd::explain::profile::MAPS;
 use sonograd::ops::Operator;
 
 /// Whether the driver checks what shaders do; kernels must do without.
@@ -37,9 +37,7 @@ pub fn values(count: usize, seed: u32) -> Vec<f32> {
 
 /// Runtime scalars: one of them set, the others 0.
 pub fn at(scalar: Scalar, value: usize) -> Scalars {
-    let mut scalars = Scalars::default();
-    scalars[scalar as usize] = value as u32;
-    scalars
+    Scalars::ZERO.with(scalar, value as u32)
 }
 
 /// The largest absolute value.
@@ -293,7 +291,7 @@ impl Case {
         }
         let plan = executor.prepare(self.recording.clone()).unwrap();
         for scalars in runs {
-            executor.run(plan, 0, *scalars).unwrap();
+            executor.run(plan, 0, &scalars).unwrap();
         }
         plan
     }
@@ -321,7 +319,7 @@ impl Case {
     pub fn gpu(&self, runs: &[Scalars], mode: ShaderMode) -> Vec<Vec<f32>> {
         let mut executor = gpu(mode, Tune::Never);
         self.run(&mut executor, runs);
-        executor.read(&self.results(), Purpose::Maps).unwrap()
+        executor.read(&self.results(), MAPS).unwrap()
     }
 
     /// Runs the recording natively in f64 and twice on `executor`, which must
@@ -335,14 +333,13 @@ impl Case {
         results: &[&str],
         tolerance: impl Fn(&str, &[f64]) -> Tolerance,
     ) {
-        let want = self.native(&[Scalars::default()]);
+        let want = self.native(&[Scalars::ZERO]);
         assert_eq!(want.len(), results.len(), "{name}: a name for every result");
         let mark = executor.mark();
-        let plan = self.run(executor, &[Scalars::default()]);
-        let read =
-            |executor: &mut GpuExecutor| executor.read(&self.results(), Purpose::Maps).unwrap();
+        let plan = self.run(executor, &[Scalars::ZERO]);
+        let read = |executor: &mut GpuExecutor| executor.read(&self.results(), MAPS).unwrap();
         let got = read(executor);
-        executor.run(plan, 0, Scalars::default()).unwrap();
+        executor.run(plan, 0, &Scalars::ZERO).unwrap();
         let again = read(executor);
         executor.unwind(mark);
         for (index, result) in results.iter().enumerate() {

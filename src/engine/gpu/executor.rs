@@ -16,6 +16,7 @@ use super::layout::{
 use super::options::GpuOptions;
 use super::persistent::{Persistent, PersistentTable};
 use super::pipelines::{Pipelines, ShaderMode};
+use super::scalars::ScalarTable;
 use super::search;
 use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
@@ -68,9 +69,7 @@ pub struct GpuExecutor {
     /// The buffers that these bind are all held or parked.
     kept: KeptPlans<Plan>,
     journal: Journal,
-    /// Shared by all plans: the queue keeps its writes and runs in order.
-    scalars: wgpu::Buffer,
-    scalars_now: Option<Scalars>,
+    scalars: ScalarTable,
     absent: Vec<wgpu::Buffer>,
     for_reads: Option<wgpu::Buffer>,
     /// Names of the kernels that the dispatches of all plans count under.
@@ -160,14 +159,10 @@ impl GpuExecutor {
             true => Timer::new(&device)?,
             false => None,
         };
-        let scalars_bytes = size_of::<Scalars>();
-        let (scalars, buffers) = device.guarded("weights", |raw| {
+        let buffers = device.guarded("weights", |raw| {
             let weights = weights.iter().zip(&sizes);
             let weights = weights.map(|(weight, &bytes)| buffer(raw, &weight.name, bytes, TENSOR));
-            (
-                buffer(raw, "scalars", scalars_bytes, TENSOR),
-                weights.collect::<Vec<_>>(),
-            )
+            weights.collect::<Vec<_>>()
         })?;
         let mut in_transfer = 0;
         let stored = weights.iter().zip(&target.half_weights);
@@ -208,8 +203,7 @@ impl GpuExecutor {
             plans: Vec::new(),
             kept: KeptPlans::new(MOST_KEPT_BYTES),
             journal: Journal::default(),
-            scalars,
-            scalars_now: None,
+            scalars: ScalarTable::default(),
             absent: Vec::new(),
             for_reads: None,
             kernels: Vec::new(),
@@ -231,7 +225,7 @@ impl GpuExecutor {
                 }
             }
         }
-        executor.grow(sizes.iter().sum::<usize>() + scalars_bytes + timing);
+        executor.grow(sizes.iter().sum::<usize>() + timing);
         Ok(executor)
     }
 
@@ -382,28 +376,20 @@ impl GpuExecutor {
         self.profile.submissions += 1;
     }
 
-    fn set_scalars(&mut self, scalars: Scalars) {
-        if self.scalars_now != Some(scalars) {
-            write(
-                &self.device,
-                &self.scalars,
-                0,
-                bytemuck::cast_slice(&scalars),
-            );
-            self.profile.scalar_writes += 1;
-            self.scalars_now = Some(scalars);
-        }
-    }
-
     /// The dispatches of all steps, with their bind groups.
     fn bind(&mut self, steps: &[Step], memory: &Memory) -> Result<Vec<Dispatch>> {
-        let resource = |bound: Bound| -> wgpu::BindingResource {
+        let resource = |step: &Step, bound: Bound| -> wgpu::BindingResource {
             let (buffer, offset, bytes) = match bound {
                 Bound::Params { offset, bytes } => {
                     let params = memory.params.as_ref();
                     (params.expect("some step has Params"), offset, bytes)
                 }
-                Bound::Scalars => (&self.scalars, 0, size_of::<Scalars>()),
+                Bound::Scalars => {
+                    let names = &step.shader.scalars;
+                    let own = self.scalars.buffer(names);
+                    let bytes = size_of::<u32>() * names.len();
+                    (own.expect("made before binding"), 0, bytes)
+                }
                 Bound::Absent(index) => return self.absent[index].as_entire_binding(),
                 Bound::Tensor {
                     place,
@@ -436,7 +422,7 @@ impl GpuExecutor {
                     .iter()
                     .map(|&(binding, bound)| wgpu::BindGroupEntry {
                         binding,
-                        resource: resource(bound),
+                        resource: resource(step, bound),
                     })
                     .collect();
                 raw.create_bind_group(&wgpu::BindGroupDescriptor {
@@ -514,8 +500,9 @@ impl GpuExecutor {
         })
     }
 
-    /// Compiles the pipelines of a layout, and makes what stands in for
-    /// operands that its dispatches do not have.
+    /// Compiles the pipelines of a layout, and makes the buffers of the
+    /// scalars that its dispatches read and of what stands in for operands
+    /// that they do not have.
     fn compile(&mut self, layout: &Layout) -> Result<()> {
         let steps = || layout.once.iter().chain(layout.stages.iter().flatten());
         self.pipelines.compile(&self.device, steps())?;
@@ -525,6 +512,15 @@ impl GpuExecutor {
             let made = self.make("a stand-in", |raw| buffer(raw, "absent", bytes, TENSOR))?;
             self.absent.push(made);
             self.grow(bytes);
+        }
+        for step in steps() {
+            let names = &step.shader.scalars;
+            if !names.is_empty() && self.scalars.buffer(names).is_none() {
+                let bytes = size_of::<u32>() * names.len();
+                let made = self.make("scalars", |raw| buffer(raw, "scalars", bytes, TENSOR))?;
+                self.scalars.insert(names, made);
+                self.grow(bytes);
+            }
         }
         Ok(())
     }
@@ -810,7 +806,7 @@ impl Executor for GpuExecutor {
         self.limits.binding.min(self.limits.buffer)
     }
 
-    fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()> {
         self.run_first(plan, stage, usize::MAX, scalars)
     }
 
@@ -819,10 +815,11 @@ impl Executor for GpuExecutor {
         plan: PlanId,
         stage: usize,
         leads: usize,
-        scalars: Scalars,
+        scalars: &Scalars,
     ) -> Result<()> {
         self.clear();
-        self.set_scalars(scalars);
+        let changed = self.scalars.set(&self.device, scalars);
+        self.profile.scalar_writes += u64::from(changed);
         let index = plan.0 as usize;
         let plan = self.plans[index].take();
         let mut plan = plan.expect("a released plan is not run");

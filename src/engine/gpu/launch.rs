@@ -83,7 +83,7 @@ pub enum Binding {
         first: usize,
         count: usize,
     },
-    /// The runtime scalars, indexed by [`Scalar`](crate::engine::tensor::Scalar).
+    /// The runtime scalars that the shader declares, by name.
     Scalars,
     /// An operand this launch does not have; the shader does not touch it.
     Absent,

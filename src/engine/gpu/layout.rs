@@ -57,16 +57,14 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// A range of [`Layout::params`].
-    Params {
-        offset: usize,
-        bytes: usize,
-    },
+    Params { offset: usize, bytes: usize },
     /// `bytes` of a tensor's buffer.
     Tensor {
         place: Place,
         offset: usize,
         bytes: usize,
     },
+    /// The values of the shader's `Scalars`.
     Scalars,
     /// A buffer that stands in for an operand that is not there, different
     /// for every such operand of one dispatch.
@@ -186,7 +184,7 @@ impl Layout {
                     Some(part) => (&few, part),
                     None => (recording, whole),
                 };
-                steps.extend(layout.step(of, operator.name(), launch, target)?);
+                steps.extend(layout.step(of, operator, launch, target)?);
             }
         }
         layout.stages.push(steps);
@@ -299,7 +297,7 @@ impl Layout {
         for &index in list {
             let operator = &recording.operators()[index];
             for launch in self.launches(recording, operator, &live, target, tuning)? {
-                steps.extend(self.step(recording, operator.name(), &launch, target)?);
+                steps.extend(self.step(recording, operator, &launch, target)?);
             }
         }
         Ok(steps)
@@ -333,7 +331,7 @@ impl Layout {
     fn step(
         &mut self,
         recording: &Recording,
-        operator: &'static str,
+        operator: &Operator,
         launch: &Launch,
         target: &Target,
     ) -> Result<Option<Step>> {
@@ -341,7 +339,7 @@ impl Layout {
         let entry = shader.entry(launch.entry)?;
         let fail = |problem: String| {
             let at = format!("{}.{}", launch.shader, launch.entry);
-            Err(Error::shape(operator, format!("{at}: {problem}")))
+            Err(Error::shape(operator.name(), format!("{at}: {problem}")))
         };
         for (place, (name, _)) in launch.bindings.iter().enumerate() {
             let bound = |own: &&_| own == &name;
@@ -394,9 +392,17 @@ impl Layout {
                     absent += 1;
                     Bound::Absent(absent - 1)
                 }
-                Binding::Scalars if variable.kind == BindingKind::Read => Bound::Scalars,
-                Binding::Scalars => return fail(format!("{name} would write the scalars")),
+                Binding::Scalars if variable.kind == BindingKind::Scalars => {
+                    if let Some(other) = shader.undeclared(operator.scalars()) {
+                        return fail(format!("the operator does not declare the scalar {other}"));
+                    }
+                    Bound::Scalars
+                }
+                Binding::Scalars => return fail(format!("{name} is not of type Scalars")),
                 Binding::Tensor(id) | Binding::Rows { tensor: id, .. } => {
+                    if variable.kind == BindingKind::Scalars {
+                        return fail(format!("{name} would read a tensor as scalars"));
+                    }
                     let place = self.places[id.0 as usize];
                     if place == Place::Nowhere {
                         return fail(format!("{name} is bound to a tensor that nobody uses"));

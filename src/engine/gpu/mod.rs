@@ -7,6 +7,7 @@ pub mod layout;
 pub mod options;
 mod persistent;
 mod pipelines;
+mod scalars;
 mod search;
 pub mod shaders;
 mod submit;

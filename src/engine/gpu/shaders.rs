@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Handle, Module, Scalar, ScalarKind, StorageAccess, TypeInner};
 
+use crate::engine::tensor;
 use crate::{Error, Result};
 
 macro_rules! embedded {
@@ -67,7 +68,10 @@ pub const MAX_WORKGROUPS_PER_DIMENSION: u32 = 65_535;
 /// How a shader sees a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindingKind {
+    /// `Params`
     Uniform,
+    /// `Scalars`
+    Scalars,
     Read,
     ReadWrite,
 }
@@ -235,6 +239,8 @@ pub struct Shader {
     pub params: Vec<Member>,
     /// Bytes of `Params` with its padding.
     params_size: u32,
+    /// The members of `Scalars`, in order; empty in a shader without.
+    pub scalars: Vec<String>,
     pub overrides: Vec<Override>,
     constants: BTreeMap<String, u32>,
     /// The features without which a device does not take this shader.
@@ -263,7 +269,7 @@ impl Shader {
     /// # Errors
     /// [`Error::Shape`] when naga refuses it, or it holds what launchers
     /// cannot serve: a uniform other than `Params`, a member of `Params` that
-    /// is not a 32-bit number, a workgroup size left to an override.
+    /// is not a 32-bit number, one of `Scalars` that is not u32, a workgroup size left to an override.
     pub fn reflect(stem: &'static str, source: &'static str) -> Result<Shader> {
         let features = features_of(source);
         let (module, info) = parse(stem, source, Capabilities::all())?;
@@ -271,9 +277,16 @@ impl Shader {
         let mut handles = Vec::new();
         let mut params = Vec::new();
         let mut params_size = 0;
+        let mut scalars = Vec::new();
         for (handle, variable) in module.global_variables.iter() {
+            let own_type = module.types[variable.ty].name.as_deref();
             let kind = match variable.space {
                 AddressSpace::Uniform => BindingKind::Uniform,
+                AddressSpace::Storage { access }
+                    if access == StorageAccess::LOAD && own_type == Some("Scalars") =>
+                {
+                    BindingKind::Scalars
+                }
                 AddressSpace::Storage { access } if access == StorageAccess::LOAD => {
                     BindingKind::Read
                 }
@@ -289,6 +302,15 @@ impl Shader {
                     return Err(Error::shape(stem, "there is more than one uniform"));
                 }
                 (params, params_size) = params_of(stem, &module, &name, variable.ty)?;
+            }
+            if kind == BindingKind::Scalars {
+                if !scalars.is_empty() {
+                    return Err(Error::shape(
+                        stem,
+                        "there are two variables of type Scalars",
+                    ));
+                }
+                scalars = scalars_of(stem, &module, variable.ty)?;
             }
             let binding = Binding {
                 name,
@@ -332,6 +354,7 @@ impl Shader {
             bindings: handles.into_iter().map(|(_, binding)| binding).collect(),
             params,
             params_size,
+            scalars,
             overrides: overrides_of(stem, &module)?,
             constants: constants_of(&module),
             features,
@@ -366,6 +389,12 @@ impl Shader {
             // naga forgets constants without a concrete type: `const TILE = 4`.
             None => panic!("shaders/{}.wgsl: no const {name}: u32", self.stem),
         }
+    }
+
+    /// A scalar that the shader reads and that is not among those `declared`.
+    pub fn undeclared(&self, declared: &[tensor::Scalar]) -> Option<&str> {
+        let mut names = self.scalars.iter().map(String::as_str);
+        names.find(|name| !declared.iter().any(|own| own.0 == *name))
     }
 
     /// The bytes of `Params` as the shader lays it out, up to a multiple of 16.
@@ -492,6 +521,21 @@ fn params_of(
     Ok((members.collect::<Result<_>>()?, *span))
 }
 
+/// Names of the members of `Scalars`; u32s lie one behind the other.
+fn scalars_of(stem: &'static str, module: &Module, ty: Handle<naga::Type>) -> Result<Vec<String>> {
+    let TypeInner::Struct { members, .. } = &module.types[ty].inner else {
+        return Err(Error::shape(stem, "Scalars is not a struct"));
+    };
+    let names = members.iter().map(|member| {
+        let name = member.name.clone().unwrap_or_default();
+        match ScalarType::of(&module.types[member.ty].inner) {
+            Some(ScalarType::U32) => Ok(name),
+            _ => Err(Error::shape(stem, format!("Scalars.{name} is not a u32"))),
+        }
+    });
+    names.collect()
+}
+
 fn overrides_of(stem: &'static str, module: &Module) -> Result<Vec<Override>> {
     let overrides = module.overrides.iter().map(|(_, value)| {
         let name = value.name.clone().unwrap_or_default();
@@ -609,13 +653,14 @@ mod tests {
                 problems.push(format!("{name} has no comment with its shape on its line"));
             }
         }
-        for member in &shader.params {
-            let declaration = format!("{}:", member.name);
+        let params = shader.params.iter().map(|member| ("Params", &member.name));
+        let scalars = shader.scalars.iter().map(|name| ("Scalars", name));
+        for (owner, name) in params.chain(scalars) {
+            let declaration = format!("{name}:");
             let commented = split_comments(source)
                 .any(|(code, comment)| code.starts_with(&declaration) && !comment.is_empty());
             if !commented {
-                let name = &member.name;
-                problems.push(format!("Params.{name} has no comment on its line"));
+                problems.push(format!("{owner}.{name} has no comment on its line"));
             }
         }
         problems
@@ -710,6 +755,10 @@ mod tests {
         struct Params {
             rows: u32, // R: rows
         }
+        struct Scalars {
+            first: u32, // of this run
+            row: u32, // to add
+        }
         override SCALE: f32 = 2.0;
         override FLAG: bool;
         const TILE: u32 = 4u;
@@ -720,11 +769,12 @@ mod tests {
         @group(0) @binding(0) var<uniform> params: Params;
         @group(0) @binding(2) var<storage, read_write> y: array<f32>; // y: (R)
         @group(0) @binding(1) var<storage, read> x: array<f32>; // x: (R)
+        @group(0) @binding(3) var<storage, read> scalars: Scalars; // scalars: (2)
         fn put(value: f32) { y[0] = value; }
         @compute @workgroup_size(AREA, 2)
         fn forward() { shared_x[0] = x[params.rows]; put(shared_x[0] * SCALE); }
         @compute @workgroup_size(1)
-        fn clear() { if FLAG { put(0.0); } }
+        fn clear() { if FLAG { put(x[scalars.row + scalars.first]); } }
     ";
 
     #[test]
@@ -737,7 +787,13 @@ mod tests {
             (names.collect::<Vec<_>>(), entry.workgroup_storage)
         };
         assert_eq!(names("forward"), (vec!["params", "x", "y"], 64));
-        assert_eq!(names("clear"), (vec!["y"], 0));
+        assert_eq!(names("clear"), (vec!["x", "y", "scalars"], 0));
+        assert_eq!(small.scalars, ["first", "row"]);
+        let [row, first] = ["row", "first"].map(tensor::Scalar);
+        assert_eq!(small.undeclared(&[row, first]), None);
+        assert_eq!(small.undeclared(&[first]), Some("row"));
+        let scalars = small.binding("scalars").unwrap();
+        assert_eq!(scalars.kind, BindingKind::Scalars);
         assert_eq!(small.entry("forward").unwrap().workgroup_size, [16, 2, 1]);
         assert_eq!(small.constant("TILE"), 4);
         assert_eq!(small.constant("UNUSED"), 9);
@@ -789,6 +845,12 @@ mod tests {
                 "// R: rows\n pair: vec2<u32>, // two",
                 "Params.pair is not a u32",
             ),
+            ("// to add", "", "Scalars.row has no comment"),
+            (
+                "// to add",
+                "// to add\n half: f32, // more",
+                "Scalars.half is not a u32",
+            ),
             ("Params", "Settings", "not of type Params"),
             (
                 "workgroup_size(AREA, 2)",
@@ -797,8 +859,8 @@ mod tests {
             ),
             ("u32 = 4u", "u32 = 15u", "workgroup of 450"),
             ("array<f32, AREA>", "array<f32, 5000>", "shares 20000 bytes"),
-            ("array<f32, AREA>", "array<f32, AREA> oops", "line 11: "),
-            ("y[0] = value", "y[0] = value + 1u", "line 15: "),
+            ("array<f32, AREA>", "array<f32, AREA> oops", "line 15: "),
+            ("y[0] = value", "y[0] = value + 1u", "line 20: "),
         ] {
             let found = spoilt(from, to);
             let hit = |problem: &String| problem.contains(expected);

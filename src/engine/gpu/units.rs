@@ -127,8 +127,8 @@ fn products(device: &Arc<Device>, units: Option<MatrixUnits>) -> Result<Vec<Vec<
         let id = executor.allocate(Kind::Real, recording.shape(y))?;
         recording.keep(y, id);
         let plan = executor.prepare(recording)?;
-        executor.run(plan, 0, Scalars::default())?;
+        executor.run(plan, 0, &Scalars::ZERO)?;
         kept.push(id);
     }
-    executor.read(&kept, Purpose::Status)
+    executor.read(&kept, Purpose::OTHER)
 }

@@ -135,7 +135,7 @@ pub struct Context<'a, T> {
     pub leads: Range<usize>,
     /// Whether the operator may spread over threads itself.
     pub parallel: bool,
-    pub(super) scalars: Scalars,
+    pub(super) scalars: &'a Scalars,
     pub(super) places: &'a [Place],
     pub(super) shared: &'a Shared<'a, T>,
     pub(super) arena: &'a mut Arena<T>,
@@ -150,7 +150,7 @@ impl<'a, T: Real> Context<'a, T> {
     }
 
     pub fn scalar(&self, scalar: Scalar) -> usize {
-        self.scalars[scalar as usize] as usize
+        self.scalars.get(scalar.0) as usize
     }
 
     /// The operand `id`.

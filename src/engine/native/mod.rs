@@ -180,7 +180,7 @@ impl<T: Real> NativeExecutor<T> {
             &self.arenas,
             Run {
                 leads: usize::MAX,
-                scalars: Scalars::default(),
+                scalars: &Scalars::ZERO,
                 times: None,
             },
         );
@@ -196,7 +196,7 @@ impl<T: Real> NativeExecutor<T> {
             PersistentValues::Real(own) if own.len() == values.len() => {
                 own.copy_from_slice(values);
                 self.profile
-                    .count_upload(Purpose::Maps, size_of_val(values));
+                    .count_upload(Purpose::OTHER, size_of_val(values));
                 Ok(())
             }
             _ => Err(wrong_upload(values.len())),
@@ -499,7 +499,7 @@ struct Weights<'a, T> {
 struct Run<'a> {
     /// How many of the lead rows.
     leads: usize,
-    scalars: Scalars,
+    scalars: &'a Scalars,
     /// Where operators' times are added up, if they are wanted.
     times: Option<&'a Mutex<BTreeMap<String, f64>>>,
 }
@@ -730,7 +730,7 @@ impl<T: Real> Executor for NativeExecutor<T> {
         plan_bytes::<T>(recording)
     }
 
-    fn run(&mut self, plan: PlanId, stage: usize, scalars: Scalars) -> Result<()> {
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()> {
         self.run_first(plan, stage, usize::MAX, scalars)
     }
 
@@ -739,7 +739,7 @@ impl<T: Real> Executor for NativeExecutor<T> {
         plan: PlanId,
         stage: usize,
         leads: usize,
-        scalars: Scalars,
+        scalars: &Scalars,
     ) -> Result<()> {
         let plan = self.plans[plan.0 as usize].as_mut();
         let plan = plan.expect("a released plan is not run");
@@ -867,8 +867,8 @@ mod tests {
             let kept = executor.allocate(Kind::Real, Shape::new(1, 1, 2)).unwrap();
             recording.keep(y, kept);
             let plan = executor.prepare(recording).unwrap();
-            executor.run(plan, 0, Scalars::default()).unwrap();
-            let y = executor.read(&[kept], Purpose::Maps).unwrap().remove(0);
+            executor.run(plan, 0, &Scalars::ZERO).unwrap();
+            let y = executor.read(&[kept], Purpose::OTHER).unwrap().remove(0);
             executor.unwind(mark);
             (y, executor.profile().flops - before)
         };
@@ -914,10 +914,8 @@ mod tests {
             let values: Vec<f32> = (0..shape.len()).map(|i| factor * i as f32).collect();
             executor.upload(x, &values).unwrap();
             let before = executor.profile().flops;
-            executor
-                .run_first(plan, 0, leads, Scalars::default())
-                .unwrap();
-            let y = executor.read(&[kept], Purpose::Maps).unwrap().remove(0);
+            executor.run_first(plan, 0, leads, &Scalars::ZERO).unwrap();
+            let y = executor.read(&[kept], Purpose::OTHER).unwrap().remove(0);
             (y, executor.profile().flops - before)
         };
         let (whole, all) = run(usize::MAX, 1.0);

@@ -8,10 +8,11 @@ use super::{kept, no_gradients};
 use crate::engine::executor::{Executor, PlanId};
 use crate::engine::recording::Recording;
 use crate::engine::reverse::reverse;
-use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
+use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
 use crate::explain::method::Site;
 use crate::explain::progress::{Progress, Step};
 use crate::model::Model;
+use crate::ops::scalars::{FIRST_TOKEN, FIRST_VARIANT};
 use crate::ops::{
     Accumulate, AddNoise, Baseline, BaselineKind, Blend, Contrast, Reduce, Reduction, Spread,
 };
@@ -144,7 +145,7 @@ impl AveragedGradients<'_> {
             }
         };
         let plan = executor.prepare(recording)?;
-        let done = executor.run(plan, 0, Scalars::default());
+        let done = executor.run(plan, 0, &Scalars::ZERO);
         executor.release(plan);
         done.map(|()| made)
     }
@@ -253,11 +254,11 @@ impl AveragedGradients<'_> {
         let most = tokens.div_ceil(count) * variants;
         let mut done = 0;
         for first_token in (0..tokens).step_by(count) {
-            let mut scalars = Scalars::default();
-            scalars[Scalar::FirstToken as usize] = first_token as u32;
+            let mut scalars = Scalars::ZERO;
+            scalars.set(FIRST_TOKEN, first_token as u32);
             for first_variant in (0..variants).step_by(batch) {
-                scalars[Scalar::FirstVariant as usize] = first_variant as u32;
-                executor.run(plan, 0, scalars)?;
+                scalars.set(FIRST_VARIANT, first_variant as u32);
+                executor.run(plan, 0, &scalars)?;
                 done += batch.min(variants - first_variant);
                 let state = Progress {
                     step: Step::Gradients,
@@ -269,7 +270,7 @@ impl AveragedGradients<'_> {
                     return Err(Error::Stopped);
                 }
             }
-            executor.run(plan, 1, scalars)?;
+            executor.run(plan, 1, &scalars)?;
         }
         Ok(())
     }

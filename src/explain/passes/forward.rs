@@ -8,10 +8,11 @@ use crate::Result;
 use crate::engine::executor::{Executor, PlanId};
 use crate::engine::recording::Recording;
 use crate::engine::reverse::reverse_each;
-use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape, TensorId};
+use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
 use crate::explain::method::Site;
 use crate::model::Model;
 use crate::model::decoder::{CrossAttention, Decoded};
+use crate::ops::scalars::FIRST_TOKEN;
 use crate::ops::{AttentionXGradient, Contrast, Reduce, Reduction};
 
 /// Results of the forward pass, all persistent.
@@ -68,7 +69,7 @@ pub fn memories(
     let ids = ids.map(|memory| kept(executor, &mut recording, memory));
     let ids = ids.collect::<Result<_>>()?;
     let plan = executor.prepare(recording)?;
-    let done = executor.run(plan, 0, Scalars::default());
+    let done = executor.run(plan, 0, &Scalars::ZERO);
     executor.release(plan);
     done.map(|()| ids)
 }
@@ -341,12 +342,12 @@ fn run_tokens(
     tokens: usize,
     count: usize,
 ) -> Result<()> {
-    executor.run(plan, 0, Scalars::default())?;
+    executor.run(plan, 0, &Scalars::ZERO)?;
     if gradients {
         for first in (0..tokens).step_by(count) {
-            let mut scalars = Scalars::default();
-            scalars[Scalar::FirstToken as usize] = first as u32;
-            executor.run(plan, 1, scalars)?;
+            let mut scalars = Scalars::ZERO;
+            scalars.set(FIRST_TOKEN, first as u32);
+            executor.run(plan, 1, &scalars)?;
         }
     }
     Ok(())

@@ -3,11 +3,11 @@
 
 use super::no_gradients;
 use crate::engine::executor::{Executor, Inputs};
-use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
 use crate::engine::reverse::Seed;
 use crate::engine::tensor::{Kind, PersistentId, Shape, TensorId};
 use crate::explain::method::Site;
+use crate::explain::profile::MAPS;
 use crate::features::Features;
 use crate::model::Model;
 use crate::model::decoder::Decoded;
@@ -135,7 +135,7 @@ impl Utterance {
         let mut inputs = Inputs::default();
         let own = &mut inputs;
         let utterance = Self::place(executor, own, model, features, ids, positions, labels)?;
-        inputs.send(executor, Purpose::Maps)?;
+        inputs.send(executor, MAPS)?;
         Ok(utterance)
     }
 

@@ -5,11 +5,12 @@ use super::reliability::{Checkpoint, spearman_brown};
 use super::segmentation::Segments;
 use super::{BATCH, CHECKPOINTS, FEWEST_MASKS, MOST_MASKS, Masks, Occluded};
 use crate::engine::executor::{Executor, PlanId};
-use crate::engine::profile::Purpose;
-use crate::engine::tensor::{Kind, PersistentId, Scalar, Scalars, Shape};
+use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
 use crate::explain::passes::{DeviceMap, EncoderOutput, Utterance, fitting};
+use crate::explain::profile::STATUS;
 use crate::explain::progress::{Progress, Step};
 use crate::model::Model;
+use crate::ops::scalars::{FIRST_VARIANT, MASK_END, MASKING};
 use crate::{Error, ErrorKind, Result};
 
 /// The stages of a plan, in the order in which `recording.rs` records them.
@@ -211,12 +212,12 @@ impl Run {
         executor: &mut dyn Executor,
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<(usize, Vec<Checkpoint>, bool)> {
-        let mut scalars = Scalars::default();
-        executor.run(self.plan, PREPARE, scalars)?;
+        let mut scalars = Scalars::ZERO;
+        executor.run(self.plan, PREPARE, &scalars)?;
         // Without masks all rows are the same.
-        executor.run_first(self.plan, FORWARD, 1, scalars)?;
-        executor.run(self.plan, REFERENCE, scalars)?;
-        scalars[Scalar::Masking as usize] = 1;
+        executor.run_first(self.plan, FORWARD, 1, &scalars)?;
+        executor.run(self.plan, REFERENCE, &scalars)?;
+        scalars.set(MASKING, 1);
         let stops = CHECKPOINTS.into_iter().filter(|&count| count < self.most);
         let mut checkpoints = Vec::new();
         let mut first = 0;
@@ -224,10 +225,10 @@ impl Run {
         'stops: for stop in stops.chain([self.most]) {
             while first < stop {
                 let end = (first + self.batch).min(stop);
-                scalars[Scalar::FirstVariant as usize] = first as u32;
-                scalars[Scalar::MaskEnd as usize] = end as u32;
-                executor.run_first(self.plan, FORWARD, end - first, scalars)?;
-                executor.run(self.plan, SCORE, scalars)?;
+                scalars.set(FIRST_VARIANT, first as u32);
+                scalars.set(MASK_END, end as u32);
+                executor.run_first(self.plan, FORWARD, end - first, &scalars)?;
+                executor.run(self.plan, SCORE, &scalars)?;
                 first = end;
                 let state = Progress {
                     step: Step::Masks,
@@ -241,7 +242,7 @@ impl Run {
                 }
             }
             if !self.given && first < self.most {
-                let checkpoint = self.check(executor, first, scalars)?;
+                let checkpoint = self.check(executor, first, &scalars)?;
                 let reached = checkpoint.pooled_median();
                 checkpoints.push(checkpoint);
                 if let (Stop::Reliability(wanted), Some(reached)) = (self.stop, reached)
@@ -253,9 +254,9 @@ impl Run {
             }
         }
         if !self.given && checkpoints.last().is_none_or(|last| last.masks != first) {
-            checkpoints.push(self.check(executor, first, scalars)?);
+            checkpoints.push(self.check(executor, first, &scalars)?);
         }
-        executor.run(self.plan, FINISH, scalars)?;
+        executor.run(self.plan, FINISH, &scalars)?;
         Ok((first, checkpoints, interrupted))
     }
 
@@ -263,11 +264,11 @@ impl Run {
         &self,
         executor: &mut dyn Executor,
         masks: usize,
-        scalars: Scalars,
+        scalars: &Scalars,
     ) -> Result<Checkpoint> {
         executor.run(self.plan, CHECK, scalars)?;
         let ids = [self.targets.pooled_status, self.targets.full_status];
-        let status = executor.read(&ids, Purpose::Status)?;
+        let status = executor.read(&ids, STATUS)?;
         let corrected = |values: &[f32]| -> Vec<Option<f64>> {
             let pairs = values.chunks(2).take(self.tokens);
             pairs

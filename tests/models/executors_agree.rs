@@ -7,7 +7,6 @@ use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::{Device, open_for_tests};
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode};
 use sonograd::engine::native::NativeExecutor;
-use sonograd::engine::profile::Purpose;
 use sonograd::explain::Site;
 use sonograd::explain::passes::{
     AveragedGradients, MapSpec, Utterance, Variants, forward_and_gradients,

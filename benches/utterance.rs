@@ -7,6 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use sonograd::audio;
 use sonograd::explain::Site;
 use sonograd::explain::passes::{MapSpec, Utterance, forward_and_gradients};
+use sonograd::explain::profile::MAPS;
 use sonograd::generate::{GenerationOptions, Wanted, generate};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;

@@ -4,6 +4,7 @@
 //! knows of those below it.
 
 pub mod error;
+mod files;
 
 pub mod audio;
 pub mod features;

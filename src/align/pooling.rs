@@ -1,11 +1,14 @@
 //! From maps over time and frequency to maps over encoder frames.
 
+use serde::{Deserialize, Serialize};
+
 use super::TokenMap;
 use crate::ops::pooled_frames;
 
 /// How a map over time and frequency (K, T, F) becomes one over the
 /// encoder's frames (K, T').
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Pooling {
     /// Largest value of a frame's rectangle: the published default.

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::files::{parent, write};
 use super::progress;
 use super::{
     FallbackArgs, GenerationArgs, LoadedModel, MaskArgs, ModelArgs, Outcome, for_each_file, print,
@@ -22,6 +21,7 @@ use crate::explain::Site;
 use crate::explain::alignment::{
     Aligned, Aligner, AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
+use crate::files::{parent, write};
 use crate::{Error, Result};
 
 /// Say when each word was said.

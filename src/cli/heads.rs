@@ -1,36 +1,27 @@
 //! `sonograd heads`: which heads of the cross-attention to trust.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
 
 use super::align::SiteName;
-use super::files::{parent, write};
-use super::progress;
-use super::study::{onsets_of, within};
+use super::study::{onsets_of, utterances, watcher};
 use super::{LoadedModel, MaskArgs, ModelArgs, Outcome, print};
-use crate::explain::Progress;
-use crate::explain::Site;
-use crate::explain::alignment::{Head, all_heads};
-use crate::explain::spes::Stop;
-use crate::explain::{ExplainOptions, Method};
+use crate::explain::alignment::all_heads;
+use crate::explain::{Method, Site};
 use crate::model::Model;
-use crate::model::generation_config::{self, ALIGNMENT_HEADS, with_alignment_heads};
-use crate::study::heads::{Criterion, Difference, HeadSet, RankedHead, Survey, survey};
+use crate::model::generation_config::ALIGNMENT_HEADS;
+use crate::study::Subjects;
+use crate::study::choosing::Criterion;
+use crate::study::directions::within;
+use crate::study::heads::{
+    Found, Settings, Survey, check_file, listed, survey, usable, usual_count, write_heads,
+};
 use crate::study::manifest::{self, Item};
-use crate::study::onsets::{EVEN, TrueOnsets};
-use crate::study::record::Comparison;
-use crate::study::run::Subjects;
-use crate::study::statistics::Interval;
+use crate::study::map_name::MapName;
+use crate::study::onsets::TrueOnsets;
+use crate::study::watch::Event;
 use crate::{Error, Result};
-
-/// Heads that are taken where nobody says how many, of a model that has twice
-/// as many.
-const TOP: usize = 6;
 
 /// Say which heads of the cross-attention to trust.
 ///
@@ -86,7 +77,7 @@ enum By {
 }
 
 pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
-    let criterion = args.criterion()?;
+    let settings = args.settings()?;
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let items = manifest::read_all(&args.manifests, limit)?;
     let onsets = onsets_of(&items, &args.onsets)?;
@@ -95,58 +86,35 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     let top = args.top(model)?;
     // What cannot be written fails before the long work.
     if let Some(path) = &args.write {
-        with_heads(path, model, &[])?;
-        parent(path)?;
+        check_file(path, model)?;
     }
-    let items = chosen_items(within(&items, model)?, &onsets, &criterion)?;
-    let survey = args.survey(&loaded, &criterion, &items, &onsets)?;
-    if survey.readings.is_empty() {
-        let problem = match survey.failures.len() {
-            0 => "stopped before the first utterance was done".into(),
-            failed => format!("all of {failed} utterances failed"),
-        };
-        return Err(Error::Input(problem));
+    let (items, left_out) = within(&items, model)?;
+    if let Some(left_out) = left_out {
+        eprintln!("{left_out}");
     }
-    if criterion == Criterion::Onsets && survey.matched().0 == 0 {
-        let problem = "of the words with true onsets the model wrote none";
-        return Err(Error::Input(problem.into()));
+    let (items, left_out) = usable(items, &onsets, settings.by)?;
+    if let Some(left_out) = left_out {
+        eprintln!("{left_out}");
     }
-    let best = survey.best(top);
-    if best.is_empty() {
-        let problem = format!("no head varies with {}; there is no best", criterion.name());
-        return Err(Error::Input(problem));
+    let survey = args.survey(&loaded, &settings, &items, &onsets)?;
+    let found = Found::new(&model.name, &settings, &survey, top)?;
+    if let Some(warning) = found.warning() {
+        eprintln!("warning: {warning}");
     }
-    if best.len() < top {
-        let name = criterion.name();
-        eprintln!("warning: {} heads vary with {name}, not {top}", best.len());
-    }
-    let ranking = survey.ranking();
-    let (sets, difference) = survey.sets(top)?;
-    let found = Found {
-        args,
-        model,
-        criterion: &criterion,
-        survey: &survey,
-        ranking: &ranking,
-        top,
-        best: &best,
-        sets: &sets,
-        difference: difference.as_ref(),
-    };
     match args.json {
         true => print(&found.json())?,
-        false => print(found.text().trim_end())?,
+        false => print(found.to_string().trim_end())?,
     }
     if !survey.complete {
         eprintln!("stopped; nothing is written");
         return Ok(Outcome::Failures);
     }
     if let Some(path) = &args.write {
-        write(path, with_heads(path, model, &best)?.as_bytes())?;
+        write_heads(path, model, &found.best)?;
         eprintln!(
             "{}: {ALIGNMENT_HEADS} are {}",
             path.display(),
-            listed(&best)
+            listed(&found.best)
         );
     }
     Ok(match survey.failures.len() {
@@ -158,59 +126,9 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     })
 }
 
-/// The text of a `generation_config.json` with some heads: the file's own, or
-/// if there is none the model's.
-fn with_heads(path: &Path, model: &Model, heads: &[Head]) -> Result<String> {
-    const MODELS: &str = generation_config::FILE;
-    let (source, bytes) = match fs::read(path) {
-        Ok(bytes) => (path.to_owned(), bytes),
-        Err(problem) if problem.kind() == ErrorKind::NotFound => {
-            let bytes = model.files.read_if_present(MODELS)?;
-            let bytes = bytes.unwrap_or_else(|| b"{}\n".into());
-            (model.files.path(MODELS), bytes)
-        }
-        Err(problem) => return Err(Error::file(path, problem)),
-    };
-    let wrong = |problem: &dyn std::fmt::Display| {
-        Error::file(&source, format!("not a JSON object: {problem}"))
-    };
-    let text = std::str::from_utf8(&bytes).map_err(|e| wrong(&e))?;
-    with_alignment_heads(text, heads).map_err(|e| wrong(&e))
-}
-
-/// As `--heads` of `align` takes them.
-fn listed(heads: &[Head]) -> String {
-    let heads = heads.iter().map(|[layer, head]| format!("{layer}.{head}"));
-    heads.collect::<Vec<_>>().join(",")
-}
-
-/// The utterances that say something.
-fn chosen_items(items: Vec<Item>, onsets: &TrueOnsets, criterion: &Criterion) -> Result<Vec<Item>> {
-    if items.is_empty() {
-        let problem = "the manifests have no utterances of the model's directions";
-        return Err(Error::Input(problem.into()));
-    }
-    if *criterion != Criterion::Onsets {
-        return Ok(items);
-    }
-    let all = items.len();
-    let known = |item: &Item| onsets.of(&item.id).is_some() && !item.translates();
-    let items: Vec<Item> = items.into_iter().filter(known).collect();
-    match items.len() {
-        0 => {
-            let problem = "none of the utterances has onsets in the files given";
-            return Err(Error::Input(problem.into()));
-        }
-        some if some < all => eprintln!("leaves out {} utterances without onsets", all - some),
-        _ => {}
-    }
-    Ok(items)
-}
-
 impl HeadsArgs {
-    /// What heads are ranked by. Options that would have no effect are
-    /// refused.
-    fn criterion(&self) -> Result<Criterion> {
+    /// How heads are ranked. Options that would have no effect are refused.
+    fn settings(&self) -> Result<Settings> {
         let refused = |option: &str, of_what: &str| {
             Err(Error::Input(format!("only --by {of_what} takes {option}")))
         };
@@ -224,34 +142,23 @@ impl HeadsArgs {
             let problem = "--by onsets needs files of true onsets: --onsets FILE...";
             return Err(Error::Input(problem.into()));
         }
-        Ok(match self.method() {
-            None => Criterion::Onsets,
-            Some(method) => {
-                let (method, site) = (method.name(), self.site().name());
-                Criterion::Map(format!("{method}.{site}"))
-            }
-        })
-    }
-
-    fn method(&self) -> Option<Method> {
-        match self.by {
-            By::Spes => Some(Method::Spes),
-            By::Gradient => Some(Method::Gradient),
-            By::Onsets => None,
-        }
-    }
-
-    fn site(&self) -> Site {
-        self.at.map_or(Site::Encoder, Site::from)
+        let site = self.at.map_or(Site::Encoder, Site::from);
+        let mut settings = Settings::new(match self.by {
+            By::Spes => Criterion::Map(MapName::At(Method::Spes, site)),
+            By::Gradient => Criterion::Map(MapName::At(Method::Gradient, site)),
+            By::Onsets => Criterion::Onsets,
+        });
+        settings.seed = self.masks.seed;
+        settings.stop = settings.stop.map(|_| self.masks.stop());
+        Ok(settings)
     }
 
     /// How many heads to choose.
     fn top(&self, model: &Model) -> Result<usize> {
-        let all = all_heads(model).len();
-        let top = match self.top {
-            None => TOP.min(all / 2).max(1),
-            Some(top) => top as usize,
+        let Some(top) = self.top else {
+            return Ok(usual_count(model));
         };
+        let (top, all) = (top as usize, all_heads(model).len());
         if top > all {
             let name = &model.name;
             let problem = format!("{name} has {all} heads; --top {top} is more");
@@ -260,204 +167,34 @@ impl HeadsArgs {
         Ok(top)
     }
 
-    fn explain_options(&self) -> ExplainOptions {
-        ExplainOptions {
-            methods: [Method::Attention]
-                .into_iter()
-                .chain(self.method())
-                .collect(),
-            sites: vec![self.site()],
-            ..self.masks.explain_options()
-        }
-    }
-
     fn survey(
         &self,
         loaded: &LoadedModel,
-        criterion: &Criterion,
+        settings: &Settings,
         items: &[Item],
         onsets: &TrueOnsets,
     ) -> Result<Survey> {
         let tokenizer = loaded.tokenizer()?;
-        let explain = self.explain_options();
         let weights = &loaded.model.weights;
         let mut executor = self.model.executor.open(weights, false)?;
         let subjects = Subjects {
             model: &loaded.model,
             front_end: &loaded.front_end,
             tokenizer: &tokenizer,
-            beams: None,
-            explain: &explain,
-            comparison: Comparison::default(),
-            faithfulness: false,
-            checked: 0,
             onsets,
-        };
-        let (begin, mut done) = (Instant::now(), 0);
-        let mut after = |item: &Item, failed: Option<&Error>| {
-            done += 1;
-            if let Some(error) = failed {
-                eprintln!("error: {error}");
-            }
-            let left = (items.len() - done) as f64 * begin.elapsed().as_secs_f64() / done as f64;
-            let (direction, id) = (item.direction(), &item.id);
-            let all = items.len();
-            eprintln!("{done} of {all}, {direction} {id}, {left:.0} s left");
-            !progress::stopped()
+            memory: (self.masks.memory as usize) << 20,
         };
         // Only masks can be cut short: whoever scores none keeps Ctrl-C as it is.
-        let mut masks: Box<dyn FnMut(Progress) -> bool> = match self.by {
-            By::Spes => Box::new(progress::reporter("the utterance is left out")),
-            By::Gradient | By::Onsets => Box::new(|_| true),
+        let mut watch: Box<dyn FnMut(Event) -> bool> = match settings.stop {
+            Some(_) => Box::new(watcher(String::new(), "the utterance is left out")),
+            None => Box::new(utterances(String::new())),
         };
-        let executor = executor.as_mut();
-        let masks = masks.as_mut();
-        Ok(survey(
-            executor, &subjects, criterion, items, &mut after, masks,
-        ))
+        survey(
+            executor.as_mut(),
+            &subjects,
+            settings,
+            items,
+            watch.as_mut(),
+        )
     }
-}
-
-/// All that was found, to be printed.
-struct Found<'a> {
-    args: &'a HeadsArgs,
-    model: &'a Model,
-    criterion: &'a Criterion,
-    survey: &'a Survey,
-    ranking: &'a [RankedHead],
-    top: usize,
-    best: &'a [Head],
-    sets: &'a [HeadSet],
-    difference: Option<&'a Difference>,
-}
-
-impl Found<'_> {
-    fn json(&self) -> String {
-        let args = self.args;
-        let stop = (args.by == By::Spes).then(|| match args.masks.stop() {
-            Stop::Masks(masks) => json!({ "masks": masks }),
-            Stop::Reliability(reliability) => json!({ "reliability": reliability }),
-        });
-        let comparison = Comparison::default();
-        let (words, utterances) = self.survey.matched();
-        let value = json!({
-            "format": "sonograd-heads",
-            "version": 1,
-            "sonograd": env!("CARGO_PKG_VERSION"),
-            "model": self.model.name,
-            "settings": {
-                "by": self.criterion.name(),
-                "stop": stop,
-                "seed": args.masks.seed,
-                "pooling": comparison.pooling.name(),
-                "normalisation": comparison.normalisation.name(),
-                "special_tokens": comparison.special,
-            },
-            "complete": self.survey.complete,
-            "heads": self.ranking,
-            "top": self.top,
-            ALIGNMENT_HEADS: self.best,
-            "onsets": { "utterances": utterances, "words": words },
-            "sets": self.sets,
-            "difference": self.difference,
-            "utterances": self.survey.readings,
-            "failures": self.survey.failures,
-        });
-        format!("{value:#}")
-    }
-
-    fn text(&self) -> String {
-        let (by, heads) = (self.criterion.name(), self.ranking.len());
-        let utterances = self.survey.readings.len();
-        let name = &self.model.name;
-        let mut text = format!(
-            "{name}: {heads} heads by {by} over {utterances} utterances; layers and heads from 0\n\n"
-        );
-        let agreement = *self.criterion != Criterion::Onsets;
-        let timed = self.survey.matched().1 > 0;
-        text += "rank  layer  head";
-        if agreement {
-            text += &format!("  {:<23}  utterances", "agreement");
-        }
-        if timed {
-            text += &format!("  {:<23}  utterances", "onset error, s");
-        }
-        for row in self.ranking {
-            text += &format!("\n{:>4}  {:>5}  {:>4}", row.rank, row.layer, row.head);
-            let columns = [(agreement, row.agreement), (timed, row.onset_error)];
-            for (_, interval) in columns.into_iter().filter(|(shown, _)| *shown) {
-                let count = interval.map_or(0, |interval| interval.count);
-                text += &format!("  {:<23}  {count:>10}", shown(interval, 3));
-            }
-        }
-        let (top, listed) = (self.top, listed(self.best));
-        text += &format!("\n\nthe best {top}, as align takes them: --heads {listed}\n");
-        if !self.sets.is_empty() {
-            text += &self.sets_text();
-        }
-        text
-    }
-
-    fn sets_text(&self) -> String {
-        let (words, utterances) = self.survey.matched();
-        let mut text = format!(
-            "\nonset errors of heads averaged, {words} words of {utterances} utterances; sets \
-             of {} heads are chosen\non other utterances than those they are scored on\n\n",
-            self.top
-        );
-        let name = |set: &HeadSet| match set.by.as_str() {
-            "all" => format!("all {}", self.ranking.len()),
-            EVEN => "none, evenly spaced".into(),
-            by => format!("best {} by {by}", self.top),
-        };
-        let names: Vec<String> = self.sets.iter().map(name).collect();
-        let width = names.iter().map(String::len).max().unwrap_or(0);
-        text += &" ".repeat(width);
-        for (title, _, _) in SHOWN {
-            text += &format!("  {title:<20}");
-        }
-        for (set, name) in self.sets.iter().zip(names) {
-            text += &format!("\n{name:<width$}");
-            for (_, statistic, digits) in SHOWN {
-                let interval = set.statistics.get(statistic).copied();
-                text += &format!("  {:<20}", shown(interval, digits));
-            }
-        }
-        // Columns are padded behind the last one too.
-        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-        let mut text = lines.join("\n") + "\n";
-        match self.difference {
-            Some(Difference {
-                by,
-                less,
-                onset_error,
-            }) => {
-                let seconds = shown(Some(*onset_error), 3);
-                text += &format!("\nmean by {by} less mean by {less}: {seconds} s\n");
-            }
-            None if self.sets.len() == 2 => text += "\ntoo few utterances to choose on others\n",
-            None => {}
-        }
-        text
-    }
-}
-
-/// Columns of the table of sets: their heads, statistics and decimals.
-const SHOWN: [(&str, &str, usize); 5] = [
-    ("mean, s", "onset error, mean", 3),
-    ("median, s", "onset error, median", 3),
-    ("within 50 ms, %", "onset within 50 ms", 1),
-    ("within 100 ms, %", "onset within 100 ms", 1),
-    ("within 200 ms, %", "onset within 200 ms", 1),
-];
-
-/// A mean and its interval, or that there is none.
-fn shown(interval: Option<Interval>, digits: usize) -> String {
-    let Some(Interval {
-        mean, low, high, ..
-    }) = interval
-    else {
-        return "-".into();
-    };
-    format!("{mean:.digits$} [{low:.digits$}, {high:.digits$}]")
 }

@@ -6,7 +6,6 @@ mod align;
 mod bench;
 pub mod devices;
 mod explain;
-mod files;
 mod heads;
 mod progress;
 mod study;

@@ -1,30 +1,26 @@
 //! `sonograd study`: how much of the explanation is cross-attention?
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value, json};
 
 use super::explain::{MethodName, fraction};
-use super::files::write;
 use super::progress;
 use super::{ExecutorArgs, LoadedModel, ModelArgs, Outcome, print};
-use crate::engine::precision::Precision;
-use crate::explain::Site;
-use crate::explain::spes::{SpesOptions, Stop};
-use crate::explain::{ExplainOptions, Method};
-use crate::model::Model;
+use crate::explain::Method;
+use crate::explain::spes::Stop;
+use crate::study::Subjects;
 use crate::study::agreement::{Normalisation, Pooling};
-use crate::study::checks::{Shuffled, ShuffledModel};
-use crate::study::log::{FORMAT, Header, Log, VERSION};
+use crate::study::directions::within;
+use crate::study::log::{Header, Log};
 use crate::study::manifest::{self, Item};
 use crate::study::onsets::TrueOnsets;
-use crate::study::record::{self, Comparison};
-use crate::study::run::{Shard, Step, Subjects, run as run_study};
+use crate::study::run::{Shard, Study, log_name};
+use crate::study::settings::{KnownOnsets, Settings};
 use crate::study::tables::Tables;
+use crate::study::watch::Event;
 use crate::{Error, Result, report};
 
 /// Compare cross-attention with saliency over many utterances.
@@ -108,7 +104,7 @@ pub(super) struct StudyArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// Do one part of the utterances: i of n, i from 1
-    #[arg(long, value_name = "i/n", value_parser = shard)]
+    #[arg(long, value_name = "i/n", value_parser = clap::value_parser!(Shard))]
     shard: Option<Shard>,
     /// Memory a pass may take beside the weights, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024,
@@ -144,13 +140,23 @@ enum NormalisationName {
     Map,
 }
 
-/// `i/n` with 1 <= i <= n.
-fn shard(text: &str) -> std::result::Result<Shard, String> {
-    let parts = text.split_once('/');
-    let numbers = parts.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
-    match numbers {
-        Some((number, count)) if (1..=count).contains(&number) => Ok(Shard { number, count }),
-        _ => Err("i/n with i from 1 to n is wanted".into()),
+impl From<PoolingName> for Pooling {
+    fn from(name: PoolingName) -> Self {
+        match name {
+            PoolingName::Max => Self::Max,
+            PoolingName::MaxMean => Self::MaxMean,
+            PoolingName::Mean => Self::Mean,
+        }
+    }
+}
+
+impl From<NormalisationName> for Normalisation {
+    fn from(name: NormalisationName) -> Self {
+        match name {
+            NormalisationName::Token => Self::Token,
+            NormalisationName::Frame => Self::Frame,
+            NormalisationName::Map => Self::Map,
+        }
     }
 }
 
@@ -159,7 +165,12 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
         let first = args.tables.first().expect("clap asks for it");
         return finish(args, &args.tables, first);
     };
-    let items = args.items()?;
+    let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
+    let items = manifest::read_all(&args.manifests, limit)?;
+    let items = match args.shard {
+        Some(shard) => shard.of(items),
+        None => items,
+    };
     let onsets = onsets_of(&items, &args.onsets)?;
     // What cannot work fails before the long work.
     fs::create_dir_all(out).map_err(|problem| Error::file(out, problem))?;
@@ -191,20 +202,15 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
 /// Writes the tables of some folders and their page, and prints what is first.
 fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> {
     let tables = Tables::new(folders)?;
-    let mut json = serde_json::to_string_pretty(&tables).map_err(|e| Error::file(out, e))?;
-    json.push('\n');
-    write(&out.join("tables.json"), json.as_bytes())?;
-    write(&out.join("tables.csv"), tables.csv().as_bytes())?;
-    let page = out.join("report.html");
-    write(&page, report::study::render(&tables).as_bytes())?;
+    report::study::save(&tables, out)?;
     if args.json {
-        print(json.trim_end())?;
+        print(tables.json().trim_end())?;
     } else {
-        let place = out.join("tables.csv");
+        let [rows, page] = [report::study::CSV, report::study::REPORT].map(|name| out.join(name));
         print(&format!(
             "{}all rows are in {}, figures in {}",
             tables.summary(),
-            place.display(),
+            rows.display(),
             page.display()
         ))?;
     }
@@ -214,129 +220,41 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
     })
 }
 
-/// True onsets of all files.
+/// True onsets of all files, with a warning where they are of no use.
 pub(super) fn onsets_of(items: &[Item], files: &[PathBuf]) -> Result<TrueOnsets> {
-    let mut onsets = TrueOnsets::default();
-    for path in files {
-        onsets.add(path)?;
-    }
-    // A shard may have none of them by right.
-    if !files.is_empty() && !items.iter().any(|item| onsets.of(&item.id).is_some()) {
-        eprintln!("warning: none of the utterances has onsets in the files given");
+    let onsets = TrueOnsets::read(files)?;
+    if let Some(warning) = onsets.check(items) {
+        eprintln!("warning: {warning}");
     }
     Ok(onsets)
 }
 
-/// The utterances of the directions that a model was made for:
-/// `"directions": ["en-en", "en-it"]` in its `generation_config.json`. A model
-/// without does all.
-pub(super) fn within(items: &[Item], model: &Model) -> Result<Vec<Item>> {
-    let Some(own) = model.generation.directions()? else {
-        return Ok(items.to_vec());
-    };
-    let has = |item: &Item| own.iter().any(|one| *one == item.direction());
-    let (inside, outside): (Vec<Item>, Vec<Item>) = items.iter().cloned().partition(has);
-    let others: BTreeSet<String> = outside.iter().map(Item::direction).collect();
-    if !others.is_empty() {
-        let (name, others) = (&model.name, Vec::from_iter(others).join(", "));
-        eprintln!("{name}: leaves out {others}, which it was not made for");
-    }
-    Ok(inside)
-}
-
 impl StudyArgs {
-    /// The utterances to do.
-    fn items(&self) -> Result<Vec<Item>> {
-        let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
-        let items = manifest::read_all(&self.manifests, limit)?;
-        let shard = self.shard.unwrap_or(Shard {
-            number: 1,
-            count: 1,
-        });
-        let own = items.into_iter().enumerate();
-        let own = own.filter(|(index, _)| shard.has(*index));
-        Ok(own.map(|(_, item)| item).collect())
-    }
-
-    fn comparison(&self) -> Comparison {
-        Comparison {
-            pooling: match self.pooling {
-                PoolingName::Max => Pooling::Max,
-                PoolingName::MaxMean => Pooling::MaxMean,
-                PoolingName::Mean => Pooling::Mean,
-            },
-            normalisation: match self.normalise {
-                NormalisationName::Token => Normalisation::Token,
-                NormalisationName::Frame => Normalisation::Frame,
-                NormalisationName::Map => Normalisation::Map,
-            },
-            special: self.special,
-        }
-    }
-
-    fn explain_options(&self) -> ExplainOptions {
+    /// All that shapes a log's numbers.
+    fn settings(&self, onsets: &TrueOnsets) -> Settings {
         let mut methods = vec![Method::Attention];
         for method in self.method.iter().map(|&name| Method::from(name)) {
             if !methods.contains(&method) {
                 methods.push(method);
             }
         }
-        ExplainOptions {
+        Settings {
+            beams: self.beam.map(usize::from),
+            checks: self.checks as usize,
+            faithfulness: self.faithfulness,
             methods,
-            sites: vec![Site::Input, Site::Encoder],
-            memory: (self.memory as usize) << 20,
+            normalisation: self.normalise.into(),
+            onsets: KnownOnsets::of(onsets),
+            pooling: self.pooling.into(),
+            precision: self.executor.precision.into(),
             seed: self.seed,
-            spes: SpesOptions {
-                stop: match self.masks {
-                    Some(masks) => Stop::Masks(masks as usize),
-                    None => Stop::Reliability(self.reliability),
-                },
-                ..SpesOptions::default()
+            special_tokens: self.special,
+            stop: match self.masks {
+                Some(masks) => Stop::Masks(masks as usize),
+                None => Stop::Reliability(self.reliability),
             },
-            ..ExplainOptions::default()
+            ..Settings::default()
         }
-    }
-
-    /// All that shapes a log's numbers.
-    fn settings(
-        &self,
-        explain: &ExplainOptions,
-        by: Comparison,
-        onsets: &TrueOnsets,
-    ) -> Map<String, Value> {
-        let methods: Vec<&str> = explain.methods.iter().map(|method| method.name()).collect();
-        let spes = &explain.spes;
-        let stop = match spes.stop {
-            Stop::Masks(masks) => json!({ "masks": masks }),
-            Stop::Reliability(reliability) => json!({ "reliability": reliability }),
-        };
-        let settings = json!({
-            "methods": methods,
-            "stop": stop,
-            "seed": self.seed,
-            "pooling": by.pooling.name(),
-            "normalisation": by.normalisation.name(),
-            "special_tokens": by.special,
-            "beams": self.beam,
-            "faithfulness": self.faithfulness,
-            "checks": self.checks,
-            "segments": spes.segments,
-            "compactness": spes.compactness,
-            "sigma": spes.sigma,
-        });
-        let Value::Object(mut settings) = settings else {
-            unreachable!("settings are an object");
-        };
-        // What most logs have not goes on as they were begun.
-        let precision = Precision::from(self.executor.precision);
-        if precision != Precision::F32 {
-            settings.insert("precision".into(), precision.name().into());
-        }
-        if onsets.utterances() > 0 {
-            let known = json!({ "utterances": onsets.utterances(), "words": onsets.words() });
-            settings.insert("onsets".into(), known);
-        }
-        settings
     }
 
     /// Does one model's utterances; returns whether it came to its end.
@@ -349,76 +267,78 @@ impl StudyArgs {
         out: &Path,
     ) -> Result<bool> {
         let tokenizer = loaded.tokenizer()?;
-        let explain = self.explain_options();
-        let comparison = self.comparison();
+        let settings = self.settings(onsets);
         let name = &loaded.model.name;
-        let header = Header {
-            format: FORMAT.into(),
-            version: VERSION,
-            sonograd: env!("CARGO_PKG_VERSION").into(),
-            model: name.clone(),
-            settings: self.settings(&explain, comparison, onsets),
-        };
-        let file = match self.shard {
-            None => format!("{name}.jsonl"),
-            Some(Shard { number, count }) => format!("{name}.{number}-of-{count}.jsonl"),
-        };
-        let items = &within(items, &loaded.model)?;
-        let mut log = Log::open(&out.join(file), &header)?;
-        let open = items.iter().filter(|item| !log.has(item)).count();
-        if open == 0 {
+        let (items, left_out) = within(items, &loaded.model)?;
+        if let Some(left_out) = left_out {
+            eprintln!("{left_out}");
+        }
+        let header = Header::new(name, &settings);
+        let mut log = Log::open(&out.join(log_name(name, self.shard)), &header)?;
+        if items.iter().all(|item| log.has(item)) {
             return Ok(true);
         }
-        let weights = &loaded.model.weights;
-        let mut executor = model.executor.open(weights, false)?;
-        let subjects = Subjects {
-            model: &loaded.model,
-            front_end: &loaded.front_end,
-            tokenizer: &tokenizer,
-            beams: self.beam.map(usize::from),
-            explain: &explain,
-            comparison,
-            faithfulness: self.faithfulness,
-            checked: self.checks as usize,
-            onsets,
+        let mut executor = model.executor.open(&loaded.model.weights, false)?;
+        let study = Study {
+            subjects: Subjects {
+                model: &loaded.model,
+                front_end: &loaded.front_end,
+                tokenizer: &tokenizer,
+                onsets,
+                memory: (self.memory as usize) << 20,
+            },
+            settings: &settings,
         };
-        let mut shuffled = Vec::new();
-        if items.iter().any(|item| item.place < subjects.checked) {
-            for level in Shuffled::EVERY {
-                let mut copy = Model::load(loaded.model.files.clone())?;
-                level.apply(&mut copy, self.seed);
-                shuffled.push(ShuffledModel {
-                    level,
-                    executor: model.executor.open(&copy.weights, false)?,
-                    model: copy,
-                });
-            }
-        }
-        let begin = Instant::now();
-        let mut done = 0;
-        let mut masks = progress::reporter("the utterance is left for the next run");
-        let mut after = |item: &Item, step: Step| {
-            if let Step::Done(record) = step {
-                done += 1;
-                let left = (open - done) as f64 * begin.elapsed().as_secs_f64() / done as f64;
-                if let record::Outcome::Failed { error } = &record.outcome {
-                    eprintln!("error: {error}");
-                }
-                let direction = item.direction();
-                let id = &item.id;
-                eprintln!("{name}: {done} of {open}, {direction} {id}, {left:.0} s left");
-            }
-            !progress::stopped()
-        };
-        run_study(
+        let mut open = |weights: &_| model.executor.open(weights, false);
+        let mut shuffled = study.shuffled_models(&items, &mut open)?;
+        let becomes = "the utterance is left for the next run";
+        let mut watch = watcher(format!("{name}: "), becomes);
+        study.run(
             executor.as_mut(),
-            &subjects,
             &mut shuffled,
-            items,
+            &items,
             &mut log,
-            &mut after,
-            &mut masks,
+            &mut watch,
         )
+    }
+}
+
+/// Says on standard error how far long work is, behind some words; shows
+/// masks, and stops at Ctrl-C, with what `becomes` of the utterance in work.
+pub(super) fn watcher(before: String, becomes: &'static str) -> impl FnMut(Event) -> bool {
+    let mut masks = progress::reporter(becomes);
+    let mut utterances = utterances(before);
+    move |event| match event {
+        Event::Explained(state) => masks(state),
+        Event::Rewritten(_) if progress::stopped() => {
+            eprintln!("stopped; {becomes}");
+            false
+        }
+        event => utterances(event),
+    }
+}
+
+/// The same of utterances alone: masks are not shown, and Ctrl-C is left as it
+/// is.
+pub(super) fn utterances(before: String) -> impl FnMut(Event) -> bool {
+    let begin = Instant::now();
+    move |event| {
+        if let Event::Utterance {
+            item,
+            error,
+            done,
+            all,
+        } = event
+        {
+            if let Some(error) = error {
+                eprintln!("error: {error}");
+            }
+            let left = (all - done) as f64 * begin.elapsed().as_secs_f64() / done as f64;
+            let (direction, id) = (item.direction(), &item.id);
+            eprintln!("{before}{done} of {all}, {direction} {id}, {left:.0} s left");
+            return !progress::stopped();
+        }
+        true
     }
 }
 
@@ -434,10 +354,14 @@ mod tests {
         args: StudyArgs,
     }
 
-    fn settings(words: &[&str]) -> Map<String, Value> {
-        let args = Line::parse_from(words).args;
-        let onsets = TrueOnsets::default();
-        args.settings(&args.explain_options(), args.comparison(), &onsets)
+    fn settings(line: &str) -> Settings {
+        let args = Line::parse_from(line.split_whitespace()).args;
+        args.settings(&TrueOnsets::default())
+    }
+
+    #[test]
+    fn what_is_not_said_is_usual() {
+        assert_eq!(settings("study list.tsv --out x"), Settings::default());
     }
 
     /// The page of a study names the command that made a log.
@@ -449,19 +373,11 @@ mod tests {
             "--method attention --pooling max-mean --normalise map --precision f64",
             "--method spes,smoothgrad,attention-norm --reliability 0.85 --pooling mean",
         ] {
-            let line = format!("study list.tsv --out x {options}");
-            let settings_of = |line: &str| settings(&line.split_whitespace().collect::<Vec<_>>());
-            let header = Header {
-                format: FORMAT.into(),
-                version: VERSION,
-                sonograd: "0".into(),
-                model: "m".into(),
-                settings: settings_of(&line),
-            };
+            let header = Header::new("m", &settings(&format!("study list.tsv --out x {options}")));
             let again = report::study::command(&header);
             let again = again.strip_prefix("sonograd ").unwrap();
             assert!(again.contains("--model m"), "{again}");
-            assert_eq!(settings_of(again), header.settings, "{again}");
+            assert_eq!(settings(again), header.settings, "{again}");
         }
     }
 }

@@ -1,9 +1,52 @@
-//! What every page is put together with: escaped text, a template, a nonce.
+//! What every page is put together with: a shell, escaped text, a nonce.
+//!
+//! A page is one file that holds everything it needs and loads nothing:
+//! styles, script and data stand inside it, and its content security policy
+//! allows only these. What comes from outside enters the markup escaped and
+//! reaches the script as JSON, which inserts it as text.
 
 use std::hash::{DefaultHasher, Hasher};
 
+use serde::Serialize;
+
+const SHELL: &str = include_str!("shell.html");
 /// What all pages look like; a page's own style sheet follows it.
-pub(super) const COMMON_STYLE: &str = include_str!("common.css");
+const STYLE: &str = include_str!("common.css");
+/// What all scripts need; a page's own follows it.
+const SCRIPT: &str = include_str!("common.js");
+
+/// What one page has of its own.
+pub(super) struct Page<'a> {
+    /// Plain text.
+    pub title: &'a str,
+    /// Of the program, in plain text.
+    pub version: &'a str,
+    pub style: &'a str,
+    /// Markup of the header behind the page's name, and all below it.
+    pub body: &'a str,
+    pub script: &'a str,
+}
+
+impl Page<'_> {
+    /// The page, with what its script reads in an element of that id.
+    pub fn render(&self, data_id: &str, data: &impl Serialize) -> String {
+        let data = script_safe(&serde_json::to_string(data).expect("plain data serialises"));
+        let (title, version) = (escape(self.title), escape(self.version));
+        fill(
+            SHELL,
+            &[
+                ("nonce", &nonce(&[&title, &version, self.body, &data])),
+                ("title", &title),
+                ("style", &[STYLE, self.style].concat()),
+                ("version", &version),
+                ("body", self.body),
+                ("data_id", data_id),
+                ("data", &data),
+                ("script", &[SCRIPT, self.script].concat()),
+            ],
+        )
+    }
+}
 
 /// Replaces each `{{name}}` of `template`; what is inserted is not looked at.
 ///
@@ -43,7 +86,7 @@ pub(super) fn escape(text: &str) -> String {
 }
 
 /// JSON that cannot end or open an element around it.
-pub(super) fn script_safe(json: &str) -> String {
+fn script_safe(json: &str) -> String {
     json.replace('<', "\\u003c")
         .replace('>', "\\u003e")
         .replace('&', "\\u0026")
@@ -51,15 +94,35 @@ pub(super) fn script_safe(json: &str) -> String {
 
 /// A page's nonce. A text inside the page cannot contain the hash of the page
 /// around it, so no injected element can carry the nonce.
-pub(super) fn nonce(content: &str) -> String {
+fn nonce(content: &[&str]) -> String {
     let mut hasher = DefaultHasher::new();
-    hasher.write(content.as_bytes());
+    for part in content {
+        hasher.write(part.as_bytes());
+    }
     format!("{:016x}", hasher.finish())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn page_sources_do_not_end_their_own_element() {
+        for script in [
+            SCRIPT,
+            include_str!("page.js"),
+            include_str!("study/page.js"),
+        ] {
+            assert!(!script.contains("</") && !script.contains("<!--"));
+        }
+        for style in [
+            STYLE,
+            include_str!("page.css"),
+            include_str!("study/page.css"),
+        ] {
+            assert!(!style.contains("</"));
+        }
+    }
 
     #[test]
     fn filling_does_not_look_into_what_it_inserts() {

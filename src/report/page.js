@@ -1,10 +1,5 @@
-'use strict';
 (() => {
-  const element = (id) => document.getElementById(id);
-  const page = JSON.parse(element('report-data').textContent);
   const { explanation } = page;
-  /** JSON has no NaN: what was not finite arrives as null. */
-  const real = (value) => (value === null ? NaN : value);
   const tokens = explanation.tokens.map((token) => ({
     ...token,
     log_probability: real(token.log_probability),
@@ -128,9 +123,9 @@
     if (size === 0) text = '0';
     else if (size >= 1e5 || size < 1e-3) text = value.toExponential(digits - 1);
     else text = String(Number(value.toPrecision(digits)));
-    return text.replace(/-/g, '\u2212');
+    return minus(text);
   }
-  const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits).replace('-', '\u2212') : 'not finite');
+  const fixed = (value, digits) => (Number.isFinite(value) ? minus(value.toFixed(digits)) : 'not finite');
   const seconds = (value) => (Number.isFinite(value) ? `${value.toFixed(2)} s` : 'an unknown time');
 
   /** A token as it can be shown: never empty, no line breaks. */
@@ -283,8 +278,6 @@
     }),
   });
   const sets = { light: palettes(false), dark: palettes(true) };
-  const root = document.documentElement;
-  const dark = () => root.dataset.theme === 'dark';
   const palette = (name) => sets[dark() ? 'dark' : 'light'][name];
   const style = (name) => getComputedStyle(root).getPropertyValue(name).trim();
 
@@ -1066,35 +1059,11 @@
     element('cursor').hidden = true;
   }
 
-  function chooseTheme(name) {
-    root.dataset.theme = name;
-    element('theme').textContent = name === 'dark' ? 'Light colours' : 'Dark colours';
-  }
-
-  const preference = window.matchMedia('(prefers-color-scheme: dark)');
-  let byHand = false;
-  chooseTheme(preference.matches ? 'dark' : 'light');
-  preference.addEventListener('change', () => {
-    if (byHand) return;
-    chooseTheme(preference.matches ? 'dark' : 'light');
-    update();
-  });
-  element('theme').hidden = false;
-  element('theme').addEventListener('click', () => {
-    byHand = true;
-    chooseTheme(dark() ? 'light' : 'dark');
-    update();
-  });
-
+  followTheme(update);
   buildTokens();
   buildControls();
   buildTables();
   element('main').hidden = false;
   update();
-  let width = element('plots').clientWidth;
-  new ResizeObserver(() => {
-    if (element('plots').clientWidth === width) return;
-    width = element('plots').clientWidth;
-    update();
-  }).observe(element('plots'));
+  followWidth(element('plots'), update);
 })();

@@ -1,11 +1,14 @@
 //! How far one map of an utterance agrees with another: pooled to the
 //! encoder's frames, then correlated.
 
+use serde::{Deserialize, Serialize};
+
 use super::statistics::{Correlation, mean};
 pub use crate::align::{Pooling, TokenMap};
 
 /// What is brought to mean 0 and variance 1 before values are compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Normalisation {
     /// Each token's row: the default, since tokens differ in scale. The
     /// correlation is then the mean of the tokens' own.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::agreement::{Normalisation, TokenMap};
+use super::map_name::MapName;
 use super::record::{Comparison, compared_tokens};
 use super::statistics::Correlation;
 use crate::Result;
@@ -24,11 +25,11 @@ use crate::tokenizer::Tokenizer;
 pub struct Checked {
     /// By map with random masks: agreement with the same map from another
     /// seed.
-    pub seeds: BTreeMap<String, SeedAgreement>,
+    pub seeds: BTreeMap<MapName, SeedAgreement>,
     /// By what was shuffled, then by map: Spearman's correlation with the map
     /// of the shuffled model, for each token by itself; absent where that map
     /// is constant.
-    pub randomised: BTreeMap<String, BTreeMap<String, Option<f64>>>,
+    pub randomised: BTreeMap<Shuffled, BTreeMap<MapName, Option<f64>>>,
 }
 
 /// Pearson's correlation of the maps from two seeds, for each token by itself.
@@ -40,12 +41,14 @@ pub struct SeedAgreement {
     pub full: Option<f64>,
 }
 
-/// Which weights lose their meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which weights lose their meaning. Sorted as the names are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Shuffled {
-    /// The decoder's, its embedding with them.
-    Decoder,
+    #[serde(rename = "all weights")]
     All,
+    /// The decoder's, its embedding with them.
+    #[serde(rename = "decoder")]
+    Decoder,
 }
 
 impl Shuffled {
@@ -132,7 +135,7 @@ impl Checking<'_> {
                     pooled: rho(&own.pooled, &other.pooled),
                     full: rho(&own.full, &other.full),
                 };
-                seeds.insert(map.name().to_owned(), agreement);
+                seeds.insert(MapName::of(&map), agreement);
             }
         }
         let mut randomised = BTreeMap::new();
@@ -151,9 +154,9 @@ impl Checking<'_> {
                 let rho = own
                     .pooled
                     .agreement(&other.pooled, kind, Normalisation::Token);
-                all.insert(map.name().to_owned(), rho);
+                all.insert(MapName::of(&map), rho);
             }
-            randomised.insert(level.name().to_owned(), all);
+            randomised.insert(*level, all);
         }
         Ok(Checked { seeds, randomised })
     }

@@ -1,6 +1,43 @@
 //! Heads chosen on some utterances and scored on others.
 
+use std::fmt;
+
+use super::map_name::MapName;
+use super::text::as_text;
 use crate::explain::alignment::Head;
+use crate::{Error, Result};
+
+/// What heads are chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Criterion {
+    /// How well they tell when words begin.
+    Onsets,
+    /// Pearson's correlation with a map.
+    Map(MapName),
+}
+
+impl fmt::Display for Criterion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Onsets => f.write_str("onsets"),
+            Self::Map(map) => map.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for Criterion {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "onsets" => Ok(Self::Onsets),
+            map => map.parse().map(Self::Map),
+        }
+    }
+}
+
+as_text!(Criterion);
 
 /// Parts that the utterances are cut into; what is used on one is chosen on
 /// the others.

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::error_rate::{BleuCounts, WordErrors};
+use super::map_name::MapName;
 use super::record::Comparison;
 use super::spread_maps::spread_maps;
+use super::watch::Rewritten;
 use crate::engine::executor::Executor;
 use crate::explain::Maps;
 use crate::features::Features;
@@ -22,6 +24,62 @@ pub const STEP_PERCENT: usize = 5;
 /// Steps of a curve, 0 and 100 percent included.
 pub const STEPS: usize = 100 / STEP_PERCENT + 1;
 
+/// What is done to the features, in the order of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Curve {
+    Deletion,
+    Insertion,
+}
+
+impl Curve {
+    pub const ALL: [Self; 2] = [Self::Deletion, Self::Insertion];
+
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deletion => "deletion",
+            Self::Insertion => "insertion",
+        }
+    }
+}
+
+/// How what was written is measured, over a corpus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Measure {
+    /// Errors per word of the reference, in percent; 0 without words.
+    WordErrorRate,
+    /// From 0 to 100.
+    Bleu,
+}
+
+impl Measure {
+    pub const ALL: [Self; 2] = [Self::WordErrorRate, Self::Bleu];
+
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WordErrorRate => "word error rate",
+            Self::Bleu => "bleu",
+        }
+    }
+
+    /// Its value over all that was written.
+    pub fn of(self, written: impl Iterator<Item = Written>) -> f64 {
+        match self {
+            Self::WordErrorRate => {
+                let mut all = WordErrors::default();
+                written.for_each(|own| all += own.words);
+                all.rate().unwrap_or(0.0)
+            }
+            Self::Bleu => {
+                let mut all = BleuCounts::default();
+                written.for_each(|own| all += own.bleu);
+                all.score()
+            }
+        }
+    }
+}
+
 /// What one utterance adds to the curves of one map.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curves {
@@ -32,6 +90,16 @@ pub struct Curves {
     pub insertion: Vec<Written>,
     /// By threshold 0, .05, ..., 1: share of features at or above it.
     pub size: Vec<f64>,
+}
+
+impl Curves {
+    /// What was written, step by step.
+    pub fn of(&self, curve: Curve) -> &[Written] {
+        match curve {
+            Curve::Deletion => &self.deletion,
+            Curve::Insertion => &self.insertion,
+        }
+    }
 }
 
 /// Counts of what was written at one step. Logs hold hundreds of them for each
@@ -166,7 +234,8 @@ impl Rewriting<'_> {
         Ok(self.count(self.tokenizer.decode(&generated.tokens).trim()))
     }
 
-    /// The curves of every map.
+    /// The curves of every map. `progress` is told of every text written; if
+    /// it returns false, the curves that are whole by then are all.
     ///
     /// # Errors
     /// If the device fails.
@@ -175,45 +244,53 @@ impl Rewriting<'_> {
         executor: &mut dyn Executor,
         explained: &Maps,
         by: &Comparison,
-    ) -> Result<BTreeMap<String, Curves>> {
+        progress: &mut dyn FnMut(Rewritten) -> bool,
+    ) -> Result<BTreeMap<MapName, Curves>> {
         let count = self.features.sound_frames * self.features.bins;
         // At both ends all maps are the same.
         let clean = self.count(self.clean);
         let nothing = self.written(executor, &vec![false; count])?;
+        let maps = spread_maps(explained, by, self.seed)?;
+        let mut state = Rewritten {
+            done: 0,
+            all: maps.len() * Curve::ALL.len() * (STEPS - 2),
+        };
         let mut all = BTreeMap::new();
-        for (name, rows) in spread_maps(explained, by, self.seed)? {
+        for (name, rows) in maps {
             let importance = Importance::new(rows.into_iter());
             let importance =
                 importance.ok_or_else(|| Error::Input("the model wrote no words".into()))?;
             let order = importance.order();
-            let mut curve = |deletes: bool| -> Result<Vec<Written>> {
-                let ends = if deletes {
-                    [clean, nothing]
-                } else {
-                    [nothing, clean]
-                };
-                let mut curve = vec![ends[0]];
+            let mut curve = |curve: Curve| -> Result<Option<Vec<Written>>> {
+                let deletes = curve == Curve::Deletion;
+                let mut written = vec![if deletes { clean } else { nothing }];
                 for step in 1..STEPS - 1 {
                     let chosen = (count * step * STEP_PERCENT + 50) / 100;
                     let mut left = vec![deletes; count];
                     for &feature in &order[..chosen] {
                         left[feature] = !deletes;
                     }
-                    curve.push(self.written(executor, &left)?);
+                    written.push(self.written(executor, &left)?);
+                    state.done += 1;
+                    if !progress(state) {
+                        return Ok(None);
+                    }
                 }
-                curve.push(ends[1]);
-                Ok(curve)
+                written.push(if deletes { nothing } else { clean });
+                Ok(Some(written))
             };
-            let (deletion, insertion) = (curve(true)?, curve(false)?);
-            let size = importance.size();
-            all.insert(
-                name,
-                Curves {
-                    deletion,
-                    insertion,
-                    size,
-                },
-            );
+            let Some(deletion) = curve(Curve::Deletion)? else {
+                break;
+            };
+            let Some(insertion) = curve(Curve::Insertion)? else {
+                break;
+            };
+            let curves = Curves {
+                deletion,
+                insertion,
+                size: importance.size(),
+            };
+            all.insert(name, curves);
         }
         Ok(all)
     }

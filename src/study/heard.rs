@@ -2,13 +2,27 @@
 //! that the model writes about them.
 
 use super::manifest::Item;
-use super::run::Subjects;
+use super::onsets::TrueOnsets;
 use crate::audio;
 use crate::engine::executor::Executor;
 use crate::explain::Subject;
-use crate::features::Features;
+use crate::features::{Features, FrontEnd};
 use crate::generate::{GenerationOptions, Wanted, generate};
+use crate::model::Model;
+use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
+
+/// What serves all utterances.
+#[derive(Clone, Copy)]
+pub struct Subjects<'a> {
+    pub model: &'a Model,
+    pub front_end: &'a FrontEnd,
+    pub tokenizer: &'a Tokenizer,
+    /// Of utterances whose written language is the spoken one.
+    pub onsets: &'a TrueOnsets,
+    /// Bytes that a pass may take beside the weights.
+    pub memory: usize,
+}
 
 pub(super) struct Heard {
     file: String,
@@ -21,18 +35,27 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    /// Reads the sound and writes about it.
+    /// Reads the sound and writes about it, with so many hypotheses in the
+    /// search, or as many as the model keeps.
     ///
     /// # Errors
     /// If it cannot be read or does not fit the model, or the device fails.
-    pub fn new(executor: &mut dyn Executor, subjects: &Subjects, item: &Item) -> Result<Self> {
+    pub fn new(
+        executor: &mut dyn Executor,
+        subjects: &Subjects,
+        beams: Option<usize>,
+        item: &Item,
+    ) -> Result<Self> {
         let model = subjects.model;
         let waveform = audio::load(&item.audio)?;
         let features = subjects.front_end.features(&waveform);
         let features = features.map_err(|problem| Error::file(&item.audio, problem))?;
         let fits = model.check_features(&features);
         fits.map_err(|problem| Error::file(&item.audio, problem))?;
-        let wanted = wanted(subjects, item)?;
+        let wanted = Wanted {
+            beams,
+            ..wanted(subjects, item)?
+        };
         let options = GenerationOptions::new(model, Some(subjects.tokenizer), &wanted)?;
         let generated = generate(executor, model, &features, &options)?;
         let (prompt, tokens) = generated.given_and_chosen(&options);
@@ -89,7 +112,7 @@ fn wanted(subjects: &Subjects, item: &Item) -> Result<Wanted> {
     Ok(Wanted {
         language,
         task,
-        beams: subjects.beams,
+        beams: None,
         timestamps: false,
         fallback: None,
     })

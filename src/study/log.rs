@@ -11,6 +11,7 @@ use serde_json::{Number, Value};
 
 use super::manifest::Item;
 use super::record::Record;
+use super::settings::Settings;
 use crate::{Error, Result};
 
 /// Identifies the file's format; `version` counts incompatible changes.
@@ -25,8 +26,21 @@ pub struct Header {
     /// Version of the program.
     pub sonograd: String,
     pub model: String,
-    /// What shaped the numbers, by name.
-    pub settings: serde_json::Map<String, serde_json::Value>,
+    /// What shaped the numbers.
+    pub settings: Settings,
+}
+
+impl Header {
+    /// Of a model's log that this program begins.
+    pub fn new(model: &str, settings: &Settings) -> Self {
+        Self {
+            format: FORMAT.into(),
+            version: VERSION,
+            sonograd: env!("CARGO_PKG_VERSION").into(),
+            model: model.into(),
+            settings: settings.clone(),
+        }
+    }
 }
 
 /// A file that is read whole.
@@ -183,14 +197,11 @@ mod tests {
     }
 
     fn header(seed: u64) -> Header {
-        let settings = serde_json::json!({ "seed": seed });
-        Header {
-            format: FORMAT.into(),
-            version: VERSION,
-            sonograd: "0".into(),
-            model: "m".into(),
-            settings: settings.as_object().unwrap().clone(),
-        }
+        let settings = Settings {
+            seed,
+            ..Settings::default()
+        };
+        Header::new("m", &settings)
     }
 
     #[test]

@@ -43,6 +43,16 @@ impl Item {
     }
 }
 
+/// Whether a [`direction`](Item::direction) is from a language to another one,
+/// by its text alone: languages may have hyphens in their names.
+pub fn translates(direction: &str) -> bool {
+    let unknown = direction.starts_with("--") || direction.ends_with("--");
+    let middle = direction.len() / 2;
+    let text = direction.as_bytes();
+    let halves = text.get(..middle).zip(text.get(middle + 1..));
+    !unknown && halves.is_some_and(|(source, target)| source != target)
+}
+
 /// Reads the first `limit` utterances of each of several manifests.
 ///
 /// # Errors
@@ -201,6 +211,31 @@ mod tests {
             (items[0].direction(), items[1].direction()),
             ("en-en".into(), "it-en".into())
         );
+    }
+
+    #[test]
+    fn a_direction_tells_by_itself_whether_it_is_a_translation() {
+        for (source, target) in [
+            (Some("en"), Some("en")),
+            (Some("en"), Some("it")),
+            (Some("zh-Hant"), Some("zh-Hant")),
+            (Some("zh-Hant"), Some("zh-Hans")),
+            (Some("eng"), Some("it")),
+            (Some("en"), None),
+            (None, Some("it")),
+            (None, None),
+        ] {
+            let item = Item {
+                id: String::new(),
+                audio: PathBuf::new(),
+                text: String::new(),
+                source: source.map(str::to_owned),
+                target: target.map(str::to_owned),
+                place: 0,
+            };
+            let direction = item.direction();
+            assert_eq!(translates(&direction), item.translates(), "{direction}");
+        }
     }
 
     #[test]

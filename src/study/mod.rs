@@ -9,18 +9,24 @@
 pub mod agreement;
 pub mod checks;
 pub mod choosing;
+pub mod directions;
 pub mod error_rate;
 pub mod faithfulness;
 pub mod heads;
 mod heard;
 pub mod log;
 pub mod manifest;
+pub mod map_name;
 pub mod onset_statistics;
-mod onset_tables;
 pub mod onsets;
 pub mod perturbation;
 pub mod record;
 pub mod run;
+pub mod settings;
 mod spread_maps;
 pub mod statistics;
 pub mod tables;
+mod text;
+pub mod watch;
+
+pub use heard::Subjects;

@@ -8,14 +8,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::error_rate::equal_words;
+use super::manifest::Item;
+use super::map_name::MapName;
 use super::record::Comparison;
+use super::watch::Warning;
 use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
 use crate::explain::alignment::Head;
 use crate::explain::{Map, Maps, Method, Site};
 use crate::{Error, Result};
-
-/// The source that looks at no map: all tokens take equally long.
-pub const EVEN: &str = "even";
 
 /// A spoken word.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -38,6 +38,25 @@ struct Line {
 }
 
 impl TrueOnsets {
+    /// Reads several files.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn read(paths: &[impl AsRef<Path>]) -> Result<Self> {
+        let mut onsets = Self::default();
+        for path in paths {
+            onsets.add(path.as_ref())?;
+        }
+        Ok(onsets)
+    }
+
+    /// Says so if something is known, but about none of the utterances; a
+    /// shard may have none of them by right.
+    pub fn check(&self, items: &[Item]) -> Option<Warning> {
+        let some = items.iter().any(|item| self.of(&item.id).is_some());
+        (!some && !self.utterances.is_empty()).then_some(Warning::NoOnsets)
+    }
+
     /// Adds the utterances of a file: JSON lines with `id` and `words`, each
     /// with `word` and `onset_seconds`, in order.
     ///
@@ -66,6 +85,12 @@ impl TrueOnsets {
     /// The words of an utterance, if they are known.
     pub fn of(&self, id: &str) -> Option<&[TrueWord]> {
         self.utterances.get(id).map(Vec::as_slice)
+    }
+
+    /// The words of an utterance, if they are known and are what should be
+    /// written: words of a translation have no onsets.
+    pub fn of_words_written(&self, item: &Item) -> Option<&[TrueWord]> {
+        self.of(&item.id).filter(|_| !item.translates())
     }
 
     pub fn utterances(&self) -> usize {
@@ -113,7 +138,7 @@ pub struct Onsets {
     pub matched: usize,
     /// By map, pooled to encoder frames; attentions averaged over all heads
     /// and layers; `even`.
-    pub maps: BTreeMap<String, Scored>,
+    pub maps: BTreeMap<MapName, Scored>,
     /// By layer: attention averaged over its heads.
     pub layers: Vec<Scored>,
     /// By layer and head.
@@ -139,11 +164,12 @@ pub fn scored(truth: &[TrueWord], explained: &Maps, by: &Comparison) -> Result<O
     let mut onsets = Onsets {
         spoken: truth.len(),
         matched: clock.matched.len(),
-        maps: BTreeMap::from([(EVEN.to_owned(), clock.even())]),
+        maps: BTreeMap::from([(MapName::Even, clock.even())]),
         layers: Vec::new(),
         heads: Vec::new(),
     };
     for map in explained.iter() {
+        let name = MapName::of(&map);
         let score = match map.site() {
             Site::Tokens => continue,
             Site::Decoder => {
@@ -165,7 +191,7 @@ pub fn scored(truth: &[TrueWord], explained: &Maps, by: &Comparison) -> Result<O
                 clock.score(&map, &filtered(&map.shares(), &AlignOptions::default())?)
             }
         };
-        onsets.maps.insert(map.name().to_owned(), score);
+        onsets.maps.insert(name, score);
     }
     match onsets.heads.is_empty() {
         true => Err(Error::Model("no attention".into())),

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::map_name::MapName;
 use super::record::{Comparison, compared_tokens};
 use super::spread_maps::spread_maps;
 use super::statistics::{Correlation, mean};
@@ -141,7 +142,7 @@ impl Perturbation<'_> {
         executor: &mut dyn Executor,
         explained: &Maps,
         by: &Comparison,
-    ) -> Result<BTreeMap<String, Foretelling>> {
+    ) -> Result<BTreeMap<MapName, Foretelling>> {
         let features = self.subject.features;
         let grid = Grid::new(features.sound_frames, features.bins);
         let subsets: Vec<Vec<bool>> = (0..PERCENTS.len() * SUBSETS)

@@ -10,6 +10,7 @@ use super::checks::Checked;
 use super::error_rate::{BleuCounts, WordErrors};
 use super::faithfulness::{Curves, Written};
 use super::manifest::Item;
+use super::map_name::MapName;
 use super::onsets::Onsets;
 use super::perturbation::Foretelling;
 use super::statistics::Correlation;
@@ -56,21 +57,21 @@ pub struct Utterance {
     pub frames: usize,
     pub encoder_frames: usize,
     /// By map: `spes.input`, `gradient.encoder`, ...
-    pub maps: BTreeMap<String, MapResult>,
+    pub maps: BTreeMap<MapName, MapResult>,
     /// The same of attention weighted by the norm of what it carries.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub maps_of_norms: BTreeMap<String, MapResult>,
+    pub maps_of_norms: BTreeMap<MapName, MapResult>,
     /// The same of attention times its gradient.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub maps_of_gradients: BTreeMap<String, MapResult>,
+    pub maps_of_gradients: BTreeMap<MapName, MapResult>,
     /// What was written, against the reference.
     pub written: Written,
     /// By map, where it was asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub faithfulness: BTreeMap<String, Curves>,
+    pub faithfulness: BTreeMap<MapName, Curves>,
     /// By map, where faithfulness was asked for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub perturbation: BTreeMap<String, Foretelling>,
+    pub perturbation: BTreeMap<MapName, Foretelling>,
     /// Of the first utterances of each direction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<Checked>,
@@ -90,7 +91,7 @@ pub struct MapResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reliability: Option<f64>,
     /// By kind of correlation.
-    pub correlations: BTreeMap<String, Correlations>,
+    pub correlations: BTreeMap<Correlation, Correlations>,
 }
 
 /// Correlations of one kind.
@@ -217,7 +218,7 @@ fn compared(
     attention: Map,
     tokens: &[usize],
     by: &Comparison,
-) -> Result<BTreeMap<String, MapResult>> {
+) -> Result<BTreeMap<MapName, MapResult>> {
     let attention = Attention::new(attention, tokens)?;
     let mut maps = BTreeMap::new();
     for map in explained.iter() {
@@ -227,7 +228,7 @@ fn compared(
         let pooled = map.pooled(by.pooling)?.select(tokens);
         let correlations = Correlation::ALL.map(|kind| {
             let result = attention.against(&pooled, kind, by.normalisation);
-            (kind.name().to_owned(), result)
+            (kind, result)
         });
         let spes: Option<SpesMade> = match map.method() {
             Method::Spes => Some(map.made()?),
@@ -243,7 +244,7 @@ fn compared(
             }),
             correlations: correlations.into_iter().collect(),
         };
-        maps.insert(map.name().to_owned(), result);
+        maps.insert(MapName::of(&map), result);
     }
     Ok(maps)
 }

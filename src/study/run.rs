@@ -1,19 +1,22 @@
 //! From a manifest to a log: utterance after utterance.
 
-use super::checks::{Checking, ShuffledModel};
+use std::str::FromStr;
+
+use super::checks::{Checking, Shuffled, ShuffledModel};
 use super::faithfulness::Rewriting;
-use super::heard::Heard;
+use super::heard::{Heard, Subjects};
 use super::log::Log;
 use super::manifest::Item;
-use super::onsets::{self, TrueOnsets};
+use super::onsets;
 use super::perturbation::Perturbation;
-use super::record::{Comparison, Outcome, Record, utterance};
-use crate::Result;
+use super::record::{Comparison, Outcome, Record, Utterance, utterance};
+use super::settings::Settings;
+use super::watch::{Event, Rewritten, Watch};
 use crate::engine::executor::Executor;
+use crate::engine::weights::WeightTable;
 use crate::explain::{ExplainOptions, Progress, explain};
-use crate::features::FrontEnd;
 use crate::model::Model;
-use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
 
 /// One part of a manifest that is shared out: every n-th utterance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,138 +31,217 @@ impl Shard {
     pub fn has(self, index: usize) -> bool {
         index % self.count == self.number - 1
     }
+
+    /// The part's utterances.
+    pub fn of(self, items: Vec<Item>) -> Vec<Item> {
+        let own = items.into_iter().enumerate();
+        let own = own.filter(|(index, _)| self.has(*index));
+        own.map(|(_, item)| item).collect()
+    }
 }
 
-/// What serves all utterances.
-pub struct Subjects<'a> {
-    pub model: &'a Model,
-    pub front_end: &'a FrontEnd,
-    pub tokenizer: &'a Tokenizer,
-    pub beams: Option<usize>,
-    pub explain: &'a ExplainOptions,
-    pub comparison: Comparison,
-    /// Whether curves of deletion and insertion are made, and infidelity and
-    /// sensitivity measured.
-    pub faithfulness: bool,
-    /// Utterances of each direction, the first ones, on which the maps
-    /// themselves are checked.
-    pub checked: usize,
-    /// Of utterances whose written language is the spoken one.
-    pub onsets: &'a TrueOnsets,
+impl FromStr for Shard {
+    type Err = Error;
+
+    /// `i/n` with 1 <= i <= n.
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.split_once('/');
+        let numbers = parts.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+        match numbers {
+            Some((number, count)) if (1..=count).contains(&number) => Ok(Self { number, count }),
+            _ => Err(Error::Input("i/n with i from 1 to n is wanted".into())),
+        }
+    }
 }
 
-/// How an utterance went.
-pub enum Step<'a> {
-    /// It was in the log already.
-    Known,
-    Done(&'a Record),
+/// The name of a model's log: `base-en.jsonl`, `base-en.1-of-2.jsonl`.
+pub fn log_name(model: &str, shard: Option<Shard>) -> String {
+    match shard {
+        None => format!("{model}.jsonl"),
+        Some(Shard { number, count }) => format!("{model}.{number}-of-{count}.jsonl"),
+    }
 }
 
-/// Does every utterance that the log does not have. `after` is told of each
-/// and returns whether to go on; `progress` hears of masks, and if it returns
-/// false, the utterance in work is dropped and the run ends. `shuffled`: the
-/// model with weights that mean nothing, for the checks.
-///
-/// Returns whether it came to its end.
-///
-/// # Errors
-/// If the log cannot be written. What is wrong with an utterance is recorded.
-pub fn run(
-    executor: &mut dyn Executor,
-    subjects: &Subjects,
-    shuffled: &mut [ShuffledModel],
-    items: &[Item],
-    log: &mut Log,
-    after: &mut dyn FnMut(&Item, Step) -> bool,
-    progress: &mut dyn FnMut(Progress) -> bool,
-) -> Result<bool> {
-    for item in items {
-        if log.has(item) {
-            if !after(item, Step::Known) {
+/// One model's study.
+pub struct Study<'a> {
+    pub subjects: Subjects<'a>,
+    pub settings: &'a Settings,
+}
+
+impl Study<'_> {
+    /// Copies of the model whose weights mean nothing, where some utterance is
+    /// to be checked against them; `open` gives an executor for weights.
+    ///
+    /// # Errors
+    /// If the model cannot be read again or the device cannot hold it.
+    pub fn shuffled_models(
+        &self,
+        items: &[Item],
+        open: &mut dyn FnMut(&WeightTable) -> Result<Box<dyn Executor>>,
+    ) -> Result<Vec<ShuffledModel>> {
+        if !items.iter().any(|item| self.checks(item)) {
+            return Ok(Vec::new());
+        }
+        let models = Shuffled::EVERY.into_iter().map(|level| {
+            let mut model = Model::load(self.subjects.model.files.clone())?;
+            level.apply(&mut model, self.settings.seed);
+            let executor = open(&model.weights)?;
+            Ok(ShuffledModel {
+                level,
+                model,
+                executor,
+            })
+        });
+        models.collect()
+    }
+
+    /// Whether the maps themselves are checked on an utterance.
+    fn checks(&self, item: &Item) -> bool {
+        item.place < self.settings.checks
+    }
+
+    /// Does every utterance that the log does not have, and tells `watch` of
+    /// each. Where that asks to stop within an utterance, it is dropped.
+    /// `shuffled`: those of
+    /// [`shuffled_models`](Self::shuffled_models).
+    ///
+    /// Returns whether it came to its end.
+    ///
+    /// # Errors
+    /// If the log cannot be written. What is wrong with an utterance is
+    /// recorded.
+    pub fn run(
+        &self,
+        executor: &mut dyn Executor,
+        shuffled: &mut [ShuffledModel],
+        items: &[Item],
+        log: &mut Log,
+        watch: &mut Watch,
+    ) -> Result<bool> {
+        let open: Vec<&Item> = items.iter().filter(|item| !log.has(item)).collect();
+        let how = How {
+            explain: self.settings.explain_options(self.subjects.memory),
+            comparison: self.settings.comparison(),
+        };
+        for (before, item) in open.iter().enumerate() {
+            let mut stopped = false;
+            let mut within = |event: Event| {
+                stopped |= !watch(event);
+                !stopped
+            };
+            let done = self.utterance(executor, shuffled, item, &how, &mut within);
+            // What was cut short would not be what the settings say.
+            if stopped {
                 return Ok(false);
             }
-            continue;
-        }
-        let mut stopped = false;
-        let mut watched = |state: Progress| {
-            stopped |= !progress(state);
-            !stopped
-        };
-        let done = explained(executor, subjects, shuffled, item, &mut watched);
-        // Maps that were cut short would not be what the settings say.
-        if stopped {
-            return Ok(false);
-        }
-        let record = Record {
-            id: item.id.clone(),
-            direction: item.direction(),
-            outcome: match done {
-                Ok(utterance) => Outcome::Done(Box::new(utterance)),
-                Err(error) => Outcome::Failed {
-                    error: error.to_string(),
+            let record = Record {
+                id: item.id.clone(),
+                direction: item.direction(),
+                outcome: match done {
+                    Ok(utterance) => Outcome::Done(Box::new(utterance)),
+                    Err(error) => Outcome::Failed {
+                        error: error.to_string(),
+                    },
                 },
-            },
-        };
-        log.add(&record)?;
-        if !after(item, Step::Done(&record)) {
-            return Ok(false);
+            };
+            log.add(&record)?;
+            let event = Event::Utterance {
+                item,
+                error: match &record.outcome {
+                    Outcome::Failed { error } => Some(error),
+                    Outcome::Done(_) => None,
+                },
+                done: before + 1,
+                all: open.len(),
+            };
+            if !watch(event) {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
-    Ok(true)
+
+    fn utterance(
+        &self,
+        executor: &mut dyn Executor,
+        shuffled: &mut [ShuffledModel],
+        item: &Item,
+        how: &How,
+        watch: &mut Watch,
+    ) -> Result<Utterance> {
+        let Subjects {
+            model, tokenizer, ..
+        } = self.subjects;
+        let How {
+            explain: options,
+            comparison,
+        } = how;
+        let heard = Heard::new(executor, &self.subjects, self.settings.beams, item)?;
+        let subject = heard.subject();
+        let mut masks = |state: Progress| watch(Event::Explained(state));
+        let explained = explain(executor, model, tokenizer, &subject, options, &mut masks)?;
+        let mut result = utterance(item, &explained, comparison)?;
+        if let Some(truth) = self.subjects.onsets.of_words_written(item) {
+            result.onsets = Some(onsets::scored(truth, &explained, comparison)?);
+        }
+        if self.settings.faithfulness {
+            let rewriting = Rewriting {
+                model,
+                tokenizer,
+                features: &heard.features,
+                options: &heard.options,
+                reference: &item.text,
+                clean: &result.hypothesis,
+                seed: self.settings.seed,
+            };
+            let mut rewritten = |state: Rewritten| watch(Event::Rewritten(state));
+            result.faithfulness =
+                rewriting.curves(executor, &explained, comparison, &mut rewritten)?;
+            let perturbation = Perturbation {
+                model,
+                subject: &subject,
+                seed: self.settings.seed,
+                memory: self.subjects.memory,
+            };
+            result.perturbation = perturbation.measure(executor, &explained, comparison)?;
+        }
+        if self.checks(item) {
+            let mut masks = |state: Progress| watch(Event::Explained(state));
+            let checking = Checking {
+                model,
+                tokenizer,
+                subject: &subject,
+                options,
+                comparison,
+            };
+            result.checks = Some(checking.check(executor, shuffled, &explained, &mut masks)?);
+        }
+        Ok(result)
+    }
 }
 
-fn explained(
-    executor: &mut dyn Executor,
-    subjects: &Subjects,
-    shuffled: &mut [ShuffledModel],
-    item: &Item,
-    progress: &mut dyn FnMut(Progress) -> bool,
-) -> Result<super::record::Utterance> {
-    let model = subjects.model;
-    let heard = Heard::new(executor, subjects, item)?;
-    let subject = heard.subject();
-    let explained = explain(
-        executor,
-        model,
-        subjects.tokenizer,
-        &subject,
-        subjects.explain,
-        progress,
-    )?;
-    let mut result = utterance(item, &explained, &subjects.comparison)?;
-    // Words of a translation have no onsets.
-    if let Some(truth) = subjects.onsets.of(&item.id).filter(|_| !item.translates()) {
-        let scored = onsets::scored(truth, &explained, &subjects.comparison)?;
-        result.onsets = Some(scored);
+/// How every utterance is explained and compared.
+struct How {
+    explain: ExplainOptions,
+    comparison: Comparison,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_share_out_everything_once() {
+        let shard = |text: &str| text.parse::<Shard>();
+        let parts = ["1/3", "2/3", "3/3"].map(|text| shard(text).unwrap());
+        for index in 0..7 {
+            assert_eq!(parts.iter().filter(|part| part.has(index)).count(), 1);
+        }
+        assert_eq!(log_name("m", Some(parts[1])), "m.2-of-3.jsonl");
+        assert_eq!(log_name("m", None), "m.jsonl");
+        for text in ["", "1", "0/2", "3/2", "1/0", "a/b", "1/2/3"] {
+            let message = shard(text).unwrap_err().to_string();
+            assert!(message.contains("i/n"), "{text}: {message}");
+        }
     }
-    if subjects.faithfulness {
-        let rewriting = Rewriting {
-            model,
-            tokenizer: subjects.tokenizer,
-            features: &heard.features,
-            options: &heard.options,
-            reference: &item.text,
-            clean: &result.hypothesis,
-            seed: subjects.explain.seed,
-        };
-        result.faithfulness = rewriting.curves(executor, &explained, &subjects.comparison)?;
-        let perturbation = Perturbation {
-            model,
-            subject: &subject,
-            seed: subjects.explain.seed,
-            memory: subjects.explain.memory,
-        };
-        result.perturbation = perturbation.measure(executor, &explained, &subjects.comparison)?;
-    }
-    if item.place < subjects.checked {
-        let checking = Checking {
-            model,
-            tokenizer: subjects.tokenizer,
-            subject: &subject,
-            options: subjects.explain,
-            comparison: &subjects.comparison,
-        };
-        result.checks = Some(checking.check(executor, shuffled, &explained, progress)?);
-    }
-    Ok(result)
 }

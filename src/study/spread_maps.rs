@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::map_name::MapName;
 use super::record::{Comparison, compared_tokens};
 use crate::Result;
 use crate::align::TokenMap;
@@ -26,7 +27,7 @@ pub(super) fn spread_maps(
     explained: &Maps,
     by: &Comparison,
     seed: u64,
-) -> Result<BTreeMap<String, SpreadMap>> {
+) -> Result<BTreeMap<MapName, SpreadMap>> {
     let [frames, bins] = explained.features_shape();
     let tokens = compared_tokens(explained, by)?;
     let wide =
@@ -37,7 +38,7 @@ pub(super) fn spread_maps(
         let rows = match *map.shape() {
             [_, _, _] => {
                 if map.method() == Method::Spes {
-                    let name = format!("{}, pooled", map.name());
+                    let name = MapName::Pooled(map.method(), map.site());
                     all.insert(name, wide(&pooled(map)?));
                 }
                 let values = map.compared_values();
@@ -46,13 +47,13 @@ pub(super) fn spread_maps(
             }
             _ => wide(&pooled(map)?),
         };
-        all.insert(map.name().to_owned(), rows);
+        all.insert(MapName::of(&map), rows);
     }
     let key = [seed as u32, (seed >> 32) as u32];
     let blocks = 0..(frames * bins).div_ceil(4) as u32;
     let words = blocks.flat_map(|block| philox4x32([block, 0, 0, RANDOM_DOMAIN], key));
     let random: Vec<f64> = words.take(frames * bins).map(f64::from).collect();
-    all.insert("random".to_owned(), vec![random; tokens.len()]);
+    all.insert(MapName::Random, vec![random; tokens.len()]);
     Ok(all)
 }
 

@@ -1,15 +1,25 @@
 //! Correlations and their uncertainty. Whatever is undefined, such as a
 //! correlation with a constant, is absent and never a NaN.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::philox::philox4x32;
 
 /// Keeps the resampling apart from other random numbers of the same seed.
 const RESAMPLING_DOMAIN: u32 = 3;
 
+/// Resampled means behind an interval of the tables.
+pub(super) const RESAMPLES: usize = 2_000;
+
+/// As many for values that need the whole corpus each time.
+pub(super) const RESAMPLES_OF_CURVES: usize = 400;
+
+/// Seed of the resampling for tables.
+pub(super) const SEED: u64 = 0;
+
 /// How two lists of numbers are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Correlation {
     Pearson,
     /// Pearson's of the ranks; equal values share the mean of their ranks.

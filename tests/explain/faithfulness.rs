@@ -9,7 +9,9 @@ use sonograd::generate::{GenerationOptions, Wanted, generate};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::study::faithfulness::{Curves, Rewriting, STEPS, Written, area};
+use sonograd::study::map_name::MapName;
 use sonograd::study::record::Comparison;
+use sonograd::study::watch::Rewritten;
 use sonograd::tokenizer::Tokenizer;
 
 const SIZES: Sizes = Sizes {
@@ -116,8 +118,23 @@ fn the_map_of_what_a_model_hears_is_more_faithful_than_a_random_one() {
         seed: 1,
     };
     let by = Comparison::default();
-    let curves = rewriting.curves(&mut executor, &explained, &by).unwrap();
-    let names: Vec<&str> = curves.keys().map(String::as_str).collect();
+    let mut told = Vec::new();
+    let mut progress = |state: Rewritten| {
+        told.push(state);
+        true
+    };
+    let curves = rewriting
+        .curves(&mut executor, &explained, &by, &mut progress)
+        .unwrap();
+    let all = 4 * 2 * (STEPS - 2);
+    let wanted = (1..=all).map(|done| Rewritten { done, all });
+    assert!(told.into_iter().eq(wanted));
+    // Stopped in the second map's curves, the first map's are whole.
+    let first = rewriting.curves(&mut executor, &explained, &by, &mut |state| {
+        state.done < all / 4 + 3
+    });
+    assert_eq!(first.unwrap(), curves.clone().into_iter().take(1).collect());
+    let names: Vec<String> = curves.keys().map(MapName::to_string).collect();
     assert_eq!(
         names,
         ["attention", "gradient.encoder", "gradient.input", "random"]
@@ -136,21 +153,25 @@ fn the_map_of_what_a_model_hears_is_more_faithful_than_a_random_one() {
         // Nothing deleted is the clean text; everything is the same for all.
         assert_eq!((deleted[0], inserted[STEPS - 1]), (0.0, 0.0));
         assert_eq!(deletion[STEPS - 1], insertion[0]);
-        assert_eq!(deletion[STEPS - 1], curves["random"].deletion[STEPS - 1]);
+        assert_eq!(
+            deletion[STEPS - 1],
+            curves[&MapName::Random].deletion[STEPS - 1]
+        );
     }
-    let areas = |name: &str| {
-        let own = &curves[name];
+    let oracle = MapName::At(Method::Gradient, Site::Input);
+    let areas = |name: MapName| {
+        let own = &curves[&name];
         (area(&rates(&own.deletion)), area(&rates(&own.insertion)))
     };
-    let (oracle, random) = (areas("gradient.input"), areas("random"));
-    println!("oracle {oracle:?}, random {random:?}");
+    let (best, random) = (areas(oracle), areas(MapName::Random));
+    println!("oracle {best:?}, random {random:?}");
     // A twentieth of the features is all that is heard.
-    assert!(oracle.0 > random.0 && oracle.1 < random.1);
-    let own = rates(&curves["gradient.input"].deletion);
+    assert!(best.0 > random.0 && best.1 < random.1);
+    let own = rates(&curves[&oracle].deletion);
     assert!(
         own[1..].iter().all(|&rate| rate == own[STEPS - 1]),
         "{own:?}"
     );
     assert!(own[1] > 0.0);
-    assert!(area(&curves["gradient.input"].size) < area(&curves["random"].size));
+    assert!(area(&curves[&oracle].size) < area(&curves[&MapName::Random].size));
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::random_model::{self, SMALL, Sizes, tokenizer, tone, write_wav};
 use serde_json::Value;
+use sonograd::study::tables::Tables;
 
 const SIZES: Sizes = Sizes {
     mel_bins: 80,
@@ -67,6 +68,15 @@ impl Place {
     }
 }
 
+/// The tables that were printed. All that they say has a type, and is written
+/// from it as it was.
+pub fn printed(output: &Output) -> Value {
+    let tables: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let typed: Tables = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(serde_json::to_value(typed).unwrap(), tables);
+    tables
+}
+
 fn ok(output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
@@ -76,7 +86,7 @@ fn tables_hold_every_head_layer_and_average() {
     let place = Place::new();
     let output = place.run("list.tsv", "out", &["--json"]);
     ok(&output);
-    let tables: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let tables = printed(&output);
     let rows = tables["rows"].as_array().unwrap();
     let find = |direction: &str, map: &str, statistic: &str, attention: &str| {
         rows.iter().find(|row| {
@@ -158,7 +168,7 @@ fn curves_of_deletion_begin_clean_and_end_alike() {
         &["--json", "--faithfulness", "--limit", "2"],
     );
     ok(&output);
-    let tables: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let tables = printed(&output);
     let rows = tables["rows"].as_array().unwrap();
     let value = |map: &str, statistic: &str| {
         let of = |row: &&Value| {
@@ -385,7 +395,7 @@ fn the_first_utterances_are_checked_with_other_seeds_and_weights() {
         .output()
         .unwrap();
     ok(&output);
-    let tables: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let tables = printed(&output);
     let rows = tables["rows"].as_array().unwrap();
     let mean = |direction: &str, map: &str, statistic: &str| {
         let of = |row: &&Value| {

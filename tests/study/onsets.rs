@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use crate::command::printed;
 use serde_json::Value;
 
 const ONSETS: &str = "test-sets/en/words.jsonl";
@@ -122,7 +123,7 @@ fn maps_are_scored_against_true_onsets() {
         }
     }
 
-    let tables: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let tables = printed(&output);
     let rows = tables["rows"].as_array().unwrap();
     let row = |map: &str, statistic: &str, part: &str| {
         let of = |row: &&Value| {

@@ -5,9 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use sonograd::explain::Method;
 use sonograd::report::study::render;
-use sonograd::study::log::{FORMAT, Header, VERSION};
-use sonograd::study::tables::{Row, Tables};
+use sonograd::study::log::Header;
+use sonograd::study::settings::Settings;
+use sonograd::study::tables::{Failure, Row, Tables};
 
 use crate::browser::Browser;
 
@@ -18,13 +20,15 @@ const DOWN: char = '\u{e015}';
 const HOSTILE: &str = "</title><img src=x onerror=alert(1)>";
 const HOSTILE_ERROR: &str = "<!--</script ><script>alert(2)</script> & \"quoted\"";
 
+/// With what it is of as tables write it.
 fn row(subject: [&str; 2], map: &str, statistic: &str, attention: &str, mean: f64) -> Row {
+    let some = |text: &str| !text.is_empty();
     Row {
         model: subject[0].into(),
         direction: subject[1].into(),
-        map: map.into(),
-        statistic: statistic.into(),
-        attention: attention.into(),
+        map: some(map).then(|| map.parse().expect("a map")),
+        statistic: statistic.parse().expect("a statistic"),
+        attention: some(attention).then(|| attention.parse().expect("a part")),
         mean,
         low: mean - 0.0625,
         high: mean + 0.125,
@@ -93,21 +97,17 @@ fn rows(subject: [&str; 2], layers: usize, heads: usize, all: &mut Vec<Row>) {
         add(map, "pointing game", "", next());
     }
     add("spes.input", "seed agreement", "", next());
-    add("spes.input", "randomised layer 2", "", next());
+    add("spes.input", "randomised decoder", "", next());
 }
 
 fn header(model: &str) -> Header {
-    let settings = json!({
-        "methods": ["attention", "spes"], "seed": 3, "pooling": "max", "normalisation": "token",
-        "stop": { "reliability": 0.9 }, "beams": null, "faithfulness": true,
-    });
-    Header {
-        format: FORMAT.into(),
-        version: VERSION,
-        sonograd: "0.1.0".into(),
-        model: model.into(),
-        settings: settings.as_object().expect("an object").clone(),
-    }
+    let settings = Settings {
+        methods: vec![Method::Attention, Method::Spes],
+        seed: 3,
+        faithfulness: true,
+        ..Settings::default()
+    };
+    Header::new(model, &settings)
 }
 
 /// Two models; the second does two directions.
@@ -131,9 +131,13 @@ fn embedded(page: &str) -> Vec<Row> {
     let (data, _) = data.split_once("</script>").expect("an end");
     let data: Value = serde_json::from_str(data).expect("JSON");
     let index = |value: &Value| value.as_u64().expect("an index") as usize;
-    let text = |value: &Value| -> String {
-        let text = &data["strings"][index(value)];
-        text.as_str().expect("a text").into()
+    let model = |value: &Value| {
+        let text = &data["models"][index(value)];
+        text.as_str().expect("a text")
+    };
+    let name = |list: &str, value: &Value| {
+        let text = &data[list][index(value)]["name"];
+        text.as_str().expect("a name").to_owned()
     };
     let mut rows = Vec::new();
     for block in data["blocks"].as_array().expect("blocks") {
@@ -143,30 +147,22 @@ fn embedded(page: &str) -> Vec<Row> {
         for (n, (names, values)) in shape.chunks(2).zip(values.chunks(3)).enumerate() {
             let value = |i: usize| values[i].as_f64().unwrap_or(f64::NAN);
             let count = block["counts"].as_u64();
+            let of = &block["of"];
             rows.push(Row {
-                model: text(&block["of"][0]),
-                direction: text(&block["of"][1]),
-                map: text(&block["of"][2]),
-                statistic: text(&names[0]),
-                attention: text(&names[1]),
-                mean: value(0),
                 low: value(1),
                 high: value(2),
                 utterances: count.unwrap_or_else(|| block["counts"][n].as_u64().unwrap()) as usize,
+                ..row(
+                    [model(&of[0]), &name("directions", &of[1])],
+                    &name("maps", &of[2]),
+                    &name("statistics", &names[0]),
+                    &name("attentions", &names[1]),
+                    value(0),
+                )
             });
         }
     }
     rows
-}
-
-fn names(row: &Row) -> [&str; 5] {
-    [
-        &row.model,
-        &row.direction,
-        &row.map,
-        &row.statistic,
-        &row.attention,
-    ]
 }
 
 #[test]
@@ -179,15 +175,15 @@ fn every_row_of_the_tables_is_in_the_page() {
     let late = ["base", "en-en"];
     tables
         .rows
-        .push(row(late, "spes.input", "added later", "all", 1e12));
+        .push(row(late, "spes.input", "infidelity, share", "", 1e12));
     let mut got = embedded(&render(&tables));
     let mut want = tables.rows.clone();
     assert_eq!(got.len(), want.len());
     for all in [&mut got, &mut want] {
-        all.sort_by(|a, b| names(a).cmp(&names(b)));
+        all.sort_by_key(Row::names);
     }
     for (got, want) in got.iter().zip(&want) {
-        assert_eq!(names(got), names(want));
+        assert_eq!(got.names(), want.names());
         assert_eq!(got.utterances, want.utterances, "{want:?}");
         let values = [
             (got.mean, want.mean),
@@ -214,7 +210,7 @@ fn many_models_and_directions_stay_small() {
     let once = tables.rows.clone();
     for copy in 1..copies {
         tables.rows.extend(once.iter().map(|row| Row {
-            map: format!("{} {copy}", row.map),
+            model: format!("{} {copy}", row.model),
             ..row.clone()
         }));
     }
@@ -223,25 +219,86 @@ fn many_models_and_directions_stay_small() {
     assert!(rows >= 20_000 && size <= 50 * rows, "{size} bytes");
 }
 
-/// Tables of a log whose every text is hostile.
+/// Tables of a log whose every text that may be any is hostile.
 fn hostile() -> Tables {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut header = serde_json::to_value(header(HOSTILE)).unwrap();
-    header["settings"][HOSTILE] = json!(HOSTILE_ERROR);
+    let mut header = header(HOSTILE);
+    header.sonograd = HOSTILE_ERROR.into();
+    let header = serde_json::to_value(header).unwrap();
     let failed = json!({ "id": HOSTILE, "direction": HOSTILE, "error": HOSTILE_ERROR });
     let text = format!("{header}\n{failed}\n");
     fs::write(folder.path().join("m.jsonl"), text).unwrap();
     let mut tables = Tables::new(&[folder.path().to_owned()]).unwrap();
     let subject = [HOSTILE, HOSTILE];
     rows(subject, 2, 2, &mut tables.rows);
-    for statistic in ["area", HOSTILE_ERROR] {
-        let statistic = format!("{statistic} area, {HOSTILE}");
-        tables.rows.push(row(subject, HOSTILE, &statistic, "", 0.5));
+    let unknown = row(subject, "random", "masks", "", f64::NAN);
+    tables.rows.push(unknown);
+    tables
+}
+
+/// What is no statistic, map or setting does not come so far.
+#[test]
+fn texts_that_are_nothing_of_a_study_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("m.jsonl");
+    let known = serde_json::to_value(header("m")).unwrap();
+    let mut unknown = known.clone();
+    unknown["settings"][HOSTILE] = json!(HOSTILE_ERROR);
+    let record = |map: &str, kind: &str| {
+        let correlations =
+            json!({ "heads": [[0.5]], "layers": [0.5], "across_layers": [0.5], "all": 0.5 });
+        json!({
+            "id": "a", "direction": "en-en", "reference": "a", "hypothesis": "a", "tokens": 1,
+            "frames": 2, "encoder_frames": 1, "written": [0, 1, [0, 0, 0, 0], [0, 0, 0, 0], 1, 1],
+            "maps": { map: { "correlations": { kind: correlations } } },
+        })
+    };
+    let made = |header: &Value, record: &Value| {
+        fs::write(&path, format!("{header}\n{record}\n")).unwrap();
+        Tables::new(&[folder.path().to_owned()])
+    };
+    assert!(made(&known, &record("spes.input", "pearson")).is_ok());
+    for (header, record, line) in [
+        (&unknown, record("spes.input", "pearson"), "line 1"),
+        (&known, record(HOSTILE, "pearson"), "line 2"),
+        (&known, record("spes.input", HOSTILE), "line 2"),
+    ] {
+        let message = made(header, &record).unwrap_err().to_string();
+        assert!(
+            message.contains(line) && !message.contains('\n'),
+            "{message}"
+        );
     }
-    tables
-        .rows
-        .push(row(subject, HOSTILE, "masks", "", f64::NAN));
-    tables
+}
+
+/// What is written is read back as it was.
+#[test]
+fn tables_are_read_back() {
+    let mut tables = sample();
+    tables.failures.push(Failure {
+        model: "base".into(),
+        direction: "en-en".into(),
+        id: "a".into(),
+        error: HOSTILE_ERROR.into(),
+    });
+    let text = serde_json::to_string(&tables).unwrap();
+    let back: Tables = serde_json::from_str(&text).unwrap();
+    assert_eq!(back.settings, tables.settings);
+    assert_eq!(back.failures, tables.failures);
+    let names = |tables: &Tables| tables.rows.iter().map(Row::names).collect::<Vec<_>>();
+    assert_eq!(names(&back), names(&tables));
+    // Numbers are read to within a rounding.
+    for (a, b) in back.rows.iter().zip(&tables.rows) {
+        assert!((a.mean - b.mean).abs() <= f64::EPSILON * b.mean.abs());
+    }
+    for (from, to) in [
+        ("\"size area\"", "\"size\""),
+        ("\"attention\":\"layer 1\"", "\"attention\":\"layer 0\""),
+        ("\"map\":\"random\"", "\"map\":\"chance\""),
+    ] {
+        assert!(text.contains(from), "{from}");
+        assert!(serde_json::from_str::<Tables>(&text.replace(from, to)).is_err());
+    }
 }
 
 #[test]
@@ -269,7 +326,7 @@ fn what_one_wants_first_needs_no_script() {
         "reliability 0.9",
         "sonograd study --tables .",
         "--model large --method spes --reliability 0.9 --pooling max --normalise token --seed 3 \
-         --faithfulness",
+         --checks 0 --faithfulness",
         "href=\"tables.csv\"",
     ] {
         assert!(markup.contains(shown), "{shown}");
@@ -305,7 +362,7 @@ fn texts(browser: &Browser, selector: &str) -> Vec<String> {
 }
 
 fn mean(tables: &Tables, of: [&str; 5]) -> f64 {
-    let row = tables.rows.iter().find(|row| names(row) == of);
+    let row = tables.rows.iter().find(|row| row.names() == of);
     row.unwrap_or_else(|| panic!("no row {of:?}")).mean
 }
 
@@ -338,22 +395,23 @@ fn a_browser_shows_the_numbers_of_the_tables() {
 
     // The heat map has every head and the averages, and follows its lists.
     choose(&browser, "select.subject", "2");
-    for (map, statistic, prefix) in [
+    for (map, statistic, weighting) in [
         ("spes.encoder", "pearson", ""),
-        ("gradient.encoder", "spearman", "norm-weighted "),
+        ("gradient.encoder", "spearman", "norm-weighted"),
     ] {
         choose(&browser, "#heat-map", map);
         choose(&browser, "#heat-statistic", statistic);
-        choose(&browser, "#heat-prefix", prefix);
+        choose(&browser, "#heat-weighting", weighting);
         let cells = texts(&browser, "#heat td[data-attention]");
         assert_eq!(cells.len(), 4 * 5);
         for part in ["layer 2 head 3", "layer 1", "head 4 of all layers", "all"] {
-            let attention = format!("{prefix}{part}");
+            let attention = format!("{weighting} {part}");
+            let attention = attention.trim_start();
             let shown = texts(
                 &browser,
                 &format!("#heat td[data-attention=\"{attention}\"]"),
             );
-            let want = mean(&tables, ["large", "en-it", map, statistic, &attention]);
+            let want = mean(&tables, ["large", "en-it", map, statistic, attention]);
             assert_eq!(shown, [format!("{want:.2}").replace('-', "\u{2212}")]);
         }
     }
@@ -374,7 +432,7 @@ fn a_browser_shows_the_numbers_of_the_tables() {
 
     // Rows without a figure of their own come first; any row can be found.
     let statistics = texts(&browser, "#row-table tbody td:nth-child(4)");
-    for statistic in ["infidelity", "seed agreement", "randomised layer 2"] {
+    for statistic in ["infidelity", "seed agreement", "randomised decoder"] {
         assert!(
             statistics.iter().any(|text| text == statistic),
             "{statistic}"
@@ -464,9 +522,9 @@ fn awkward_studies_stay_inside_a_narrow_screen() {
         rows: Vec::new(),
         ..sample()
     };
-    // Nothing but rows that no figure knows.
+    // Nothing but rows that no figure shows.
     let mut odd = sample();
-    odd.rows = vec![row(["base", "x"], "", "odd", "", f64::NAN)];
+    odd.rows = vec![row(["base", "x"], "", "infidelity", "", f64::NAN)];
     for (tables, words) in [
         (sample(), "10"),
         (long, "Donau"),

@@ -1,56 +1,65 @@
 //! The command that makes a log again, from the log's settings.
 
+use crate::engine::precision::Precision;
+use crate::explain::Method;
+use crate::explain::spes::Stop;
 use crate::study::log::Header;
+use crate::study::settings::Settings;
 
 /// `sonograd study ...` with the options that made a log; files, folders and
 /// the number of utterances are not in a log: they stand as `MANIFEST`,
-/// `FOLDER` and `FILE`.
+/// `FOLDER` and `FILE`. Superpixels are those that the command has no option
+/// for.
 pub fn again(header: &Header) -> String {
-    let settings = &header.settings;
+    let Settings {
+        beams,
+        checks,
+        compactness: _,
+        faithfulness,
+        ref methods,
+        normalisation,
+        onsets,
+        pooling,
+        precision,
+        seed,
+        segments: _,
+        sigma: _,
+        special_tokens,
+        stop,
+    } = header.settings;
     let mut command = String::from("sonograd study MANIFEST --out FOLDER");
-    command += &format!(" --model {}", word(&header.model));
-    let mut option = |name: &str, value: String| command += &format!(" --{name} {}", word(&value));
-    if let Some(methods) = settings.get("methods").and_then(|own| own.as_array()) {
-        // Attention is always there.
-        let names = methods.iter().filter_map(|name| name.as_str());
-        let names: Vec<&str> = names.filter(|name| *name != "attention").collect();
-        if names.is_empty() {
-            option("method", "attention".into());
-        } else {
-            option("method", names.join(","));
-        }
+    let mut option = |name: &str, value: &str| command += &format!(" --{name} {}", word(value));
+    option("model", &header.model);
+    // Attention is always there.
+    let others = methods.iter().filter(|own| **own != Method::Attention);
+    let others: Vec<&str> = others.map(|own| own.name()).collect();
+    option(
+        "method",
+        &match others.is_empty() {
+            true => Method::Attention.name().to_owned(),
+            false => others.join(","),
+        },
+    );
+    match stop {
+        Stop::Masks(masks) => option("masks", &masks.to_string()),
+        Stop::Reliability(reliability) => option("reliability", &format!("{reliability:?}")),
     }
-    let stop = settings.get("stop");
-    for name in ["masks", "reliability"] {
-        if let Some(value) = stop.and_then(|stop| stop.get(name)) {
-            option(name, value.to_string());
-        }
+    option("pooling", pooling.name());
+    option("normalise", normalisation.name());
+    if precision != Precision::default() {
+        option("precision", precision.name());
     }
-    for (key, name) in [
-        ("pooling", "pooling"),
-        ("normalisation", "normalise"),
-        ("precision", "precision"),
-    ] {
-        if let Some(value) = settings.get(key).and_then(|value| value.as_str()) {
-            option(name, value.into());
-        }
+    if onsets.is_some() {
+        option("onsets", "FILE");
     }
-    if settings.contains_key("onsets") {
-        option("onsets", "FILE".into());
+    option("seed", &seed.to_string());
+    if let Some(beams) = beams {
+        option("beam", &beams.to_string());
     }
-    for (key, name) in [("seed", "seed"), ("beams", "beam"), ("checks", "checks")] {
-        if let Some(value) = settings.get(key).and_then(|value| value.as_u64()) {
-            option(name, value.to_string());
-        }
-    }
-    // Whatever else can be switched on has the name of its setting.
-    for (key, value) in settings {
-        if value.as_bool() == Some(true) {
-            let name = match key.as_str() {
-                "special_tokens" => "special",
-                name => name,
-            };
-            command += &format!(" --{}", word(&name.replace('_', "-")));
+    option("checks", &checks.to_string());
+    for (on, name) in [(faithfulness, "faithfulness"), (special_tokens, "special")] {
+        if on {
+            command += &format!(" --{name}");
         }
     }
     command

@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::super::markup::escape;
 use super::command;
 use super::{PAPER, Range};
+use crate::study::faithfulness::Measure;
 use crate::study::log::Header;
-use crate::study::tables::{Row, Tables};
+use crate::study::map_name::MapName;
+use crate::study::statistics::Correlation;
+use crate::study::tables::{Attention, Row, Statistic, Tables};
 
 /// The minus sign; a hyphen is shorter than the digits are wide.
 const MINUS: &str = "\u{2212}";
@@ -19,8 +22,29 @@ pub(super) struct Subject<'a> {
     model: &'a str,
     direction: &'a str,
     rows: Vec<&'a Row>,
-    /// By map, statistic and attention.
-    named: HashMap<[&'a str; 3], &'a Row>,
+    places: HashMap<Place, &'a Row>,
+}
+
+/// What a row is of: map, statistic and attention.
+type Place = (Option<MapName>, Statistic, Option<Attention>);
+
+/// Plain attention over all heads and layers against a map.
+fn of_all(map: MapName, statistic: Statistic) -> Place {
+    (Some(map), statistic, Some(Attention::ALL))
+}
+
+fn pearson(map: MapName, corrected: bool) -> Place {
+    let kind = Correlation::Pearson;
+    of_all(map, Statistic::Correlation { kind, corrected })
+}
+
+/// About a map alone.
+fn of_map(map: MapName, statistic: Statistic) -> Place {
+    (Some(map), statistic, None)
+}
+
+fn written(measure: Measure) -> Place {
+    (None, Statistic::Written(measure), None)
 }
 
 impl<'a> Subject<'a> {
@@ -35,20 +59,20 @@ impl<'a> Subject<'a> {
                     model,
                     direction,
                     rows: Vec::new(),
-                    named: HashMap::new(),
+                    places: HashMap::new(),
                 });
                 subjects.len() - 1
             });
             let subject = &mut subjects[place];
             subject.rows.push(row);
-            let key = [&*row.map, &*row.statistic, &*row.attention];
-            subject.named.insert(key, row);
+            let place = (row.map, row.statistic, row.attention);
+            subject.places.insert(place, row);
         }
         subjects
     }
 
-    fn row(&self, map: &str, statistic: &str, attention: &str) -> Option<&'a Row> {
-        self.named.get(&[map, statistic, attention]).copied()
+    fn row(&self, place: Place) -> Option<&'a Row> {
+        self.places.get(&place).copied()
     }
 
     /// Utterances that were explained.
@@ -168,11 +192,10 @@ fn judged(row: Option<&Row>, count: usize, word: &str) -> String {
 }
 
 /// A map's name as the paper writes it, where it does.
-fn map_name(name: &str) -> String {
-    escape(name)
-        .replace("spes.input", "SM<sup>X</sup>")
-        .replace("spes.encoder", "SM<sup>H</sup>")
-        .replace(" - ", &format!(" {MINUS} "))
+fn map_name(map: MapName) -> String {
+    escape(&map.title())
+        .replace("^X", "<sup>X</sup>")
+        .replace("^H", "<sup>H</sup>")
 }
 
 // ----------------------------------------------------------------- sections
@@ -205,8 +228,9 @@ pub(super) fn facts(tables: &Tables, subjects: &[Subject]) -> String {
         ("Failed", tables.failures.len().to_string()),
     ];
     // A setting of all models; the table of settings has the others.
+    let entries: Vec<Map<String, Value>> = entries(tables);
     let common = |key: &str| {
-        let mut values = tables.settings.iter().map(|own| own.settings.get(key));
+        let mut values = entries.iter().map(|own| own.get(key));
         let first = values.next()??;
         values.all(|own| own == Some(first)).then(|| setting(first))
     };
@@ -261,13 +285,16 @@ pub(super) fn failures(tables: &Tables) -> String {
     )
 }
 
+/// Settings by their names, log after log.
+fn entries(tables: &Tables) -> Vec<Map<String, Value>> {
+    let settings = tables.settings.iter();
+    settings.map(|own| own.settings.entries()).collect()
+}
+
 /// Every setting of every log.
 pub(super) fn settings(tables: &Tables) -> String {
-    let keys: BTreeSet<&String> = tables
-        .settings
-        .iter()
-        .flat_map(|own| own.settings.keys())
-        .collect();
+    let entries = entries(tables);
+    let keys: BTreeSet<&String> = entries.iter().flat_map(Map::keys).collect();
     let models: Vec<String> = tables
         .settings
         .iter()
@@ -275,20 +302,18 @@ pub(super) fn settings(tables: &Tables) -> String {
         .collect();
     let mut head = vec!["Setting"];
     head.extend(models.iter().map(|name| &**name));
-    let line = |name: &str, of: &dyn Fn(&Header) -> String| {
-        let cells = tables
-            .settings
-            .iter()
-            .map(|own| format!("<td>{}</td>", escape(&of(own))));
+    let line = |name: &str, of: &dyn Fn(&Header, &Map<String, Value>) -> String| {
+        let logs = tables.settings.iter().zip(&entries);
+        let cells = logs.map(|(own, entries)| format!("<td>{}</td>", escape(&of(own, entries))));
         let name = escape(&name.replace('_', " "));
         format!(
             "<tr><th scope=\"row\">{name}</th>{}</tr>",
             cells.collect::<String>()
         )
     };
-    let mut body = line("version of sonograd", &|own| own.sonograd.clone());
+    let mut body = line("version of sonograd", &|own, _| own.sonograd.clone());
     for key in keys {
-        body += &line(key, &|own| match own.settings.get(key) {
+        body += &line(key, &|_, entries| match entries.get(key) {
             Some(value) => setting(value),
             None => "\u{2013}".into(),
         });
@@ -303,30 +328,29 @@ pub(super) fn settings(tables: &Tables) -> String {
 
 /// Models side by side.
 pub(super) fn comparison(subjects: &[Subject]) -> String {
-    let columns: [(&str, [&str; 3]); 8] = [
+    let columns: [(&str, Place); 8] = [
         (
             "\u{3c1}(CA, SM<sup>X</sup>)",
-            ["spes.input", "pearson", "all"],
+            pearson(MapName::INPUT, false),
         ),
-        ("corrected", ["spes.input", "pearson, corrected", "all"]),
+        ("corrected", pearson(MapName::INPUT, true)),
         (
             "\u{3c1}(CA, SM<sup>H</sup>)",
-            ["spes.encoder", "pearson", "all"],
+            pearson(MapName::ENCODER, false),
         ),
-        ("corrected", ["spes.encoder", "pearson, corrected", "all"]),
-        ("Gap", ["spes.encoder - spes.input", "gap", "all"]),
-        ("Coverage, %", ["spes.encoder", "coverage", "all"]),
-        ("Word error rate, %", ["", "word error rate", ""]),
-        ("BLEU", ["", "bleu", ""]),
+        ("corrected", pearson(MapName::ENCODER, true)),
+        ("Gap", of_all(MapName::EncoderLessInput, Statistic::Gap)),
+        ("Coverage, %", of_all(MapName::ENCODER, Statistic::Coverage)),
+        ("Word error rate, %", written(Measure::WordErrorRate)),
+        ("BLEU", written(Measure::Bleu)),
     ];
     let mut head = vec!["Model", "Direction", "Utterances"];
     head.extend(columns.iter().map(|(name, _)| *name));
     let all: Vec<&Subject> = subjects.iter().collect();
     let body = lines(&all, &|subject| {
         let count = subject.utterances();
-        let cells = columns.iter().map(|(_, [map, statistic, attention])| {
-            value(subject.row(map, statistic, attention), count)
-        });
+        let cells = columns.iter();
+        let cells = cells.map(|(_, place)| value(subject.row(*place), count));
         format!(
             "<td class=\"value\">{count}</td>{}",
             cells.collect::<String>()
@@ -358,34 +382,32 @@ fn verdict(row: &Row, range: Range) -> &'static str {
 
 /// The paper's ranges in words.
 pub(super) fn paper(subjects: &[Subject]) -> String {
-    let measures: [(&str, Range, [&str; 3]); 3] = [
+    let measures: [(&str, Range, Place); 3] = [
         (
             "\u{3c1}(CA, SM<sup>X</sup>), paper 0.45 to 0.63",
             PAPER.rho,
-            ["spes.input", "pearson", "all"],
+            pearson(MapName::INPUT, false),
         ),
         (
             "Gap, paper 0.03 to 0.18",
             PAPER.gap,
-            ["spes.encoder - spes.input", "gap", "all"],
+            of_all(MapName::EncoderLessInput, Statistic::Gap),
         ),
         (
             "Coverage, %, paper 52 to 75",
             PAPER.coverage,
-            ["spes.encoder", "coverage", "all"],
+            of_all(MapName::ENCODER, Statistic::Coverage),
         ),
     ];
     let mut head = vec!["Model", "Direction"];
     head.extend(measures.iter().map(|(name, ..)| *name));
     let all: Vec<&Subject> = subjects.iter().collect();
     let body = lines(&all, &|subject| {
-        let cells = measures
-            .iter()
-            .map(|(_, range, [map, statistic, attention])| {
-                let row = subject.row(map, statistic, attention);
-                let word = row.map_or("", |row| verdict(row, *range));
-                judged(row, subject.utterances(), word)
-            });
+        let cells = measures.iter().map(|(_, range, place)| {
+            let row = subject.row(*place);
+            let word = row.map_or("", |row| verdict(row, *range));
+            judged(row, subject.utterances(), word)
+        });
         cells.collect()
     });
     table(
@@ -398,17 +420,17 @@ pub(super) fn paper(subjects: &[Subject]) -> String {
 
 /// How reliable the SPES maps are, and after how many masks.
 pub(super) fn reliability(subjects: &[Subject]) -> String {
-    let is_own =
-        |row: &Row| matches!(&*row.statistic, "reliability" | "masks") && row.attention.is_empty();
+    const STATISTICS: [Statistic; 2] = [Statistic::Reliability, Statistic::Masks];
+    let is_own = |row: &Row| STATISTICS.contains(&row.statistic);
     let maps = subjects
         .iter()
         .flat_map(|own| &own.rows)
         .filter(|row| is_own(row));
-    let maps: BTreeSet<&str> = maps.map(|row| &*row.map).collect();
+    let maps: BTreeSet<MapName> = maps.filter_map(|row| row.map).collect();
     if maps.is_empty() {
         return "<p class=\"note\">There is no SPES map in this study.</p>".into();
     }
-    let names = maps.iter().flat_map(|map| {
+    let names = maps.iter().flat_map(|&map| {
         let map = map_name(map);
         [format!("{map}, reliability"), format!("{map}, masks")]
     });
@@ -420,11 +442,9 @@ pub(super) fn reliability(subjects: &[Subject]) -> String {
         .filter(|own| own.rows.iter().any(|row| is_own(row)))
         .collect();
     let body = lines(&with, &|subject| {
-        let statistics = maps
-            .iter()
-            .flat_map(|map| [[*map, "reliability"], [*map, "masks"]]);
-        let cells = statistics
-            .map(|[map, statistic]| value(subject.row(map, statistic, ""), subject.utterances()));
+        let maps = maps.iter();
+        let places = maps.flat_map(|&map| STATISTICS.map(|statistic| of_map(map, statistic)));
+        let cells = places.map(|place| value(subject.row(place), subject.utterances()));
         cells.collect()
     });
     table(
@@ -439,34 +459,37 @@ pub(super) fn reliability(subjects: &[Subject]) -> String {
 pub(super) fn areas(subjects: &[Subject]) -> String {
     let mut out = String::new();
     for (index, subject) in subjects.iter().enumerate() {
-        let is_area = |row: &&&Row| {
-            row.attention.is_empty()
-                && (row.statistic.ends_with(" area") || row.statistic.contains(" area, "))
-        };
-        let (mut maps, mut statistics): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
-        for row in subject.rows.iter().filter(is_area) {
-            if !maps.contains(&&*row.map) {
-                maps.push(&row.map);
+        let (mut maps, mut statistics): (Vec<MapName>, Vec<Statistic>) = (Vec::new(), Vec::new());
+        for row in &subject.rows {
+            let is_area = matches!(row.statistic, Statistic::Area { .. } | Statistic::SizeArea);
+            let Some(map) = row.map.filter(|_| is_area) else {
+                continue;
+            };
+            if !maps.contains(&map) {
+                maps.push(map);
             }
-            if !statistics.contains(&&*row.statistic) {
-                statistics.push(&row.statistic);
+            if !statistics.contains(&row.statistic) {
+                statistics.push(row.statistic);
             }
         }
         if maps.is_empty() {
             continue;
         }
         let count = subject.utterances();
-        let body = maps.iter().map(|map| {
-            let cells = statistics
-                .iter()
-                .map(|statistic| value(subject.row(map, statistic, ""), count));
+        let body = maps.iter().map(|&map| {
+            let statistics = statistics.iter();
+            let cells =
+                statistics.map(|&statistic| value(subject.row(of_map(map, statistic)), count));
             format!(
                 "<tr><th scope=\"row\">{}</th>{}</tr>",
                 map_name(map),
                 cells.collect::<String>()
             )
         });
-        let names: Vec<String> = statistics.iter().map(|name| escape(name)).collect();
+        let names: Vec<String> = statistics
+            .iter()
+            .map(|own| escape(&own.to_string()))
+            .collect();
         let mut head = vec!["Map"];
         head.extend(names.iter().map(|name| &**name));
         let caption = format!(
@@ -517,9 +540,12 @@ mod tests {
         Row {
             model: "m".into(),
             direction: "en-en".into(),
-            map: "spes.input".into(),
-            statistic: "pearson".into(),
-            attention: "all".into(),
+            map: Some(MapName::INPUT),
+            statistic: Statistic::Correlation {
+                kind: Correlation::Pearson,
+                corrected: false,
+            },
+            attention: Some(Attention::ALL),
             mean,
             low,
             high,

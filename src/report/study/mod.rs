@@ -1,26 +1,34 @@
 //! A study as one HTML file: its tables, and figures of them.
 //!
-//! Like an explanation's page it holds everything it needs and loads nothing.
 //! What one wants first is in the markup and can be read without scripts; all
 //! rows are embedded for the figures and the long table, which a script makes.
-//! What comes from logs enters the markup escaped and reaches the script as
-//! JSON, which inserts it as text. The page depends on the tables alone.
+//! The page depends on the tables alone; what a page is made of otherwise is in
+//! `markup.rs`.
 
 mod command;
 mod content;
 mod data;
 
+use std::path::Path;
+
 use serde::Serialize;
 
-use super::markup::{COMMON_STYLE, escape, fill, nonce, script_safe};
+use super::markup::{Page, escape, fill};
+use crate::Result;
+use crate::files::write;
 use crate::study::tables::Tables;
 pub use command::again as command;
 use content::{Subject, in_words};
 use data::Embedded;
 
-const PAGE: &str = include_str!("page.html");
+const BODY: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
+
+/// Names of the files of a study beside its logs.
+pub const JSON: &str = "tables.json";
+pub const CSV: &str = "tables.csv";
+pub const REPORT: &str = "report.html";
 
 /// A range of values, both ends included.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -64,6 +72,17 @@ struct Data<'a> {
     rows: Embedded<'a>,
 }
 
+/// Writes the tables of a study and their page into a folder, each file in one
+/// step.
+///
+/// # Errors
+/// If one cannot be written.
+pub fn save(tables: &Tables, folder: &Path) -> Result<()> {
+    write(&folder.join(JSON), tables.json().as_bytes())?;
+    write(&folder.join(CSV), tables.csv().as_bytes())?;
+    write(&folder.join(REPORT), render(tables).as_bytes())
+}
+
 /// The page of a study.
 pub fn render(tables: &Tables) -> String {
     let subjects = Subject::all(&tables.rows);
@@ -71,11 +90,10 @@ pub fn render(tables: &Tables) -> String {
         paper: PAPER,
         rows: Embedded::new(&tables.rows),
     };
-    let data = script_safe(&serde_json::to_string(&data).expect("plain data serialises"));
     let models: Vec<&str> = tables.settings.iter().map(|own| &*own.model).collect();
+    let title = format!("Study of {}", in_words(&models));
     let values = [
-        ("title", escape(&format!("Study of {}", in_words(&models)))),
-        ("version", escape(&content::versions(tables))),
+        ("title", escape(&title)),
         ("facts", content::facts(tables, &subjects)),
         ("failures", content::failures(tables)),
         ("settings", content::settings(tables)),
@@ -85,23 +103,13 @@ pub fn render(tables: &Tables) -> String {
         ("areas", content::areas(&subjects)),
         ("commands", content::commands(tables)),
         ("count", tables.rows.len().to_string()),
-        ("data", data),
     ];
-    let all: Vec<&str> = values.iter().map(|(_, value)| &**value).collect();
-    let nonce = nonce(&all.concat());
-    let style = format!("{COMMON_STYLE}{STYLE}");
-    let mut values: Vec<(&str, &str)> = values.iter().map(|(name, own)| (*name, &**own)).collect();
-    values.extend([("nonce", &*nonce), ("style", &style), ("script", SCRIPT)]);
-    fill(PAGE, &values)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn page_sources_do_not_end_their_own_element() {
-        assert!(!SCRIPT.contains("</") && !SCRIPT.contains("<!--"));
-        assert!(!STYLE.contains("</"));
-    }
+    let page = Page {
+        title: &title,
+        version: &content::versions(tables),
+        style: STYLE,
+        body: &fill(BODY, &values.each_ref().map(|(name, own)| (*name, &**own))),
+        script: SCRIPT,
+    };
+    page.render("study-data", &data)
 }

@@ -1,15 +1,13 @@
-'use strict';
 (() => {
-  const element = (id) => document.getElementById(id);
-  const page = JSON.parse(element('study-data').textContent);
   const SVG = 'http://www.w3.org/2000/svg';
 
   // ------------------------------------------------------------------ rows
 
-  const real = (value) => (value === null ? NaN : value);
+  // Models are names; directions, maps, statistics and parts of an attention
+  // are objects, each the same one in all rows.
   const rows = [];
   for (const block of page.blocks) {
-    const [model, direction, map] = block.of.map((n) => page.strings[n]);
+    const [model, direction, map] = [page.models, page.directions, page.maps].map((all, n) => all[block.of[n]]);
     const shape = page.shapes[block.shape];
     for (let i = 0; 2 * i < shape.length; i += 1) {
       const [mean, low, high] = block.values.slice(3 * i, 3 * i + 3).map(real);
@@ -17,8 +15,8 @@
         model,
         direction,
         map,
-        statistic: page.strings[shape[2 * i]],
-        attention: page.strings[shape[2 * i + 1]],
+        statistic: page.statistics[shape[2 * i]],
+        attention: page.attentions[shape[2 * i + 1]],
         mean,
         low,
         high,
@@ -32,58 +30,38 @@
 
   /** One model in one direction; `index` counts as the markup does. */
   const subjects = [];
-  {
-    const known = new Map();
-    for (const row of rows) {
-      const own = key(row.model, row.direction);
-      if (!known.has(own)) {
-        known.set(own, { index: subjects.length, model: row.model, direction: row.direction, rows: [], named: new Map() });
-        subjects.push(known.get(own));
-      }
-      const subject = known.get(own);
-      subject.rows.push(row);
-      subject.named.set(key(row.map, row.statistic, row.attention), row);
-    }
-  }
-  const find = (subject, map, statistic, attention) => subject.named.get(key(map, statistic, attention)) || null;
-  const named = (subject) => `${subject.model}, ${subject.direction}`;
-
-  /** Which part of an attention a row is of: prefix, layer and head. */
-  function part(attention) {
-    const found = /^(.*?)(?:all|layer (\d+) head (\d+)|layer (\d+)|head (\d+) of all layers)$/.exec(attention);
-    if (!found) return null;
-    const count = (text) => (text === undefined ? 0 : Number(text));
-    return { prefix: found[1], layer: count(found[2]) || count(found[4]), head: count(found[3]) || count(found[5]) };
-  }
-  for (const row of rows) row.part = part(row.attention);
-
-  /** A point of a curve: `deletion 35%, bleu`. */
   for (const row of rows) {
-    const found = /^(.+?) (\d+)%, (.+)$/.exec(row.statistic);
-    row.point = found && { curve: found[1], percent: Number(found[2]), measure: found[3] };
+    let subject = subjects.find((own) => own.model === row.model && own.direction === row.direction);
+    if (!subject) {
+      subject = { index: subjects.length, model: row.model, direction: row.direction, rows: [], ofMap: new Map() };
+      subjects.push(subject);
+    }
+    subject.rows.push(row);
+    if (!subject.ofMap.has(row.map)) subject.ofMap.set(row.map, []);
+    subject.ofMap.get(row.map).push(row);
   }
+  const named = (subject) => `${subject.model}, ${subject.direction.name}`;
 
-  const isTime = (statistic) => /onset|offset|boundar|pointing/.test(statistic);
-  const OVERALL = ['word error rate', 'bleu', 'gap', 'coverage', 'reliability', 'masks'];
+  /** Names of maps that the page knows. */
+  const INPUT = 'spes.input';
+  const ENCODER = 'spes.encoder';
+  const byName = (list, name) => list.find((own) => own.name === name);
+
+  /** The row of attention over all heads and layers, weighted so, against a map. */
+  const rho = (subject, map, kind, corrected, weighting) => (subject.ofMap.get(map) || []).find(({ statistic, attention: { view } }) => (
+    statistic.correlation === kind && statistic.corrected === corrected && view && view.weighting === weighting && !view.layer && !view.head)) || null;
+  /** The one row of a subject with a statistic that is there once. */
+  const only = (subject, role) => subject.rows.find((row) => row.statistic.role === role) || null;
+  /** The area under a curve of a map. */
+  const areaOf = (subject, map, curve, measure) => subject.ofMap.get(map).find(({ statistic: own }) => (
+    own.group === 'areas' && own.curve === curve && own.measure && own.measure.name === measure)) || null;
+
+  /** Whether a figure by layers and heads can show a row: single heads are there too. */
   const hasHeads = new Set();
-  const heads = (row) => key(row.model, row.direction, row.map, row.statistic, row.part.prefix);
-  for (const row of rows) if (row.part && row.part.layer && row.part.head) hasHeads.add(heads(row));
-  const inPlainTable = (row) => OVERALL.includes(row.statistic) && (row.attention === 'all' || row.attention === '');
-
-  /** Where the page shows a row, beside the long table. */
-  function group(row) {
-    if (row.point) return 'curves';
-    if (/ area(,|$)/.test(row.statistic)) return 'areas';
-    if (isTime(row.statistic)) return 'times';
-    if (inPlainTable(row)) return 'models';
-    if (row.part && (hasHeads.has(heads(row)) || / ?all$/.test(row.attention) && /^(pearson|spearman|kendall)/.test(row.statistic))) return 'heads';
-    return 'other';
-  }
-  for (const row of rows) row.group = group(row);
+  const heads = ({ model, direction, map, statistic, attention }) => key(model, direction.name, map.name, statistic.name, attention.view.weighting);
+  for (const row of rows) if (row.attention.view && row.attention.view.layer && row.attention.view.head) hasHeads.add(heads(row));
 
   // --------------------------------------------------------------- numbers
-
-  const minus = (text) => text.replace(/-/g, '\u2212');
 
   /** Decimals at which the largest value has three digits; null where only powers of ten can say it. */
   function decimals(values) {
@@ -103,11 +81,6 @@
   const exact = (value) => (Number.isFinite(value) ? minus(String(Number(value.toPrecision(5)))) : 'not finite');
   const utterances = (count) => `${count} utterance${count === 1 ? '' : 's'}`;
   const inFull = (row) => `${exact(row.mean)} [${exact(row.low)}, ${exact(row.high)}], ${utterances(row.count)}`;
-
-  /** A map's name as the paper writes it, where it does. */
-  const mapName = (map) => map.replaceAll('spes.input', 'SM^X').replaceAll('spes.encoder', 'SM^H').replaceAll(' - ', ' \u2212 ');
-  const plural = { bleu: 'BLEU', 'word error rate': 'word error rate, %', coverage: 'coverage, %' };
-  const statisticName = (statistic) => plural[statistic] || statistic;
 
   // ---------------------------------------------------------------- making
 
@@ -181,11 +154,11 @@
   // Attention and saliency keep the colours they have on an explanation's page.
   const KNOWN = ['attention', 'spes.input', 'spes.encoder', 'spes.input, pooled', 'gradient.encoder', 'gradient.input', 'attention-norm', 'random'];
   const DASHES = ['', '7 3', '2 3', '9 3 2 3'];
-  const names = unique(rows.map((row) => row.map)).filter((map) => map !== '');
+  const names = page.maps.map((map) => map.name).filter((name) => name !== '');
   const others = names.filter((map) => !KNOWN.includes(map));
   function style(map) {
-    const own = KNOWN.indexOf(map);
-    const place = own < 0 ? KNOWN.length + Math.max(0, others.indexOf(map)) : own;
+    const own = KNOWN.indexOf(map.name);
+    const place = own < 0 ? KNOWN.length + Math.max(0, others.indexOf(map.name)) : own;
     return { colour: `var(--c${place % 8})`, dash: DASHES[Math.floor(place / 8) % 4] || (own >= 4 && own < 7 ? '7 3' : own === 7 ? '2 3' : '') };
   }
   function sample(map) {
@@ -211,8 +184,8 @@
     select.value = kept ? before : (list[0] || { value: '' }).value;
     select.disabled = list.length < 2;
   }
-  const mapOptions = (maps) => maps.map((map) => ({ value: map, text: map === '' ? '(no map)' : map }));
-  const prefixOptions = (prefixes) => prefixes.map((prefix) => ({ value: prefix, text: prefix.trim() || 'as it is' }));
+  const mapOptions = (maps) => maps.map(({ name }) => ({ value: name, text: name === '' ? '(no map)' : name }));
+  const weightingOptions = (weightings) => weightings.map((name) => ({ value: name, text: name || 'as it is' }));
 
   // ------------------------------------------------------- dots, intervals
 
@@ -287,8 +260,7 @@
         continue;
       }
       const { lane } = place;
-      const { colour } = style(lane.map === undefined ? '' : lane.map);
-      const paint = lane.map === undefined ? 'var(--accent)' : colour;
+      const paint = lane.map === undefined ? 'var(--accent)' : style(lane.map).colour;
       svg.append(draw('text', { x: left - 8, y: place.y + 15, 'text-anchor': 'end' }, shortened(label(lane), Math.floor((left - 8) / 6.9))));
       if (aside) svg.append(draw('text', { x: width, y: place.y + 15, 'text-anchor': 'end' }, brief(lane.row)));
       for (const [row, filled] of [[lane.row, true], [lane.hollow, false]]) {
@@ -335,7 +307,7 @@
       here.setAttribute('y', place.y);
       here.setAttribute('height', place.height);
       here.setAttribute('visibility', 'visible');
-      const what = unique([lane.group, mapName(lane.label)].filter(Boolean)).join(', ');
+      const what = unique([lane.group, lane.label].filter(Boolean)).join(', ');
       readout.replaceChildren();
       write(readout, `${what}${filled ? '' : ', corrected'}: ${inFull(row)}`);
     }
@@ -357,48 +329,46 @@
 
   // ---------------------------------------------------------------- models
 
-  const isRho = (row) => row.part && !row.part.layer && !row.part.head && /^(pearson|spearman|kendall)/.test(row.statistic);
-  const rhoRows = rows.filter(isRho);
-  const kinds = unique(rhoRows.map((row) => row.statistic)).filter((name) => !name.endsWith(', corrected'));
+  const rhoRows = rows.filter(({ statistic, attention: { view } }) => statistic.correlation && view && !view.layer && !view.head);
+  const kinds = unique(rhoRows.map((row) => row.statistic.correlation));
 
   function drawModels() {
     const kind = element('rho-kind').value;
-    const prefix = element('rho-prefix').value;
-    const attention = `${prefix}all`;
-    const spes = ['spes.input', 'spes.encoder'];
+    const weighting = element('rho-weighting').value;
+    const spes = [INPUT, ENCODER].map((name) => byName(page.maps, name)).filter(Boolean);
     const maps = element('rho-maps').value === 'spes' ? spes : unique([...spes, ...rhoRows.map((row) => row.map)]);
     const lanes = [];
     for (const subject of subjects) {
       for (const map of maps) {
-        const row = find(subject, map, kind, attention);
+        const row = rho(subject, map, kind, false, weighting);
         if (!row) continue;
         lanes.push({
           group: named(subject),
-          label: mapName(map),
+          label: map.title,
           map,
           row,
-          hollow: find(subject, map, `${kind}, corrected`, attention),
-          band: map === 'spes.input' && kind === 'pearson' && prefix === '' ? { ...page.paper.rho, of: ' for SM^X' } : null,
+          hollow: rho(subject, map, kind, true, weighting),
+          band: map.name === INPUT && kind === 'pearson' && weighting === '' ? { ...page.paper.rho, of: ` for ${map.title}` } : null,
         });
       }
     }
-    const weighted = prefix.trim() ? `${prefix.trim()} ` : '';
+    const weighted = weighting ? `${weighting} ` : '';
     dots(element('rho-figure'), `Correlation of ${weighted}attention, all heads and layers, with saliency (${kind})`, lanes);
 
-    const single = (id, title, map, statistic, at, band, remarks) => {
-      const own = subjects.map((subject) => ({ group: named(subject), label: '', row: find(subject, map, statistic, at), band }));
-      dots(element(id), title, own.filter((lane) => lane.row), remarks);
+    const single = (id, title, role, band) => {
+      const own = subjects.map((subject) => ({ group: named(subject), label: '', row: only(subject, role), band }));
+      dots(element(id), title, own.filter((lane) => lane.row));
     };
-    single('gap-figure', 'Gap: what mixing in the encoder takes away', 'spes.encoder - spes.input', 'gap', 'all', page.paper.gap);
-    single('coverage-figure', 'Coverage, %', 'spes.encoder', 'coverage', 'all', page.paper.coverage);
-    single('wer-figure', 'Word error rate, %', '', 'word error rate', '');
-    single('bleu-figure', 'BLEU', '', 'bleu', '');
+    single('gap-figure', 'Gap: what mixing in the encoder takes away', 'gap', page.paper.gap);
+    single('coverage-figure', 'Coverage, %', 'coverage', page.paper.coverage);
+    single('wer-figure', 'Word error rate, %', 'word-errors');
+    single('bleu-figure', 'BLEU', 'bleu');
   }
 
   function beginModels() {
     fillSelect(element('rho-kind'), kinds);
-    fillSelect(element('rho-prefix'), prefixOptions(unique(rhoRows.map((row) => row.part.prefix))));
-    for (const id of ['rho-kind', 'rho-prefix', 'rho-maps']) element(id).addEventListener('input', drawModels);
+    fillSelect(element('rho-weighting'), weightingOptions(unique(rhoRows.map((row) => row.attention.view.weighting))));
+    for (const id of ['rho-kind', 'rho-weighting', 'rho-maps']) element(id).addEventListener('input', drawModels);
   }
 
   // ------------------------------------------------------ heads and layers
@@ -425,18 +395,19 @@
 
   function drawHeat() {
     const table = element('heat');
-    const own = subject ? subject.rows.filter((row) => row.part && hasHeads.has(heads(row))) : [];
+    const own = subject ? subject.rows.filter((row) => row.attention.view && hasHeads.has(heads(row))) : [];
     const first = element('heat-map').options.length === 0;
     const maps = unique(own.map((row) => row.map));
-    fillSelect(element('heat-map'), mapOptions(maps), first && maps.includes('spes.encoder') ? 'spes.encoder' : undefined);
-    const map = element('heat-map').value;
+    fillSelect(element('heat-map'), mapOptions(maps), first && byName(maps, ENCODER) ? ENCODER : undefined);
+    const map = byName(maps, element('heat-map').value);
     const ofMap = own.filter((row) => row.map === map);
-    fillSelect(element('heat-statistic'), unique(ofMap.map((row) => row.statistic)), first ? 'pearson' : undefined);
-    const statistic = element('heat-statistic').value;
+    const statistics = unique(ofMap.map((row) => row.statistic));
+    fillSelect(element('heat-statistic'), statistics.map(({ name }) => name), first ? 'pearson' : undefined);
+    const statistic = byName(statistics, element('heat-statistic').value);
     const ofStatistic = ofMap.filter((row) => row.statistic === statistic);
-    fillSelect(element('heat-prefix'), prefixOptions(unique(ofStatistic.map((row) => row.part.prefix))));
-    const prefix = element('heat-prefix').value;
-    const shown = ofStatistic.filter((row) => row.part.prefix === prefix);
+    fillSelect(element('heat-weighting'), weightingOptions(unique(ofStatistic.map((row) => row.attention.view.weighting))));
+    const weighting = element('heat-weighting').value;
+    const shown = ofStatistic.filter((row) => row.attention.view.weighting === weighting);
     table.replaceChildren();
     element('heat-scroll').hidden = shown.length === 0;
     element('heat-legend').replaceChildren();
@@ -444,17 +415,17 @@
       element('heat-summary').textContent = 'There are no rows of single heads.';
       return;
     }
-    const at = (layer, head) => shown.find((row) => row.part.layer === layer && row.part.head === head) || null;
-    const layers = Math.max(...shown.map((row) => row.part.layer));
-    const count = Math.max(...shown.map((row) => row.part.head));
+    const at = (layer, head) => shown.find(({ attention: { view } }) => view.layer === layer && view.head === head) || null;
+    const layers = Math.max(...shown.map((row) => row.attention.view.layer));
+    const count = Math.max(...shown.map((row) => row.attention.view.head));
     const reach = Math.max(1e-12, ...shown.map((row) => Math.abs(row.mean)).filter(Number.isFinite));
     const digits = Math.min(2, decimals([reach]) === null ? 2 : decimals([reach]));
     const cells = [];
     const intervals = element('heat-intervals').checked;
 
-    const weighted = prefix.trim() ? `${prefix.trim()} ` : '';
+    const weighted = weighting ? `${weighting} ` : '';
     element('heat-caption').replaceChildren();
-    write(element('heat-caption'), `${statisticName(statistic)}: ${weighted}attention against ${mapName(map)}, ${named(subject)}`);
+    write(element('heat-caption'), `${statistic.title}: ${weighted}attention against ${map.title}, ${named(subject)}`);
     const heading = make('tr');
     heading.append(make('td'));
     const column = (text, className) => {
@@ -484,11 +455,11 @@
           cell.style.backgroundColor = paper;
           cell.style.color = ink;
           if (intervals) cell.append(make('small', '', `[${number(row.low, digits)}, ${number(row.high, digits)}]`));
-          cell.dataset.attention = row.attention;
+          cell.dataset.attention = row.attention.name;
         }
         cell.tabIndex = -1;
         const tell = () => {
-          const text = row ? `${row.attention}: ${inFull(row)}` : 'not defined';
+          const text = row ? `${row.attention.name}: ${inFull(row)}` : 'not defined';
           if (element('heat-readout').textContent !== text) element('heat-readout').textContent = text;
         };
         cell.addEventListener('pointerenter', tell);
@@ -517,11 +488,11 @@
     const best = (list) => list.filter((row) => Number.isFinite(row.mean)).reduce((a, b) => (a && a.mean >= b.mean ? a : b), null);
     const parts = [
       ['all heads and layers', at(0, 0)],
-      ['highest layer', best(shown.filter((row) => row.part.layer && !row.part.head)), true],
-      ['highest head number over layers', best(shown.filter((row) => !row.part.layer && row.part.head)), true],
-      ['highest single head', best(shown.filter((row) => row.part.layer && row.part.head)), true],
+      ['highest layer', best(shown.filter(({ attention: { view } }) => view.layer && !view.head)), true],
+      ['highest head number over layers', best(shown.filter(({ attention: { view } }) => !view.layer && view.head)), true],
+      ['highest single head', best(shown.filter(({ attention: { view } }) => view.layer && view.head)), true],
     ];
-    const said = parts.filter(([, row]) => row).map(([name, row, which]) => `${name}${which ? ` (${row.attention.slice(prefix.length)})` : ''} ${brief(row)}`);
+    const said = parts.filter(([, row]) => row).map(([name, row, which]) => `${name}${which ? ` (${row.attention.view.name})` : ''} ${brief(row)}`);
     element('heat-summary').textContent = `${said.join('; ')}.`.replace(/^a/, 'A');
 
     const negative = shown.some((row) => row.mean < 0);
@@ -533,10 +504,11 @@
 
   // ---------------------------------------------------------------- curves
 
-  const curveRows = rows.filter((row) => row.point);
+  const isPoint = (row) => row.statistic.group === 'curves';
+  const percentOf = (row) => row.statistic.percent;
 
   function beginCurves() {
-    for (const name of unique(curveRows.map((row) => row.point.curve))) {
+    for (const name of unique(rows.filter(isPoint).map((row) => row.statistic.curve))) {
       const figure = make('figure');
       figure.dataset.curve = name;
       element('curve-panels').append(figure);
@@ -546,24 +518,25 @@
 
   /** Translations count by BLEU, transcripts by words. */
   function usualMeasure(measures) {
-    const [from, to] = subject.direction.split('-');
-    const wanted = from === to ? 'word error rate' : 'bleu';
-    return measures.includes(wanted) ? wanted : measures[0];
+    const wanted = byName(measures, subject.direction.translates ? 'bleu' : 'word error rate');
+    return (wanted || measures[0]).name;
   }
 
   let measureOf = null;
   function drawCurves() {
-    const own = subject ? subject.rows.filter((row) => row.point) : [];
-    const measures = unique(own.map((row) => row.point.measure));
+    const own = subject ? subject.rows.filter(isPoint) : [];
+    const measures = [];
+    for (const { statistic: { measure } } of own) if (!byName(measures, measure.name)) measures.push(measure);
     const select = element('curve-measure');
     const wanted = measureOf === subject || measures.length === 0 ? undefined : usualMeasure(measures);
     measureOf = subject;
-    fillSelect(select, measures.map((name) => ({ value: name, text: statisticName(name) })), wanted);
-    const shown = own.filter((row) => row.point.measure === select.value);
+    fillSelect(select, measures.map(({ name, title }) => ({ value: name, text: title })), wanted);
+    const measure = byName(measures, select.value);
+    const shown = own.filter((row) => row.statistic.measure.name === select.value);
     const top = Math.max(1e-9, ...shown.map((row) => row.high).filter(Number.isFinite));
     for (const figure of element('curve-panels').children) {
       const curve = figure.dataset.curve;
-      drawCurve(figure, curve, shown.filter((row) => row.point.curve === curve), top, select.value);
+      drawCurve(figure, curve, shown.filter((row) => row.statistic.curve === curve), top, measure);
     }
     for (const box of document.querySelectorAll('.areas')) box.hidden = Boolean(subject) && Number(box.dataset.subject) !== subject.index;
   }
@@ -571,14 +544,14 @@
   function drawCurve(figure, curve, own, top, measure) {
     figure.hidden = own.length === 0;
     if (figure.hidden) return;
-    const title = `${curve.replace(/^./, (letter) => letter.toUpperCase())}: ${statisticName(measure)} by percent of features`;
+    const title = `${curve.replace(/^./, (letter) => letter.toUpperCase())}: ${measure.title} by percent of features`;
     const text = make('figcaption', '', title);
     figure.replaceChildren(text);
     const width = Math.max(240, Math.round(figure.clientWidth - 24));
     const height = Math.round(Math.max(240, Math.min(360, 0.62 * width)));
     const lines = unique(own.map((row) => row.map)).map((map) => {
-      const points = own.filter((row) => row.map === map).sort((a, b) => a.point.percent - b.point.percent);
-      return { map, points, area: find(subject, map, `${curve} area, ${measure}`, '') };
+      const points = own.filter((row) => row.map === map).sort((a, b) => percentOf(a) - percentOf(b));
+      return { map, points, area: areaOf(subject, map, curve, measure.name) };
     });
     lines.sort((a, b) => (b.area ? b.area.mean : 0) - (a.area ? a.area.mean : 0));
 
@@ -602,13 +575,13 @@
     const solid = (line) => line.points.filter((row) => Number.isFinite(row.mean));
     for (const line of lines) {
       const points = solid(line).filter((row) => Number.isFinite(row.low) && Number.isFinite(row.high));
-      const edge = [...points.map((row) => [row.point.percent, row.high]), ...points.reverse().map((row) => [row.point.percent, row.low])];
+      const edge = [...points.map((row) => [percentOf(row), row.high]), ...points.reverse().map((row) => [percentOf(row), row.low])];
       line.band = draw('polygon', { points: edge.map(([p, v]) => `${x(p).toFixed(1)},${y(v).toFixed(1)}`).join(' '), fill: style(line.map).colour, opacity: 0.09 });
       svg.append(line.band);
     }
     for (const line of lines) {
       const { colour: stroke, dash } = style(line.map);
-      line.path = draw('polyline', { points: solid(line).map((row) => `${x(row.point.percent).toFixed(1)},${y(row.mean).toFixed(1)}`).join(' '), fill: 'none', stroke, 'stroke-width': 2, 'stroke-dasharray': dash, 'stroke-linejoin': 'round' });
+      line.path = draw('polyline', { points: solid(line).map((row) => `${x(percentOf(row)).toFixed(1)},${y(row.mean).toFixed(1)}`).join(' '), fill: 'none', stroke, 'stroke-width': 2, 'stroke-dasharray': dash, 'stroke-linejoin': 'round' });
       svg.append(line.path);
     }
     label(svg, lines, { x, y, left, right: width - right, above, below: height - below });
@@ -636,7 +609,7 @@
       const row = make('tr');
       const swatch = make('td', 'swatch');
       swatch.append(sample(line.map));
-      const name = make('th', '', mapName(line.map));
+      const name = make('th', '', line.map.title);
       name.scope = 'row';
       line.cell = make('td', 'value');
       line.entry = row;
@@ -650,7 +623,7 @@
     scroll.append(table);
     figure.append(caption, scroll);
 
-    const percents = unique(own.map((row) => row.point.percent)).sort((a, b) => a - b);
+    const percents = unique(own.map(percentOf)).sort((a, b) => a - b);
     let chosen = percents.indexOf(50) < 0 ? Math.floor(percents.length / 2) : percents.indexOf(50);
     let bright = null;
     function highlight(line) {
@@ -672,7 +645,7 @@
       const counts = unique(own.map((row) => row.count));
       caption.textContent = `Values at the dashed line, ${percent}%, and areas, ${counts.length === 1 ? utterances(counts[0]) : 'utterances differ'}`;
       for (const line of lines) {
-        const row = line.points.find((point) => point.point.percent === percent);
+        const row = line.points.find((point) => percentOf(point) === percent);
         line.cell.textContent = row ? `${brief(row)}${counts.length > 1 ? ` of ${row.count}` : ''}` : '\u2013';
       }
     }
@@ -701,12 +674,12 @@
   function label(svg, lines, box) {
     const taken = [];
     for (const line of lines) {
-      const text = mapName(line.map);
+      const text = line.map.title;
       const size = 6.8 * text.replace('^', '').length + 4;
       let best = null;
       for (const row of line.points) {
         if (!Number.isFinite(row.mean)) continue;
-        const { percent } = row.point;
+        const percent = percentOf(row);
         for (const shift of [-7, 15]) {
           const [cx, cy] = [box.x(percent), box.y(row.mean) + shift];
           const area = { left: cx - size / 2, right: cx + size / 2, top: cy - 11, bottom: cy + 3 };
@@ -721,7 +694,7 @@
             for (let n = 1; n < other.points.length; n += 1) {
               const [a, b] = [other.points[n - 1], other.points[n]];
               for (let t = 0; t < 1; t += 0.25) {
-                const px = box.x(a.point.percent + t * (b.point.percent - a.point.percent));
+                const px = box.x(percentOf(a) + t * (percentOf(b) - percentOf(a)));
                 const py = box.y(a.mean + t * (b.mean - a.mean));
                 if (px > area.left && px < area.right && py > area.top && py < area.bottom) crossed += 1;
               }
@@ -729,7 +702,7 @@
             cost += crossed * (other === line ? 0.3 : 0.8);
           }
           const near = Math.min(99, ...lines.filter((other) => other !== line).map((other) => {
-            const same = other.points.find((point) => point.point.percent === percent);
+            const same = other.points.find((point) => percentOf(point) === percent);
             return same ? Math.abs(box.y(same.mean) - box.y(row.mean)) : 99;
           }));
           cost += Math.max(0, 24 - near) / 12;
@@ -747,14 +720,17 @@
 
   // ----------------------------------------------------------------- times
 
-  const timeRows = rows.filter((row) => row.group === 'times');
+  const isTime = (row) => row.statistic.group === 'times';
+  const timeRows = rows.filter(isTime);
   /** What a row is of: a map, a part of an attention, or both. */
-  const source = (row) => [mapName(row.map), row.attention].filter((name) => name !== '').join(', ') || row.statistic;
+  const source = (row) => [row.map.title, row.attention.name].filter((name) => name !== '').join(', ') || row.statistic.name;
+  /** What colours a lane: its map, or whatever else it is of. */
+  const paintOf = (row) => (row.map.name ? row.map : row.attention);
   const MOST = 40;
 
   /** Lanes for rows of one statistic; single heads give way where there are many. */
   function lanesOf(list) {
-    const single = (row) => row.part && row.part.head;
+    const single = (row) => row.attention.view && row.attention.view.head;
     const some = list.length > MOST ? list.filter((row) => !single(row)) : list;
     const left = (some.length ? some : list).slice(0, MOST);
     return { lanes: left, more: list.length - left.length };
@@ -765,18 +741,18 @@
     element('to-times').hidden = timeRows.length === 0;
     for (const statistic of unique(timeRows.map((row) => row.statistic))) {
       const figure = make('figure');
-      figure.dataset.statistic = statistic;
+      figure.dataset.statistic = statistic.name;
       element('time-panels').append(figure);
     }
   }
 
   function drawTimes() {
     for (const figure of element('time-panels').children) {
-      const { statistic } = figure.dataset;
-      const own = subject.rows.filter((row) => row.group === 'times' && row.statistic === statistic);
+      const statistic = byName(page.statistics, figure.dataset.statistic);
+      const own = subject.rows.filter((row) => row.statistic === statistic);
       const { lanes, more } = lanesOf(own);
       const remarks = more ? [`${more} more in the table of all rows`] : [];
-      dots(figure, statisticName(statistic), lanes.map((row) => ({ group: named(subject), label: source(row), map: row.map || row.attention, row })), remarks);
+      dots(figure, statistic.title, lanes.map((row) => ({ group: named(subject), label: source(row), map: paintOf(row), row })), remarks);
     }
   }
 
@@ -786,24 +762,34 @@
   const PAGE_OF_ROWS = 50;
   let limit = PAGE_OF_ROWS;
 
+  /** What the lists above the table choose by. */
+  const CHOSEN = {
+    group: (row) => row.statistic.group,
+    model: (row) => row.model,
+    direction: (row) => row.direction.name,
+    map: (row) => row.map.name,
+    statistic: (row) => row.statistic.name,
+  };
+  const namesOf = (row) => [row.model, row.direction.name, row.map.name, row.statistic.name, row.attention.name];
+
   function drawRows() {
-    const chosen = Object.fromEntries(['group', 'model', 'direction', 'map', 'statistic'].map((name) => [name, element(`row-${name}`)]));
+    const chosen = Object.fromEntries(Object.keys(CHOSEN).map((name) => [name, element(`row-${name}`)]));
     let list = rows;
     // Each list offers what the ones before it leave.
-    for (const name of ['group', 'model', 'direction', 'map', 'statistic']) {
-      const values = unique(list.map((row) => row[name]));
+    for (const [name, of] of Object.entries(CHOSEN)) {
+      const values = unique(list.map(of));
       const first = chosen[name].options.length === 0;
       let options = values.map((value) => ({ value: `=${value}`, text: value === '' ? '(none)' : value }));
       if (name === 'group') options = Object.keys(GROUPS).filter((own) => own && values.includes(own)).map((own) => ({ value: `=${own}`, text: GROUPS[own] }));
       options.unshift({ value: '', text: name === 'group' ? GROUPS[''] : 'all' });
       fillSelect(chosen[name], options, first && name === 'group' && values.includes('other') ? '=other' : undefined);
       chosen[name].disabled = options.length < 3;
-      if (chosen[name].value) list = list.filter((row) => `=${row[name]}` === chosen[name].value);
+      if (chosen[name].value) list = list.filter((row) => `=${of(row)}` === chosen[name].value);
     }
     const words = element('row-text').value.toLowerCase().split(/\s+/).filter(Boolean);
     if (words.length) {
       list = list.filter((row) => {
-        const text = [row.model, row.direction, row.map, row.statistic, row.attention].join(' ').toLowerCase();
+        const text = namesOf(row).join(' ').toLowerCase();
         return words.every((word) => text.includes(word));
       });
     }
@@ -825,23 +811,23 @@
     const head = make('thead');
     head.append(line(['Model', 'Direction', 'Map', 'Statistic', 'Attention', 'Mean', 'Low', 'High', 'Utterances'], 'th'));
     const body = make('tbody');
-    body.append(...shown.map((row) => line([row.model, row.direction, row.map, row.statistic, row.attention, exact(row.mean), exact(row.low), exact(row.high), String(row.count)], 'td')));
+    body.append(...shown.map((row) => line([...namesOf(row), exact(row.mean), exact(row.low), exact(row.high), String(row.count)], 'td')));
     table.replaceChildren(head, body);
     element('row-more').hidden = shown.length === list.length;
 
     // Rows of one statistic are a figure too.
     const statistics = unique(list.map((row) => row.statistic));
-    const several = unique(list.map((row) => key(row.model, row.direction))).length > 1;
+    const several = unique(list.map((row) => key(row.model, row.direction.name))).length > 1;
     const { lanes, more } = lanesOf(list);
     const remarks = more ? [`${more} more in the table`] : [];
     const fits = statistics.length === 1 && list.length > 1;
-    dots(element('row-figure'), fits ? statisticName(statistics[0]) : '', fits ? lanes.map((row) => ({
-      group: several || list.length === 1 ? `${row.model}, ${row.direction}` : '', label: source(row), map: row.map || row.attention, row,
+    dots(element('row-figure'), fits ? statistics[0].title : '', fits ? lanes.map((row) => ({
+      group: several || list.length === 1 ? named(row) : '', label: source(row), map: paintOf(row), row,
     })) : [], remarks);
   }
 
   function beginRows() {
-    for (const name of ['group', 'model', 'direction', 'map', 'statistic', 'text']) {
+    for (const name of [...Object.keys(CHOSEN), 'text']) {
       element(`row-${name}`).addEventListener('input', () => { limit = PAGE_OF_ROWS; drawRows(); });
     }
     element('row-more').addEventListener('click', () => { limit += 5 * PAGE_OF_ROWS; drawRows(); });
@@ -865,25 +851,7 @@
     drawRows();
   }
 
-  const root = document.documentElement;
-  function chooseTheme(name) {
-    root.dataset.theme = name;
-    element('theme').textContent = name === 'dark' ? 'Light colours' : 'Dark colours';
-  }
-  const preference = window.matchMedia('(prefers-color-scheme: dark)');
-  let byHand = false;
-  chooseTheme(preference.matches ? 'dark' : 'light');
-  preference.addEventListener('change', () => {
-    if (byHand) return;
-    chooseTheme(preference.matches ? 'dark' : 'light');
-    if (subject) drawHeat();
-  });
-  element('theme').hidden = false;
-  element('theme').addEventListener('click', () => {
-    byHand = true;
-    chooseTheme(root.dataset.theme === 'dark' ? 'light' : 'dark');
-    if (subject) drawHeat();
-  });
+  followTheme(() => { if (subject) drawHeat(); });
 
   // Paper is light, and what is folded on it stays so.
   let onScreen = null;
@@ -908,7 +876,7 @@
   beginCurves();
   beginTimes();
   beginRows();
-  for (const id of ['heat-map', 'heat-statistic', 'heat-prefix', 'heat-intervals']) element(id).addEventListener('input', drawHeat);
+  for (const id of ['heat-map', 'heat-statistic', 'heat-weighting', 'heat-intervals']) element(id).addEventListener('input', drawHeat);
   for (const select of document.querySelectorAll('select.subject')) {
     select.addEventListener('input', () => {
       subject = subjects[Number(select.value)];
@@ -916,10 +884,5 @@
     });
   }
   drawAll();
-  let width = document.body.clientWidth;
-  new ResizeObserver(() => {
-    if (document.body.clientWidth === width) return;
-    width = document.body.clientWidth;
-    drawAll();
-  }).observe(document.body);
+  followWidth(document.body, drawAll);
 })();

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::{Error, Result};
 
 /// The folder of a file that is to be written.
-pub(super) fn parent(path: &Path) -> Result<&Path> {
+pub(crate) fn parent(path: &Path) -> Result<&Path> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -20,7 +20,7 @@ pub(super) fn parent(path: &Path) -> Result<&Path> {
 
 /// Writes or replaces a file in one step. A link stays one, and the file it
 /// leads to is replaced; pipes and devices are written to.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let problem = |problem: std::io::Error| Error::file(path, problem);
     let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let there = place.metadata().ok();

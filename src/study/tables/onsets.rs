@@ -4,16 +4,23 @@
 
 use std::collections::BTreeSet;
 
-use super::choosing::{across_folds, best, ranked};
-use super::onset_statistics::{self, mean_error, percent};
-use super::onsets::{Onsets, Scored};
-use super::record::Utterance;
-use super::statistics::{Correlation, mean};
-use super::tables::Group;
+use super::super::choosing::{Criterion, across_folds, best, ranked};
+use super::super::map_name::MapName;
+use super::super::onset_statistics::{OnsetStatistic, mean_error, percent};
+use super::super::onsets::{Onsets, Scored};
+use super::super::record::Utterance;
+use super::super::statistics::{Correlation, mean};
+use super::group::Group;
+use super::{Attention, Statistic, View};
 use crate::explain::alignment::Head;
+use crate::explain::{Method, Site};
 
 /// The maps that heads are chosen by, without knowing any onset.
-const CHOOSING: [&str; 3] = ["spes.encoder", "spes.input", "gradient.encoder"];
+const CHOOSING: [MapName; 3] = [
+    MapName::ENCODER,
+    MapName::INPUT,
+    MapName::At(Method::Gradient, Site::Encoder),
+];
 
 /// An utterance of which words were matched.
 type Timed<'a> = (&'a Utterance, &'a Onsets);
@@ -26,7 +33,7 @@ pub(super) fn rows(group: &mut Group) {
     if known.is_empty() {
         return;
     }
-    group.corpus_row_of(&known, ["", "onset words matched", ""], &|all| {
+    group.corpus_row(None, Statistic::WordsMatched, None, &known, &|all| {
         let matched: usize = all.iter().map(|own| own.matched).sum();
         let spoken: usize = all.iter().map(|own| own.spoken).sum();
         percent(matched, spoken)
@@ -37,24 +44,25 @@ pub(super) fn rows(group: &mut Group) {
         (onsets.matched > 0).then_some((own, onsets))
     });
     let timed: Vec<Timed> = timed.collect();
-    let names: BTreeSet<&String> = timed.iter().flat_map(|(_, own)| own.maps.keys()).collect();
-    for name in names {
-        let part = match name.as_str() {
-            "attention" => "all",
-            _ => "",
-        };
-        source(group, name, part, &timed, &|own| own.maps.get(name));
+    let names = timed.iter().flat_map(|(_, own)| own.maps.keys());
+    for name in BTreeSet::from_iter(names.copied()) {
+        let part = (name == MapName::ATTENTION).then_some(Attention::ALL);
+        source(group, name, part, &timed, &|own| own.maps.get(&name));
     }
     let Some((_, example)) = timed.first() else {
         return;
     };
     for l in 0..example.layers.len() {
-        let part = format!("layer {}", l + 1);
-        source(group, "attention", &part, &timed, &|own| own.layers.get(l));
+        let part = Some(Attention::plain(View::Layer(l)));
+        source(group, MapName::ATTENTION, part, &timed, &|own| {
+            own.layers.get(l)
+        });
     }
     for [l, h] in heads(example) {
-        let part = format!("layer {} head {}", l + 1, h + 1);
-        source(group, "attention", &part, &timed, &|own| head(own, [l, h]));
+        let part = Some(Attention::plain(View::Head([l, h])));
+        source(group, MapName::ATTENTION, part, &timed, &|own| {
+            head(own, [l, h])
+        });
     }
     best_heads(group, &timed);
 }
@@ -62,8 +70,8 @@ pub(super) fn rows(group: &mut Group) {
 /// Rows of one source.
 fn source(
     group: &mut Group,
-    map: &str,
-    part: &str,
+    map: MapName,
+    part: Option<Attention>,
     timed: &[Timed],
     of: &dyn Fn(&Onsets) -> Option<&Scored>,
 ) {
@@ -72,12 +80,14 @@ fn source(
 }
 
 /// Rows of one source's scores.
-fn scored(group: &mut Group, map: &str, part: &str, scores: &[&Scored]) {
+fn scored(group: &mut Group, map: MapName, part: Option<Attention>, scores: &[&Scored]) {
     if scores.is_empty() {
         return;
     }
-    for (statistic, value) in onset_statistics::ALL {
-        group.corpus_row_of(scores, [map, statistic, part], &value);
+    for own in OnsetStatistic::ALL {
+        group.corpus_row(Some(map), Statistic::Onset(own), part, scores, &|all| {
+            own.of(all)
+        });
     }
 }
 
@@ -88,16 +98,16 @@ fn best_heads(group: &mut Group, timed: &[Timed]) {
         let scores = others.iter().filter_map(|(_, own)| head(own, place));
         mean_error(&scores.collect::<Vec<_>>()).map(|error| -error)
     };
-    chosen(group, timed, "onset error", &by_onsets);
+    chosen(group, timed, Criterion::Onsets, &by_onsets);
     for map in CHOOSING {
         let by_map = |[l, h]: Head, others: &[Timed]| {
             mean(others.iter().map(|(own, _)| {
-                let kinds = &own.maps.get(map)?.correlations;
-                let heads = &kinds.get(Correlation::Pearson.name())?.heads;
+                let kinds = &own.maps.get(&map)?.correlations;
+                let heads = &kinds.get(&Correlation::Pearson)?.heads;
                 *heads.get(l)?.get(h)?
             }))
         };
-        chosen(group, timed, map, &by_map);
+        chosen(group, timed, Criterion::Map(map), &by_map);
     }
 }
 
@@ -106,7 +116,7 @@ fn best_heads(group: &mut Group, timed: &[Timed]) {
 fn chosen(
     group: &mut Group,
     timed: &[Timed],
-    by: &str,
+    by: Criterion,
     worth: &dyn Fn(Head, &[Timed]) -> Option<f64>,
 ) {
     let choose = |others: &[Timed]| {
@@ -121,7 +131,12 @@ fn chosen(
         scores.filter_map(|(_, own)| head(own, *place))
     });
     let scores: Vec<&Scored> = each.collect();
-    scored(group, "attention", &format!("best head by {by}"), &scores);
+    scored(
+        group,
+        MapName::ATTENTION,
+        Some(Attention::BestHead(by)),
+        &scores,
+    );
 }
 
 fn heads(example: &Onsets) -> impl Iterator<Item = Head> + '_ {

@@ -1,7 +1,15 @@
 //! Which sound made a speech-to-text model write each token.
 //!
-//! The modules in the order in which an utterance passes through them; none
-//! knows of those below it.
+//! A [`Listener`] owns a model and the device that runs it; a [`Sound`] is what
+//! it hears, [`Heard`] what it wrote about it, [`Maps`] which sound each token
+//! came from:
+//!
+//! ```
+#![doc = include_str!("../examples/explain.rs")]
+//! ```
+//!
+//! All else is there to be used, too: the modules stand in the order in which an
+//! utterance passes through them; none knows of those below it.
 
 pub mod error;
 mod files;
@@ -19,6 +27,7 @@ pub mod generate;
 
 pub mod align;
 pub mod explain;
+pub mod listener;
 
 pub mod study;
 
@@ -29,4 +38,8 @@ pub mod bench;
 
 pub mod cli;
 
+pub use audio::Sound;
 pub use error::{Error, ErrorKind, Result};
+pub use explain::{Event, ExplainOptions, Map, Maps, Method, Progress, Site};
+pub use generate::Wanted;
+pub use listener::{Alignment, Heard, Listener, Warning};

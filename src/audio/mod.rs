@@ -8,11 +8,14 @@
 mod compressed;
 mod edit_list;
 mod resample;
+mod sound;
 mod wav;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+
+pub use self::sound::Sound;
 
 use self::resample::resample;
 use crate::error::Problem;
@@ -72,13 +75,18 @@ fn read(path: &Path) -> std::result::Result<Waveform, Problem> {
     let mut more = |most: u64, bytes: &mut Vec<u8>| file.by_ref().take(most).read_to_end(bytes);
     // Files of other kinds may be huge, and are refused by their first bytes.
     more(HEAD, &mut bytes)?;
-    let format = format(&bytes)?;
+    format(&bytes)?;
     more(MOST_BYTES, &mut bytes)?;
+    decode(bytes)
+}
+
+/// The sound in the bytes of a file, which are given up.
+fn decode(bytes: Vec<u8>) -> std::result::Result<Waveform, Problem> {
     if bytes.len() as u64 > MOST_BYTES {
         let most = MOST_BYTES >> 30;
         return Err(format!("is larger than {most} GiB; split the recording").into());
     }
-    let (mono, rate) = match format {
+    let (mono, rate) = match format(&bytes)? {
         Format::Wav => wav::decode(&bytes)?,
         Format::Compressed(name) => compressed::decode(&bytes, name)?,
     };

@@ -5,23 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 
 use super::progress;
 use super::{
-    FallbackArgs, GenerationArgs, LoadedModel, MaskArgs, ModelArgs, Outcome, for_each_file, print,
+    FallbackArgs, GenerationArgs, MaskArgs, ModelArgs, Outcome, for_each_file, print, start, warn,
 };
 use crate::align::AlignOptions;
 use crate::align::formats::{AlignedRecording, Format};
-use crate::audio;
-use crate::engine::executor::Executor;
-use crate::explain::Method;
-use crate::explain::Progress;
-use crate::explain::Site;
+use crate::audio::Sound;
 use crate::explain::alignment::{
-    Aligned, Aligner, AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
+    AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
+use crate::explain::{Event, Method, Site};
 use crate::files::{parent, write};
+use crate::model::Model;
 use crate::{Error, Result};
 
 /// Say when each word was said.
@@ -181,63 +179,30 @@ fn odd(text: &str) -> std::result::Result<usize, String> {
 pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
     let text = args.given_text()?;
     let mut output = Output::new(args)?;
-    let loaded = args.model.load()?;
-    let tokenizer = loaded.tokenizer()?;
-    let (from, source) = args.source(&loaded)?;
-    let options = AlignmentOptions {
-        source,
-        crop: match args.crop {
-            None | Some(CropName::Before) => Crop::Before,
-            Some(CropName::After) => Crop::After,
-            Some(CropName::None) => Crop::None,
-        },
-        prepared: AlignOptions {
-            median: args.median,
-            ..AlignOptions::default()
-        },
-        explain: args.masks.explain_options(),
-    };
-    let generation = &args.generation;
-    let generation = generation.options(
-        &loaded.model,
-        &tokenizer,
-        args.timestamps,
-        args.fallback.wanted()?,
-    )?;
-    let weights = &loaded.model.weights;
-    let mut executor = args.model.executor.open(weights, false)?;
-    let aligner = Aligner {
-        model: &loaded.model,
-        tokenizer: &tokenizer,
-        generation: &generation,
-        options: &options,
-    };
+    let wanted = args
+        .generation
+        .wanted(args.timestamps, args.fallback.wanted()?);
+    let mut listener = args.model.builder().wanted(wanted).open()?;
+    let options = args.options(listener.model())?;
+    start(&mut listener)?;
+    let masked = matches!(options.source, Source::Map(Method::Spes, _));
     // Only masks can be cut short: whoever scores none keeps Ctrl-C as it is.
-    let mut progress: Box<dyn FnMut(Progress) -> bool> = match from {
-        MapName::Spes => Box::new(progress::reporter("aligning by what they gave")),
-        _ => Box::new(|_| true),
-    };
+    let mut masks = masked.then(|| progress::reporter("aligning by what they gave"));
     let outcome = for_each_file(&args.audio, |path| {
-        let waveform = audio::load(path)?;
-        let features = loaded.front_end.recording(&waveform);
-        let features = features.map_err(|problem| Error::file(path, problem))?;
-        let own = executor.as_mut();
-        let aligned = match &text {
-            Some(text) => aligner.given(own, &features, text, progress.as_mut()),
-            None => aligner.transcribed(own, &features, progress.as_mut()),
-        };
-        let aligned = aligned.map_err(|problem| Error::file(path, problem))?;
-        if aligned.truncated {
-            eprintln!("warning: the length limit cut the transcript short");
-        }
-        let made = args.made(from, &aligner, &aligned, executor.as_ref());
         let name = path.display().to_string();
-        let Aligned { text, words, .. } = aligned;
-        let seconds = waveform.seconds();
-        output.add(
-            path,
-            &AlignedRecording::new(name, seconds, text, &words, made),
-        )
+        let sound = Sound::read(path)?.named(name);
+        let watch = |event: Event| match (event, &mut masks) {
+            (Event::Explained(progress), Some(masks)) => masks(progress),
+            _ => true,
+        };
+        let mut request = listener.align(&sound).options(options.clone()).watch(watch);
+        if let Some(text) = &text {
+            request = request.text(text);
+        }
+        let aligned = request.run();
+        let aligned = aligned.map_err(|problem| Error::file(path, problem))?;
+        warn(&aligned.warnings());
+        output.add(path, &aligned.recording())
     })?;
     output.finish()?;
     Ok(outcome)
@@ -267,10 +232,25 @@ impl AlignArgs {
         }
     }
 
-    /// Where times are read off, by its option's name and in full. Options
-    /// that would have no effect are refused.
-    fn source(&self, loaded: &LoadedModel) -> Result<(MapName, Source)> {
-        let model = &loaded.model;
+    /// How words are found. Options that would have no effect are refused.
+    fn options(&self, model: &Model) -> Result<AlignmentOptions> {
+        let default = AlignmentOptions::from(self.source(model)?);
+        Ok(AlignmentOptions {
+            crop: match self.crop {
+                None | Some(CropName::Before) => Crop::Before,
+                Some(CropName::After) => Crop::After,
+                Some(CropName::None) => Crop::None,
+            },
+            prepared: AlignOptions {
+                median: self.median,
+                ..default.prepared
+            },
+            explain: self.masks.explain_options(),
+            ..default
+        })
+    }
+
+    fn source(&self, model: &Model) -> Result<Source> {
         let named = model_heads(model)?;
         let from = match (self.from, &self.heads) {
             (Some(from), _) => from,
@@ -298,61 +278,25 @@ impl AlignArgs {
             return refused("--masks and --reliability", "spes");
         }
         let site = self.at.map_or(Site::Input, Site::from);
-        let source = match (from, &self.heads) {
+        Ok(match (from, &self.heads) {
             (MapName::Spes, _) => Source::Map(Method::Spes, site),
             (MapName::Gradient, _) => Source::Map(Method::Gradient, site),
-            (MapName::Attention, _) | (_, Some(Heads::All)) => Source::Heads(all_heads(model)),
+            (MapName::Attention, _) => Source::Attention,
+            (MapName::Heads, Some(Heads::All)) => Source::Heads(all_heads(model)),
             (MapName::Heads, Some(Heads::These(heads))) => {
                 check_heads(model, heads)?;
                 Source::Heads(heads.clone())
             }
-            (MapName::Heads, None | Some(Heads::Model)) => Source::Heads(named.ok_or_else(|| {
-                Error::Input(format!(
-                    "{}: generation_config.json names no alignment_heads; name some with --heads, \
-                     or take --from attention",
-                    model.name
-                ))
-            })?),
-        };
-        Ok((from, source))
-    }
-
-    /// How the times came about, for JSON.
-    fn made(
-        &self,
-        from: MapName,
-        aligner: &Aligner,
-        aligned: &Aligned,
-        executor: &dyn Executor,
-    ) -> Map<String, Value> {
-        let name = |value: Option<clap::builder::PossibleValue>| {
-            value.map_or_else(String::new, |value| value.get_name().to_owned())
-        };
-        let mut made = json!({
-            "sonograd": env!("CARGO_PKG_VERSION"),
-            "model": aligner.model.name,
-            "device": executor.name(),
-            "given_text": self.text.is_some() || self.transcript.is_some(),
-            "truncated": aligned.truncated,
-            "from": name(from.to_possible_value()),
-            "median": self.median,
-            "windows": aligned.windows,
-        });
-        match &aligner.options.source {
-            Source::Heads(heads) => {
-                let crop = self.crop.unwrap_or(CropName::Before);
-                made["heads"] = json!(heads);
-                made["crop"] = json!(name(crop.to_possible_value()));
+            (MapName::Heads, None | Some(Heads::Model)) => {
+                Source::Heads(named.ok_or_else(|| {
+                    Error::Input(format!(
+                        "{}: generation_config.json names no alignment_heads; name some with \
+                         --heads, or take --from attention",
+                        model.name
+                    ))
+                })?)
             }
-            Source::Map(_, site) => made["at"] = json!(site.name()),
-        }
-        if from == MapName::Spes {
-            made["seed"] = json!(self.masks.seed);
-        }
-        match made {
-            Value::Object(made) => made,
-            _ => unreachable!("made as an object"),
-        }
+        })
     }
 }
 

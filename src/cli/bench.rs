@@ -15,6 +15,7 @@ use crate::bench::works::{Bench, Work};
 use crate::engine::device::NativeInfo;
 use crate::engine::executor::Executor;
 use crate::model::Model;
+use crate::model::files::ModelFiles;
 use crate::{Error, Result};
 
 /// Measure time, arithmetic and memory of whole models.
@@ -133,7 +134,7 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
         masks: args.masks as usize,
         memory: (args.memory as usize) << 20,
     };
-    let open = |profiling: bool| -> Result<Box<dyn Executor>> {
+    let open = |profiling: bool| -> Result<Box<dyn Executor + Send>> {
         if args.estimate {
             return Ok(Box::new(CountingExecutor::new(&model.weights)));
         }
@@ -185,7 +186,10 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
 /// The model, unless its weights alone are more than this machine holds.
 fn load(args: &BenchArgs) -> Result<Model> {
     let Some(name) = &args.preset else {
-        return Ok(args.model.load()?.model);
+        return Model::load(match &args.model.model {
+            Some(folder) => ModelFiles::folder(folder)?,
+            None => ModelFiles::default_model(),
+        });
     };
     let preset = Preset::named(name)?;
     let bytes = 4 * preset.parameters()? as u64;

@@ -9,19 +9,17 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::progress;
-use super::{GenerationArgs, LoadedModel, ModelArgs, Outcome, for_each_file, print};
-use crate::engine::executor::Executor;
-use crate::explain::Site;
+use super::{GenerationArgs, ModelArgs, Outcome, for_each_file, print, start, warn};
+use crate::audio::Sound;
 use crate::explain::explanation::Explanation;
 use crate::explain::methods::integrated_gradients::IntegratedGradientsOptions;
 use crate::explain::methods::smoothgrad::SmoothGradOptions;
 use crate::explain::profile::ProfileDocument;
 use crate::explain::spes::{SpesOptions, Stop};
-use crate::explain::{ExplainOptions, Maps, Method, Progress, Subject, explain};
-use crate::generate::{GenerationOptions, generate, prompt};
+use crate::explain::{ExplainOptions, Maps, Method, Progress, Site};
+use crate::listener::Listener;
 use crate::ops::BaselineKind;
 use crate::report::folder::REPORT;
-use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// Show which sound each token came from.
@@ -182,31 +180,20 @@ fn share(text: &str) -> std::result::Result<f32, String> {
 
 impl ExplainArgs {
     fn options(&self) -> ExplainOptions {
-        let mut methods: Vec<Method> = Vec::new();
-        for method in self.method.iter().map(|&name| Method::from(name)) {
-            if !methods.contains(&method) {
-                methods.push(method);
-            }
-        }
-        let mut sites: Vec<Site> = Vec::new();
-        for site in &self.at {
-            let site = match site {
-                SiteName::Input => Site::Input,
-                SiteName::Encoder => Site::Encoder,
-                SiteName::Tokens => Site::Tokens,
-            };
-            if !sites.contains(&site) {
-                sites.push(site);
-            }
-        }
+        let methods = self.method.iter().map(|&name| Method::from(name));
+        let sites = self.at.iter().map(|site| match site {
+            SiteName::Input => Site::Input,
+            SiteName::Encoder => Site::Encoder,
+            SiteName::Tokens => Site::Tokens,
+        });
         let baseline = match self.baseline {
             BaselineName::Zero => BaselineKind::Zero,
             BaselineName::Mean => BaselineKind::Mean,
             BaselineName::Min => BaselineKind::Min,
         };
         ExplainOptions {
-            methods,
-            sites,
+            methods: methods.collect(),
+            sites: sites.collect(),
             tokens: self.tokens.clone(),
             seed: self.seed,
             memory: (self.memory as usize) << 20,
@@ -298,23 +285,12 @@ impl Stages {
 pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     let mut stages = Stages::new();
     let folders = args.folders()?;
-    let loaded = args.model.load()?;
-    let tokenizer = loaded.tokenizer()?;
-    let generation = args
-        .generation
-        .options(&loaded.model, &tokenizer, false, None)?;
+    let builder = args.model.builder().profiling(args.profile);
+    let mut listener = builder.wanted(args.generation.wanted(false, None)).open()?;
     stages.end("load");
-    let session = Session {
-        args,
-        loaded,
-        tokenizer,
-        generation,
-        stages,
-    };
-    let mut executor = None;
     if args.audio.len() > 1 {
         // What fails for all files fails before the first.
-        executor = Some(session.open()?);
+        start(&mut listener)?;
         if let Some(parent) = &args.out
             && !parent.is_dir()
         {
@@ -322,133 +298,76 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
         }
     }
     for_each_file(&args.audio, |audio| {
-        explain_file(&session, &mut executor, audio, &folders[audio])
+        let stages = stages.again();
+        explain_file(args, &mut listener, stages, audio, &folders[audio])
     })
-}
-
-/// What serves all files.
-struct Session<'a> {
-    args: &'a ExplainArgs,
-    loaded: LoadedModel,
-    tokenizer: Tokenizer,
-    generation: GenerationOptions,
-    stages: Stages,
-}
-
-impl Session<'_> {
-    /// Opens the device.
-    fn open(&self) -> Result<Box<dyn Executor>> {
-        let (args, weights) = (self.args, &self.loaded.model.weights);
-        args.model.executor.open(weights, args.profile)
-    }
 }
 
 /// Explains one file and writes its folder.
 fn explain_file(
-    session: &Session,
-    executor: &mut Option<Box<dyn Executor>>,
+    args: &ExplainArgs,
+    listener: &mut Listener,
+    mut stages: Stages,
     audio: &Path,
     out: &Path,
 ) -> Result<()> {
     Maps::check_folder(out)?;
-    let Session {
-        args,
-        loaded,
-        tokenizer,
-        generation,
-        stages,
-    } = session;
-    let mut stages = stages.again();
-    let (waveform, features) = loaded.listen(audio)?;
+    let sound = Sound::read(audio)?;
+    let fits = listener.check_explainable(&sound);
+    fits.map_err(|problem| Error::file(audio, problem))?;
     stages.end("front_end");
     // A text that cannot be explained is refused before a device is started.
-    let given = args.text.as_ref();
-    let given = given.map(|text| given_tokens(loaded, tokenizer, text));
-    let given = given.transpose()?;
-    let executor = match executor {
-        Some(executor) => executor,
-        closed => closed.insert(session.open()?),
-    };
+    if let Some(text) = &args.text {
+        if text.trim().is_empty() {
+            return Err(Error::Input(format!("--text {text:?} has no tokens")));
+        }
+        listener.tokens_of(text)?;
+    }
+    start(listener)?;
     stages.end("device");
-
-    let model = &loaded.model;
-    let (prompt, tokens) = match given {
-        Some(tokens) => {
-            let mut prompt = prompt(executor.as_mut(), model, &features, generation)?;
-            prompt.extend(&generation.forced);
-            (prompt, tokens)
-        }
-        None => {
-            let generated = generate(executor.as_mut(), model, &features, generation)?;
-            if generated.truncated {
-                eprintln!("warning: the length limit cut the transcript short");
-            }
-            let (prompt, tokens) = generated.given_and_chosen(generation);
-            (prompt, tokens.to_vec())
-        }
+    let heard = match &args.text {
+        Some(text) => listener.given(&sound, text)?,
+        None => listener.transcribe(&sound)?,
     };
+    warn(&heard.warnings());
     stages.end("generate");
 
-    let file = audio.file_name().unwrap_or_default();
-    let subject = Subject {
-        file: file.to_string_lossy().into_owned(),
-        seconds: waveform.seconds(),
-        features: &features,
-        prompt: &prompt,
-        tokens: &tokens,
-    };
     // Only masks can be cut short: whoever computes none keeps Ctrl-C as it is.
-    let mut progress: Box<dyn FnMut(Progress) -> bool> = if args.method.contains(&MethodName::Spes)
-    {
-        Box::new(progress::reporter("writing what they gave"))
-    } else {
-        Box::new(|_| true)
+    let watch: Box<dyn FnMut(Progress) -> bool> = match args.method.contains(&MethodName::Spes) {
+        true => Box::new(progress::reporter("writing what they gave")),
+        false => Box::new(|_| true),
     };
-    let mut explained = explain(
-        executor.as_mut(),
-        &loaded.model,
-        tokenizer,
-        &subject,
-        &args.options(),
-        progress.as_mut(),
-    )?;
+    let request = listener.explain(&sound, &heard);
+    let mut maps = request.options(args.options()).watch(watch).run()?;
     stages.end("explain");
     if args.profile {
-        let profile = profile(executor.as_ref(), stages.seconds);
-        explained.explanation.profile = Some(profile?);
+        maps.explanation.profile = Some(profile(listener, stages.seconds)?);
     }
-    explained.save(out)?;
+    maps.save(out)?;
+    report(args, audio, &maps.explanation, out)
+}
+
+/// Prints what was found of a file.
+fn report(args: &ExplainArgs, audio: &Path, explanation: &Explanation, out: &Path) -> Result<()> {
     let several = args.audio.len() > 1;
     if args.json {
-        let explanation = &explained.explanation;
         let json = if several {
             serde_json::to_string(explanation)
         } else {
             serde_json::to_string_pretty(explanation)
         };
-        print(&json.map_err(|problem| Error::file("JSON", problem))?)
-    } else {
-        let summary = summary(&explained.explanation, out);
-        if several {
-            print(&format!("{}: {summary}", audio.display()))
-        } else {
-            print(&summary)
-        }
+        return print(&json.map_err(|problem| Error::file("JSON", problem))?);
+    }
+    let summary = summary(explanation, out);
+    match several {
+        true => print(&format!("{}: {summary}", audio.display())),
+        false => print(&summary),
     }
 }
 
-/// Tokens of a given text and the end of sentence.
-fn given_tokens(loaded: &LoadedModel, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    if text.trim().is_empty() {
-        return Err(Error::Input(format!("--text {text:?} has no tokens")));
-    }
-    let mut tokens = tokenizer.encode(text)?;
-    tokens.push(loaded.model.tokens.end);
-    Ok(tokens)
-}
-
-fn profile(executor: &dyn Executor, seconds: Map<String, Value>) -> Result<Value> {
-    let profile = serde_json::to_value(ProfileDocument::from(executor.profile()));
+fn profile(listener: &Listener, seconds: Map<String, Value>) -> Result<Value> {
+    let profile = listener.profile().unwrap_or_default();
+    let profile = serde_json::to_value(ProfileDocument::from(profile));
     let mut profile = profile.map_err(|problem| Error::file("profile", problem))?;
     profile["stage_seconds"] = Value::Object(seconds);
     Ok(profile)

@@ -6,9 +6,10 @@ use clap::{Args, ValueEnum};
 
 use super::align::SiteName;
 use super::study::{onsets_of, utterances, watcher};
-use super::{LoadedModel, MaskArgs, ModelArgs, Outcome, print};
+use super::{MaskArgs, ModelArgs, Outcome, print, start};
 use crate::explain::alignment::all_heads;
 use crate::explain::{Method, Site};
+use crate::listener::Listener;
 use crate::model::Model;
 use crate::model::generation_config::ALIGNMENT_HEADS;
 use crate::study::Subjects;
@@ -81,8 +82,8 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let items = manifest::read_all(&args.manifests, limit)?;
     let onsets = onsets_of(&items, &args.onsets)?;
-    let loaded = args.model.load()?;
-    let model = &loaded.model;
+    let mut listener = args.model.builder().open()?;
+    let model = listener.model();
     let top = args.top(model)?;
     // What cannot be written fails before the long work.
     if let Some(path) = &args.write {
@@ -96,8 +97,8 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     if let Some(left_out) = left_out {
         eprintln!("{left_out}");
     }
-    let survey = args.survey(&loaded, &settings, &items, &onsets)?;
-    let found = Found::new(&model.name, &settings, &survey, top)?;
+    let survey = args.survey(&mut listener, &settings, &items, &onsets)?;
+    let found = Found::new(&listener.model().name, &settings, &survey, top)?;
     if let Some(warning) = found.warning() {
         eprintln!("warning: {warning}");
     }
@@ -110,7 +111,7 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
         return Ok(Outcome::Failures);
     }
     if let Some(path) = &args.write {
-        write_heads(path, model, &found.best)?;
+        write_heads(path, listener.model(), &found.best)?;
         eprintln!(
             "{}: {ALIGNMENT_HEADS} are {}",
             path.display(),
@@ -169,18 +170,17 @@ impl HeadsArgs {
 
     fn survey(
         &self,
-        loaded: &LoadedModel,
+        listener: &mut Listener,
         settings: &Settings,
         items: &[Item],
         onsets: &TrueOnsets,
     ) -> Result<Survey> {
-        let tokenizer = loaded.tokenizer()?;
-        let weights = &loaded.model.weights;
-        let mut executor = self.model.executor.open(weights, false)?;
+        start(listener)?;
+        let parts = listener.parts()?;
         let subjects = Subjects {
-            model: &loaded.model,
-            front_end: &loaded.front_end,
-            tokenizer: &tokenizer,
+            model: parts.model,
+            front_end: parts.front_end,
+            tokenizer: parts.tokenizer()?,
             onsets,
             memory: (self.masks.memory as usize) << 20,
         };
@@ -189,12 +189,6 @@ impl HeadsArgs {
             Some(_) => Box::new(watcher(String::new(), "the utterance is left out")),
             None => Box::new(utterances(String::new())),
         };
-        survey(
-            executor.as_mut(),
-            &subjects,
-            settings,
-            items,
-            watch.as_mut(),
-        )
+        survey(parts.executor, &subjects, settings, items, watch.as_mut())
     }
 }

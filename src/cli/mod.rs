@@ -18,18 +18,14 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::audio::{self, Waveform};
 use crate::engine::device::{self, DeviceChoice};
 use crate::engine::executor::Executor;
 use crate::engine::precision::Precision;
 use crate::engine::weights::WeightTable;
 use crate::explain::ExplainOptions;
 use crate::explain::spes::{SpesOptions, Stop};
-use crate::features::{Features, FrontEnd};
-use crate::generate::{Fallback, GenerationOptions, Wanted};
-use crate::model::Model;
-use crate::model::files::ModelFiles;
-use crate::tokenizer::Tokenizer;
+use crate::generate::{Fallback, Wanted};
+use crate::listener::{Builder, Listener, Warning};
 use crate::{Error, Result};
 
 /// Which sound made a speech-to-text model write each word.
@@ -211,25 +207,18 @@ enum Task {
 }
 
 impl GenerationArgs {
-    fn options(
-        &self,
-        model: &Model,
-        tokenizer: &Tokenizer,
-        timestamps: bool,
-        fallback: Option<Fallback>,
-    ) -> Result<GenerationOptions> {
+    fn wanted(&self, timestamps: bool, fallback: Option<Fallback>) -> Wanted {
         let task = match self.task {
             Task::Transcribe => "transcribe",
             Task::Translate => "translate",
         };
-        let wanted = Wanted {
+        Wanted {
             language: self.language.clone(),
             task: Some(task.into()),
             beams: self.beam.map(usize::from),
             timestamps,
             fallback,
-        };
-        GenerationOptions::new(model, Some(tokenizer), &wanted)
+        }
     }
 }
 
@@ -286,28 +275,51 @@ fn finite(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-/// A model with everything that goes with it.
-struct LoadedModel {
-    model: Model,
-    front_end: FrontEnd,
+impl ModelArgs {
+    /// The model and the device; the device is opened by [`start`].
+    fn builder(&self) -> Builder {
+        let builder = Listener::builder()
+            .device(self.executor.device.to_string())
+            .precision(self.executor.precision.into())
+            .start_later();
+        match &self.model {
+            Some(folder) => builder.model(folder),
+            None => builder,
+        }
+    }
 }
 
-impl ModelArgs {
-    fn load(&self) -> Result<LoadedModel> {
-        let files = match &self.model {
-            Some(folder) => ModelFiles::folder(folder)?,
-            None => ModelFiles::default_model(),
-        };
-        let model = Model::load(files)?;
-        let front_end = model.front_end()?;
-        Ok(LoadedModel { model, front_end })
+/// Opens a listener's device, if it is not open, and says on standard error
+/// which one it is, and in which numbers it computes where that is unusual.
+fn start(listener: &mut Listener) -> Result<()> {
+    if listener.device().is_some() {
+        return Ok(());
+    }
+    listener.start()?;
+    warn(listener.warnings());
+    if let Some((name, precision)) = listener.device() {
+        say_device(&name, precision);
+    }
+    Ok(())
+}
+
+fn say_device(name: &str, precision: Precision) {
+    match precision {
+        Precision::F32 => eprintln!("device: {name}"),
+        other => eprintln!("device: {name}, {other}"),
+    }
+}
+
+fn warn(warnings: &[Warning]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
     }
 }
 
 impl ExecutorArgs {
     /// Opens the device and says on standard error which one it is, and in
     /// which numbers it computes where that is unusual.
-    fn open(&self, weights: &WeightTable, profiling: bool) -> Result<Box<dyn Executor>> {
+    fn open(&self, weights: &WeightTable, profiling: bool) -> Result<Box<dyn Executor + Send>> {
         let (device, warning) = device::open(&self.device)?;
         if let Some(warning) = warning {
             eprintln!("warning: {warning}");
@@ -317,28 +329,8 @@ impl ExecutorArgs {
         if let Some(warning) = warning {
             eprintln!("warning: {warning}");
         }
-        match executor.precision() {
-            Precision::F32 => eprintln!("device: {}", executor.name()),
-            other => eprintln!("device: {}, {other}", executor.name()),
-        }
+        say_device(&executor.name(), executor.precision());
         Ok(executor)
-    }
-}
-
-impl LoadedModel {
-    /// The model's tokenizer, which has to fit its vocabulary.
-    fn tokenizer(&self) -> Result<Tokenizer> {
-        self.model.tokenizer()
-    }
-
-    /// Reads a sound file and computes its features.
-    fn listen(&self, path: &Path) -> Result<(Waveform, Features)> {
-        let waveform = audio::load(path)?;
-        let features = self.front_end.features(&waveform);
-        let features = features.map_err(|problem| Error::file(path, problem))?;
-        let fits = self.model.check_features(&features);
-        fits.map_err(|problem| Error::file(path, problem))?;
-        Ok((waveform, features))
     }
 }
 

@@ -8,9 +8,10 @@ use clap::{Args, ValueEnum};
 
 use super::explain::{MethodName, fraction};
 use super::progress;
-use super::{ExecutorArgs, LoadedModel, ModelArgs, Outcome, print};
+use super::{ExecutorArgs, ModelArgs, Outcome, print, start};
 use crate::explain::Method;
 use crate::explain::spes::Stop;
+use crate::listener::Listener;
 use crate::study::Subjects;
 use crate::study::agreement::{Normalisation, Pooling};
 use crate::study::directions::within;
@@ -184,13 +185,13 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
             model: model.cloned(),
             executor: args.executor.clone(),
         };
-        let loaded = model.load()?;
-        let name = loaded.model.name.clone();
+        let mut listener = model.builder().open()?;
+        let name = listener.model().name.clone();
         if names.contains(&name) {
             let problem = format!("two models have the name {name}; rename one of the folders");
             return Err(Error::Input(problem));
         }
-        if !args.study(&model, &loaded, &items, &onsets, out)? {
+        if !args.study(&mut listener, &items, &onsets, out)? {
             eprintln!("stopped; the same command goes on");
             return Ok(Outcome::Failures);
         }
@@ -260,16 +261,14 @@ impl StudyArgs {
     /// Does one model's utterances; returns whether it came to its end.
     fn study(
         &self,
-        model: &ModelArgs,
-        loaded: &LoadedModel,
+        listener: &mut Listener,
         items: &[Item],
         onsets: &TrueOnsets,
         out: &Path,
     ) -> Result<bool> {
-        let tokenizer = loaded.tokenizer()?;
         let settings = self.settings(onsets);
-        let name = &loaded.model.name;
-        let (items, left_out) = within(items, &loaded.model)?;
+        let name = &listener.model().name.clone();
+        let (items, left_out) = within(items, listener.model())?;
         if let Some(left_out) = left_out {
             eprintln!("{left_out}");
         }
@@ -278,28 +277,23 @@ impl StudyArgs {
         if items.iter().all(|item| log.has(item)) {
             return Ok(true);
         }
-        let mut executor = model.executor.open(&loaded.model.weights, false)?;
+        start(listener)?;
+        let parts = listener.parts()?;
         let study = Study {
             subjects: Subjects {
-                model: &loaded.model,
-                front_end: &loaded.front_end,
-                tokenizer: &tokenizer,
+                model: parts.model,
+                front_end: parts.front_end,
+                tokenizer: parts.tokenizer()?,
                 onsets,
                 memory: (self.memory as usize) << 20,
             },
             settings: &settings,
         };
-        let mut open = |weights: &_| model.executor.open(weights, false);
+        let mut open = |weights: &_| self.executor.open(weights, false);
         let mut shuffled = study.shuffled_models(&items, &mut open)?;
         let becomes = "the utterance is left for the next run";
         let mut watch = watcher(format!("{name}: "), becomes);
-        study.run(
-            executor.as_mut(),
-            &mut shuffled,
-            &items,
-            &mut log,
-            &mut watch,
-        )
+        study.run(parts.executor, &mut shuffled, &items, &mut log, &mut watch)
     }
 }
 

@@ -6,12 +6,11 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{FallbackArgs, GenerationArgs, ModelArgs, Outcome, for_each_file, print};
-use crate::audio;
-use crate::features::{FRAME_SECONDS, Features};
-use crate::generate::{GenerationOptions, Quality, Segment, Transcript, transcribe};
-use crate::model::Model;
-use crate::tokenizer::Tokenizer;
+use super::{FallbackArgs, GenerationArgs, ModelArgs, Outcome, for_each_file, print, start, warn};
+use crate::audio::Sound;
+use crate::features::FRAME_SECONDS;
+use crate::generate::{Quality, Segment};
+use crate::listener::Heard;
 use crate::{Error, Result};
 
 /// Write down what was said.
@@ -37,39 +36,18 @@ pub(super) struct TranscribeArgs {
 }
 
 pub(super) fn run(args: &TranscribeArgs) -> Result<Outcome> {
-    let loaded = args.model.load()?;
-    let tokenizer = loaded.tokenizer()?;
-    let timestamps = args.timestamps;
-    let options = args.generation.options(
-        &loaded.model,
-        &tokenizer,
-        timestamps,
-        args.fallback.wanted()?,
-    )?;
-    let mut executor = args.model.executor.open(&loaded.model.weights, false)?;
+    let wanted = args
+        .generation
+        .wanted(args.timestamps, args.fallback.wanted()?);
+    let mut listener = args.model.builder().wanted(wanted).open()?;
+    start(&mut listener)?;
     for_each_file(&args.audio, |path| {
-        let waveform = audio::load(path)?;
-        let features = loaded.front_end.recording(&waveform);
-        let features = features.map_err(|problem| Error::file(path, problem))?;
-        let transcript = transcribe(executor.as_mut(), &loaded.model, &features, &options);
-        let transcript = transcript.map_err(|problem| Error::file(path, problem))?;
-        if transcript.truncated() {
-            eprintln!("warning: the length limit cut the transcript short");
-        }
-        let written = Written::new(&loaded.model, &tokenizer, &options, &features, &transcript);
-        print(&written.line(args, path))
+        let sound = Sound::read(path)?;
+        let heard = listener.transcribe(&sound);
+        let heard = heard.map_err(|problem| Error::file(path, problem))?;
+        warn(&heard.warnings());
+        print(&line(args, path, &heard))
     })
-}
-
-/// A transcript as it is printed.
-struct Written {
-    text: String,
-    tokens: Vec<u32>,
-    score: f64,
-    truncated: bool,
-    segments: Vec<Segment>,
-    /// With fallback, by window.
-    windows: Vec<WrittenWindow>,
 }
 
 /// What was found of a window.
@@ -80,73 +58,51 @@ struct WrittenWindow {
     quality: Quality,
 }
 
-impl Written {
-    fn new(
-        model: &Model,
-        tokenizer: &Tokenizer,
-        options: &GenerationOptions,
-        features: &Features,
-        transcript: &Transcript,
-    ) -> Self {
-        let tokens = transcript.tokens(model.tokens.end);
-        let windows = transcript.windows.iter();
-        let count = transcript.windows.len() as f64;
-        let mut segments = transcript.segments(model, options, features);
-        for segment in &mut segments {
-            segment.text = tokenizer.decode(&segment.tokens).trim().to_owned();
-        }
-        Self {
-            text: tokenizer.decode(&tokens).trim().to_owned(),
-            tokens,
-            score: windows.map(|window| window.generated.score).sum::<f64>() / count,
-            truncated: transcript.truncated(),
-            segments,
-            windows: transcript
-                .windows
-                .iter()
-                .filter_map(|window| {
-                    Some(WrittenWindow {
-                        start_seconds: window.seek as f64 * FRAME_SECONDS,
-                        quality: window.generated.quality?,
-                    })
-                })
-                .collect(),
-        }
-    }
+/// With fallback, by window.
+fn windows(heard: &Heard) -> Vec<WrittenWindow> {
+    let windows = heard.transcript().into_iter();
+    let windows = windows.flat_map(|transcript| &transcript.windows);
+    let written = windows.filter_map(|window| {
+        Some(WrittenWindow {
+            start_seconds: window.seek as f64 * FRAME_SECONDS,
+            quality: window.generated.quality?,
+        })
+    });
+    written.collect()
+}
 
-    fn line(&self, args: &TranscribeArgs, path: &Path) -> String {
-        if args.json {
-            let mut value = json!({
-                "audio": path.display().to_string(),
-                "text": self.text,
-                "tokens": self.tokens,
-                "score": self.score,
-                "truncated": self.truncated,
-            });
-            if args.timestamps {
-                value["segments"] = json!(self.segments);
-            }
-            if args.fallback.fallback {
-                value["windows"] = json!(self.windows);
-            }
-            return value.to_string();
-        }
-        let name = match args.audio.len() {
-            1 => String::new(),
-            _ => format!("{}: ", path.display()),
-        };
-        if !args.timestamps {
-            return format!("{name}{}", self.text);
-        }
-        let lines = self.segments.iter().map(|segment| {
-            let Segment {
-                start_seconds,
-                end_seconds,
-                text,
-                ..
-            } = segment;
-            format!("{name}{start_seconds:8.2} s {end_seconds:8.2} s  {text}")
+fn line(args: &TranscribeArgs, path: &Path, heard: &Heard) -> String {
+    if args.json {
+        let mut value = json!({
+            "audio": path.display().to_string(),
+            "text": heard.text(),
+            "tokens": heard.tokens(),
+            "score": heard.score(),
+            "truncated": !heard.warnings().is_empty(),
         });
-        lines.collect::<Vec<_>>().join("\n")
+        if args.timestamps {
+            value["segments"] = json!(heard.segments());
+        }
+        if args.fallback.fallback {
+            value["windows"] = json!(windows(heard));
+        }
+        return value.to_string();
     }
+    let name = match args.audio.len() {
+        1 => String::new(),
+        _ => format!("{}: ", path.display()),
+    };
+    if !args.timestamps {
+        return format!("{name}{}", heard.text());
+    }
+    let lines = heard.segments().iter().map(|segment| {
+        let Segment {
+            start_seconds,
+            end_seconds,
+            text,
+            ..
+        } = segment;
+        format!("{name}{start_seconds:8.2} s {end_seconds:8.2} s  {text}")
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ModelArgs, Outcome, print};
+use super::{ModelArgs, Outcome, print, start};
+use crate::listener::Parts;
 use crate::validate::{Validation, validate};
 use crate::{Error, Result};
 
@@ -35,15 +36,15 @@ pub(super) fn run(args: &ValidateArgs) -> Result<Outcome> {
             ));
         }
     };
-    let loaded = args.model.load()?;
-    let weights = &loaded.model.weights;
-    let mut executor = args.model.executor.open(weights, false)?;
-    let validation = validate(
-        executor.as_mut(),
-        &loaded.model,
-        &loaded.front_end,
-        &reference,
-    )?;
+    let mut listener = args.model.builder().without_tokenizer().open()?;
+    start(&mut listener)?;
+    let Parts {
+        model,
+        front_end,
+        executor,
+        ..
+    } = listener.parts()?;
+    let validation = validate(executor, model, front_end, &reference)?;
     if args.json {
         let json = serde_json::to_string(&validation);
         print(&json.map_err(|problem| Error::file("JSON", problem))?)?;

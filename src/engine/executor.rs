@@ -85,6 +85,7 @@ impl<'a> Inputs<'a> {
 ///
 /// Persistent tensors carry values between plans and are the only way in and
 /// out; a plan is prepared once per shape and may run thousands of times.
+///
 pub trait Executor {
     /// Name of the processor or adapter.
     fn name(&self) -> String;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::passes::{Utterance, forward_and_gradients};
 use super::profile::MAPS;
-use super::progress::Progress;
+use super::progress::Event;
 use super::{ExplainOptions, Maps, Method, Site, Subject, explain, is_special};
 use crate::align::{AlignOptions, Pooling, TokenMap, WordTime, WordTokens, word_times};
 use crate::engine::executor::Executor;
@@ -20,12 +20,44 @@ pub type Head = [usize; 2];
 
 /// Where times are read off.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Source {
+    /// Cross-attention of all heads.
+    Attention,
     /// Cross-attention of these heads.
     Heads(Vec<Head>),
     /// The map of a method at a site: for `spes` and the gradient family, at
     /// the features or the encoder's output.
     Map(Method, Site),
+}
+
+impl Source {
+    /// The heads that a model's `generation_config.json` names for alignment,
+    /// or all where it names none.
+    ///
+    /// # Errors
+    /// As for [`model_heads`].
+    pub fn of(model: &Model) -> Result<Self> {
+        Ok(model_heads(model)?.map_or(Self::Attention, Self::Heads))
+    }
+
+    /// `attention`, `heads`, or the map's method.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Attention => Method::Attention.name(),
+            Self::Heads(_) => "heads",
+            Self::Map(method, _) => method.name(),
+        }
+    }
+
+    /// The heads that are averaged, where it is attention.
+    fn heads(&self, model: &Model) -> Option<Vec<Head>> {
+        match self {
+            Self::Attention => Some(all_heads(model)),
+            Self::Heads(heads) => Some(heads.clone()),
+            Self::Map(..) => None,
+        }
+    }
 }
 
 /// What of a window's attention counts, where the sound does not fill it.
@@ -43,8 +75,20 @@ pub enum Crop {
     None,
 }
 
+impl Crop {
+    /// The name in files and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Before => "before",
+            Self::After => "after",
+            Self::None => "none",
+        }
+    }
+}
+
 /// How words are found in time.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AlignmentOptions {
     pub source: Source,
     pub crop: Crop,
@@ -54,8 +98,21 @@ pub struct AlignmentOptions {
     pub explain: ExplainOptions,
 }
 
+impl AlignmentOptions {
+    /// Times from a source, with the defaults for all else.
+    pub fn from(source: Source) -> Self {
+        Self {
+            source,
+            crop: Crop::default(),
+            prepared: AlignOptions::default(),
+            explain: ExplainOptions::default(),
+        }
+    }
+}
+
 /// What was found in a recording.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Aligned {
     /// The text, without special tokens.
     pub text: String,
@@ -65,6 +122,21 @@ pub struct Aligned {
     pub truncated: bool,
     /// For each window with words: where it begins and how its map was made.
     pub windows: Vec<Map<String, Value>>,
+    /// Whether the text was given, not heard.
+    pub given: bool,
+    /// Whether the caller stopped it before the recording's end.
+    pub interrupted: bool,
+}
+
+/// A part of a recording and what is said in it.
+struct Part<'a> {
+    features: &'a Features,
+    /// Seconds into the recording.
+    origin: f64,
+    /// What the decoder starts with.
+    prompt: Vec<u32>,
+    /// The spoken tokens, without times and the end.
+    tokens: Vec<u32>,
 }
 
 /// The heads that a model's `generation_config.json` names for alignment;
@@ -117,8 +189,8 @@ pub struct Aligner<'a> {
 
 impl Aligner<'_> {
     /// Transcribes a recording (T, F) of any length that the model takes, and
-    /// finds its words. `progress` is called while masks are scored; if it
-    /// returns false, they end there.
+    /// finds its words. `watch` is told of windows and masks; if it returns
+    /// false, the recording or the map ends there.
     ///
     /// The words of each of Whisper's windows are found by themselves, in what
     /// the window has before the next one begins; times that Whisper wrote
@@ -131,9 +203,10 @@ impl Aligner<'_> {
         &self,
         executor: &mut dyn Executor,
         features: &Features,
-        progress: &mut dyn FnMut(Progress) -> bool,
+        watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Aligned> {
-        let transcript = transcribe(executor, self.model, features, self.generation)?;
+        let on = &mut |own| watch(Event::Listened(own));
+        let transcript = transcribe(executor, self.model, features, self.generation, on)?;
         let end = self.model.tokens.end;
         let mut aligned = self.nothing(&transcript);
         for (index, own) in transcript.windows.iter().enumerate() {
@@ -149,16 +222,13 @@ impl Aligner<'_> {
                 Some(length) => &window(features, own.seek, length, behind)?,
                 None => features,
             };
-            let origin = own.seek as f64 * FRAME_SECONDS;
-            self.add(
-                executor,
+            let part = Part {
                 features,
-                &prompt,
-                spoken,
-                origin,
-                &mut aligned,
-                progress,
-            )?;
+                origin: own.seek as f64 * FRAME_SECONDS,
+                prompt,
+                tokens: spoken,
+            };
+            self.add(executor, part, &mut aligned, watch)?;
         }
         Ok(aligned)
     }
@@ -174,7 +244,7 @@ impl Aligner<'_> {
         executor: &mut dyn Executor,
         features: &Features,
         text: &str,
-        progress: &mut dyn FnMut(Progress) -> bool,
+        watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Aligned> {
         self.model.check_features(features)?;
         let space = match self.model.capabilities.text_begins_with_space {
@@ -187,16 +257,16 @@ impl Aligner<'_> {
         let prompt = self.timeless(prompt);
         let mut aligned = self.nothing(&Transcript {
             windows: Vec::new(),
+            interrupted: false,
         });
-        self.add(
-            executor,
+        aligned.given = true;
+        let part = Part {
             features,
-            &prompt,
+            origin: 0.0,
+            prompt,
             tokens,
-            0.0,
-            &mut aligned,
-            progress,
-        )?;
+        };
+        self.add(executor, part, &mut aligned, watch)?;
         Ok(aligned)
     }
 
@@ -206,6 +276,8 @@ impl Aligner<'_> {
             words: Vec::new(),
             truncated: transcript.truncated(),
             windows: Vec::new(),
+            given: false,
+            interrupted: transcript.interrupted,
         }
     }
 
@@ -224,19 +296,20 @@ impl Aligner<'_> {
         prompt
     }
 
-    /// Adds the words of `tokens`, which were said in `features`, `origin`
-    /// seconds into the recording.
-    #[allow(clippy::too_many_arguments, reason = "one window's parts")]
+    /// Adds the words of a part.
     fn add(
         &self,
         executor: &mut dyn Executor,
-        features: &Features,
-        prompt: &[u32],
-        mut tokens: Vec<u32>,
-        origin: f64,
+        part: Part,
         aligned: &mut Aligned,
-        progress: &mut dyn FnMut(Progress) -> bool,
+        watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<()> {
+        let Part {
+            features,
+            origin,
+            prompt,
+            mut tokens,
+        } = part;
         let words = self.words(&tokens);
         if words.is_empty() {
             return Ok(());
@@ -248,7 +321,7 @@ impl Aligner<'_> {
             .to_owned();
         // The end's row holds the silence behind the last word.
         tokens.push(self.model.tokens.end);
-        let (maps, made) = self.maps(executor, features, prompt, &tokens, progress)?;
+        let (maps, made) = self.maps(executor, features, &prompt, &tokens, watch)?;
         let step = FRAME_SECONDS * self.model.encoder.subsampling() as f64;
         let sound = features.sound_frames as f64 * FRAME_SECONDS;
         let times = word_times(maps, &words, step, sound, &self.options.prepared)?;
@@ -282,16 +355,17 @@ impl Aligner<'_> {
         features: &Features,
         prompt: &[u32],
         tokens: &[u32],
-        progress: &mut dyn FnMut(Progress) -> bool,
+        watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
         let AlignmentOptions { source, crop, .. } = self.options;
-        match source {
-            Source::Heads(heads) => {
+        match *source {
+            Source::Attention | Source::Heads(_) => {
                 let model = self.model;
+                let heads = &source.heads(model).unwrap_or_default();
                 let maps = attention(executor, model, features, prompt, tokens, heads, *crop)?;
                 Ok((maps, Map::new()))
             }
-            &Source::Map(method, site) => {
+            Source::Map(method, site) => {
                 let subject = Subject {
                     file: String::new(),
                     seconds: features.sound_frames as f64 * FRAME_SECONDS,
@@ -306,10 +380,47 @@ impl Aligner<'_> {
                     ..self.options.explain.clone()
                 };
                 let (model, tokenizer) = (self.model, self.tokenizer);
-                let explained = explain(executor, model, tokenizer, &subject, &options, progress)?;
+                let explained =
+                    explain(executor, model, tokenizer, &subject, &options, &mut |own| {
+                        watch(Event::Explained(own))
+                    })?;
                 of_map(&explained)
             }
         }
+    }
+
+    /// How times came about, for [`Format::Json`](crate::align::formats::Format).
+    pub fn made(&self, aligned: &Aligned, executor: &dyn Executor) -> Map<String, Value> {
+        let AlignmentOptions {
+            source,
+            crop,
+            prepared,
+            explain,
+        } = self.options;
+        let made = [
+            ("sonograd", json!(env!("CARGO_PKG_VERSION"))),
+            ("model", json!(self.model.name)),
+            ("device", json!(executor.name())),
+            ("given_text", json!(aligned.given)),
+            ("truncated", json!(aligned.truncated)),
+            ("from", json!(source.name())),
+            ("median", json!(prepared.median)),
+            ("windows", json!(aligned.windows)),
+        ];
+        let heads = source.heads(self.model).into_iter();
+        let heads = heads.flat_map(|heads| [("heads", json!(heads)), ("crop", json!(crop.name()))]);
+        let map = match source {
+            Source::Map(method, site) => {
+                let seed = (*method == Method::Spes).then(|| ("seed", json!(explain.seed)));
+                [Some(("at", json!(site.name()))), seed]
+            }
+            _ => [None, None],
+        };
+        let all = made
+            .into_iter()
+            .chain(heads)
+            .chain(map.into_iter().flatten());
+        all.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 

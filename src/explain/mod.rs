@@ -24,7 +24,7 @@ pub use self::describe::{encoder_frame_seconds, is_special, text};
 pub use self::maps::{Axis, Map, Maps};
 pub use self::method::{Method, Site, map_name};
 pub use self::options::ExplainOptions;
-pub use self::progress::{Progress, Step};
+pub use self::progress::{Event, Progress, Step};
 pub use self::subject::Subject;
 
 use self::describe::tokens_and_words;

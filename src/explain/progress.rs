@@ -1,6 +1,17 @@
-//! What an explanation tells of its work while it runs.
+//! What long work tells of itself while it runs.
 
 use super::method::Site;
+use crate::generate::Listened;
+
+/// A moment of work on one recording. Who is told returns whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Another window was transcribed. Stopped here, the transcript ends here.
+    Listened(Listened),
+    /// Maps are being made.
+    Explained(Progress),
+}
 
 /// How far the work at one site has come. Who is told returns whether to go
 /// on.

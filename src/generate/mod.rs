@@ -13,7 +13,7 @@ mod windows;
 
 pub use fallback::{Fallback, Quality, compression_ratio};
 pub use options::{GenerationOptions, Language, Multitask, Wanted};
-pub use windows::{Segment, Transcript, Window, transcribe, window};
+pub use windows::{Listened, Segment, Transcript, Window, transcribe, window};
 
 use self::session::{Heard, Session};
 use crate::engine::executor::Executor;

@@ -27,6 +27,18 @@ pub struct Window {
 pub struct Transcript {
     /// In the order of time.
     pub windows: Vec<Window>,
+    /// Whether the caller stopped it before the recording's end.
+    pub interrupted: bool,
+}
+
+/// How much of a recording was listened to. Who is told returns whether to go
+/// on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Listened {
+    pub seconds: f64,
+    /// The recording's length.
+    pub of_seconds: f64,
 }
 
 impl Transcript {
@@ -124,7 +136,8 @@ impl Segment {
 /// A model that hears windows of W frames is given one after the other, as
 /// transformers does it: where it writes times, the next window begins with
 /// the last whole segment's end, else behind the last window. A detected
-/// language is that of the first window.
+/// language is that of the first window. `progress` is called between windows;
+/// if it returns false, the transcript ends there.
 ///
 /// # Errors
 /// If the features do not fit the model or the device fails.
@@ -133,6 +146,7 @@ pub fn transcribe(
     model: &Model,
     features: &Features,
     options: &GenerationOptions,
+    progress: &mut dyn FnMut(Listened) -> bool,
 ) -> Result<Transcript> {
     let Some(length) = model.capabilities.window_frames else {
         let generated = generate(executor, model, features, options)?;
@@ -143,13 +157,17 @@ pub fn transcribe(
             generated,
             kept,
         }];
-        return Ok(Transcript { windows });
+        return Ok(Transcript {
+            windows,
+            interrupted: false,
+        });
     };
     if features.frames == 0 {
         return Err(Error::Input("there are no feature frames".into()));
     }
     let mut options = options.clone();
     let mut windows = Vec::new();
+    let mut interrupted = false;
     let mut seek = 0;
     while seek < features.frames {
         let taken = length.min(features.frames - seek);
@@ -179,8 +197,18 @@ pub fn transcribe(
         if seek >= features.sound_frames {
             break;
         }
+        interrupted = !progress(Listened {
+            seconds: seek as f64 * FRAME_SECONDS,
+            of_seconds: features.sound_frames as f64 * FRAME_SECONDS,
+        });
+        if interrupted {
+            break;
+        }
     }
-    Ok(Transcript { windows })
+    Ok(Transcript {
+        windows,
+        interrupted,
+    })
 }
 
 /// Frames `seek` to `seek + length` of a recording, 0 where there are none;

@@ -79,7 +79,7 @@ impl Shuffled {
 pub struct ShuffledModel {
     pub level: Shuffled,
     pub model: Model,
-    pub executor: Box<dyn Executor>,
+    pub executor: Box<dyn Executor + Send>,
 }
 
 /// What the checks are made with.

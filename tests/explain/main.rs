@@ -14,6 +14,8 @@ mod alignment;
 mod document;
 /// Deletion and insertion on a model of which it is known what it hears.
 mod faithfulness;
+/// The front door: what fits together, what is refused, saving, stopping.
+mod listener;
 /// Infidelity against Captum's.
 mod perturbation;
 /// The report in a real browser.

@@ -1,0 +1,144 @@
+//! A request for the times of words.
+
+use serde_json::{Map, Value};
+
+use super::{Listener, Warning};
+use crate::Result;
+use crate::align::WordTime;
+use crate::align::formats::AlignedRecording;
+use crate::audio::Sound;
+use crate::explain::Event;
+use crate::explain::alignment::{Aligned, Aligner, AlignmentOptions, Source};
+use crate::generate::Wanted;
+
+/// What is to be aligned and how; made by [`Listener::align`].
+#[must_use = "nothing is computed until `run`"]
+pub struct Aligning<'a> {
+    listener: &'a mut Listener,
+    sound: Sound,
+    /// The source that the model calls for, if absent.
+    options: Option<AlignmentOptions>,
+    text: Option<String>,
+    wanted: Option<Wanted>,
+    watch: Box<dyn FnMut(Event) -> bool + 'a>,
+}
+
+/// When the words of a sound were said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alignment {
+    aligned: Aligned,
+    name: String,
+    seconds: f64,
+    made: Map<String, Value>,
+}
+
+impl<'a> Aligning<'a> {
+    pub(super) fn new(listener: &'a mut Listener, sound: &Sound) -> Self {
+        Self {
+            listener,
+            sound: sound.clone(),
+            options: None,
+            text: None,
+            wanted: None,
+            watch: Box::new(|_| true),
+        }
+    }
+
+    /// Where times are read off, with the defaults for all else. If it is not
+    /// said: the heads that the model names for it, or else all.
+    pub fn from(self, source: Source) -> Self {
+        self.options(AlignmentOptions::from(source))
+    }
+
+    /// All that can be said; replaces what was said before.
+    pub fn options(mut self, options: AlignmentOptions) -> Self {
+        self.options = Some(options);
+        self
+    }
+
+    /// Finds the words of this text instead of what the model hears.
+    pub fn text(mut self, text: impl Into<String>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// How the sound is transcribed; as the listener's builder was told, if it
+    /// is not said.
+    pub fn wanted(mut self, wanted: Wanted) -> Self {
+        self.wanted = Some(wanted);
+        self
+    }
+
+    /// Who is told of windows and masks, and returns whether to go on.
+    pub fn watch(mut self, watch: impl FnMut(Event) -> bool + 'a) -> Self {
+        self.watch = Box::new(watch);
+        self
+    }
+
+    /// Finds the words.
+    ///
+    /// # Errors
+    /// If the sound or the text does not fit the model, there is no such head
+    /// or map, or the device fails.
+    pub fn run(self) -> Result<Alignment> {
+        let Self {
+            listener,
+            sound,
+            options,
+            text,
+            wanted,
+            mut watch,
+        } = self;
+        let generation = listener.generation(wanted.as_ref().unwrap_or(&listener.wanted))?;
+        let options = match options {
+            Some(options) => options,
+            None => AlignmentOptions::from(Source::of(&listener.model)?),
+        };
+        listener.features(&sound)?;
+        listener.start()?;
+        let aligner = Aligner {
+            model: &listener.model,
+            tokenizer: listener.tokenizer.as_ref().expect("it was asked above"),
+            generation: &generation,
+            options: &options,
+        };
+        let (_, features) = listener.last.as_ref().expect("its features are known");
+        let executor = listener.executor.as_mut().expect("it was opened");
+        let executor = executor.as_mut();
+        let aligned = match text {
+            Some(text) => aligner.given(executor, features, &text, watch.as_mut())?,
+            None => aligner.transcribed(executor, features, watch.as_mut())?,
+        };
+        Ok(Alignment {
+            made: aligner.made(&aligned, executor),
+            name: sound.name().to_owned(),
+            seconds: sound.seconds(),
+            aligned,
+        })
+    }
+}
+
+impl Alignment {
+    /// The text, without special tokens.
+    pub fn text(&self) -> &str {
+        &self.aligned.text
+    }
+
+    /// The words in order; none overlaps another.
+    pub fn words(&self) -> &[WordTime] {
+        &self.aligned.words
+    }
+
+    /// What is not as it should be.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let cut = self.aligned.truncated;
+        cut.then_some(Warning::Truncated).into_iter().collect()
+    }
+
+    /// As files have it; a [`Format`](crate::align::formats::Format) writes
+    /// it. The name is that of the sound.
+    pub fn recording(&self) -> AlignedRecording {
+        let (name, text) = (self.name.clone(), self.aligned.text.clone());
+        AlignedRecording::new(name, self.seconds, text, self.words(), self.made.clone())
+    }
+}

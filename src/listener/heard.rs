@@ -1,0 +1,198 @@
+//! What a listener heard, or was given to explain.
+
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+
+use fnv::FnvHasher;
+
+use super::Warning;
+use crate::explain::{is_special, text};
+use crate::features::Features;
+use crate::generate::{GenerationOptions, Segment, Transcript};
+use crate::model::Model;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// A text with its tokens and words, as one model wrote it or would write it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heard {
+    text: String,
+    tokens: Vec<u32>,
+    words: Vec<HeardWord>,
+    segments: Vec<Segment>,
+    /// Absent where the text was given.
+    transcript: Option<Transcript>,
+    /// What can be explained; absent where it took several windows.
+    said: Option<Said>,
+    fingerprint: Fingerprint,
+}
+
+/// One word and its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeardWord {
+    /// As it is written.
+    pub text: String,
+    /// Indices into [`Heard::tokens`].
+    pub tokens: Range<usize>,
+}
+
+/// What the decoder is given, and what it says then.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Said {
+    pub prompt: Vec<u32>,
+    /// The end of sentence included.
+    pub tokens: Vec<u32>,
+}
+
+/// Tells models apart: tokens of one mean nothing to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint(u64);
+
+impl Fingerprint {
+    /// From shapes and some of the values of all weights.
+    pub fn of(model: &Model) -> Self {
+        const VALUES: usize = 16;
+        let mut hasher = FnvHasher::default();
+        model.architecture.hash(&mut hasher);
+        for weight in model.weights.iter() {
+            (weight.rows, weight.cols).hash(&mut hasher);
+            let step = (weight.data.len() / VALUES).max(1);
+            for value in weight.data.iter().step_by(step) {
+                value.to_bits().hash(&mut hasher);
+            }
+        }
+        Self(hasher.finish())
+    }
+}
+
+/// Who writes a text down.
+pub(super) struct Hearing<'a> {
+    pub model: &'a Model,
+    pub tokenizer: &'a Tokenizer,
+    pub fingerprint: Fingerprint,
+}
+
+impl Hearing<'_> {
+    /// What a transcript of `features` says.
+    pub fn heard(
+        &self,
+        generation: &GenerationOptions,
+        features: &Features,
+        transcript: Transcript,
+    ) -> Heard {
+        let (model, tokenizer) = (self.model, self.tokenizer);
+        let tokens = transcript.tokens(model.tokens.end);
+        let mut segments = transcript.segments(model, generation, features);
+        for segment in &mut segments {
+            segment.text = tokenizer.decode(&segment.tokens).trim().to_owned();
+        }
+        let said = match transcript.windows.as_slice() {
+            [only] => {
+                let (prompt, tokens) = only.generated.given_and_chosen(generation);
+                let tokens = tokens.to_vec();
+                Some(Said { prompt, tokens })
+            }
+            _ => None,
+        };
+        Heard {
+            text: tokenizer.decode(&tokens).trim().to_owned(),
+            words: self.words(&tokens),
+            tokens,
+            segments,
+            transcript: Some(transcript),
+            said,
+            fingerprint: self.fingerprint,
+        }
+    }
+
+    /// A text that was given as `tokens`, the end of sentence among them.
+    pub fn given(&self, prompt: Vec<u32>, tokens: Vec<u32>) -> Heard {
+        let end = self.model.tokens.end;
+        let spoken = tokens.iter().copied().filter(|&id| id != end);
+        let spoken: Vec<u32> = spoken.collect();
+        Heard {
+            text: text(self.model, self.tokenizer, &tokens).trim().to_owned(),
+            words: self.words(&spoken),
+            tokens: spoken,
+            segments: Vec::new(),
+            transcript: None,
+            said: Some(Said { prompt, tokens }),
+            fingerprint: self.fingerprint,
+        }
+    }
+
+    fn words(&self, tokens: &[u32]) -> Vec<HeardWord> {
+        let special = tokens.iter();
+        let special = special.map(|&id| is_special(self.model, self.tokenizer, id));
+        let special: Vec<bool> = special.collect();
+        let words = self.tokenizer.words(tokens, &special).into_iter();
+        // A word's tokens follow each other.
+        let words = words.filter_map(|(text, own)| {
+            let tokens = *own.first()?..*own.last()? + 1;
+            Some(HeardWord { text, tokens })
+        });
+        words.collect()
+    }
+}
+
+impl Heard {
+    /// The text, without special tokens.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Ids of the tokens that count, in order, without the end of sentence.
+    /// Where the model was asked for times, these are among them.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The tokens grouped into words; special ones belong to none. When they
+    /// were said is what [`Listener::align`](super::Listener::align) tells.
+    pub fn words(&self) -> &[HeardWord] {
+        &self.words
+    }
+
+    /// Parts with times, where the model was asked for them; one part for each
+    /// window where it was not; none of a text that was given.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// All that was generated, window by window; absent for a text that was
+    /// given.
+    pub fn transcript(&self) -> Option<&Transcript> {
+        self.transcript.as_ref()
+    }
+
+    /// Mean over windows of the logarithm of a window's probability, divided
+    /// by its length to the power of the length penalty; absent for a text
+    /// that was given.
+    pub fn score(&self) -> Option<f64> {
+        let windows = &self.transcript.as_ref()?.windows;
+        let sum: f64 = windows.iter().map(|window| window.generated.score).sum();
+        Some(sum / windows.len() as f64)
+    }
+
+    /// What is not as it should be.
+    pub fn warnings(&self) -> Vec<Warning> {
+        let cut = self.transcript.as_ref().is_some_and(Transcript::truncated);
+        cut.then_some(Warning::Truncated).into_iter().collect()
+    }
+
+    /// What the decoder is given and says.
+    ///
+    /// # Errors
+    /// If another model heard it, or it was heard in several windows.
+    pub(super) fn said_by(&self, fingerprint: Fingerprint) -> Result<&Said> {
+        if self.fingerprint != fingerprint {
+            let problem = "another model heard this text; its tokens mean nothing to this one";
+            return Err(Error::Input(problem.into()));
+        }
+        self.said.as_ref().ok_or_else(|| {
+            let problem = "the text was heard in several windows; cut the sound to explain it";
+            Error::Input(problem.into())
+        })
+    }
+}

@@ -1,0 +1,294 @@
+//! The front door: one type that owns a model, the way it hears, its
+//! vocabulary and the device that runs it, so that they cannot be mixed up.
+//!
+//! A [`Listener`] transcribes, explains and aligns sounds. It may move to
+//! another thread and serves one at a time; for several threads open one in
+//! each.
+
+mod aligning;
+mod builder;
+mod explaining;
+mod heard;
+
+pub use self::aligning::{Aligning, Alignment};
+pub use self::builder::Builder;
+pub use self::explaining::{Explaining, Sites};
+pub use self::heard::{Heard, HeardWord};
+
+use std::fmt;
+
+use self::builder::Start;
+use self::heard::Fingerprint;
+use crate::audio::Sound;
+use crate::engine::executor::Executor;
+use crate::engine::precision::Precision;
+use crate::engine::profile::Profile;
+use crate::explain::Event;
+use crate::features::{Features, FrontEnd};
+use crate::generate::{GenerationOptions, Wanted, prompt, transcribe};
+use crate::model::Model;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// A model that listens: with its front end, tokenizer and device.
+pub struct Listener {
+    model: Model,
+    front_end: FrontEnd,
+    /// Absent where the builder was told that no text is needed.
+    tokenizer: Option<Tokenizer>,
+    /// How sounds are transcribed if nothing else is said.
+    wanted: Wanted,
+    start: Start,
+    /// Absent until it is needed, if the builder was told so.
+    executor: Option<Box<dyn Executor + Send>>,
+    warnings: Vec<Warning>,
+    fingerprint: Fingerprint,
+    /// The last sound, so that it is not heard again to be explained.
+    last: Option<(Sound, Features)>,
+}
+
+/// What is not as whoever asked may think. Nothing is printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The device or the precision is not what was asked for, or is far slower
+    /// than another.
+    Device(String),
+    /// The length limit cut the transcript short.
+    Truncated,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device(text) => f.write_str(text),
+            Self::Truncated => f.write_str("the length limit cut the transcript short"),
+        }
+    }
+}
+
+/// What a listener owns, lent together, for work that it has no method for.
+pub struct Parts<'a> {
+    /// Its sizes, weights and abilities.
+    pub model: &'a Model,
+    /// How it hears.
+    pub front_end: &'a FrontEnd,
+    tokenizer: Option<&'a Tokenizer>,
+    /// What runs it.
+    pub executor: &'a mut dyn Executor,
+}
+
+impl<'a> Parts<'a> {
+    /// Its vocabulary.
+    ///
+    /// # Errors
+    /// If the builder was told that no text is needed.
+    pub fn tokenizer(&self) -> Result<&'a Tokenizer> {
+        needed(self.tokenizer, self.model)
+    }
+}
+
+fn needed<'a>(tokenizer: Option<&'a Tokenizer>, model: &Model) -> Result<&'a Tokenizer> {
+    tokenizer.ok_or_else(|| {
+        let problem = "the listener was opened without a tokenizer";
+        Error::Input(format!("{}: {problem}", model.name))
+    })
+}
+
+impl Listener {
+    /// A listener with the embedded model on the best device, unless the
+    /// builder is told otherwise.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The model: its name, sizes and abilities.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Opens the device, if it is not open. What the user should know of it is
+    /// among the [`warnings`](Self::warnings) then.
+    ///
+    /// # Errors
+    /// If there is no such device, it cannot compute in the precision, or has
+    /// not the memory for the weights.
+    pub fn start(&mut self) -> Result<()> {
+        if self.executor.is_none() {
+            let (executor, warnings) = self.start.executor(&self.model)?;
+            self.warnings.extend(warnings);
+            self.executor = Some(executor);
+        }
+        Ok(())
+    }
+
+    /// The device's name and in which numbers it computes, once it is open.
+    pub fn device(&self) -> Option<(String, Precision)> {
+        let executor = self.executor.as_ref()?;
+        Some((executor.name(), executor.precision()))
+    }
+
+    /// What was found when the device was opened.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Counters and times since the device was opened.
+    pub fn profile(&self) -> Option<Profile> {
+        self.executor.as_ref().map(|executor| executor.profile())
+    }
+
+    /// What it owns, for work that it has no method for; opens the device.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn parts(&mut self) -> Result<Parts<'_>> {
+        self.start()?;
+        let executor = self.executor.as_mut().expect("it was opened");
+        Ok(Parts {
+            model: &self.model,
+            front_end: &self.front_end,
+            tokenizer: self.tokenizer.as_ref(),
+            executor: executor.as_mut(),
+        })
+    }
+
+    fn tokenizer(&self) -> Result<&Tokenizer> {
+        needed(self.tokenizer.as_ref(), &self.model)
+    }
+
+    /// How `wanted` is searched for.
+    fn generation(&self, wanted: &Wanted) -> Result<GenerationOptions> {
+        GenerationOptions::new(&self.model, Some(self.tokenizer()?), wanted)
+    }
+
+    /// The features of a sound of any length, computed once: (T, F), T being
+    /// a window's length or more where there are windows.
+    ///
+    /// # Errors
+    /// If the sound is too short.
+    pub fn features(&mut self, sound: &Sound) -> Result<&Features> {
+        let known = self.last.as_ref().is_some_and(|(last, _)| last.is(sound));
+        if !known {
+            let features = self.front_end.recording(sound.waveform())?;
+            self.last = Some((sound.clone(), features));
+        }
+        let (_, features) = self.last.as_ref().expect("it was just computed");
+        Ok(features)
+    }
+
+    /// Refuses a sound that cannot be explained at once, before a device is
+    /// needed.
+    ///
+    /// # Errors
+    /// If it is too long or too short for the model.
+    pub fn check_explainable(&mut self, sound: &Sound) -> Result<()> {
+        let window = self.model.capabilities.window_frames;
+        let frames = self.features(sound)?.frames;
+        if window.is_some_and(|window| frames > window) {
+            // The front end says what a window takes.
+            self.front_end.features(sound.waveform())?;
+        }
+        let (_, features) = self.last.as_ref().expect("it was just computed");
+        self.model.check_features(features)
+    }
+
+    /// The tokens that a text is written with, and the end of sentence.
+    ///
+    /// # Errors
+    /// If the text has no tokens, or some that the vocabulary lacks.
+    pub fn tokens_of(&self, text: &str) -> Result<Vec<u32>> {
+        if text.trim().is_empty() {
+            return Err(Error::Input(format!("the text {text:?} has no tokens")));
+        }
+        let tokenizer = self.tokenizer()?;
+        let mut tokens = match self.model.capabilities.text_begins_with_space {
+            true => tokenizer.encode(&format!(" {}", text.trim()))?,
+            false => tokenizer.encode(text)?,
+        };
+        tokens.push(self.model.tokens.end);
+        Ok(tokens)
+    }
+
+    /// Writes down what is said in a sound of any length, as the builder was
+    /// told.
+    ///
+    /// # Errors
+    /// If the sound does not fit the model or the device fails.
+    pub fn transcribe(&mut self, sound: &Sound) -> Result<Heard> {
+        let wanted = self.wanted.clone();
+        self.transcribe_as(sound, &wanted, &mut |_| true)
+    }
+
+    /// Writes down what is said as wanted. `watch` is told between windows; if
+    /// it returns false, the transcript ends there.
+    ///
+    /// # Errors
+    /// If the model has not the language or task, the sound does not fit it,
+    /// or the device fails.
+    pub fn transcribe_as(
+        &mut self,
+        sound: &Sound,
+        wanted: &Wanted,
+        watch: &mut dyn FnMut(Event) -> bool,
+    ) -> Result<Heard> {
+        let generation = self.generation(wanted)?;
+        self.features(sound)?;
+        self.start()?;
+        let (_, features) = self.last.as_ref().expect("its features are known");
+        let executor = self.executor.as_mut().expect("it was opened");
+        let (executor, model) = (executor.as_mut(), &self.model);
+        let listened = &mut |own| watch(Event::Listened(own));
+        let transcript = transcribe(executor, model, features, &generation, listened)?;
+        let hearing = heard::Hearing {
+            model,
+            tokenizer: self.tokenizer()?,
+            fingerprint: self.fingerprint,
+        };
+        Ok(hearing.heard(&generation, features, transcript))
+    }
+
+    /// What would have been heard if the model had written `text`.
+    ///
+    /// # Errors
+    /// If the text cannot be written with the vocabulary, the sound does not
+    /// fit the model, or the device fails.
+    pub fn given(&mut self, sound: &Sound, text: &str) -> Result<Heard> {
+        let wanted = self.wanted.clone();
+        self.given_as(sound, text, &wanted)
+    }
+
+    /// As [`given`](Self::given), with the prompt of what is wanted.
+    ///
+    /// # Errors
+    /// As for [`given`](Self::given), and if the model has not the language or
+    /// task.
+    pub fn given_as(&mut self, sound: &Sound, text: &str, wanted: &Wanted) -> Result<Heard> {
+        let tokens = self.tokens_of(text)?;
+        let generation = self.generation(wanted)?;
+        self.check_explainable(sound)?;
+        self.start()?;
+        let (_, features) = self.last.as_ref().expect("its features are known");
+        let executor = self.executor.as_mut().expect("it was opened");
+        let mut prompt = prompt(executor.as_mut(), &self.model, features, &generation)?;
+        prompt.extend(&generation.forced);
+        let hearing = heard::Hearing {
+            model: &self.model,
+            tokenizer: self.tokenizer()?,
+            fingerprint: self.fingerprint,
+        };
+        Ok(hearing.given(prompt, tokens))
+    }
+
+    /// Asks which sound each token came from; [`run`](Explaining::run) does
+    /// it.
+    pub fn explain<'a>(&'a mut self, sound: &Sound, heard: &Heard) -> Explaining<'a> {
+        Explaining::new(self, sound, heard)
+    }
+
+    /// Asks when each word was said; [`run`](Aligning::run) does it. The text
+    /// is what the model hears, unless one is given.
+    pub fn align<'a>(&'a mut self, sound: &Sound) -> Aligning<'a> {
+        Aligning::new(self, sound)
+    }
+}

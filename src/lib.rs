@@ -26,6 +26,7 @@ pub mod validate;
 
 pub mod bench;
 
+#[cfg(feature = "cli")]
 pub mod cli;
 
 pub use error::{Error, Result};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sonograd::engine::executor::Executor;
+use sonograd::engine::native::linalg::{Matrix, MatrixMut, multiply};
 use sonograd::engine::profile::Purpose;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Columns, Kind, PersistentId, Scalars, Shape, TensorId};
@@ -543,38 +544,12 @@ fn peak(criterion: &mut Criterion) {
     let mut y = vec![0.0f32; size * size];
     let mut group = criterion.benchmark_group("gemm_peak");
     group.throughput(Throughput::Elements(2 * (size as u64).pow(3)));
-    let kinds = [
-        ("one core", gemm::Parallelism::None),
-        ("all cores", gemm::Parallelism::Rayon(0)),
-    ];
-    for (name, parallelism) in kinds {
+    for (name, parallel) in [("one core", false), ("all cores", true)] {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let stride = size as isize;
-                // SAFETY: three square row-major matrices of the same size.
-                unsafe {
-                    gemm::gemm(
-                        size,
-                        size,
-                        size,
-                        y.as_mut_ptr(),
-                        1,
-                        stride,
-                        false,
-                        a.as_ptr(),
-                        1,
-                        stride,
-                        b.as_ptr(),
-                        1,
-                        stride,
-                        0.0f32,
-                        1.0f32,
-                        false,
-                        false,
-                        false,
-                        parallelism,
-                    );
-                }
+                let square = |values| Matrix::new(values, size, size, size);
+                let y = MatrixMut::new(&mut y, size, size, size);
+                multiply(square(&a), square(&b), 1.0, false, y, parallel);
             });
         });
     }

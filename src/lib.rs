@@ -36,6 +36,7 @@ pub mod validate;
 
 pub mod bench;
 
+#[cfg(feature = "cli")]
 pub mod cli;
 
 pub use audio::Sound;

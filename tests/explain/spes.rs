@@ -29,6 +29,8 @@ use sonograd::{Error, Result};
 
 const FRAMES: usize = 37;
 const TOKENS: usize = 5;
+/// How likely SPES hides a token.
+const HIDDEN: f64 = 0.4;
 
 struct Setting {
     model: Model,
@@ -191,14 +193,49 @@ fn later_tokens_do_not_matter_and_scores_are_not_negative() {
     }
 }
 
+/// What the mean over seeds of the squared relative error of a map must be.
+struct Law {
+    /// Of one mask; N masks have an N-th of it.
+    square: f64,
+    /// Standard deviation of that over seeds, as a share of it.
+    spread: f64,
+}
+
+impl Law {
+    /// Of estimates around `exact` whose errors are normal with `covariance`/N.
+    fn new(exact: &[f64], covariance: impl Fn(usize, usize) -> f64) -> Self {
+        let elements = || 0..exact.len();
+        let trace: f64 = elements().map(|a| covariance(a, a)).sum();
+        let pairs = elements().flat_map(|a| elements().map(move |b| (a, b)));
+        // A squared norm of normal numbers has the variance 2 tr(C²).
+        let squares: f64 = pairs.map(|(a, b)| covariance(a, b).powi(2)).sum();
+        Self {
+            square: trace / exact.iter().map(|x| x * x).sum::<f64>(),
+            spread: (2.0 * squares).sqrt() / trace,
+        }
+    }
+
+    /// Holds the errors of some seeds with `masks` masks to three standard
+    /// deviations: their size, so the law of its fall too.
+    fn check(&self, masks: usize, errors: &[f64]) {
+        let square = errors.iter().map(|error| error * error).sum::<f64>() / errors.len() as f64;
+        let ratio = square / (self.square / masks as f64);
+        let allowed = 3.0 * self.spread / (errors.len() as f64).sqrt();
+        println!("{masks} masks: {ratio:.3} of the square, {allowed:.3} off allowed");
+        assert!(allowed <= 0.75, "too few seeds to tell");
+        assert!((ratio - 1.0).abs() <= allowed, "{masks} masks: {ratio}");
+    }
+}
+
 #[test]
 fn the_error_falls_with_the_root_of_the_masks() {
     // All masks of five tokens, weighted by how likely they are, give the
     // exact map that random masks estimate.
     let setting = Setting::new();
     let count = 1 << TOKENS;
+    let hides = |m: usize, t: usize| m >> t & 1 == 1;
     let hidden: Vec<bool> = (0..count * TOKENS)
-        .map(|i| (i / TOKENS) >> (i % TOKENS) & 1 == 1)
+        .map(|i| hides(i / TOKENS, i % TOKENS))
         .collect();
     let mut executor = NativeExecutor::<f64>::new(&setting.model.weights, false);
     let options = SpesOptions::default();
@@ -210,36 +247,36 @@ fn the_error_falls_with_the_root_of_the_masks() {
         usize::MAX,
     );
     let scores = executor.read_real(pass.scores.unwrap());
+    let probability = |m: usize| -> f64 {
+        let share = |t| if hides(m, t) { HIDDEN } else { 1.0 - HIDDEN };
+        (0..TOKENS).map(share).product()
+    };
+    // Means over the masks that hide token j, for token k.
+    let masks = |j: usize| (0..count).filter(move |&m| hides(m, j));
     let mut exact = vec![0.0; TOKENS * TOKENS];
     for k in 0..TOKENS {
         for j in 0..=k {
-            let (mut sum, mut weight) = (0.0, 0.0);
-            for m in (0..count).filter(|m| m >> j & 1 == 1) {
-                let share = (0..TOKENS).map(|t| if m >> t & 1 == 1 { 0.4 } else { 0.6 });
-                let share: f64 = share.product();
-                sum += share * scores[m * TOKENS + k];
-                weight += share;
-            }
-            exact[k * TOKENS + j] = sum / weight;
+            let weighted = masks(j).map(|m| probability(m) * scores[m * TOKENS + k]);
+            exact[k * TOKENS + j] = weighted.sum::<f64>() / HIDDEN;
         }
     }
-    let seeds = 8;
-    let error = |masks: usize| {
-        let square: f64 = (0..seeds)
-            .map(|seed| relative(&setting.map(Occluded::Tokens, masks, seed, 64), &exact).powi(2))
-            .sum();
-        (square / seeds as f64).sqrt()
+    // A mean over the masks that hide something is a ratio of two sums; to
+    // first order its error is the mean of what scores differ from it by.
+    let covariance = |a: usize, b: usize| -> f64 {
+        let differs = |at: usize, m: usize| {
+            let (k, j) = (at / TOKENS, at % TOKENS);
+            let counts = j <= k && hides(m, j);
+            f64::from(u8::from(counts)) * (scores[m * TOKENS + k] - exact[at]) / HIDDEN
+        };
+        let products = (0..count).map(|m| probability(m) * differs(a, m) * differs(b, m));
+        products.sum()
     };
-    let errors = [128, 512, 2048, 8192].map(error);
-    println!("{errors:?}");
-    for pair in errors.windows(2) {
-        // Four times the masks, half the error; eight seeds leave a standard
-        // deviation of about a quarter of each error.
-        let ratio = pair[0] / pair[1];
-        assert!((1.2..=3.4).contains(&ratio), "{ratio}");
+    let law = Law::new(&exact, covariance);
+    for (masks, seeds) in [(128, 64), (512, 64), (2048, 48)] {
+        let error = |seed| relative(&setting.map(Occluded::Tokens, masks, seed, 64), &exact);
+        let errors: Vec<f64> = (0..seeds).map(error).collect();
+        law.check(masks, &errors);
     }
-    let whole = errors[0] / errors[3];
-    assert!((4.0..=16.0).contains(&whole), "{whole}");
 }
 
 #[test]
@@ -360,6 +397,47 @@ impl LinearModel {
         map
     }
 
+    /// Covariances of the map's elements under one mask, to first order.
+    ///
+    /// An element of a map is the mean over segmentations, which have a third
+    /// of the masks each, of a mean over masks that hide its segment. Such a
+    /// mean varies with what is hidden of the other segments, each alone.
+    fn covariance(&self) -> impl Fn(usize, usize) -> f64 {
+        let elements = Self::ROWS * Self::COLS;
+        let (p, tokens) = (Self::PROBABILITY, Self::TOKENS);
+        let one = |labels: &[u32], a: usize, b: usize| -> f64 {
+            let mut weight = vec![[0.0f64; 2]; elements];
+            for (e, &segment) in labels.iter().enumerate() {
+                for (own, at) in weight[segment as usize].iter_mut().zip([a, b]) {
+                    *own += f64::from(self.weights[at / elements * elements + e]);
+                }
+            }
+            let segments = [a, b].map(|at| labels[at % elements] as usize);
+            let others = weight.iter().enumerate();
+            let others = others.filter(|(segment, _)| !segments.contains(segment));
+            let varies = others.map(|(_, [a, b])| a * b * p * (1.0 - p)).sum::<f64>();
+            match segments[0] == segments[1] {
+                true => varies / p,
+                // Both are hidden: each adds what it has more than on average.
+                false => {
+                    let [of_other, of_own] = [weight[segments[1]][0], weight[segments[0]][1]];
+                    varies + of_other * of_own * (1.0 - p).powi(2)
+                }
+            }
+        };
+        let count = tokens * elements;
+        let groups: Vec<&[u32]> = self.segmentation.labels.chunks(elements).collect();
+        let share = groups.len() as f64;
+        let at = |(a, b)| -> f64 {
+            let each = groups.iter().map(|labels| one(labels, a, b));
+            // A group has an N/3 of the masks and a third of the map.
+            each.sum::<f64>() * share / share.powi(2)
+        };
+        let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+        let all: Vec<f64> = pairs.map(at).collect();
+        move |a, b| all[a * count + b]
+    }
+
     /// The estimate of so many masks, through the operators that SPES uses.
     fn estimate(&self, masks: usize, seed: u64) -> Vec<f64> {
         const BATCH: usize = 64;
@@ -430,34 +508,28 @@ impl LinearModel {
 fn a_linear_model_meets_its_closed_form() {
     let model = LinearModel::new();
     let exact = model.exact();
-    let seeds = 12;
-    let counts = [96, 384, 1536, 6144, 24_576];
-    let errors: Vec<f64> = counts
-        .iter()
-        .map(|&masks| {
-            let squares =
-                (0..seeds).map(|seed| relative(&model.estimate(masks, seed), &exact).powi(2));
-            (squares.sum::<f64>() / seeds as f64).sqrt()
-        })
-        .collect();
-    println!("{errors:?}");
-    for pair in errors.windows(2) {
-        // Four times the masks, half the error; the error of one estimate is
-        // a mean over 90 elements and 12 seeds.
-        let ratio = pair[0] / pair[1];
-        assert!((1.5..=2.7).contains(&ratio), "{ratio}");
+    let law = Law::new(&exact, model.covariance());
+    let errors = |masks: usize, seeds: u64| -> Vec<f64> {
+        let error = |seed| relative(&model.estimate(masks, seed), &exact);
+        (0..seeds).map(error).collect()
+    };
+    for (masks, seeds) in [(384, 96), (1536, 96), (6144, 48), (24_576, 24)] {
+        law.check(masks, &errors(masks, seeds));
     }
-    // The constant of the law: of N masks half hide an element, so the
-    // standard error is the spread of the scores over sqrt(N / 2).
-    assert!(errors[4] <= 0.01, "{}", errors[4]);
-    // No bias: the mean over seeds is closer than any of them.
+    // No bias: the mean over seeds has the error of as many masks more.
+    let seeds = 12;
     let mut mean = vec![0.0; exact.len()];
     for seed in 0..seeds {
         for (mean, x) in mean.iter_mut().zip(model.estimate(6144, 100 + seed)) {
             *mean += x / seeds as f64;
         }
     }
-    assert!(relative(&mean, &exact) <= 0.6 * errors[3]);
+    let error = relative(&mean, &exact);
+    let expected = law.square / (6144 * seeds) as f64;
+    assert!(
+        error * error <= (1.0 + 3.0 * law.spread) * expected,
+        "{error}"
+    );
 }
 
 /// An executor with little memory, which runs all lead rows of a stage

@@ -1,8 +1,36 @@
-//! Matrix products through the `gemm` crate, behind checked views.
+//! Matrix products through the `gemm` crates, behind checked views.
+//!
+//! Those for f32 and f64 are called directly: the crate `gemm` itself brings
+//! kernels for f16 and complex numbers too, which take long to compile.
 
-use gemm::Parallelism;
+use gemm_common::Parallelism;
 
 use super::real::Real;
+
+/// `dst = alpha · dst + beta · lhs · rhs` of (rows, columns, inner), with a
+/// column and a row stride behind every pointer; whether dst is read; whether
+/// each is conjugated, which real numbers are not.
+pub type Gemm<T> = unsafe fn(
+    usize,
+    usize,
+    usize,
+    *mut T,
+    isize,
+    isize,
+    bool,
+    *const T,
+    isize,
+    isize,
+    *const T,
+    isize,
+    isize,
+    T,
+    T,
+    bool,
+    bool,
+    bool,
+    Parallelism,
+);
 
 /// A matrix that looks at a slice: element (r, c) at r·row_stride + c·col_stride.
 #[derive(Clone, Copy)]
@@ -95,16 +123,21 @@ pub fn multiply<T: Real>(
     } else {
         Parallelism::None
     };
+    // The kernels go down columns: y' = b' · a' where y has rows.
+    let (a, b, col_stride, row_stride) = match y.row_stride > 1 {
+        true => (b.transposed(), a.transposed(), y.row_stride, 1),
+        false => (a, b, 1, y.row_stride),
+    };
     // SAFETY: every view was checked against its slice when it was made, the
     // sizes fit, and `y` is borrowed mutably, so it overlaps neither operand.
     unsafe {
-        gemm::gemm(
+        T::gemm()(
             a.rows,
             b.cols,
             a.cols,
             y.data.as_mut_ptr(),
-            1,
-            y.row_stride as isize,
+            col_stride as isize,
+            row_stride as isize,
             accumulate,
             a.data.as_ptr(),
             a.col_stride as isize,

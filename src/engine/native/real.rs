@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use multiversion::{multiversion, target::target_cfg_f};
 
+use super::linalg::Gemm;
 use crate::engine::precision::Precision;
 use crate::ops::Activation;
 
@@ -40,6 +41,8 @@ pub trait Real:
 
     /// The same values in this precision; f32 are not copied.
     fn share(values: &Arc<[f32]>) -> Arc<[Self]>;
+    /// The product of matrices for this processor.
+    fn gemm() -> Gemm<Self>;
     fn from_f32(x: f32) -> Self;
     fn from_f64(x: f64) -> Self;
     fn to_f64(self) -> f64;
@@ -347,6 +350,9 @@ impl Real for f64 {
     fn share(values: &Arc<[f32]>) -> Arc<[f64]> {
         values.iter().map(|&x| x.into()).collect()
     }
+    fn gemm() -> Gemm<f64> {
+        gemm_f64::gemm::f64::get_gemm_fn()
+    }
     fn from_f32(x: f32) -> Self {
         x.into()
     }
@@ -453,6 +459,9 @@ impl Real for f32 {
 
     fn share(values: &Arc<[f32]>) -> Arc<[f32]> {
         Arc::clone(values)
+    }
+    fn gemm() -> Gemm<f32> {
+        gemm_f32::gemm::f32::get_gemm_fn()
     }
     fn from_f32(x: f32) -> Self {
         x

@@ -107,7 +107,8 @@ impl Family {
     fn run(&self, executor: &mut dyn Executor, input: &Input, setting: &Value) -> Transcript {
         let features = self.features(input);
         let options = self.options(setting);
-        let transcript = transcribe(executor, &self.model, &features, &options).unwrap();
+        let transcript =
+            transcribe(executor, &self.model, &features, &options, &mut |_| true).unwrap();
         let language = transcript.windows[0].generated.prompt.get(1);
         if let (Some(expected), Value::Null) = (&input.language, &setting["language"]) {
             let known = self.model.generation.lang_to_id.as_ref().unwrap();
@@ -340,7 +341,14 @@ fn tokens_are_judged_as_transformers_judges_them() {
                 fallback.temperatures = vec![0.0];
                 fallback.no_speech = judged.no_speech;
             });
-            let transcript = transcribe(&mut executor, &family.model, &features, &options).unwrap();
+            let transcript = transcribe(
+                &mut executor,
+                &family.model,
+                &features,
+                &options,
+                &mut |_| true,
+            )
+            .unwrap();
             let place = format!("{name} {} {}", case.seed, case.setting);
             let tokens = transcript.tokens(family.model.tokens.end);
             assert_eq!(tokens, case.output, "{place}");

@@ -1,6 +1,9 @@
 // dx = scale * dy * activation'(pre), element by element; pre may have fewer
 // lead rows than dy and is then repeated.
 
+// #import activations
+// #import sigmoid
+
 struct Params {
     count: u32,     // K·B·R·C: elements of dx
     count_pre: u32, // B·R·C: elements of pre
@@ -14,35 +17,7 @@ struct Params {
 
 override ACTIVATION: u32;
 
-// Values of ACTIVATION.
-const NO_ACTIVATION: u32 = 0u;
-const RELU: u32 = 1u;
-const SILU: u32 = 2u;
-const GELU: u32 = 3u;
-
 const WORKGROUP: u32 = 64u;
-
-// 1 / (1 + exp(-x)), without overflow
-fn sigmoid(x: f32) -> f32 {
-    let small = exp(-min(abs(x), 80.0));
-    return select(1.0, small, x < 0.0) / (1.0 + small);
-}
-
-// 1 - erf(t) for t >= 0, to a few units of rounding: a polynomial in
-// s = 1 / (1 + 3/8 t), fitted to exp(t^2) (1 - erf(t)) / s within 1.3e-8.
-fn erfc(t: f32) -> f32 {
-    let s = 1.0 / (1.0 + 0.375 * t);
-    var p = 0.0615458824;
-    p = p * s - 0.28736195;
-    p = p * s + 0.432457507;
-    p = p * s - 0.229473427;
-    p = p * s + 0.27376163;
-    p = p * s + 0.121490955;
-    p = p * s + 0.205316678;
-    p = p * s + 0.210649252;
-    p = p * s + 0.211613491;
-    return p * s * exp(-t * t);
-}
 
 fn slope(x: f32) -> f32 {
     if ACTIVATION == RELU {

@@ -1,8 +1,11 @@
 // y[b] = x + spread * z, with z normal and different for every variant.
 //
 // z of element e of variant v comes from word e % 4 of the Philox 4x32-10 block
-// with the counter (e / 4, v, stream, 0) under the seed as key; variants count
-// from the scalar first_variant. One invocation for each block.
+// with the counter (e / 4, v, stream, NOISE_DOMAIN) under the seed as key; variants
+// count from the scalar first_variant. One invocation for each block.
+
+// #import domains
+// #import philox
 
 struct Params {
     blocks: u32,    // B times the blocks of a variant, ceil(R·C / 4)
@@ -23,31 +26,6 @@ struct Scalars {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // y: (B, R, C)
 
 const WORKGROUP: u32 = 64u;
-
-// Upper half of the 64-bit product: from halves of 16 bits, whose products
-// and carries fit into 32.
-fn multiply_high(a: u32, b: u32) -> u32 {
-    let a_low = a & 0xffffu;
-    let a_high = a >> 16u;
-    let b_low = b & 0xffffu;
-    let b_high = b >> 16u;
-    let low = a_low * b_low;
-    let middle = a_high * b_low + (low >> 16u);
-    let other = a_low * b_high + (middle & 0xffffu);
-    return a_high * b_high + (middle >> 16u) + (other >> 16u);
-}
-
-fn philox4x32(counter: vec4<u32>, seed: vec2<u32>) -> vec4<u32> {
-    var x = counter;
-    var key = seed;
-    for (var round = 0u; round < 10u; round++) {
-        let a = vec2(multiply_high(0xd2511f53u, x.x), 0xd2511f53u * x.x);
-        let b = vec2(multiply_high(0xcd9e8d57u, x.z), 0xcd9e8d57u * x.z);
-        x = vec4(b.x ^ x.y ^ key.x, b.y, a.x ^ x.w ^ key.y, a.y);
-        key += vec2(0x9e3779b9u, 0xbb67ae85u);
-    }
-    return x;
-}
 
 // A standard normal number from 32 random bits: the inverse distribution
 // function by Wichura's PPND7 (Applied Statistics algorithm AS 241, 1988).
@@ -87,7 +65,7 @@ fn forward(
     let blocks_each = (params.inner + 3u) / 4u;
     let n = i / blocks_each;
     let block = i % blocks_each;
-    let counter = vec4(block, scalars.first_variant + n, params.stream, 0u);
+    let counter = vec4(block, scalars.first_variant + n, params.stream, NOISE_DOMAIN);
     var words = philox4x32(counter, vec2(params.seed_low, params.seed_high));
     let begin = block * 4u;
     let count = min(4u, params.inner - begin);

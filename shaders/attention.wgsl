@@ -16,6 +16,8 @@
 // what a thread needs of a staged term is one vec4, a "quad": numbers of
 // rows or columns 16 apart.
 
+// #import tiles
+
 struct Params {
     lead: u32,           // N: lead rows of what is written; K * B in reverse
     lead_query: u32,     // B: lead rows of query, output and statistics
@@ -98,12 +100,6 @@ var<private> doutput_start: u32;
 
 fn width() -> u32 {
     return params.heads * params.depth;
-}
-
-// Lead row that a workgroup is in; those beyond one dimension's limit are
-// folded into the third.
-fn lead_row(group: vec3<u32>, groups: vec3<u32>) -> u32 {
-    return group.y + group.z * groups.y;
 }
 
 fn begin(n: u32, head: u32, local: vec3<u32>) {
@@ -264,11 +260,6 @@ fn position_columns(distance: i32, column: u32) -> vec4<f32> {
 }
 
 // --- products of a tile -----------------------------------------------------
-
-// Products of all of `a` (rows) with all of `b` (columns).
-fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(a.x * b, a.y * b, a.z * b, a.w * b);
-}
 
 // Sum of the staged terms: (rows, columns).
 fn staged_product() -> mat4x4<f32> {
@@ -637,7 +628,7 @@ fn forward(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let n = lead_row(group, groups);
+    let n = folded_row(group, groups);
     if n >= params.lead {
         return;
     }
@@ -704,7 +695,7 @@ fn emit_probabilities(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let n = lead_row(group, groups);
+    let n = folded_row(group, groups);
     if n >= params.lead {
         return;
     }
@@ -829,7 +820,7 @@ fn reverse_query(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let n = lead_row(group, groups);
+    let n = folded_row(group, groups);
     if n >= params.lead {
         return;
     }
@@ -902,7 +893,7 @@ fn reverse_key_value(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
 ) {
-    let n = lead_row(group, groups);
+    let n = folded_row(group, groups);
     if n >= params.lead {
         return;
     }

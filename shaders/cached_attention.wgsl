@@ -4,6 +4,8 @@
 // through again, a workgroup's worth at a time, and each lane sums up its own
 // columns of the output.
 
+// #import lanes
+
 struct Params {
     rows: u32,         // N: hypotheses
     capacity: u32,     // positions of the cache
@@ -26,36 +28,10 @@ struct Scalars {
 @group(0) @binding(5) var<storage, read_write> output: array<f32>; // output: (N, 1, D)
 
 const WORKGROUP: u32 = 64u;
+alias Lane = f32;
 
-var<workgroup> lanes: array<f32, WORKGROUP>;
 var<workgroup> weights: array<f32, WORKGROUP>;
 var<workgroup> places: array<u32, WORKGROUP>;
-
-fn workgroup_max(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] = max(lanes[lane], lanes[lane + reach]);
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
-
-fn workgroup_sum(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] += lanes[lane + reach];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
 
 // Where the key of position j as row n knows it begins.
 fn place(n: u32, j: u32) -> u32 {

@@ -12,8 +12,12 @@
 //
 // If DRAWN, tokens are ordered by log-probability times `scale` plus a Gumbel
 // number: that of token v at position p of row n comes from word v % 4 of the
-// Philox 4x32-10 block (v / 4, p, n, 7) under the seed as key. Positions are
-// the scalar step, rows count from first_variant.
+// Philox 4x32-10 block (v / 4, p, n, TOKENS_DOMAIN) under the seed as key. Positions
+// are the scalar step, rows count from first_variant.
+
+// #import domains
+// #import lanes
+// #import philox
 
 struct Params {
     rows: u32,      // N: hypotheses
@@ -46,9 +50,8 @@ override WITH_LEFT: bool;
 override DRAWN: bool;
 
 const WORKGROUP: u32 = 256u;
+alias Lane = f32;
 const NO_TOKEN: u32 = 0xffffffffu;
-// Keeps draws of tokens apart from other random numbers of the same seed
-const DRAW_DOMAIN: u32 = 7u;
 
 struct Candidate {
     value: f32,
@@ -56,58 +59,6 @@ struct Candidate {
 }
 
 var<workgroup> best: array<Candidate, WORKGROUP>;
-var<workgroup> lanes: array<f32, WORKGROUP>;
-
-// Upper half of the 64-bit product: from halves of 16 bits, whose products
-// and carries fit into 32.
-fn multiply_high(a: u32, b: u32) -> u32 {
-    let a_low = a & 0xffffu;
-    let a_high = a >> 16u;
-    let b_low = b & 0xffffu;
-    let b_high = b >> 16u;
-    let low = a_low * b_low;
-    let middle = a_high * b_low + (low >> 16u);
-    let other = a_low * b_high + (middle & 0xffffu);
-    return a_high * b_high + (middle >> 16u) + (other >> 16u);
-}
-
-fn philox4x32(counter: vec4<u32>, seed: vec2<u32>) -> vec4<u32> {
-    var x = counter;
-    var key = seed;
-    for (var round = 0u; round < 10u; round++) {
-        let a = vec2(multiply_high(0xd2511f53u, x.x), 0xd2511f53u * x.x);
-        let b = vec2(multiply_high(0xcd9e8d57u, x.z), 0xcd9e8d57u * x.z);
-        x = vec4(b.x ^ x.y ^ key.x, b.y, a.x ^ x.w ^ key.y, a.y);
-        key += vec2(0x9e3779b9u, 0xbb67ae85u);
-    }
-    return x;
-}
-
-fn workgroup_max(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] = max(lanes[lane], lanes[lane + reach]);
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
-
-fn workgroup_sum(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] += lanes[lane + reach];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
 
 fn before(a: Candidate, b: Candidate) -> bool {
     return a.value > b.value || (a.value == b.value && a.id < b.id);
@@ -185,7 +136,7 @@ fn order(row: u32, id: u32) -> f32 {
     if !DRAWN {
         return value;
     }
-    let counter = vec4(id / 4u, scalars.step, scalars.first_variant + row, DRAW_DOMAIN);
+    let counter = vec4(id / 4u, scalars.step, scalars.first_variant + row, TOKENS_DOMAIN);
     let bits = philox4x32(counter, vec2(params.seed_low, params.seed_high))[id % 4u];
     let p = (f32(bits >> 9u) + 0.5) * (1.0 / 8388608.0);
     // -log(1 - p): devices' logarithms are wrong by up to 2^-21 near 1.

@@ -2,6 +2,8 @@
 // where it is undefined because one of them is constant. One workgroup for
 // each token.
 
+// #import lanes
+
 struct Params {
     tokens: u32, // K
     inner: u32,  // R·C: elements of a token
@@ -18,34 +20,7 @@ struct Params {
 override CAUSAL: bool;
 
 const WORKGROUP: u32 = 256u;
-
-var<workgroup> lanes: array<f32, WORKGROUP>;
-
-fn workgroup_max(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] = max(lanes[lane], lanes[lane + reach]);
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
-
-fn workgroup_sum(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] += lanes[lane + reach];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
+alias Lane = f32;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(

@@ -4,6 +4,8 @@
 // One invocation computes one channel at FRAMES adjacent times: each input and
 // each weight is read once for all of them.
 
+// #import activate
+
 struct Params {
     lead: u32,   // N: sequences
     frames: u32, // T: frames of a sequence
@@ -25,47 +27,8 @@ override ACTIVATION: u32 = 0u;
 override WRITE_Y: bool = true;
 override WRITE_PRE: bool = true;
 
-// Values of ACTIVATION.
-const NO_ACTIVATION: u32 = 0u;
-const RELU: u32 = 1u;
-const SILU: u32 = 2u;
-const GELU: u32 = 3u;
-
 const WORKGROUP: u32 = 64u;
 const FRAMES: u32 = 4u;
-
-// 1 - erf(t) for t >= 0, to a few units of rounding: a polynomial in
-// s = 1 / (1 + 3/8 t), fitted to exp(t^2) (1 - erf(t)) / s within 1.3e-8.
-fn erfc(t: f32) -> f32 {
-    let s = 1.0 / (1.0 + 0.375 * t);
-    var p = 0.0615458824;
-    p = p * s - 0.28736195;
-    p = p * s + 0.432457507;
-    p = p * s - 0.229473427;
-    p = p * s + 0.27376163;
-    p = p * s + 0.121490955;
-    p = p * s + 0.205316678;
-    p = p * s + 0.210649252;
-    p = p * s + 0.211613491;
-    return p * s * exp(-t * t);
-}
-
-fn activate(value: f32) -> f32 {
-    if ACTIVATION == RELU {
-        // Written so that NaN stays NaN.
-        return select(value, 0.0, value < 0.0);
-    }
-    if ACTIVATION == SILU {
-        // Beyond -80 the result is as good as 0, and exp must not overflow.
-        return value / (1.0 + exp(min(-value, 80.0)));
-    }
-    if ACTIVATION == GELU {
-        // 0.70710678: the square root of 1/2. Beyond t = 10 erfc is 0.
-        let tail = 0.5 * erfc(min(abs(value) * 0.70710678, 10.0));
-        return value * select(1.0 - tail, tail, value < 0.0);
-    }
-    return value;
-}
 
 // An invocation's first element, and how many of its frames there are.
 struct Place {

@@ -1,6 +1,8 @@
 // y[n, i] = scale * table[ids[n, i] - first] + positions[start + i], where start is the
 // scalar step if FROM_STEP, else 0.
 
+// #import numbers
+
 struct Params {
     count: u32,  // N·I·D: elements of y
     tokens: u32, // I: tokens of a row
@@ -30,13 +32,6 @@ override F16_TABLE: bool = false;
 
 const WORKGROUP: u32 = 64u;
 
-fn table_number(at: u32) -> f32 {
-    if F16_TABLE {
-        return unpack2x16float(table[at / 2u])[at % 2u];
-    }
-    return bitcast<f32>(table[at]);
-}
-
 @compute @workgroup_size(WORKGROUP)
 fn forward(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -59,6 +54,7 @@ fn forward(
     if own >= params.rows {
         return;
     }
-    let entry = table_number(own * params.cols + c);
+    let at = own * params.cols + c;
+    let entry = number_in(table[word_of(at, F16_TABLE)], at, F16_TABLE);
     y[i] = params.scale * entry + positions[place * params.cols + c];
 }

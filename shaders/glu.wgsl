@@ -1,6 +1,8 @@
 // Gated linear unit and its reverse: y = scale * a * sigmoid(b), where a and b
 // are the halves of x's columns. One invocation for each pair of columns.
 
+// #import sigmoid
+
 struct Params {
     count: u32,  // N·R·C: elements of y, or of dy
     cols: u32,   // C
@@ -15,12 +17,6 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>; // dx: (K·B, R, 2·C)
 
 const WORKGROUP: u32 = 64u;
-
-// 1 / (1 + exp(-x)), without overflow
-fn sigmoid(x: f32) -> f32 {
-    let small = exp(-min(abs(x), 80.0));
-    return select(1.0, small, x < 0.0) / (1.0 + small);
-}
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(

@@ -4,6 +4,8 @@
 //   dx = plus + s * (g - mean(g) - n * mean(g * n))
 // One workgroup for each row; mean and variance are computed again in reverse.
 
+// #import lanes
+
 struct Params {
     rows: u32,   // rows of the result in all
     rows_x: u32, // rows of x in all; row r belongs to row r % rows_x
@@ -24,28 +26,14 @@ struct Params {
 override HAS_PLUS: bool = false;
 
 const WORKGROUP: u32 = 64u;
-
-var<workgroup> lanes: array<vec3<f32>, WORKGROUP>;
-
-fn workgroup_sums(lane: u32, value: vec3<f32>) -> vec3<f32> {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] += lanes[lane + reach];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
+alias Lane = vec3<f32>;
 
 fn mean_of_row(lane: u32, begin: u32) -> f32 {
     var sum = 0.0;
     for (var c = lane; c < params.cols; c += WORKGROUP) {
         sum += x[begin + c];
     }
-    return workgroup_sums(lane, vec3(sum, 0.0, 0.0)).x / f32(params.cols);
+    return workgroup_sum(lane, vec3(sum, 0.0, 0.0)).x / f32(params.cols);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -65,7 +53,7 @@ fn forward(
         let centred = x[begin + c] - mean;
         squares += centred * centred;
     }
-    let variance = workgroup_sums(lane, vec3(squares, 0.0, 0.0)).x / f32(params.cols);
+    let variance = workgroup_sum(lane, vec3(squares, 0.0, 0.0)).x / f32(params.cols);
     let s = 1.0 / sqrt(variance + params.eps);
     for (var c = lane; c < params.cols; c += WORKGROUP) {
         y[begin + c] = (x[begin + c] - mean) * s * weight[c] + bias[c];
@@ -93,7 +81,7 @@ fn reverse(
         let g = dy[begin + c] * weight[c];
         own += vec3(centred * centred, g, g * centred);
     }
-    let sums = workgroup_sums(lane, own);
+    let sums = workgroup_sum(lane, own);
     let s = 1.0 / sqrt(sums.x / count + params.eps);
     let g_mean = sums.y / count;
     let slope = sums.z * s * s / count;

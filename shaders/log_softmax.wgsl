@@ -1,5 +1,7 @@
 // y = x - log(sum(exp(x))) over the columns. One workgroup for each row.
 
+// #import lanes
+
 struct Params {
     rows: u32, // N·R
     cols: u32, // V
@@ -10,34 +12,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // y: (N, R, V), natural logarithms
 
 const WORKGROUP: u32 = 256u;
-
-var<workgroup> lanes: array<f32, WORKGROUP>;
-
-fn workgroup_max(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] = max(lanes[lane], lanes[lane + reach]);
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
-
-fn workgroup_sum(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] += lanes[lane + reach];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
+alias Lane = f32;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(

@@ -14,57 +14,18 @@
 //     forward_small   16 x 16: many workgroups of few rows
 //     forward_thin     4 x 16: nothing is staged, the weight is read once
 
-struct Params {
-    rows: u32,          // M: rows of y, all lead rows taken together
-    inputs: u32,        // I: numbers summed over, of weight's block
-    outputs: u32,       // O: columns that are written, of weight's block
-    x_rows: u32,        // T: rows of x in a lead row, where WINDOWS
-    x_cols: u32,        // X: columns of x
-    first_input: u32,   // column of x, or of a window, that belongs to weight's first input
-    windows: u32,       // T2: rows of y in a lead row, where WINDOWS
-    stride: u32,        // rows of x from one window to the next
-    padding: u32,       // rows of zeros before x's first
-    y_cols: u32,        // Y: columns of y
-    first_output: u32,  // column of y that belongs to weight's first output
-    residual_rows: u32, // Q: rows of residual, of which M is a multiple
-    scale: f32,         // factor of the activation's result, no unit
-}
+// #import product
+// #import tiles
 
 // The weight lies as (I, O), not as (O, I).
 override IN_OUT: bool = false;
-// A row of the product's input is not a row of x but a window: rows of x side
-// by side, as a convolution takes them, with zeros beyond a lead row's ends.
-override WINDOWS: bool = false;
-override ACTIVATION: u32 = 0u;
-override HAS_BIAS: bool = false;
-override HAS_RESIDUAL: bool = false;
-// The weight is f16, two numbers to a word, not f32.
-override F16_WEIGHT: bool = false;
+// weight_quads is f16, two numbers to a word, not f32.
 override F16_WEIGHT_QUADS: bool = false;
-// Results that are wanted; pre is what the activation is applied to.
-override WRITE_Y: bool = true;
-override WRITE_PRE: bool = false;
 // The product is added to what is in y: it belongs to further inputs.
 override ADD_TO_Y: bool = false;
 
-// Values of ACTIVATION.
-const NO_ACTIVATION: u32 = 0u;
-const RELU: u32 = 1u;
-const SILU: u32 = 2u;
-const GELU: u32 = 3u;
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // x: (M, X), or (N, T, X) where WINDOWS
-@group(0) @binding(2) var<storage, read> weight: array<u32>; // weight: (O, I), or (I, O) where IN_OUT, as bits
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // bias: (Y)
-@group(0) @binding(4) var<storage, read> residual: array<f32>; // residual: (Q, Y)
-@group(0) @binding(5) var<storage, read_write> y: array<f32>; // y: (M, Y)
-@group(0) @binding(6) var<storage, read_write> pre: array<f32>; // pre: (M, Y)
 @group(0) @binding(7) var<storage, read> x_quads: array<vec4<f32>>; // x_quads: x as (M, X / 4), or (N, T, X / 4)
 @group(0) @binding(8) var<storage, read> weight_quads: array<vec4<u32>>; // weight_quads: weight as (O, I / 4), or (I, O / 4)
-
-// No place in x: a window's row beyond its ends.
-const NOWHERE: u32 = 0xffffffffu;
 
 // Threads along each side of a workgroup.
 const LANES: u32 = 16u;
@@ -98,44 +59,6 @@ const SMALL_SLICE: u32 = 4u;
 // are those of small tiles.
 var<workgroup> staged_x: array<vec4<f32>, 320>;
 var<workgroup> staged_weight: array<vec4<f32>, 320>;
-
-// Operands, zero beyond their ends. Without branches, which also keep the
-// loads of a quad apart: what is out of bounds is read at 0 and dropped.
-
-fn x_at(row: u32, input: u32) -> f32 {
-    let at = x_place(row, input);
-    let inside = (row < params.rows) & (input < params.inputs) & (at != NOWHERE);
-    return select(0.0, x[select(0u, at, inside)], inside);
-}
-
-// Where the input of a row lies in x.
-fn x_place(row: u32, input: u32) -> u32 {
-    let column = params.first_input + input;
-    if WINDOWS {
-        // Rows before the first wrap round to large numbers.
-        let first = row % params.windows * params.stride - params.padding;
-        let source = first + column / params.x_cols;
-        let lead = row / params.windows * params.x_rows;
-        let at = (lead + source) * params.x_cols + column % params.x_cols;
-        return select(NOWHERE, at, source < params.x_rows);
-    }
-    return row * params.x_cols + column;
-}
-
-fn weight_at(input: u32, column: u32) -> f32 {
-    let inside = (input < params.inputs) & (column < params.outputs);
-    let out_in = column * params.inputs + input;
-    let in_out = input * params.outputs + column;
-    let at = select(out_in, in_out, IN_OUT);
-    return select(0.0, weight_number(select(0u, at, inside)), inside);
-}
-
-fn weight_number(at: u32) -> f32 {
-    if F16_WEIGHT {
-        return unpack2x16float(weight[at / 2u])[at % 2u];
-    }
-    return bitcast<f32>(weight[at]);
-}
 
 // Four neighbouring inputs of a row; `input` is a multiple of four.
 fn x_four(row: u32, input: u32) -> vec4<f32> {
@@ -183,70 +106,6 @@ fn weight_quad(input: u32, column: u32, apart: u32) -> vec4<f32> {
     );
 }
 
-// Products of all of `a` (rows) with all of `b` (columns).
-fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(a.x * b, a.y * b, a.z * b, a.w * b);
-}
-
-// 1 - erf(t) for t >= 0, to a few units of rounding: a polynomial in
-// s = 1 / (1 + 3/8 t), fitted to exp(t^2) (1 - erf(t)) / s within 1.3e-8.
-fn erfc(t: f32) -> f32 {
-    let s = 1.0 / (1.0 + 0.375 * t);
-    var p = 0.0615458824;
-    p = p * s - 0.28736195;
-    p = p * s + 0.432457507;
-    p = p * s - 0.229473427;
-    p = p * s + 0.27376163;
-    p = p * s + 0.121490955;
-    p = p * s + 0.205316678;
-    p = p * s + 0.210649252;
-    p = p * s + 0.211613491;
-    return p * s * exp(-t * t);
-}
-
-fn activate(value: f32) -> f32 {
-    if ACTIVATION == RELU {
-        // Written so that NaN stays NaN.
-        return select(value, 0.0, value < 0.0);
-    }
-    if ACTIVATION == SILU {
-        // Beyond -80 the result is as good as 0, and exp must not overflow.
-        return value / (1.0 + exp(min(-value, 80.0)));
-    }
-    if ACTIVATION == GELU {
-        // 0.70710678: the square root of 1/2. Beyond t = 10 erfc is 0.
-        let tail = 0.5 * erfc(min(abs(value) * 0.70710678, 10.0));
-        return value * select(1.0 - tail, tail, value < 0.0);
-    }
-    return value;
-}
-
-fn write_at(row: u32, column: u32, product: f32) {
-    if row >= params.rows || column >= params.outputs {
-        return;
-    }
-    let y_column = params.first_output + column;
-    let at = row * params.y_cols + y_column;
-    if ADD_TO_Y {
-        y[at] += params.scale * product;
-        return;
-    }
-    var value = product;
-    if HAS_BIAS {
-        value += bias[y_column];
-    }
-    if WRITE_PRE {
-        pre[at] = value;
-    }
-    value = params.scale * activate(value);
-    if HAS_RESIDUAL {
-        value += residual[row % params.residual_rows * params.y_cols + y_column];
-    }
-    if WRITE_Y {
-        y[at] = value;
-    }
-}
-
 fn write_quad(row: u32, column: u32, apart: u32, product: vec4<f32>) {
     write_at(row, column, product.x);
     write_at(row, column + apart, product.y);
@@ -261,12 +120,6 @@ fn write_block(row: u32, column: u32, product: mat4x4<f32>) {
     write_quad(row + 3u * LANES, column, LANES, product[3]);
 }
 
-// Row of tiles that a workgroup is in; those beyond one dimension's limit are
-// folded into the third.
-fn tile_row(group: vec3<u32>, groups: vec3<u32>) -> u32 {
-    return group.y + group.z * groups.y;
-}
-
 fn step(input: u32, lane: vec3<u32>) -> mat4x4<f32> {
     let at = input * STRIDE;
     return outer(staged_x[at + lane.y], staged_weight[at + lane.x]);
@@ -278,7 +131,7 @@ fn forward(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) lane: vec3<u32>,
 ) {
-    let row = tile_row(group, groups) * TILE + lane.y;
+    let row = folded_row(group, groups) * TILE + lane.y;
     let column = group.x * TILE;
     // The chunk's input and quad that this thread brings: neighbouring
     // threads, neighbouring numbers in memory.
@@ -317,7 +170,7 @@ fn forward_large(
     @builtin(local_invocation_id) lane: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let row = tile_row(group, groups) * LARGE_TILE;
+    let row = folded_row(group, groups) * LARGE_TILE;
     let column = group.x * LARGE_TILE;
     let x_input = index % LARGE_DEPTH;
     let x_from = index / LARGE_DEPTH;
@@ -385,7 +238,7 @@ fn forward_quads(
     @builtin(local_invocation_id) lane: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let row = tile_row(group, groups) * TILE;
+    let row = folded_row(group, groups) * TILE;
     let column = group.x * TILE;
     // The chunk's inputs and quads that this thread brings, four of one kind.
     let x_input = index % 4u * 4u;
@@ -443,7 +296,7 @@ fn forward_thin(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_id) lane: vec3<u32>,
 ) {
-    let row = tile_row(group, groups) * THIN_ROWS;
+    let row = folded_row(group, groups) * THIN_ROWS;
     let first = group.x * THIN_TILE;
     // Neighbouring threads, neighbouring numbers of the weight.
     let part = select(lane.x, lane.y, IN_OUT);
@@ -479,7 +332,7 @@ fn forward_small(
     @builtin(local_invocation_id) lane: vec3<u32>,
     @builtin(local_invocation_index) index: u32,
 ) {
-    let row = tile_row(group, groups) * SMALL_TILE;
+    let row = folded_row(group, groups) * SMALL_TILE;
     let column = group.x * SMALL_TILE;
     let x_input = index % SMALL_DEPTH;
     let x_from = index / SMALL_DEPTH;

@@ -1,6 +1,8 @@
 // y[b, k] = log softmax(logits[b, positions[k]])[labels[k]]. One workgroup for
 // each element of y.
 
+// #import lanes
+
 struct Params {
     count: u32,  // B·K: elements of y
     tokens: u32, // K
@@ -15,34 +17,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // y: (B, K, 1), natural logarithms
 
 const WORKGROUP: u32 = 256u;
-
-var<workgroup> lanes: array<f32, WORKGROUP>;
-
-fn workgroup_max(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] = max(lanes[lane], lanes[lane + reach]);
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
-
-fn workgroup_sum(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] += lanes[lane + reach];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
+alias Lane = f32;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(

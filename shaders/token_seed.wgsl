@@ -2,6 +2,8 @@
 // Lead row n = k·B + b belongs to token first_token (a scalar) + k; past the
 // last one the last is repeated. One workgroup for each lead row.
 
+// #import lanes
+
 struct Params {
     lead: u32,   // K·B: rows of dlogits
     batch: u32,  // B
@@ -22,34 +24,7 @@ struct Scalars {
 @group(0) @binding(5) var<storage, read_write> dlogits: array<f32>; // dlogits: (K·B, 1, V)
 
 const WORKGROUP: u32 = 256u;
-
-var<workgroup> lanes: array<f32, WORKGROUP>;
-
-fn workgroup_max(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] = max(lanes[lane], lanes[lane + reach]);
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
-
-fn workgroup_sum(lane: u32, value: f32) -> f32 {
-    workgroupBarrier();
-    lanes[lane] = value;
-    for (var reach = WORKGROUP / 2u; reach > 0u; reach /= 2u) {
-        workgroupBarrier();
-        if lane < reach {
-            lanes[lane] += lanes[lane + reach];
-        }
-    }
-    workgroupBarrier();
-    return lanes[0];
-}
+alias Lane = f32;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward(

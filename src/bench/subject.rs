@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::engine::philox::philox4x32;
+use crate::engine::random::{Domain, Key};
 use crate::explain::spes::{Segmentation, SpesOptions};
 use crate::features::{FRAME_SECONDS, Features};
 use crate::model::Model;
@@ -38,10 +38,10 @@ impl Subject {
             )));
         }
         let frames = model.capabilities.window_frames.unwrap_or(sound);
-        let key = [seed as u32, (seed >> 32) as u32];
-        let draw = |stream: u32, count: usize| {
+        let key = Key::from(seed);
+        let draw = |variant: u32, count: usize| {
             let blocks = 0..count.div_ceil(4) as u32;
-            let words = blocks.flat_map(move |block| philox4x32([block, stream, 0, 0], key));
+            let words = blocks.flat_map(move |block| key.block(Domain::Noise, [block, variant, 0]));
             words.take(count)
         };
         // Uniform, of mean 0 and variance 1, as normalised features.

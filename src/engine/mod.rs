@@ -10,6 +10,7 @@ pub mod native;
 pub mod philox;
 pub mod precision;
 pub mod profile;
+pub mod random;
 pub mod recording;
 pub mod reverse;
 pub mod schedule;

@@ -1,10 +1,10 @@
 //! Philox 4x32-10: random numbers as a function of a counter and a key.
 //!
 //! Masks, noise and tokens are drawn from it on every executor, so a seed gives the
-//! same ones everywhere and any of them can be drawn alone. Source: Salmon,
-//! Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-//! SC 2011. WGSL has no 64-bit integers; it makes the 32 x 32 -> 64 bit
-//! product from 16-bit halves, which a test here holds against this one.
+//! same ones everywhere and any of them can be drawn alone; who draws what stands
+//! in `random`. Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as
+//! easy as 1, 2, 3", SC 2011. WGSL has no 64-bit integers; it makes the 32 x 32 -> 64
+//! bit product from 16-bit halves, which a test here holds against this one.
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 

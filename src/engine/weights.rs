@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use super::philox::philox4x32;
+use super::random::{Domain, Key};
 use super::tensor::{Shape, WeightId};
-
-/// Keeps shuffling apart from other random numbers of the same seed.
-const SHUFFLE_DOMAIN: u32 = 6;
 
 /// What a weight is to its model. Whoever selects weights selects them by
 /// their roles; names are for messages and profiles.
@@ -137,13 +134,13 @@ impl WeightTable {
     /// A table in which the values of each weight of a chosen role are in
     /// random order, which depends on the seed and the weight's index.
     pub fn shuffled(&self, seed: u64, chosen: impl Fn(Role) -> bool) -> Self {
-        let key = [seed as u32, (seed >> 32) as u32];
+        let key = Key::from(seed);
         let shuffle = |(number, weight): (usize, &Weight)| {
             if !chosen(weight.role) {
                 return weight.clone();
             }
             let draw = |i: usize| {
-                let words = philox4x32([i as u32, number as u32, 0, SHUFFLE_DOMAIN], key);
+                let words = key.block(Domain::Shuffling, [i as u32, number as u32, 0]);
                 (u64::from(words[0]) << 32 | u64::from(words[1]), i)
             };
             let mut order: Vec<(u64, usize)> = (0..weight.data.len()).map(draw).collect();

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::checkpoint::{Content, TensorSpec};
-use crate::engine::philox::philox4x32;
+use crate::engine::random::Key;
 
 /// Standard deviation of biases.
 const BIAS: f32 = 0.02;
@@ -37,15 +37,13 @@ pub fn values(tensor: &TensorSpec, seed: u64) -> Vec<f32> {
         }
     };
     let spread = deviation * 3f32.sqrt();
-    let stream = hash(name);
-    let key = halves(seed);
+    let name = hash(name);
+    let key = Key::from(seed);
     let mut values = vec![0.0; count];
     let tasks = values.par_chunks_mut(TASK).enumerate();
     tasks.for_each(|(task, values)| {
         for (block, four) in values.chunks_mut(4).enumerate() {
-            let [low, high] = halves((task * TASK / 4 + block) as u64);
-            let [first, second] = halves(stream);
-            let words = philox4x32([low, high, first, second], key);
+            let words = key.named_block(name, (task * TASK / 4 + block) as u64);
             for (value, word) in four.iter_mut().zip(words) {
                 // 24 bits, exact in f32: from -1 up to, not including, 1.
                 let uniform = (word >> 8) as f32 / 8_388_608.0 - 1.0;
@@ -54,10 +52,6 @@ pub fn values(tensor: &TensorSpec, seed: u64) -> Vec<f32> {
         }
     });
     values
-}
-
-fn halves(number: u64) -> [u32; 2] {
-    [number as u32, (number >> 32) as u32]
 }
 
 /// FNV-1a, 64 bits: names of one model do not meet.

@@ -7,15 +7,12 @@ use super::scalars::{FIRST_VARIANT, STEP};
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
-use crate::engine::philox::philox4x32;
+use crate::engine::random::{Domain, Key};
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// Index that marks the unused entries at the end of a list of banned tokens.
 pub const NO_TOKEN: u32 = u32::MAX;
-
-/// Keeps draws of tokens apart from other random numbers of the same seed.
-const DRAW_DOMAIN: u32 = 7;
 
 /// How tokens are drawn at random.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,8 +31,8 @@ pub struct Draw {
 /// with its probability to the power of 1 / temperature, among those left:
 /// the largest of log-probability / temperature plus a Gumbel number of its
 /// own, in that order. The number of token v at position p of row n comes from
-/// word `v % 4` of the Philox block (v / 4, p, n, 7) under the seed; positions
-/// are [`STEP`], rows count from [`FIRST_VARIANT`].
+/// word `v % 4` of the block (v / 4, p, n) of [`Domain::Tokens`] under the seed;
+/// positions are [`STEP`], rows count from [`FIRST_VARIANT`].
 ///
 /// `ranges` of a row are (text from, times, times from, times to): ids from
 /// `times` on are times, and of those only `times from` to `times to` may be
@@ -80,17 +77,14 @@ fn gumbel(bits: u32) -> f64 {
 }
 
 impl Draw {
-    fn key(&self) -> [u32; 2] {
-        [self.seed as u32, (self.seed >> 32) as u32]
-    }
-
     /// By token: what the tokens are ordered by.
     fn order<T: Real>(&self, log_probabilities: &[T], position: usize, row: usize) -> Vec<T> {
         let scale = T::from_f64(1.0 / f64::from(self.temperature));
+        let key = Key::from(self.seed);
         let mut order = Vec::with_capacity(log_probabilities.len());
         for (block, values) in log_probabilities.chunks(4).enumerate() {
-            let counter = [block as u32, position as u32, row as u32, DRAW_DOMAIN];
-            let words = philox4x32(counter, self.key());
+            let place = [block as u32, position as u32, row as u32];
+            let words = key.block(Domain::Tokens, place);
             let drawn = values.iter().zip(words);
             order.extend(drawn.map(|(&value, word)| value * scale + T::from_f64(gumbel(word))));
         }
@@ -189,7 +183,7 @@ impl Operate for Candidates {
             temperature: 1.0,
             seed: 0,
         });
-        let [seed_low, seed_high] = draw.key();
+        let key = Key::from(draw.seed);
         vec![Launch {
             shader: "candidates",
             entry: "forward",
@@ -204,8 +198,8 @@ impl Operate for Candidates {
                 ("limit", recording.shape(self.banned).rows.into()),
                 ("count", self.count.into()),
                 ("scale", (1.0 / draw.temperature).into()),
-                ("seed_low", seed_low.into()),
-                ("seed_high", seed_high.into()),
+                ("seed_low", key.low.into()),
+                ("seed_high", key.high.into()),
             ],
             bindings: vec![
                 ("log_probabilities", self.log_probabilities.into()),

@@ -6,18 +6,15 @@ use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::gpu::shaders::Param;
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
-use crate::engine::philox::philox4x32;
+use crate::engine::random::{Domain, Key};
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
-
-/// Keeps masks apart from other random numbers of the same seed.
-pub const MASK_DOMAIN: u32 = 1;
 
 /// Which segments mask m hides.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MaskSource {
-    /// Segment s if word `s % 4` of the Philox block (s / 4, m, stream, 1)
-    /// under the seed is below `limit`: masks depend neither on the batch
+    /// Segment s if word `s % 4` of the block (s / 4, m, stream) of
+    /// [`Domain::Masks`] under the seed is below `limit`: masks depend neither on the batch
     /// size nor on the executor.
     Random { seed: u64, stream: u32, limit: u32 },
     /// Segment s if bit `s % 32` of word s / 32 of row m is set.
@@ -60,11 +57,12 @@ impl MaskSource {
             } => (seed, stream, limit),
             Self::Given { .. } => (0, 0, 0),
         };
+        let key = Key::from(seed);
         let given = self.operand().map(|bits| recording.shape(bits));
         [
             ("stream", stream.into()),
-            ("seed_low", (seed as u32).into()),
-            ("seed_high", ((seed >> 32) as u32).into()),
+            ("seed_low", key.low.into()),
+            ("seed_high", key.high.into()),
             ("limit", limit.into()),
             ("mask_rows", given.map_or(1, |bits| bits.rows).into()),
             ("mask_words", given.map_or(1, |bits| bits.cols).into()),
@@ -79,10 +77,9 @@ impl MaskSource {
                 stream,
                 limit,
             } => {
-                let key = [seed as u32, (seed >> 32) as u32];
+                let key = Key::from(seed);
                 for (block, hidden) in hidden.chunks_mut(4).enumerate() {
-                    let counter = [block as u32, m as u32, stream, MASK_DOMAIN];
-                    let words = philox4x32(counter, key);
+                    let words = key.block(Domain::Masks, [block as u32, m as u32, stream]);
                     for (hidden, word) in hidden.iter_mut().zip(words) {
                         *hidden = word < limit;
                     }

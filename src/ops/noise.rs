@@ -5,15 +5,15 @@ use super::scalars::FIRST_VARIANT;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
-use crate::engine::philox::philox4x32;
+use crate::engine::random::{Domain, Key};
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, TensorId};
 
 /// `y[b] = x + spread · z`, z normal and different for every variant
 ///
-/// z of element e of variant v comes from word `e % 4` of the Philox block
-/// (e / 4, v, stream, 0) under the seed, so it depends neither on the batch
-/// size nor on the executor. Variants count from [`FIRST_VARIANT`].
+/// z of element e of variant v comes from word `e % 4` of the block
+/// (e / 4, v, stream) of [`Domain::Noise`] under the seed, so it depends neither
+/// on the batch size nor on the executor. Variants count from [`FIRST_VARIANT`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct AddNoise {
     /// (1, R, C)
@@ -83,12 +83,12 @@ impl Operate for AddNoise {
         let x = context.read(self.x);
         let spread = context.read(self.spread).all()[0];
         let first = context.scalar(FIRST_VARIANT);
-        let key = [self.seed as u32, (self.seed >> 32) as u32];
+        let key = Key::from(self.seed);
         for (y, n) in y.chunks_mut(x.shape.inner()).zip(context.leads.clone()) {
             let blocks = y.chunks_mut(4).zip(x.all().chunks(4));
             for (block, (y, x)) in blocks.enumerate() {
-                let counter = [block as u32, (first + n) as u32, self.stream, 0];
-                let words = philox4x32(counter, key);
+                let place = [block as u32, (first + n) as u32, self.stream];
+                let words = key.block(Domain::Noise, place);
                 for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
                     *y = x + spread * T::from_f32(normal(word));
                 }
@@ -100,6 +100,7 @@ impl Operate for AddNoise {
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
         let y = recording.shape(self.y);
         let blocks = y.lead * y.inner().div_ceil(4);
+        let key = Key::from(self.seed);
         vec![Launch {
             shader: "add_noise",
             entry: "forward",
@@ -108,8 +109,8 @@ impl Operate for AddNoise {
                 ("blocks", blocks.into()),
                 ("inner", y.inner().into()),
                 ("stream", self.stream.into()),
-                ("seed_low", (self.seed as u32).into()),
-                ("seed_high", ((self.seed >> 32) as u32).into()),
+                ("seed_low", key.low.into()),
+                ("seed_high", key.high.into()),
             ],
             bindings: vec![
                 ("x", self.x.into()),

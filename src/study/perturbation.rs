@@ -18,7 +18,7 @@ use super::spread_maps::spread_maps;
 use super::statistics::{Correlation, mean};
 use crate::Result;
 use crate::engine::executor::Executor;
-use crate::engine::philox::philox4x32;
+use crate::engine::random::{Domain, Key};
 use crate::engine::tensor::Shape;
 use crate::explain::probe::log_probs_without;
 use crate::explain::spes::Segmentation;
@@ -33,9 +33,6 @@ pub const PERCENTS: [usize; 6] = [5, 10, 20, 40, 60, 80];
 
 /// Random subsets for each n.
 const SUBSETS: usize = 64;
-
-/// Keeps the subsets apart from other random numbers of the same seed.
-const SUBSET_DOMAIN: u32 = 5;
 
 /// How far a map of an utterance foretells what removals do; means over the
 /// tokens compared.
@@ -111,8 +108,8 @@ impl Grid {
 
 /// A random subset of exactly `size` of `count` things, by number.
 fn subset(number: usize, size: usize, count: usize, seed: u64) -> Vec<bool> {
-    let key = [seed as u32, (seed >> 32) as u32];
-    let draw = |i: usize| philox4x32([i as u32, number as u32, 0, SUBSET_DOMAIN], key)[0];
+    let key = Key::from(seed);
+    let draw = |i: usize| key.block(Domain::Subsets, [i as u32, number as u32, 0])[0];
     let mut order: Vec<(u32, usize)> = (0..count).map(|i| (draw(i), i)).collect();
     order.sort_unstable();
     let mut chosen = vec![false; count];

@@ -7,12 +7,9 @@ use super::map_name::MapName;
 use super::record::{Comparison, compared_tokens};
 use crate::Result;
 use crate::align::TokenMap;
-use crate::engine::philox::philox4x32;
+use crate::engine::random::{Domain, Key};
 use crate::explain::{Map, Maps, Method, Site};
 use crate::ops::pooled_frames;
-
-/// Keeps the random map apart from other random numbers of the same seed.
-const RANDOM_DOMAIN: u32 = 4;
 
 /// A row (T, F) for each token compared.
 pub(super) type SpreadMap = Vec<Vec<f64>>;
@@ -49,9 +46,9 @@ pub(super) fn spread_maps(
         };
         all.insert(MapName::of(&map), rows);
     }
-    let key = [seed as u32, (seed >> 32) as u32];
+    let key = Key::from(seed);
     let blocks = 0..(frames * bins).div_ceil(4) as u32;
-    let words = blocks.flat_map(|block| philox4x32([block, 0, 0, RANDOM_DOMAIN], key));
+    let words = blocks.flat_map(|block| key.block(Domain::RandomMap, [block, 0, 0]));
     let random: Vec<f64> = words.take(frames * bins).map(f64::from).collect();
     all.insert(MapName::Random, vec![random; tokens.len()]);
     Ok(all)

@@ -3,10 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::philox::philox4x32;
-
-/// Keeps the resampling apart from other random numbers of the same seed.
-const RESAMPLING_DOMAIN: u32 = 3;
+use crate::engine::random::{Domain, Key};
 
 /// Resampled means behind an interval of the tables.
 pub(super) const RESAMPLES: usize = 2_000;
@@ -190,12 +187,11 @@ pub fn bootstrap_of<T: Copy>(
 ) -> Interval {
     assert!(!items.is_empty(), "something to resample");
     let count = items.len();
-    let key = [seed as u32, (seed >> 32) as u32];
+    let key = Key::from(seed);
     let mut means: Vec<f64> = (0..resamples)
         .map(|resample| {
             let blocks = (0..count.div_ceil(4)).flat_map(|block| {
-                let counter = [block as u32, resample as u32, 0, RESAMPLING_DOMAIN];
-                philox4x32(counter, key)
+                key.block(Domain::Resampling, [block as u32, resample as u32, 0])
             });
             // The upper half of word · count: uniform to 2^-32 · count.
             let draw = |word: u32| ((u64::from(word) * count as u64) >> 32) as usize;
@@ -224,6 +220,7 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::philox::philox4x32;
 
     #[test]
     fn the_same_under_affine_maps_and_undefined_on_constants() {

@@ -23,7 +23,7 @@ fn add(device: &Device, n: usize, m: usize, a: &[f32], b: &[f32], scale_a: f32) 
     let made = device.guarded("add", |raw| {
         let module = raw.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(shader.stem),
-            source: wgpu::ShaderSource::Wgsl(shader.source.into()),
+            source: wgpu::ShaderSource::Wgsl((&*shader.source).into()),
         });
         let pipeline = raw.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(shader.stem),

@@ -631,49 +631,6 @@ fn dead_outputs_are_left_out() {
     }
 }
 
-/// A function of a shader with the comment before it, if it is there.
-fn function<'a>(source: &'a str, name: &str) -> Option<&'a str> {
-    let begin = source.find(&format!("\nfn {name}("))? + 1;
-    let end = begin + source[begin..].find("\n}\n")? + 2;
-    let comment = source[..begin].rfind("\n\n").map_or(0, |blank| blank + 2);
-    Some(&source[comment..end])
-}
-
-/// WGSL has no way to share a function between files.
-#[test]
-fn functions_written_out_in_several_shaders_are_the_same() {
-    for name in [
-        "activate",
-        "erfc",
-        "hidden_four",
-        "multiply_high",
-        "philox4x32",
-        "sigmoid",
-        "tile_row",
-        "weight_number",
-        "workgroup_max",
-        "workgroup_sum",
-    ] {
-        let texts: Vec<_> = SOURCES
-            .iter()
-            .filter_map(|(stem, source)| Some((stem, function(source, name)?)))
-            .collect();
-        assert!(!texts.is_empty(), "{name} is in no shader");
-        for (stem, text) in &texts[1..] {
-            assert_eq!(*text, texts[0].1, "{name} of {stem} and {}", texts[0].0);
-        }
-    }
-}
-
-/// WGSL cannot choose the size of matrix units' blocks either.
-#[test]
-fn shaders_for_matrix_units_differ_in_their_size_alone() {
-    let source = |stem: &str| Shader::load(stem).source;
-    let large = source("matmul_units_16");
-    let small = source("matmul_units_8").replace("8x8", "16x16");
-    assert_eq!(small.replace("SIDE: u32 = 8u", "SIDE: u32 = 16u"), large);
-}
-
 #[test]
 fn more_rows_than_one_dimension_holds_are_folded() {
     assert_eq!(Extent::rows(1), Extent::Workgroups([1, 1, 1]));

@@ -106,7 +106,7 @@ impl Pipelines {
         }
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(shader.stem),
-            source: wgpu::ShaderSource::Wgsl(shader.source.into()),
+            source: wgpu::ShaderSource::Wgsl((&*shader.source).into()),
         };
         let mode = self.mode;
         device.guarded(&format!("shaders/{}.wgsl", shader.stem), |raw| match mode {

@@ -78,7 +78,7 @@ struct Identity {
     backend: String,
     driver: String,
     version: String,
-    /// Hash of the shader's text.
+    /// Hash of the shader's text with all that it imports.
     shader: String,
     checked: bool,
 }

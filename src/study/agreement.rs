@@ -9,6 +9,7 @@ pub use crate::align::{Pooling, TokenMap};
 /// What is brought to mean 0 and variance 1 before values are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Normalisation {
     /// Each token's row: the default, since tokens differ in scale. The
     /// correlation is then the mean of the tokens' own.

@@ -43,6 +43,7 @@ pub struct SeedAgreement {
 
 /// Which weights lose their meaning. Sorted as the names are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum Shuffled {
     #[serde(rename = "all weights")]
     All,

@@ -26,6 +26,7 @@ pub const STEPS: usize = 100 / STEP_PERCENT + 1;
 
 /// What is done to the features, in the order of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Curve {
     Deletion,
     Insertion,
@@ -45,6 +46,7 @@ impl Curve {
 
 /// How what was written is measured, over a corpus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Measure {
     /// Errors per word of the reference, in percent; 0 without words.
     WordErrorRate,

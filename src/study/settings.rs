@@ -17,6 +17,7 @@ use crate::explain::{ExplainOptions, Method, Site};
 /// Fields stand in the order of their names, as in logs of all versions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Settings {
     /// Hypotheses kept in the search; the model's if absent.
     pub beams: Option<usize>,

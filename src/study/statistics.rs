@@ -17,6 +17,7 @@ pub(super) const SEED: u64 = 0;
 /// How two lists of numbers are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Correlation {
     Pearson,
     /// Pearson's of the ranks; equal values share the mean of their ranks.

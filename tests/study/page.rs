@@ -101,12 +101,10 @@ fn rows(subject: [&str; 2], layers: usize, heads: usize, all: &mut Vec<Row>) {
 }
 
 fn header(model: &str) -> Header {
-    let settings = Settings {
-        methods: vec![Method::Attention, Method::Spes],
-        seed: 3,
-        faithfulness: true,
-        ..Settings::default()
-    };
+    let mut settings = Settings::default();
+    settings.methods = vec![Method::Attention, Method::Spes];
+    settings.seed = 3;
+    settings.faithfulness = true;
     Header::new(model, &settings)
 }
 

@@ -31,6 +31,7 @@ pub use ranking::{Choice, Difference, HeadSet, RankedHead};
 
 /// How heads are ranked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Settings {
     pub by: Criterion,
     pub normalisation: Normalisation,

@@ -33,6 +33,7 @@ pub struct RankedHead {
 
 /// What the heads of a set were chosen by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Choice {
     /// All heads: nothing was chosen.
     All,

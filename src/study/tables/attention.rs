@@ -10,6 +10,7 @@ use crate::{Error, Result};
 
 /// What multiplies the attention, if anything does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Weighting {
     Plain,
     /// The norm of what it carries.
@@ -33,6 +34,7 @@ impl Weighting {
 
 /// A head, or an average of heads; from 0, but counted from 1 in tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum View {
     /// The mean over all heads and layers.
     All,

@@ -44,3 +44,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use explain::{Event, ExplainOptions, Map, Maps, Method, Progress, Site};
 pub use generate::Wanted;
 pub use listener::{Alignment, Heard, Listener, Warning};
+
+/// README's program in Rust compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -125,8 +125,8 @@ impl AveragedGradients<'_> {
         let mut recording = Recording::new(self.model.weights.clone());
         let r = &mut recording;
         let x = r.persistent(source, Kind::Real, shape);
-        let made = match self.variants {
-            &Variants::Path { baseline: kind, .. } => {
+        let made = match *self.variants {
+            Variants::Path { baseline: kind, .. } => {
                 let y = r.computed(shape);
                 r.push(Baseline { x, kind, y });
                 let aside = kept(executor, r, y)?;
@@ -136,7 +136,7 @@ impl AveragedGradients<'_> {
                 self.utterance.record_log_probs(r, logits, log_probs);
                 (aside, Some(log_probs))
             }
-            &Variants::Noise {
+            Variants::Noise {
                 level: fraction, ..
             } => {
                 let y = r.computed(Shape::new(1, 1, 1));

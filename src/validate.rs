@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use half::f16;
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
@@ -154,22 +155,29 @@ impl Reference {
         Error::file(&self.path, what)
     }
 
-    /// Shape and values of a tensor of `rank` dimensions, if it is there.
+    /// Shape and values of a tensor of `rank` dimensions, F32 or F16, if it is there.
     pub(crate) fn real(&self, name: &str, rank: usize) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
         let tensors = self.parse()?;
         let Ok(tensor) = tensors.tensor(name) else {
             return Ok(None);
         };
-        if tensor.dtype() != Dtype::F32 || tensor.shape().len() != rank {
+        let is_half = tensor.dtype() == Dtype::F16;
+        if (tensor.dtype() != Dtype::F32 && !is_half) || tensor.shape().len() != rank {
             return Err(self.problem(format!(
                 "{name} is {:?} {:?} where F32 of {rank} dimensions is right",
                 tensor.dtype(),
                 tensor.shape()
             )));
         }
-        let (chunks, _) = tensor.data().as_chunks::<4>();
-        let values = chunks.iter().map(|&bytes| f32::from_le_bytes(bytes));
-        Ok(Some((tensor.shape().to_vec(), values.collect())))
+        let values: Vec<f32> = if is_half {
+            let (chunks, _) = tensor.data().as_chunks::<2>();
+            let values = chunks.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32());
+            values.collect()
+        } else {
+            let (chunks, _) = tensor.data().as_chunks::<4>();
+            chunks.iter().map(|&b| f32::from_le_bytes(b)).collect()
+        };
+        Ok(Some((tensor.shape().to_vec(), values)))
     }
 
     /// Values of a mask tensor, if it is there.

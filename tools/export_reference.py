@@ -66,12 +66,12 @@ def cut(model, waveform):
 
 
 def make(model, folder, *, audio=None, frames=None, seed=0, text=None, tokens=None, prompt=None,
-         language=None, task="transcribe", most_tokens=64, random_tokens=5, masks=12, leave_out=()):
-    """All tensors of a reference. audio: a path, or None for random features of `frames` frames."""
+         language=None, task="transcribe", most_tokens=64, random_tokens=5, masks=12, leave_out=(), half=False):
+    """All tensors of a reference. audio: a path, or None for random features of `frames` frames, in float16 if `half`."""
     generator = torch.Generator().manual_seed(seed)
     made = {}
     if audio is None:
-        features = random_features(model, frames, generator)
+        features = random_features(model, frames, generator, half)
         sound = len(features)
     else:
         waveform = cut(model, read_wave(audio))

@@ -6,7 +6,7 @@ smoothing of awkward images by scikit-image.
     python tools/slic_fixture.py
 
 Case c has `image_c` (T, F) f32, already scaled to 0..1, and `labels_c` (T, F)
-i32; if its sigma is above 0 also `smooth_c` (T, F) f32, the image as SLIC sees
+u16; if its sigma is above 0 also `smooth_c` (T, F) f32, the image as SLIC sees
 it. Segments, compactness and sigma are in the metadata `cases`.
 """
 
@@ -58,7 +58,7 @@ def main():
             start_label=1,
         )
         tensors[f"image_{i}"] = image
-        tensors[f"labels_{i}"] = labels.astype(np.int32)
+        tensors[f"labels_{i}"] = labels.astype(np.uint16)
         if sigma > 0:
             tensors[f"smooth_{i}"] = gaussian(image, sigma=np.float32(sigma), mode="reflect")
             assert tensors[f"smooth_{i}"].dtype == np.float32

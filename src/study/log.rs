@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 
@@ -51,13 +52,35 @@ pub struct Contents {
     length: u64,
 }
 
+/// What the name of a log that was put away compressed ends with. Such a file
+/// is only read.
+const COMPRESSED: &str = ".jsonl.gz";
+
+/// Whether a file is a log by its name: `*.jsonl`, `*.jsonl.gz`.
+pub fn is_log(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.ends_with(".jsonl") || name.ends_with(COMPRESSED))
+}
+
+/// The bytes of a log, compressed or not.
+fn bytes(path: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(path).map_err(|problem| Error::file(path, problem))?;
+    if !path.to_string_lossy().ends_with(COMPRESSED) {
+        return Ok(bytes);
+    }
+    let mut plain = Vec::new();
+    let unpacked = MultiGzDecoder::new(&*bytes).read_to_end(&mut plain);
+    unpacked.map_err(|problem| Error::file(path, problem))?;
+    Ok(plain)
+}
+
 /// Reads a log. A last line without an end, which a killed run leaves, does
 /// not count.
 ///
 /// # Errors
 /// If it cannot be read or is no such file; the message names the line.
 pub fn read(path: &Path) -> Result<Contents> {
-    let bytes = fs::read(path).map_err(|problem| Error::file(path, problem))?;
+    let bytes = bytes(path)?;
     let length = bytes
         .iter()
         .rposition(|&b| b == b'\n')
@@ -230,6 +253,31 @@ mod tests {
         fs::write(&path, "{}\n").unwrap();
         let message = Log::open(&path, &header(1)).err().unwrap().to_string();
         assert!(message.contains("line 1"), "{message}");
+    }
+
+    #[test]
+    fn compressed_logs_are_read_and_broken_ones_refused() {
+        use flate2::Compression;
+        use flate2::write::GzEncoder;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let mut log = Log::open(&path, &header(1)).unwrap();
+        log.add(&record("a")).unwrap();
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&fs::read(&path).unwrap()).unwrap();
+        let packed = encoder.finish().unwrap();
+        let compressed = folder.path().join("log.jsonl.gz");
+        fs::write(&compressed, &packed).unwrap();
+        let [plain, same] = [&path, &compressed].map(|path| read(path).unwrap());
+        assert_eq!(plain.header, same.header);
+        assert_eq!(plain.records, same.records);
+        fs::write(&compressed, &packed[..packed.len() / 2]).unwrap();
+        let message = read(&compressed).err().unwrap().to_string();
+        assert!(message.contains("log.jsonl.gz"), "{message}");
+        let known = ["log.jsonl", "log.jsonl.gz", "log.gz", "jsonl"];
+        let known = known.map(|name| is_log(Path::new(name)));
+        assert_eq!(known, [true, true, false, false]);
     }
 
     #[test]

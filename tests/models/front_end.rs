@@ -16,14 +16,17 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The shape and the 4-byte values of a tensor.
-fn values<T>(file: &SafeTensors, name: &str, read: fn([u8; 4]) -> T) -> (Vec<usize>, Vec<T>) {
+/// The shape and the values, of N bytes each, of a tensor.
+fn values<T, const N: usize>(
+    file: &SafeTensors,
+    name: &str,
+    read: fn([u8; N]) -> T,
+) -> (Vec<usize>, Vec<T>) {
     let tensor = file.tensor(name).unwrap();
-    let data = tensor.data().chunks_exact(4);
-    (
-        tensor.shape().to_vec(),
-        data.map(|b| read(b.try_into().unwrap())).collect(),
-    )
+    let (data, rest) = tensor.data().as_chunks();
+    assert!(rest.is_empty(), "{name}");
+    let values = data.iter().map(|&bytes| read(bytes));
+    (tensor.shape().to_vec(), values.collect())
 }
 
 fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
@@ -36,7 +39,8 @@ fn features(file: &SafeTensors, name: &str) -> Features {
 }
 
 fn labels(file: &SafeTensors, name: &str) -> Vec<u32> {
-    values(file, name, u32::from_le_bytes).1
+    let labels = values(file, name, u16::from_le_bytes).1;
+    labels.into_iter().map(u32::from).collect()
 }
 
 /// Whether every element of `out` is within its bound of `reference` and the

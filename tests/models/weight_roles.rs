@@ -71,5 +71,5 @@ fn roles_choose_what_names_chose() {
             folders += 1;
         }
     }
-    assert_eq!(folders, 12);
+    assert_eq!(folders, 11);
 }

@@ -7,7 +7,8 @@ from .hearing import hear
 from .saliency import GRADIENTS, gradients, occlusion, outputs
 
 METADATA = {"format": "saliency-reference", "version": "1"}
-INTEGERS = (torch.int64, torch.uint8)
+# What is stored as it is; other numbers become F32.
+KEPT = (torch.int64, torch.uint8, torch.float16)
 
 
 def compute(model, features, tokens, labels, masks, wanted_gradients=GRADIENTS):
@@ -22,9 +23,9 @@ def compute(model, features, tokens, labels, masks, wanted_gradients=GRADIENTS):
 
 
 def write(path, tensors, precision):
-    """Stores the tensors; real numbers become F32."""
+    """Stores the tensors; real numbers become F32, but for features that are float16."""
     stored = {
-        name: (tensor if tensor.dtype in INTEGERS else tensor.float()).contiguous()
+        name: (tensor if tensor.dtype in KEPT else tensor.float()).contiguous()
         for name, tensor in tensors.items()
     }
     for name, tensor in stored.items():

@@ -13,10 +13,11 @@ ENCODER_SPANS = 32
 KEEP = 0.5
 
 
-def random_features(model, frames, generator):
-    """(T, F) standard normal numbers; Whisper's window is always whole."""
+def random_features(model, frames, generator, half=False):
+    """(T, F) standard normal numbers, float16 if `half`; Whisper's window is always whole."""
     frames = model.frames or frames
-    return torch.randn(frames, model.mel_bins, generator=generator)
+    features = torch.randn(frames, model.mel_bins, generator=generator)
+    return features.half() if half else features
 
 
 def prompt_of(model, memory, language=None, task="transcribe"):

@@ -88,8 +88,8 @@ struct Study {
 }
 
 impl Tables {
-    /// Makes the tables of all logs (`*.jsonl`) in some folders; several logs
-    /// of one model with the same settings are shards of one study.
+    /// Makes the tables of all logs (`*.jsonl`, `*.jsonl.gz`) in some folders;
+    /// several logs of one model with the same settings are shards of one study.
     ///
     /// # Errors
     /// If there is no log, one cannot be read, or shards were made with
@@ -100,10 +100,7 @@ impl Tables {
             let entries = fs::read_dir(folder).map_err(|e| Error::file(folder, e))?;
             for entry in entries {
                 let path = entry.map_err(|e| Error::file(folder, e))?.path();
-                if path
-                    .extension()
-                    .is_some_and(|extension| extension == "jsonl")
-                {
+                if log::is_log(&path) {
                     paths.push(path);
                 }
             }

@@ -13,7 +13,7 @@ use super::units::MatrixUnits;
 use crate::engine::cost::{Cost, StageCost};
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
-use crate::engine::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
+use crate::engine::tensor::{Shape, Slot, TensorId, WeightId, describe_persistent};
 use crate::ops::{Operator, on_units};
 use crate::{Error, Result};
 
@@ -48,7 +48,7 @@ pub enum Place {
     Weight(WeightId),
     /// Index in [`Layout::constants`].
     Constant(usize),
-    Persistent(PersistentId),
+    Persistent(Slot),
     /// Index in [`Layout::blocks`].
     Block(usize),
 }
@@ -199,15 +199,6 @@ impl Layout {
         self.blocks.iter().sum::<usize>() + constants.sum::<usize>() + self.params.len()
     }
 
-    /// Persistent tensors that the dispatches bind.
-    pub fn persistent(&self) -> impl Iterator<Item = (TensorId, PersistentId)> {
-        let places = self.places.iter().enumerate();
-        places.filter_map(|(tensor, place)| match place {
-            Place::Persistent(id) => Some((TensorId(tensor as u32), *id)),
-            _ => None,
-        })
-    }
-
     /// Compares the sizes of all buffers with what the adapter allows.
     ///
     /// # Errors
@@ -259,7 +250,7 @@ impl Layout {
                     *place = Place::Constant(self.constants.len());
                     self.constants.push(TensorId(tensor as u32));
                 }
-                (Source::Persistent(id), _) => *place = Place::Persistent(*id),
+                (Source::Persistent(slot), _) => *place = Place::Persistent(*slot),
                 (Source::Computed, None) => {}
                 (Source::Computed, Some(Lifetime::Always)) => always.push(tensor),
                 (Source::Computed, Some(Lifetime::Within { stage, first, last })) => {
@@ -564,13 +555,5 @@ fn describe(recording: &Recording, id: TensorId) -> String {
             let name = maker.map_or("no operator", |operator| operator.name());
             format!("the output {shape} of {name}")
         }
-    }
-}
-
-/// A persistent tensor as messages name it.
-pub fn describe_persistent(kind: Kind, shape: Shape) -> String {
-    match kind {
-        Kind::Real => format!("the persistent tensor {shape}"),
-        Kind::Index => format!("the persistent indices {shape}"),
     }
 }

@@ -74,3 +74,57 @@ impl Parked {
         self.bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::gpu::adapter::open_for_tests;
+
+    fn buffer(device: &wgpu::Device, size: u64) -> wgpu::Buffer {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// Whatever the order in which they were given back.
+    #[test]
+    #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+    fn whoever_asks_as_before_gets_what_it_had() {
+        let device = open_for_tests().raw;
+        let mut parked = Parked::default();
+        let mut made: Vec<Tensor> = [64, 64, 32, 64]
+            .map(|size| parked.number(buffer(&device, size)))
+            .into();
+        let buffers: Vec<_> = made.iter().map(|own| own.buffer.clone()).collect();
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]] {
+            let mut own: Vec<_> = made.drain(..).map(Some).collect();
+            for place in order {
+                assert!(parked.park(own[place].take().unwrap()).is_empty());
+            }
+            made.extend([64, 64, 32, 64].map(|size| parked.take(size).unwrap()));
+            assert!(buffers.iter().eq(made.iter().map(|own| &own.buffer)));
+        }
+        assert!(parked.take(64).is_none());
+        assert_eq!(parked.bytes, 0);
+    }
+
+    #[test]
+    #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+    fn the_oldest_make_room() {
+        let device = open_for_tests().raw;
+        let mut parked = Parked::default();
+        let mut park = |size| {
+            let own = parked.number(buffer(&device, size));
+            (own.buffer.clone(), parked.park(own))
+        };
+        let (first, gone) = park(16);
+        assert!(gone.is_empty());
+        for _ in 1..MOST_PARKED {
+            assert!(park(16).1.is_empty());
+        }
+        assert_eq!(park(16).1, [first]);
+    }
+}

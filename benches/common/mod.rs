@@ -9,7 +9,7 @@ use sonograd::engine::weights::WeightTable;
 
 /// The native executor, and the device that `SONOGRAD_BENCH_DEVICE` names (a
 /// value of `--device`), if it is set and there is one.
-pub fn executors(weights: &Arc<WeightTable>) -> Vec<Box<dyn Executor + Send>> {
+pub fn executors(weights: &Arc<WeightTable>) -> Vec<Box<dyn Executor>> {
     let mut choices = vec![DeviceChoice::Cpu];
     if let Ok(name) = std::env::var("SONOGRAD_BENCH_DEVICE") {
         match name.parse() {

@@ -1,168 +1,239 @@
-//! An executor that computes nothing and counts what computing would take.
+//! A backend that computes nothing and counts what computing would take.
 
 use crate::Result;
+use crate::engine::Engine;
+use crate::engine::backend::{Backend, Ledger, Run};
 use crate::engine::cost::{Cost, StageCost};
-use crate::engine::executor::{Executor, PlanId, Values};
-use crate::engine::journal::{Held, Journal};
+use crate::engine::executor::{Executor, Values};
+use crate::engine::kept_plans::Compiled;
 use crate::engine::native;
 use crate::engine::precision::Precision;
-use crate::engine::profile::{Profile, Purpose};
 use crate::engine::recording::Recording;
 use crate::engine::schedule::Schedule;
-use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape, WeightId};
+use crate::engine::tensor::{Kind, Shape, WeightId};
 use crate::engine::weights::WeightTable;
 
 /// Stands in for the native executor in f32: the same memory and operations,
 /// but nothing is allocated or run, and all that is read is zero.
-pub struct CountingExecutor {
-    /// Elements.
-    persistent: Vec<usize>,
-    plans: Vec<CountedPlan>,
-    journal: Journal,
-    profile: Profile,
-    bytes: usize,
+pub type CountingExecutor<'a> = Engine<Counting<'a>>;
+
+/// What is counted beside the engine's books.
+pub struct Counting<'a> {
     weight_bytes: usize,
     /// Weights of which the native executor would have a transposed copy.
     turned: Vec<WeightId>,
     turned_bytes: usize,
+    capture: Option<Capture<'a>>,
 }
 
-struct CountedPlan {
+/// Keeps the recordings of what is counted. What is run at once is as much as
+/// another executor would take.
+struct Capture<'a> {
+    sizing: &'a mut dyn Executor,
+    plans: Vec<Captured>,
+}
+
+/// A recording that was prepared.
+pub struct Captured {
+    pub recording: Recording,
+    /// How often each stage of it was run with all lead rows.
+    pub runs: Vec<u64>,
+    /// By slot: what was uploaded there, if it holds indices.
+    pub indices: Vec<Option<Vec<u32>>>,
+}
+
+/// A recording and what its stages come to.
+pub struct CountedPlan {
+    recording: Recording,
     bytes: usize,
     /// By stage.
     costs: Vec<StageCost>,
+    /// Its number among those that were captured, if they are.
+    number: usize,
 }
 
-impl CountingExecutor {
+impl Compiled for CountedPlan {
+    fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl<'a> Engine<Counting<'a>> {
     /// One that holds these weights.
     pub fn new(weights: &WeightTable) -> Self {
-        let mut executor = Self {
-            persistent: Vec::new(),
-            plans: Vec::new(),
-            journal: Journal::default(),
-            profile: Profile::default(),
-            bytes: 0,
+        Self::capturing(weights, None)
+    }
+
+    /// One that keeps what it counts, with work in such shares as `sizing`
+    /// would take.
+    pub fn keeping(weights: &WeightTable, sizing: &'a mut dyn Executor) -> Self {
+        let plans = Vec::new();
+        Self::capturing(weights, Some(Capture { sizing, plans }))
+    }
+
+    fn capturing(weights: &WeightTable, capture: Option<Capture<'a>>) -> Self {
+        let backend = Counting {
             weight_bytes: weights.bytes(),
             turned: Vec::new(),
             turned_bytes: 0,
+            capture,
         };
-        executor.grow(weights.bytes());
-        executor
-    }
-
-    fn grow(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        let peak = &mut self.profile.peak_memory_bytes;
-        *peak = (*peak).max(self.bytes as u64);
+        Self::over(backend, weights.bytes())
     }
 }
 
-impl Executor for CountingExecutor {
+impl Counting<'_> {
+    /// What was kept so far.
+    pub fn captured(&self) -> &[Captured] {
+        let capture = self.capture.as_ref();
+        capture.map_or(&[], |capture| &capture.plans)
+    }
+
+    /// What was kept.
+    pub fn into_captured(self) -> Vec<Captured> {
+        self.capture
+            .map(|capture| capture.plans)
+            .unwrap_or_default()
+    }
+
+    fn sizing(&self) -> Option<&dyn Executor> {
+        self.capture.as_ref().map(|capture| &*capture.sizing)
+    }
+}
+
+impl Backend for Counting<'_> {
+    /// The indices that were uploaded.
+    type Tensor = Option<Vec<u32>>;
+    type Plan = CountedPlan;
+
+    /// Every preparation is counted.
+    const MOST_KEPT_BYTES: usize = 0;
+
     fn name(&self) -> String {
-        "none, nothing was computed".into()
+        let nobody = || "none, nothing was computed".into();
+        self.sizing().map_or_else(nobody, Executor::name)
     }
 
     fn kind(&self) -> &'static str {
-        "native"
+        self.sizing().map_or("native", Executor::kind)
     }
 
     fn precision(&self) -> Precision {
-        Precision::F32
+        self.sizing().map_or(Precision::F32, Executor::precision)
     }
 
     fn weight_bytes(&self) -> usize {
-        self.weight_bytes + self.turned_bytes
+        let own = self.weight_bytes + self.turned_bytes;
+        self.sizing().map_or(own, Executor::weight_bytes)
     }
 
-    fn allocate(&mut self, _kind: Kind, shape: Shape) -> Result<PersistentId> {
-        self.grow(4 * shape.len());
-        self.persistent.push(shape.len());
-        let id = PersistentId((self.persistent.len() - 1) as u32);
-        self.journal.made(Held::Persistent(id));
-        Ok(id)
+    fn tensor_bytes(&self, _kind: Kind, shape: Shape) -> usize {
+        4 * shape.len()
     }
 
-    fn free(&mut self, id: PersistentId) {
-        self.journal.gone(Held::Persistent(id));
-        self.bytes -= 4 * std::mem::take(&mut self.persistent[id.0 as usize]);
+    fn largest_tensor(&self) -> usize {
+        self.sizing().map_or(usize::MAX, Executor::largest_tensor)
     }
 
-    fn upload_all(&mut self, parts: &[(PersistentId, Values)], purpose: Purpose) -> Result<()> {
-        let bytes = parts.iter().map(|(_, values)| 4 * values.len()).sum();
-        self.profile.count_upload(purpose, bytes);
+    fn estimate(&self, recording: &Recording) -> usize {
+        match self.sizing() {
+            Some(sizing) => sizing.estimate(recording),
+            None => native::plan_bytes::<f32>(recording),
+        }
+    }
+
+    fn allocate(
+        &mut self,
+        _kind: Kind,
+        _shape: Shape,
+        _ledger: &mut Ledger<CountedPlan>,
+    ) -> Result<Option<Vec<u32>>> {
+        Ok(None)
+    }
+
+    fn free(&mut self, _tensor: Option<Vec<u32>>, _ledger: &mut Ledger<CountedPlan>) {}
+
+    fn write(
+        &mut self,
+        tensors: &mut [Option<Vec<u32>>],
+        values: &[&Values],
+        _ledger: &mut Ledger<CountedPlan>,
+    ) -> Result<()> {
+        for (own, values) in tensors.iter_mut().zip(values) {
+            if let Values::Index(values) = values {
+                *own = Some(values.to_vec());
+            }
+        }
         Ok(())
     }
 
-    fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
+    fn read(
+        &mut self,
+        _tensors: &[&Option<Vec<u32>>],
+        lens: &[usize],
+        _ledger: &mut Ledger<CountedPlan>,
+    ) -> Result<Vec<Vec<f32>>> {
+        Ok(lens.iter().map(|&len| vec![0.0; len]).collect())
+    }
+
+    fn compile(
+        &mut self,
+        recording: Recording,
+        tensors: &mut [Option<Vec<u32>>],
+        ledger: &mut Ledger<CountedPlan>,
+    ) -> Result<CountedPlan> {
         for (id, shape) in native::weights_to_turn(&recording) {
             let bytes = 4 * shape.len();
             if !self.turned.contains(&id) && self.turned_bytes + bytes <= native::MOST_TURNED_BYTES
             {
                 self.turned.push(id);
                 self.turned_bytes += bytes;
-                self.grow(bytes);
+                ledger.grow(bytes);
             }
         }
         let schedule = Schedule::new(&recording);
         let once = Cost::of(&recording, &schedule, &schedule.once);
-        self.profile.count_cost(once);
-        let bytes = self.estimate(&recording);
-        self.grow(bytes);
-        self.plans.push(CountedPlan {
-            bytes,
+        ledger.profile.count_cost(once);
+        let mut number = 0;
+        if let Some(capture) = &mut self.capture {
+            number = capture.plans.len();
+            capture.plans.push(Captured {
+                recording: recording.clone(),
+                runs: vec![0; schedule.stages.len()],
+                indices: tensors.to_vec(),
+            });
+        }
+        Ok(CountedPlan {
+            bytes: native::plan_bytes::<f32>(&recording),
             costs: StageCost::of_stages(&recording, &schedule),
-        });
-        let id = PlanId((self.plans.len() - 1) as u32);
-        self.journal.made(Held::Plan(id));
-        Ok(id)
+            recording,
+            number,
+        })
     }
 
-    fn estimate(&self, recording: &Recording) -> usize {
-        native::plan_bytes::<f32>(recording)
-    }
-
-    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()> {
-        self.run_first(plan, stage, usize::MAX, scalars)
-    }
-
-    fn run_first(
+    /// What is kept leaves runs of a part out, as SPES' unmasked pass: an
+    /// operator is timed at one size only.
+    fn run(
         &mut self,
-        plan: PlanId,
-        stage: usize,
-        leads: usize,
-        _scalars: &Scalars,
+        plan: &mut CountedPlan,
+        tensors: &mut [Option<Vec<u32>>],
+        run: Run,
+        ledger: &mut Ledger<CountedPlan>,
     ) -> Result<()> {
-        let cost = self.plans[plan.0 as usize].costs[stage].of(leads);
-        self.profile.count_cost(cost);
+        let cost = &plan.costs[run.stage];
+        if let Some(capture) = &mut self.capture {
+            if run.leads < cost.lead {
+                return Ok(());
+            }
+            let captured = &mut capture.plans[plan.number];
+            captured.runs[run.stage] += 1;
+            captured.indices = tensors.to_vec();
+        }
+        ledger.profile.count_cost(cost.of(run.leads));
         Ok(())
-    }
-
-    fn release(&mut self, plan: PlanId) {
-        self.journal.gone(Held::Plan(plan));
-        self.bytes -= std::mem::take(&mut self.plans[plan.0 as usize].bytes);
-    }
-
-    fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>> {
-        let sizes = ids.iter().map(|id| self.persistent[id.0 as usize]);
-        let values: Vec<Vec<f32>> = sizes.map(|size| vec![0.0; size]).collect();
-        let bytes = values.iter().map(|values| 4 * values.len()).sum();
-        self.profile.count_read(purpose, bytes);
-        Ok(values)
-    }
-
-    fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn forget_peak(&mut self) {
-        self.profile.peak_memory_bytes = self.bytes as u64;
-    }
-
-    fn profile(&self) -> Profile {
-        self.profile.clone()
     }
 }

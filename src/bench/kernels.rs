@@ -6,22 +6,19 @@
 //! most of that stays in the cache, so the times here do not add up to those
 //! of a pass.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
-use super::counting::CountingExecutor;
+use super::counting::{Captured, CountingExecutor};
 use super::peak::Peak;
 use super::works::{Bench, Work};
 use super::{Measurement, Taken};
 use crate::Result;
 use crate::engine::cost::Cost;
-use crate::engine::executor::{Executor, PlanId, Values};
-use crate::engine::journal::Journal;
-use crate::engine::precision::Precision;
-use crate::engine::profile::{Profile, Purpose};
+use crate::engine::executor::Executor;
+use crate::engine::profile::Purpose;
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::Schedule;
-use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
+use crate::engine::tensor::{Kind, Scalars, Shape};
 use crate::ops::scalars::{MASK_END, MASKING};
 
 /// Seconds that each timing takes at least.
@@ -63,23 +60,14 @@ impl Bench<'_> {
         repeats: usize,
         peak: Option<Peak>,
     ) -> Result<Vec<Measurement>> {
-        let mut capture = Capture {
-            inner: CountingExecutor::new(&self.model.weights),
-            sizing: executor,
-            plans: Vec::new(),
-            indices: HashMap::new(),
-        };
-        self.run(&mut capture, Work::Gradient)?;
-        let spes = capture.plans.len();
-        self.run(&mut capture, Work::Spes)?;
-        let Capture { plans, indices, .. } = capture;
+        let (plans, spes) = self.capture(executor)?;
         let mut measured = Vec::new();
         for kernel in kernels(&plans, spes) {
             let mut seconds = Vec::new();
             executor.forget_peak();
             if peak.is_some() {
                 let mark = executor.mark();
-                let timed = self.time(executor, &kernel, &plans, &indices, repeats);
+                let timed = self.time(executor, &kernel, &plans, repeats);
                 executor.unwind(mark);
                 seconds = timed?;
             }
@@ -110,16 +98,25 @@ impl Bench<'_> {
         Ok(measured)
     }
 
+    /// The recordings of the passes, sized as for `executor`, and the number of
+    /// the first one of occlusion.
+    fn capture(&self, executor: &mut dyn Executor) -> Result<(Vec<Captured>, usize)> {
+        let mut counting = CountingExecutor::keeping(&self.model.weights, executor);
+        self.run(&mut counting, Work::Gradient)?;
+        let spes = counting.backend().captured().len();
+        self.run(&mut counting, Work::Spes)?;
+        Ok((counting.into_backend().into_captured(), spes))
+    }
+
     /// Seconds of one run, as often as `repeats` says.
     fn time(
         &self,
         executor: &mut dyn Executor,
         kernel: &Kernel,
         plans: &[Captured],
-        indices: &HashMap<PersistentId, Vec<u32>>,
         repeats: usize,
     ) -> Result<Vec<f64>> {
-        let recording = self.alone(executor, kernel, &plans[kernel.plan].recording, indices)?;
+        let recording = self.alone(executor, kernel, &plans[kernel.plan])?;
         let probe = executor.allocate(Kind::Real, Shape::new(1, 1, 1))?;
         let plan = executor.prepare(recording)?;
         let scalars = Scalars::ZERO.with(MASKING, 1).with(MASK_END, u32::MAX);
@@ -147,9 +144,9 @@ impl Bench<'_> {
         &self,
         executor: &mut dyn Executor,
         kernel: &Kernel,
-        whole: &Recording,
-        indices: &HashMap<PersistentId, Vec<u32>>,
+        captured: &Captured,
     ) -> Result<Recording> {
+        let whole = &captured.recording;
         let operator = &whole.operators()[kernel.operator];
         let live = Schedule::new(whole).live;
         let (inputs, mut used) = (operator.inputs(), operator.outputs());
@@ -170,8 +167,8 @@ impl Bench<'_> {
             }
             let own = executor.allocate(info.kind, shape)?;
             match (info.kind, &info.source) {
-                (Kind::Index, Source::Persistent(id)) => {
-                    if let Some(values) = indices.get(id) {
+                (Kind::Index, Source::Persistent(slot)) => {
+                    if let Some(values) = &captured.indices[slot.0 as usize] {
                         executor.upload_indices(own, values)?;
                     }
                 }
@@ -201,7 +198,13 @@ fn on_device(executor: &dyn Executor) -> f64 {
 /// on are of occlusion.
 fn kernels(plans: &[Captured], spes: usize) -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = Vec::new();
-    for (plan, Captured { recording, runs }) in plans.iter().enumerate() {
+    for (
+        plan,
+        Captured {
+            recording, runs, ..
+        },
+    ) in plans.iter().enumerate()
+    {
         let schedule = Schedule::new(recording);
         for (stage, list) in schedule.stages.iter().enumerate() {
             let pass = match (plan >= spes, stage) {
@@ -250,123 +253,6 @@ fn shapes(recording: &Recording, schedule: &Schedule, operator: usize) -> String
         shapes.collect::<Vec<_>>().join(" ")
     };
     format!("{} -> {}", list(&inputs), list(&outputs))
-}
-
-/// A recording that was prepared, and how often each stage of it was run with
-/// all lead rows.
-struct Captured {
-    recording: Recording,
-    runs: Vec<u64>,
-}
-
-/// Keeps the recordings of a work and computes nothing; what is run at once is
-/// as much as another executor would take.
-struct Capture<'a> {
-    inner: CountingExecutor,
-    sizing: &'a dyn Executor,
-    plans: Vec<Captured>,
-    /// What was uploaded.
-    indices: HashMap<PersistentId, Vec<u32>>,
-}
-
-impl Executor for Capture<'_> {
-    fn name(&self) -> String {
-        self.sizing.name()
-    }
-
-    fn kind(&self) -> &'static str {
-        self.sizing.kind()
-    }
-
-    fn precision(&self) -> Precision {
-        self.sizing.precision()
-    }
-
-    fn weight_bytes(&self) -> usize {
-        self.sizing.weight_bytes()
-    }
-
-    fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {
-        self.inner.allocate(kind, shape)
-    }
-
-    fn free(&mut self, id: PersistentId) {
-        self.inner.free(id);
-    }
-
-    fn upload_all(&mut self, parts: &[(PersistentId, Values)], purpose: Purpose) -> Result<()> {
-        for (id, values) in parts {
-            if let Values::Index(values) = values {
-                self.indices.insert(*id, values.to_vec());
-            }
-        }
-        self.inner.upload_all(parts, purpose)
-    }
-
-    fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
-        let plan = self.inner.prepare(recording.clone())?;
-        self.plans.push(Captured {
-            runs: vec![0; recording.stages().len()],
-            recording,
-        });
-        debug_assert_eq!(plan.0 as usize + 1, self.plans.len());
-        Ok(plan)
-    }
-
-    fn estimate(&self, recording: &Recording) -> usize {
-        self.sizing.estimate(recording)
-    }
-
-    fn largest_tensor(&self) -> usize {
-        self.sizing.largest_tensor()
-    }
-
-    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()> {
-        self.plans[plan.0 as usize].runs[stage] += 1;
-        self.inner.run(plan, stage, scalars)
-    }
-
-    /// Runs of a part, as SPES' unmasked pass, are left out: an operator is
-    /// timed at one size only.
-    fn run_first(
-        &mut self,
-        plan: PlanId,
-        stage: usize,
-        leads: usize,
-        scalars: &Scalars,
-    ) -> Result<()> {
-        let recording = &self.plans[plan.0 as usize].recording;
-        let operators = &recording.operators()[recording.stages()[stage].clone()];
-        let all = operators.iter().map(|operator| operator.lead(recording));
-        match all.max() {
-            Some(all) if leads < all => Ok(()),
-            _ => self.run(plan, stage, scalars),
-        }
-    }
-
-    fn release(&mut self, plan: PlanId) {
-        self.inner.release(plan);
-    }
-
-    fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>> {
-        self.inner.read(ids, purpose)
-    }
-
-    fn journal(&self) -> &Journal {
-        self.inner.journal()
-    }
-
-    fn memory_bytes(&self) -> usize {
-        self.inner.memory_bytes()
-    }
-
-    fn forget_peak(&mut self) {
-        self.inner.forget_peak();
-    }
-
-    fn profile(&self) -> Profile {
-        self.inner.profile()
-    }
 }
 
 #[cfg(test)]
@@ -439,16 +325,12 @@ mod tests {
                 let calls = row.calls.unwrap();
                 (flops + calls * row.flops, bytes + calls * row.bytes)
             });
-            let mut capture = Capture {
-                inner: CountingExecutor::new(&model.weights),
-                sizing: &executor,
-                plans: Vec::new(),
-                indices: HashMap::new(),
-            };
+            let weights = &model.weights;
+            let mut capture = CountingExecutor::keeping(weights, &mut executor);
             bench.run(&mut capture, work).unwrap();
             let counted = capture.profile();
             let mut once = Cost::default();
-            for Captured { recording, .. } in &capture.plans {
+            for Captured { recording, .. } in capture.backend().captured() {
                 let schedule = Schedule::new(recording);
                 once += Cost::of(recording, &schedule, &schedule.once);
             }
@@ -467,24 +349,14 @@ mod tests {
         let subject = Subject::random(&model, 0.4, 8, 1).unwrap();
         let bench = bench(&model, &subject);
         let mut executor = NativeExecutor::<f32>::new(&model.weights, false);
-        let mut capture = Capture {
-            inner: CountingExecutor::new(&model.weights),
-            sizing: &executor,
-            plans: Vec::new(),
-            indices: HashMap::new(),
-        };
-        bench.run(&mut capture, Work::Gradient).unwrap();
-        let spes = capture.plans.len();
-        bench.run(&mut capture, Work::Spes).unwrap();
-        let Capture { plans, indices, .. } = capture;
+        let (plans, spes) = bench.capture(&mut executor).unwrap();
         let kernels = kernels(&plans, spes);
         for pass in ["forward", "gradient", "spes"] {
             assert!(kernels.iter().any(|kernel| kernel.pass == pass));
         }
         for kernel in kernels {
             let mark = executor.mark();
-            let whole = &plans[kernel.plan].recording;
-            let alone = bench.alone(&mut executor, &kernel, whole, &indices);
+            let alone = bench.alone(&mut executor, &kernel, &plans[kernel.plan]);
             let alone = alone.unwrap();
             let schedule = Schedule::new(&alone);
             assert_eq!(schedule.once, [0usize; 0], "{kernel:?}");
@@ -492,7 +364,7 @@ mod tests {
             assert_eq!(costs.len(), 1);
             assert_eq!(costs[0].all, kernel.cost, "{kernel:?}");
             let before = executor.profile();
-            let seconds = bench.time(&mut executor, &kernel, &plans, &indices, 1);
+            let seconds = bench.time(&mut executor, &kernel, &plans, 1);
             assert!(seconds.unwrap()[0] > 0.0);
             let runs =
                 (executor.profile().operand_bytes - before.operand_bytes) / kernel.cost.bytes;

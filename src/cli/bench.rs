@@ -134,7 +134,7 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
         masks: args.masks as usize,
         memory: (args.memory as usize) << 20,
     };
-    let open = |profiling: bool| -> Result<Box<dyn Executor + Send>> {
+    let open = |profiling: bool| -> Result<Box<dyn Executor>> {
         if args.estimate {
             return Ok(Box::new(CountingExecutor::new(&model.weights)));
         }

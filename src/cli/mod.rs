@@ -319,7 +319,7 @@ fn warn(warnings: &[Warning]) {
 impl ExecutorArgs {
     /// Opens the device and says on standard error which one it is, and in
     /// which numbers it computes where that is unusual.
-    fn open(&self, weights: &WeightTable, profiling: bool) -> Result<Box<dyn Executor + Send>> {
+    fn open(&self, weights: &WeightTable, profiling: bool) -> Result<Box<dyn Executor>> {
         let (device, warning) = device::open(&self.device)?;
         if let Some(warning) = warning {
             eprintln!("warning: {warning}");

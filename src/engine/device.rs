@@ -179,7 +179,7 @@ pub fn executor(
     weights: &WeightTable,
     precision: Precision,
     profiling: bool,
-) -> Result<(Box<dyn Executor + Send>, Option<String>)> {
+) -> Result<(Box<dyn Executor>, Option<String>)> {
     match (device, precision) {
         (Device::Native, Precision::F32) => Ok((
             Box::new(NativeExecutor::<f32>::new(weights, profiling)),

@@ -2,16 +2,20 @@
 
 use std::borrow::Cow;
 
-use super::journal::{Held, Journal, Mark};
 use super::precision::Precision;
 use super::profile::{Profile, Purpose};
 use super::recording::Recording;
 use super::tensor::{Kind, PersistentId, Scalars, Shape};
 use crate::Result;
 
-/// Index of a plan in the executor that made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A plan of the executor that made it. Each number is given once; after the
+/// plan is released it is an error, never another plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PlanId(pub u32);
+
+/// A moment in an executor's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(pub(super) u32);
 
 /// Values for a persistent tensor.
 #[derive(Clone, Debug)]
@@ -21,6 +25,14 @@ pub enum Values<'a> {
 }
 
 impl Values<'_> {
+    /// What they are.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Real(_) => Kind::Real,
+            Self::Index(_) => Kind::Index,
+        }
+    }
+
     /// How many there are, of four bytes each.
     pub fn len(&self) -> usize {
         match self {
@@ -81,12 +93,13 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// Runs recordings over one model's weights.
+/// Runs recordings over one model's weights; whatever runs them is an
+/// [`Engine`](super::Engine).
 ///
 /// Persistent tensors carry values between plans and are the only way in and
-/// out; a plan is prepared once per shape and may run thousands of times.
-///
-pub trait Executor {
+/// out; a plan is prepared once per shape and may run thousands of times. A
+/// tensor or plan that was given back is an error, never another one.
+pub trait Executor: Send {
     /// Name of the processor or adapter.
     fn name(&self) -> String;
 
@@ -105,14 +118,14 @@ pub trait Executor {
     /// If the memory cannot be had.
     fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId>;
 
-    /// Gives a persistent tensor's memory back.
+    /// Gives a persistent tensor's memory back, unless that was done before.
     fn free(&mut self, id: PersistentId);
 
     /// Sets persistent tensors, all of them in one transfer.
     ///
     /// # Errors
-    /// If the kind or number of values is not the tensor's, or the device
-    /// fails.
+    /// If the kind or number of values is not the tensor's, one is given
+    /// twice, or the device fails.
     fn upload_all(&mut self, parts: &[(PersistentId, Values)], purpose: Purpose) -> Result<()>;
 
     /// Sets one persistent tensor of real numbers, for no special purpose.
@@ -143,15 +156,15 @@ pub trait Executor {
     fn estimate(&self, recording: &Recording) -> usize;
 
     /// Bytes of the largest tensor that it can take.
-    fn largest_tensor(&self) -> usize {
-        usize::MAX
-    }
+    fn largest_tensor(&self) -> usize;
 
     /// Runs one stage of a plan.
     ///
     /// # Errors
     /// If the device fails.
-    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()>;
+    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()> {
+        self.run_first(plan, stage, usize::MAX, scalars)
+    }
 
     /// Runs one stage for its first `leads` lead rows, one at least. What
     /// belongs to later rows is undefined afterwards: an executor may save
@@ -163,13 +176,11 @@ pub trait Executor {
         &mut self,
         plan: PlanId,
         stage: usize,
-        _leads: usize,
+        leads: usize,
         scalars: &Scalars,
-    ) -> Result<()> {
-        self.run(plan, stage, scalars)
-    }
+    ) -> Result<()>;
 
-    /// Gives a plan's memory back.
+    /// Gives a plan's memory back, unless that was done before.
     fn release(&mut self, plan: PlanId);
 
     /// Reads persistent tensors back, all of them in one transfer.
@@ -178,23 +189,12 @@ pub trait Executor {
     /// If the device fails.
     fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>>;
 
-    /// What it holds.
-    fn journal(&self) -> &Journal;
-
     /// Now, for [`unwind`](Self::unwind).
-    fn mark(&self) -> Mark {
-        self.journal().mark()
-    }
+    fn mark(&self) -> Mark;
 
-    /// Gives back every persistent tensor and plan made since `mark`.
-    fn unwind(&mut self, mark: Mark) {
-        for held in self.journal().since(mark) {
-            match held {
-                Held::Persistent(id) => self.free(id),
-                Held::Plan(plan) => self.release(plan),
-            }
-        }
-    }
+    /// Gives back every persistent tensor and plan made since `mark`, the
+    /// newest first.
+    fn unwind(&mut self, mark: Mark);
 
     /// Bytes of all tensors held now, weights included.
     fn memory_bytes(&self) -> usize;

@@ -1,6 +1,10 @@
 //! Plans that nobody runs at the moment. An utterance as long as an earlier
-//! one makes the same recordings, with the same numbers of tensors, and takes
-//! those plans up again.
+//! one makes equal recordings and takes their plans up again.
+//!
+//! What makes a plan fit is its recording alone, which names persistent
+//! tensors by slots: the engine checks kind and size of the tensors that are
+//! in them now, and the backend binds the plan to those. In which order they
+//! were made, and which numbers or memory they got, makes no difference.
 
 use std::collections::VecDeque;
 
@@ -9,8 +13,8 @@ use super::recording::Recording;
 /// How many are kept at most.
 const MOST_PLANS: usize = 64;
 
-/// A plan of some executor.
-pub trait Kept {
+/// A plan of some backend.
+pub trait Compiled {
     fn recording(&self) -> &Recording;
 
     /// Bytes of its own memory.
@@ -24,7 +28,7 @@ pub struct KeptPlans<P> {
     most_bytes: usize,
 }
 
-impl<P: Kept> KeptPlans<P> {
+impl<P: Compiled> KeptPlans<P> {
     /// None yet; all together may take `most_bytes` beside persistent tensors.
     pub fn new(most_bytes: usize) -> Self {
         Self {
@@ -34,22 +38,12 @@ impl<P: Kept> KeptPlans<P> {
         }
     }
 
-    /// The plan of an equal recording, if there is one.
-    pub fn take(&mut self, recording: &Recording) -> Option<P> {
-        self.take_fitting(recording, |_| true)
-    }
-
-    /// The plan of an equal recording that is `fitting` besides, if there is
-    /// one.
-    pub fn take_fitting(
-        &mut self,
-        recording: &Recording,
-        fitting: impl Fn(&P) -> bool,
-    ) -> Option<P> {
-        let found = self
-            .plans
-            .iter()
-            .position(|plan| plan.recording() == recording && fitting(plan))?;
+    /// The plan of an equal recording, if there is one; the `best`, if there
+    /// are several.
+    pub fn take(&mut self, recording: &Recording, best: impl Fn(&P) -> bool) -> Option<P> {
+        let plans = self.plans.iter().enumerate();
+        let equal = plans.filter(|(_, plan)| plan.recording() == recording);
+        let (found, _) = equal.max_by_key(|(_, plan)| best(plan))?;
         let plan = self.plans.remove(found)?;
         self.bytes -= plan.bytes();
         Some(plan)
@@ -58,7 +52,7 @@ impl<P: Kept> KeptPlans<P> {
     /// Keeps a plan; returns those that have to go for it, or that one itself
     /// if it is too large.
     pub fn keep(&mut self, plan: P) -> Vec<P> {
-        if plan.bytes() > self.most_bytes {
+        if plan.bytes() > self.most_bytes || self.most_bytes == 0 {
             return vec![plan];
         }
         self.bytes += plan.bytes();
@@ -97,7 +91,7 @@ mod tests {
 
     struct Plan(Recording, usize);
 
-    impl Kept for Plan {
+    impl Compiled for Plan {
         fn recording(&self) -> &Recording {
             &self.0
         }
@@ -118,11 +112,11 @@ mod tests {
         let weights = Arc::new(WeightTable::default());
         let mut kept = KeptPlans::new(MOST_BYTES);
         assert!(kept.keep(Plan(recording(&weights, &[1.0]), 10)).is_empty());
-        assert!(kept.take(&recording(&weights, &[2.0])).is_none());
+        assert!(kept.take(&recording(&weights, &[2.0]), |_| true).is_none());
         let others = Arc::new(WeightTable::default());
-        assert!(kept.take(&recording(&others, &[1.0])).is_none());
-        assert!(kept.take(&recording(&weights, &[1.0])).is_some());
-        assert!(kept.take(&recording(&weights, &[1.0])).is_none());
+        assert!(kept.take(&recording(&others, &[1.0]), |_| true).is_none());
+        assert!(kept.take(&recording(&weights, &[1.0]), |_| true).is_some());
+        assert!(kept.take(&recording(&weights, &[1.0]), |_| true).is_none());
         assert_eq!(kept.bytes, 0);
     }
 
@@ -142,6 +136,30 @@ mod tests {
         // All the others, for one that takes all the room.
         assert_eq!(kept.keep(plan(-3.0, MOST_BYTES)).len(), MOST_PLANS);
         assert_eq!((kept.clear().len(), kept.bytes), (1, 0));
+    }
+
+    /// Two plans of one recording may be held at once.
+    #[test]
+    fn of_equal_ones_the_best_is_taken() {
+        let weights = Arc::new(WeightTable::default());
+        let mut kept = KeptPlans::new(MOST_BYTES);
+        for bytes in [10, 20, 30] {
+            kept.keep(Plan(recording(&weights, &[1.0]), bytes));
+        }
+        let mut take = || {
+            let found = kept.take(&recording(&weights, &[1.0]), |plan| plan.1 == 20);
+            found.map(|plan| plan.1)
+        };
+        assert_eq!(take(), Some(20));
+        assert!(take().is_some() && take().is_some());
+        assert_eq!(take(), None);
+    }
+
+    #[test]
+    fn none_are_kept_where_there_is_no_room() {
+        let weights = Arc::new(WeightTable::default());
+        let mut kept = KeptPlans::new(0);
+        assert_eq!(kept.keep(Plan(recording(&weights, &[1.0]), 0)).len(), 1);
     }
 
     #[test]

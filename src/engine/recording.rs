@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
+use super::tensor::{Kind, PersistentId, Shape, Slot, TensorId, WeightId};
 use super::weights::WeightTable;
 use crate::ops::Operator;
 
@@ -20,9 +20,9 @@ pub enum Source {
     Weight(WeightId),
     /// Real numbers known while recording, such as position tables.
     Constant(Arc<[f32]>),
-    /// Kept by the executor between runs. Unless an operator of this
-    /// recording writes it, it is an input.
-    Persistent(PersistentId),
+    /// Kept by the executor between runs, in this slot of the recording.
+    /// Unless an operator of this recording writes it, it is an input.
+    Persistent(Slot),
 }
 
 /// Shape, kind and origin of one tensor.
@@ -41,10 +41,13 @@ pub struct Recording {
     /// Index of the first operator of every stage after the first.
     stage_starts: Vec<usize>,
     weights: Arc<WeightTable>,
+    /// By slot: the persistent tensor in it.
+    bound: Vec<PersistentId>,
 }
 
-/// Equal recordings make equal plans: they name the same tensors of the same
-/// executor and the same weights.
+/// Equal recordings make equal plans: they do the same with the same weights
+/// and with whatever tensors are in their slots. Which those are makes no
+/// difference.
 impl PartialEq for Recording {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.weights, &other.weights)
@@ -62,6 +65,7 @@ impl Recording {
             operators: Vec::new(),
             stage_starts: Vec::new(),
             weights,
+            bound: Vec::new(),
         }
     }
 
@@ -102,14 +106,37 @@ impl Recording {
     /// A persistent tensor as an operand; the same one is one tensor, however
     /// often it is asked for.
     pub fn persistent(&mut self, id: PersistentId, kind: Kind, shape: Shape) -> TensorId {
-        let known = self
-            .tensors
-            .iter()
-            .position(|info| matches!(info.source, Source::Persistent(own) if own == id));
+        let source = Source::Persistent(self.slot(id));
+        let known = self.tensors.iter().position(|info| info.source == source);
         if let Some(index) = known {
             return TensorId(index as u32);
         }
-        self.add_tensor(shape, kind, Source::Persistent(id))
+        self.add_tensor(shape, kind, source)
+    }
+
+    /// The slot of a persistent tensor, a new one unless it has one.
+    fn slot(&mut self, id: PersistentId) -> Slot {
+        let known = self.bound.iter().position(|own| *own == id);
+        let slot = known.unwrap_or_else(|| {
+            self.bound.push(id);
+            self.bound.len() - 1
+        });
+        Slot(slot as u32)
+    }
+
+    /// By slot: the persistent tensor in it.
+    pub fn bound(&self) -> &[PersistentId] {
+        &self.bound
+    }
+
+    /// The same recording with other persistent tensors in its slots.
+    ///
+    /// # Panics
+    /// If there is not one for each slot.
+    #[must_use]
+    pub fn rebound(self, bound: Vec<PersistentId>) -> Self {
+        assert_eq!(bound.len(), self.bound.len(), "a tensor for every slot");
+        Self { bound, ..self }
     }
 
     /// Lets `tensor` live in persistent storage, so that it can be read back
@@ -118,9 +145,10 @@ impl Recording {
     /// # Panics
     /// If no operator of this recording writes `tensor`.
     pub fn keep(&mut self, tensor: TensorId, id: PersistentId) {
+        let source = Source::Persistent(self.slot(id));
         let info = &mut self.tensors[tensor.0 as usize];
         assert!(matches!(info.source, Source::Computed), "already placed");
-        info.source = Source::Persistent(id);
+        info.source = source;
     }
 
     pub fn push(&mut self, operator: impl Into<Operator>) {

@@ -11,9 +11,21 @@ pub struct TensorId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WeightId(pub u32);
 
-/// A tensor that an executor keeps between runs: inputs, caches, maps.
+/// A tensor that an executor keeps between runs: inputs, caches, maps. An
+/// executor gives each number once; after the tensor is given back it is an
+/// error, never another tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PersistentId(pub u32);
+
+impl PersistentId {
+    /// No tensor: for recordings that are only estimated.
+    pub const NOWHERE: Self = Self(u32::MAX);
+}
+
+/// Place of a persistent tensor in a recording: they are counted in the order
+/// in which the recording asks for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot(pub u32);
 
 /// A number that changes from run to run of one plan, under the name that its
 /// readers give it: operators declare which they read, and a shader that reads
@@ -105,6 +117,14 @@ impl Shape {
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "({}, {}, {})", self.lead, self.rows, self.cols)
+    }
+}
+
+/// A persistent tensor as messages name it.
+pub fn describe_persistent(kind: Kind, shape: Shape) -> String {
+    match kind {
+        Kind::Real => format!("the persistent tensor {shape}"),
+        Kind::Index => format!("the persistent indices {shape}"),
     }
 }
 

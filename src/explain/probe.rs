@@ -71,7 +71,7 @@ impl Probe<'_> {
 
         let tokens = utterance.explained;
         let build = |batch, y| self.record(&utterance, segments, masks, batch, y);
-        let nowhere = PersistentId(u32::MAX);
+        let nowhere = PersistentId::NOWHERE;
         let one = |batch| build(batch, nowhere);
         let batch = fitting(executor, self.memory, BATCH.min(count), &one)?;
         let y = executor.allocate(Kind::Real, Shape::new(batch, tokens, 1))?;

@@ -35,7 +35,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    pub fn executor(&self, model: &Model) -> Result<(Box<dyn Executor + Send>, Vec<Warning>)> {
+    pub fn executor(&self, model: &Model) -> Result<(Box<dyn Executor>, Vec<Warning>)> {
         let (device, first) = device::open(&self.device)?;
         let (executor, second) =
             device::executor(device, &model.weights, self.precision, self.profiling)?;

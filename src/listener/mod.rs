@@ -40,7 +40,7 @@ pub struct Listener {
     wanted: Wanted,
     start: Start,
     /// Absent until it is needed, if the builder was told so.
-    executor: Option<Box<dyn Executor + Send>>,
+    executor: Option<Box<dyn Executor>>,
     warnings: Vec<Warning>,
     fingerprint: Fingerprint,
     /// The last sound, so that it is not heard again to be explained.

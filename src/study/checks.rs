@@ -80,7 +80,7 @@ impl Shuffled {
 pub struct ShuffledModel {
     pub level: Shuffled,
     pub model: Model,
-    pub executor: Box<dyn Executor + Send>,
+    pub executor: Box<dyn Executor>,
 }
 
 /// What the checks are made with.

@@ -77,7 +77,7 @@ impl Study<'_> {
     pub fn shuffled_models(
         &self,
         items: &[Item],
-        open: &mut dyn FnMut(&WeightTable) -> Result<Box<dyn Executor + Send>>,
+        open: &mut dyn FnMut(&WeightTable) -> Result<Box<dyn Executor>>,
     ) -> Result<Vec<ShuffledModel>> {
         if !items.iter().any(|item| self.checks(item)) {
             return Ok(Vec::new());

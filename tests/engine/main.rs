@@ -1,5 +1,7 @@
 //! The executors' own work: memory, stages, transfers, counters, precision, tuning.
 
+/// Ids, kept plans and refusals: the same on every executor.
+mod books;
 /// The GPU executor: equal bits with exact sums.
 mod gpu_executor;
 /// What is stored as f16, and what matrix units change.

@@ -3,11 +3,10 @@
 use crate::random_model::{self, SMALL, numbers};
 use std::sync::Arc;
 
-use sonograd::engine::executor::{Executor, Inputs, PlanId, Values};
+use sonograd::engine::executor::{Executor, Inputs, Mark, PlanId, Values};
 use sonograd::engine::gpu::adapter::open_for_tests;
 use sonograd::engine::gpu::layout::{Layout, Step, Target};
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
-use sonograd::engine::journal::Journal;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::{Profile, Purpose};
 use sonograd::engine::recording::Recording;
@@ -588,7 +587,17 @@ impl<E: Executor> Executor for Small<E> {
     fn estimate(&self, recording: &Recording) -> usize {
         self.inner.estimate(recording)
     }
-    fn run(&mut self, plan: PlanId, stage: usize, scalars: &Scalars) -> Result<()> {
+    fn largest_tensor(&self) -> usize {
+        self.inner.largest_tensor()
+    }
+    /// All rows, always.
+    fn run_first(
+        &mut self,
+        plan: PlanId,
+        stage: usize,
+        _leads: usize,
+        scalars: &Scalars,
+    ) -> Result<()> {
         self.inner.run(plan, stage, scalars)
     }
     fn release(&mut self, plan: PlanId) {
@@ -597,8 +606,11 @@ impl<E: Executor> Executor for Small<E> {
     fn read(&mut self, ids: &[PersistentId], purpose: Purpose) -> Result<Vec<Vec<f32>>> {
         self.inner.read(ids, purpose)
     }
-    fn journal(&self) -> &Journal {
-        self.inner.journal()
+    fn mark(&self) -> Mark {
+        self.inner.mark()
+    }
+    fn unwind(&mut self, mark: Mark) {
+        self.inner.unwind(mark);
     }
     fn forget_peak(&mut self) {
         self.inner.forget_peak();

@@ -185,8 +185,8 @@ fn the_map_is_attention_times_its_slope() {
         let runs: Vec<_> = (0..sizes.tokens).step_by(count).collect();
         let scalars: Vec<_> = runs.iter().map(|&first| at(FIRST_TOKEN, first)).collect();
         let mut executor = NativeExecutor::<f64>::new(&WeightTable::default(), false);
-        let plan = built.case.run(&mut executor, &scalars);
-        let results = built.case.results();
+        let ran = built.case.run(&mut executor, &scalars);
+        let results = &ran.results;
         let map = executor.read_real(results[1]).to_vec();
         let index = built.case.input_of(built.weights);
         let mut weights: Vec<f64> = built.case.input(index).iter().map(|&x| x.into()).collect();
@@ -198,9 +198,9 @@ fn the_map_is_attention_times_its_slope() {
                     let p = weights[element];
                     let [low, high] = [p - step, p + step].map(|moved| {
                         weights[element] = moved;
-                        let id = PersistentId(index as u32);
+                        let id = ran.tensors[index];
                         executor.upload_real(id, &weights).unwrap();
-                        executor.run(plan, 0, &scalars[0]).unwrap();
+                        executor.run(ran.plan, 0, &scalars[0]).unwrap();
                         executor.read_real(results[0])[k]
                     });
                     weights[element] = p;

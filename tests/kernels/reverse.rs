@@ -13,7 +13,7 @@ use sonograd::Error;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::reverse::{Seed, reverse};
-use sonograd::engine::tensor::{Columns, PersistentId, Scalars, Shape, TensorId};
+use sonograd::engine::tensor::{Columns, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::ops::scalars::FIRST_TOKEN;
 use sonograd::ops::{
@@ -84,8 +84,8 @@ fn check(name: &str, build: impl FnOnce(&mut Case) -> (Vec<TensorId>, TensorId))
 
     let mut executor = NativeExecutor::<f64>::new(&WeightTable::default(), false);
     let scalars = at(FIRST_TOKEN, first);
-    let plan = case.run(&mut executor, std::slice::from_ref(&scalars));
-    let results = case.results();
+    let ran = case.run(&mut executor, std::slice::from_ref(&scalars));
+    let results = &ran.results;
     let batch = shape.lead;
     let gradients = results[1..]
         .iter()
@@ -94,7 +94,7 @@ fn check(name: &str, build: impl FnOnce(&mut Case) -> (Vec<TensorId>, TensorId))
     for (&source, want) in sources.iter().zip(&gradients) {
         let index = case.input_of(source);
         let own = case.recording.shape(source);
-        let id = PersistentId(index as u32);
+        let id = ran.tensors[index];
         let mut x: Vec<f64> = case.input(index).iter().map(|&x| x.into()).collect();
         assert_eq!(want.len(), count * own.len(), "{name}");
         let (mut off, mut norm) = (0.0f64, 0.0f64);
@@ -103,7 +103,7 @@ fn check(name: &str, build: impl FnOnce(&mut Case) -> (Vec<TensorId>, TensorId))
             let [low, high] = [at - STEP, at + STEP].map(|moved| {
                 x[element] = moved;
                 executor.upload_real(id, &x).unwrap();
-                executor.run(plan, 0, &scalars).unwrap();
+                executor.run(ran.plan, 0, &scalars).unwrap();
                 executor.read_real(results[0]).to_vec()
             });
             x[element] = at;

@@ -518,11 +518,11 @@ impl Fixture {
             let segments = segmentation.place(executor, &mut inputs).unwrap();
             inputs.send(executor, MAPS).unwrap();
             let occlusion = Occlusion {
-                model: model,
+                model,
                 utterance: &utterance,
                 encoder_output: Some(pass.forward.encoder_output),
-                occluded: occluded,
-                segments: segments,
+                occluded,
+                segments,
                 masks: Masks::Random { seed: SEED },
                 options: &options,
                 memory: 1 << 28,
@@ -567,11 +567,11 @@ impl Fixture {
             let segments = segmentation.place(executor, &mut inputs).unwrap();
             inputs.send(executor, MAPS).unwrap();
             let occlusion = Occlusion {
-                model: model,
+                model,
                 utterance: &utterance,
                 encoder_output: Some(pass.forward.encoder_output),
-                occluded: occluded,
-                segments: segments,
+                occluded,
+                segments,
                 masks: Masks::Given(given),
                 options: &options,
                 memory: 1 << 28,

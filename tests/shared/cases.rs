@@ -180,6 +180,14 @@ pub struct Case {
     outputs: Vec<usize>,
 }
 
+/// What a case became on an executor.
+pub struct Ran {
+    pub plan: PlanId,
+    pub results: Vec<PersistentId>,
+    /// By number: the inputs and outputs.
+    pub tensors: Vec<PersistentId>,
+}
+
 impl Default for Case {
     fn default() -> Self {
         Self::new()
@@ -266,50 +274,45 @@ impl Case {
     /// The number of an input.
     pub fn input_of(&self, tensor: TensorId) -> usize {
         match self.recording.info(tensor).source {
-            Source::Persistent(id) => id.0 as usize,
+            Source::Persistent(slot) => self.recording.bound()[slot.0 as usize].0 as usize,
             _ => panic!("tensor {} is no input", tensor.0),
         }
     }
 
     /// Uploads the inputs and runs the recording once for each of `runs`.
-    pub fn run(&self, executor: &mut dyn Executor, runs: &[Scalars]) -> PlanId {
-        for (index, (shape, values)) in self.persistent.iter().enumerate() {
+    pub fn run(&self, executor: &mut dyn Executor, runs: &[Scalars]) -> Ran {
+        let mut tensors = Vec::new();
+        for (shape, values) in &self.persistent {
             let kind = match values {
                 Values::Real(_) => Kind::Real,
                 Values::Index(_) => Kind::Index,
             };
             let id = executor.allocate(kind, *shape).unwrap();
-            assert_eq!(
-                id,
-                PersistentId(index as u32),
-                "a new executor counts from 0"
-            );
+            tensors.push(id);
             match values {
                 Values::Real(values) => executor.upload(id, values).unwrap(),
                 Values::Index(values) => executor.upload_indices(id, values).unwrap(),
             }
         }
-        let plan = executor.prepare(self.recording.clone()).unwrap();
+        let numbers = self.recording.bound().iter();
+        let bound = numbers.map(|own| tensors[own.0 as usize]).collect();
+        let plan = executor.prepare(self.recording.clone().rebound(bound));
+        let plan = plan.unwrap();
         for scalars in runs {
-            executor.run(plan, 0, &scalars).unwrap();
+            executor.run(plan, 0, scalars).unwrap();
         }
-        plan
-    }
-
-    /// Numbers of the results among the persistent tensors.
-    pub fn results(&self) -> Vec<PersistentId> {
-        self.outputs
-            .iter()
-            .map(|&index| PersistentId(index as u32))
-            .collect()
+        Ran {
+            plan,
+            results: self.outputs.iter().map(|&index| tensors[index]).collect(),
+            tensors,
+        }
     }
 
     /// The results of the native executor in f64.
     pub fn native(&self, runs: &[Scalars]) -> Vec<Vec<f64>> {
         let mut executor = NativeExecutor::<f64>::new(&WeightTable::default(), false);
-        self.run(&mut executor, runs);
-        let results = self.results();
-        results
+        let ran = self.run(&mut executor, runs);
+        ran.results
             .iter()
             .map(|&id| executor.read_real(id).to_vec())
             .collect()
@@ -318,8 +321,8 @@ impl Case {
     /// The results of the GPU that the tests run on.
     pub fn gpu(&self, runs: &[Scalars], mode: ShaderMode) -> Vec<Vec<f32>> {
         let mut executor = gpu(mode, Tune::Never);
-        self.run(&mut executor, runs);
-        executor.read(&self.results(), MAPS).unwrap()
+        let ran = self.run(&mut executor, runs);
+        executor.read(&ran.results, MAPS).unwrap()
     }
 
     /// Runs the recording natively in f64 and twice on `executor`, which must
@@ -336,10 +339,10 @@ impl Case {
         let want = self.native(&[Scalars::ZERO]);
         assert_eq!(want.len(), results.len(), "{name}: a name for every result");
         let mark = executor.mark();
-        let plan = self.run(executor, &[Scalars::ZERO]);
-        let read = |executor: &mut GpuExecutor| executor.read(&self.results(), MAPS).unwrap();
+        let ran = self.run(executor, &[Scalars::ZERO]);
+        let read = |executor: &mut GpuExecutor| executor.read(&ran.results, MAPS).unwrap();
         let got = read(executor);
-        executor.run(plan, 0, &Scalars::ZERO).unwrap();
+        executor.run(ran.plan, 0, &Scalars::ZERO).unwrap();
         let again = read(executor);
         executor.unwind(mark);
         for (index, result) in results.iter().enumerate() {

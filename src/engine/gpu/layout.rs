@@ -7,13 +7,15 @@
 use std::collections::BTreeSet;
 
 use super::launch::{Binding, Choice, Extent, Launch};
-use super::shaders::{BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader};
+use super::shaders::{
+    Binding as Variable, BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader,
+};
 use super::tuning::{Class, Tuning};
 use super::units::MatrixUnits;
 use crate::engine::cost::{Cost, StageCost};
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
-use crate::engine::tensor::{Kind, PersistentId, Shape, TensorId, WeightId};
+use crate::engine::tensor::{Shape, Slot, TensorId, WeightId, describe_persistent};
 use crate::ops::{Operator, on_units};
 use crate::{Error, Result};
 
@@ -48,7 +50,7 @@ pub enum Place {
     Weight(WeightId),
     /// Index in [`Layout::constants`].
     Constant(usize),
-    Persistent(PersistentId),
+    Persistent(Slot),
     /// Index in [`Layout::blocks`].
     Block(usize),
 }
@@ -199,15 +201,6 @@ impl Layout {
         self.blocks.iter().sum::<usize>() + constants.sum::<usize>() + self.params.len()
     }
 
-    /// Persistent tensors that the dispatches bind.
-    pub fn persistent(&self) -> impl Iterator<Item = (TensorId, PersistentId)> {
-        let places = self.places.iter().enumerate();
-        places.filter_map(|(tensor, place)| match place {
-            Place::Persistent(id) => Some((TensorId(tensor as u32), *id)),
-            _ => None,
-        })
-    }
-
     /// Compares the sizes of all buffers with what the adapter allows.
     ///
     /// # Errors
@@ -259,7 +252,7 @@ impl Layout {
                     *place = Place::Constant(self.constants.len());
                     self.constants.push(TensorId(tensor as u32));
                 }
-                (Source::Persistent(id), _) => *place = Place::Persistent(*id),
+                (Source::Persistent(slot), _) => *place = Place::Persistent(*slot),
                 (Source::Computed, None) => {}
                 (Source::Computed, Some(Lifetime::Always)) => always.push(tensor),
                 (Source::Computed, Some(Lifetime::Within { stage, first, last })) => {
@@ -339,42 +332,15 @@ impl Layout {
         let entry = shader.entry(launch.entry)?;
         let fail = |problem: String| {
             let at = format!("{}.{}", launch.shader, launch.entry);
-            Err(Error::shape(operator.name(), format!("{at}: {problem}")))
+            Error::shape(operator.name(), format!("{at}: {problem}"))
         };
-        for (place, (name, _)) in launch.bindings.iter().enumerate() {
-            let bound = |own: &&_| own == &name;
-            let known = entry.bindings.iter().any(|binding| binding.name == *name);
-            if !known {
-                return fail(format!("there is no variable {name}"));
-            }
-            if launch.bindings[..place]
-                .iter()
-                .map(|(n, _)| n)
-                .any(|n| bound(&n))
-            {
-                return fail(format!("{name} is bound twice"));
-            }
-        }
-        for (name, _) in &launch.overrides {
-            if !shader.overrides.iter().any(|known| known.name == *name) {
-                return fail(format!("there is no override {name}"));
-            }
-        }
-        for known in shader.overrides.iter().filter(|known| !known.has_default) {
-            if !launch.overrides.iter().any(|(name, _)| *name == known.name) {
-                return fail(format!("override {} is missing", known.name));
-            }
-        }
-
+        check_names(launch, shader, entry).map_err(fail)?;
         let mut overrides = launch.overrides.clone();
         let mut bindings: Vec<(u32, Bound)> = Vec::new();
         let mut seen: Vec<(&str, BindingKind, Place)> = Vec::new();
         let mut absent = 0;
         for variable in &entry.bindings {
             let name = &*variable.name;
-            if variable.group != 0 {
-                return fail(format!("{name} is not in group 0"));
-            }
             if variable.kind == BindingKind::Uniform {
                 let bytes = shader.pack_params(&launch.params)?;
                 let offset = self.params.len().next_multiple_of(target.uniform_alignment);
@@ -384,62 +350,29 @@ impl Layout {
                 bindings.push((variable.slot, Bound::Params { offset, bytes }));
                 continue;
             }
-            let Some((_, binding)) = launch.bindings.iter().find(|(own, _)| *own == name) else {
-                return fail(format!("{name} is not bound"));
-            };
-            let bound = match *binding {
-                Binding::Absent => {
+            let mut given = launch.bindings.iter();
+            let binding = given.find(|(own, _)| *own == name).map(|(_, own)| *own);
+            let bound = match binding {
+                None => return Err(fail(format!("{name} is not bound"))),
+                Some(Binding::Absent) => {
                     absent += 1;
                     Bound::Absent(absent - 1)
                 }
-                Binding::Scalars if variable.kind == BindingKind::Scalars => {
-                    if let Some(other) = shader.undeclared(operator.scalars()) {
-                        return fail(format!("the operator does not declare the scalar {other}"));
-                    }
+                Some(Binding::Scalars) => {
+                    check_scalars(variable, shader, operator).map_err(fail)?;
                     Bound::Scalars
                 }
-                Binding::Scalars => return fail(format!("{name} is not of type Scalars")),
-                Binding::Tensor(id) | Binding::Rows { tensor: id, .. } => {
-                    if variable.kind == BindingKind::Scalars {
-                        return fail(format!("{name} would read a tensor as scalars"));
-                    }
-                    let place = self.places[id.0 as usize];
-                    if place == Place::Nowhere {
-                        return fail(format!("{name} is bound to a tensor that nobody uses"));
-                    }
-                    let writes = variable.kind == BindingKind::ReadWrite;
-                    if writes && matches!(place, Place::Weight(_) | Place::Constant(_)) {
-                        return fail(format!("{name} would write what is constant"));
-                    }
-                    let clash = seen.iter().find(|(_, kind, other)| {
-                        *other == place && (writes || *kind == BindingKind::ReadWrite)
-                    });
-                    if let Some((other, ..)) = clash {
-                        return fail(format!("{name} and {other} lie in one buffer"));
-                    }
+                Some(Binding::Tensor(id) | Binding::Rows { tensor: id, .. }) => {
+                    let place = self.place_of(variable, id, &seen).map_err(fail)?;
                     seen.push((name, variable.kind, place));
-                    let shape = recording.shape(id);
                     let half = match place {
                         Place::Weight(weight) => target.half_weights[weight.0 as usize],
                         _ => false,
                     };
                     if half {
-                        let decodes = format!("F16_{}", name.to_uppercase());
-                        let known = shader.overrides.iter().find(|own| *own.name == decodes);
-                        let Some(known) = known else {
-                            return fail(format!("{name} would read f16 as f32"));
-                        };
-                        overrides.push((&known.name, 1.0));
+                        overrides.push((decodes_f16(variable, shader).map_err(fail)?, 1.0));
                     }
-                    let bytes = if half { half_bytes_of } else { bytes_of };
-                    let (offset, bytes) = match *binding {
-                        // Blocks begin at even numbers.
-                        Binding::Rows { first, count, .. } => {
-                            let before = first * shape.cols * if half { 2 } else { 4 };
-                            (before, bytes(Shape::new(1, count, shape.cols)))
-                        }
-                        _ => (0, bytes(shape)),
-                    };
+                    let (offset, bytes) = range(recording.shape(id), binding, half);
                     let most = &mut self.bound[id.0 as usize];
                     *most = bytes.max(*most);
                     Bound::Tensor {
@@ -451,21 +384,9 @@ impl Layout {
             };
             bindings.push((variable.slot, bound));
         }
-
         let workgroups = match launch.extent {
             Extent::Invocations(count) => entry.workgroups(count as u64)?,
-            Extent::Workgroups(counts) => {
-                if let Some(count) = counts
-                    .iter()
-                    .find(|count| **count > MAX_WORKGROUPS_PER_DIMENSION as usize)
-                {
-                    return fail(format!(
-                        "{count} workgroups in one dimension, {MAX_WORKGROUPS_PER_DIMENSION} are \
-                         the most"
-                    ));
-                }
-                counts.map(|count| count as u32)
-            }
+            Extent::Workgroups(counts) => dispatched(counts).map_err(fail)?,
         };
         let something = !workgroups.contains(&0);
         Ok(something.then_some(Step {
@@ -475,6 +396,111 @@ impl Layout {
             workgroups,
             bindings,
         }))
+    }
+
+    /// Where a tensor lies that a shader's variable is bound to, beside those
+    /// `seen` before.
+    fn place_of(
+        &self,
+        variable: &Variable,
+        id: TensorId,
+        seen: &[(&str, BindingKind, Place)],
+    ) -> Checked<Place> {
+        let name = &variable.name;
+        if variable.kind == BindingKind::Scalars {
+            return Err(format!("{name} would read a tensor as scalars"));
+        }
+        let place = self.places[id.0 as usize];
+        if place == Place::Nowhere {
+            return Err(format!("{name} is bound to a tensor that nobody uses"));
+        }
+        let writes = variable.kind == BindingKind::ReadWrite;
+        if writes && matches!(place, Place::Weight(_) | Place::Constant(_)) {
+            return Err(format!("{name} would write what is constant"));
+        }
+        let clash = seen.iter().find(|(_, kind, other)| {
+            *other == place && (writes || *kind == BindingKind::ReadWrite)
+        });
+        match clash {
+            Some((other, ..)) => Err(format!("{name} and {other} lie in one buffer")),
+            None => Ok(place),
+        }
+    }
+}
+
+/// Or what is wrong with a launch.
+type Checked<T> = std::result::Result<T, String>;
+
+/// Compares the names of a launch with those of its shader.
+fn check_names(launch: &Launch, shader: &Shader, entry: &Entry) -> Checked<()> {
+    for (place, (name, _)) in launch.bindings.iter().enumerate() {
+        if !entry.bindings.iter().any(|known| known.name == *name) {
+            return Err(format!("there is no variable {name}"));
+        }
+        if launch.bindings[..place].iter().any(|(own, _)| own == name) {
+            return Err(format!("{name} is bound twice"));
+        }
+    }
+    if let Some(other) = entry.bindings.iter().find(|own| own.group != 0) {
+        return Err(format!("{} is not in group 0", other.name));
+    }
+    for (name, _) in &launch.overrides {
+        if !shader.overrides.iter().any(|known| known.name == *name) {
+            return Err(format!("there is no override {name}"));
+        }
+    }
+    for known in shader.overrides.iter().filter(|known| !known.has_default) {
+        if !launch.overrides.iter().any(|(name, _)| *name == known.name) {
+            return Err(format!("override {} is missing", known.name));
+        }
+    }
+    Ok(())
+}
+
+/// Compares the scalars that a shader reads with those that its operator
+/// declares.
+fn check_scalars(variable: &Variable, shader: &Shader, operator: &Operator) -> Checked<()> {
+    if variable.kind != BindingKind::Scalars {
+        return Err(format!("{} is not of type Scalars", variable.name));
+    }
+    match shader.undeclared(operator.scalars()) {
+        Some(other) => Err(format!("the operator does not declare the scalar {other}")),
+        None => Ok(()),
+    }
+}
+
+/// The override that lets a shader read a variable as f16.
+fn decodes_f16(variable: &Variable, shader: &'static Shader) -> Checked<&'static str> {
+    let name = &variable.name;
+    let decodes = format!("F16_{}", name.to_uppercase());
+    let known = shader.overrides.iter().find(|own| *own.name == decodes);
+    known.map_or_else(
+        || Err(format!("{name} would read f16 as f32")),
+        |known| Ok(&*known.name),
+    )
+}
+
+/// Where what is bound of a tensor begins and how long it is, in bytes.
+fn range(shape: Shape, binding: Option<Binding>, half: bool) -> (usize, usize) {
+    let bytes = if half { half_bytes_of } else { bytes_of };
+    match binding {
+        // Blocks begin at even numbers.
+        Some(Binding::Rows { first, count, .. }) => {
+            let before = first * shape.cols * if half { 2 } else { 4 };
+            (before, bytes(Shape::new(1, count, shape.cols)))
+        }
+        _ => (0, bytes(shape)),
+    }
+}
+
+/// So many workgroups, if one dispatch can have them.
+fn dispatched(counts: [usize; 3]) -> Checked<[u32; 3]> {
+    let most = MAX_WORKGROUPS_PER_DIMENSION;
+    match counts.iter().find(|count| **count > most as usize) {
+        Some(count) => Err(format!(
+            "{count} workgroups in one dimension, {most} are the most"
+        )),
+        None => Ok(counts.map(|count| count as u32)),
     }
 }
 
@@ -564,13 +590,5 @@ fn describe(recording: &Recording, id: TensorId) -> String {
             let name = maker.map_or("no operator", |operator| operator.name());
             format!("the output {shape} of {name}")
         }
-    }
-}
-
-/// A persistent tensor as messages name it.
-pub fn describe_persistent(kind: Kind, shape: Shape) -> String {
-    match kind {
-        Kind::Real => format!("the persistent tensor {shape}"),
-        Kind::Index => format!("the persistent indices {shape}"),
     }
 }

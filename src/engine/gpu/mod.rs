@@ -1,12 +1,13 @@
 //! The GPU executor: recordings on any adapter that wgpu reaches.
 
 pub mod adapter;
-mod executor;
+mod backend;
 pub mod launch;
 pub mod layout;
 pub mod options;
-mod persistent;
+mod parked;
 mod pipelines;
+mod plan;
 mod scalars;
 mod search;
 pub mod shaders;
@@ -15,6 +16,6 @@ mod timing;
 pub mod tuning;
 pub mod units;
 
-pub use executor::GpuExecutor;
+pub use backend::{Gpu, GpuExecutor};
 pub use options::{GpuOptions, Tune};
 pub use pipelines::ShaderMode;

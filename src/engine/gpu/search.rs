@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::adapter::Device;
-use super::executor::GpuExecutor;
+use super::backend::GpuExecutor;
 use super::options::GpuOptions;
 use super::pipelines::ShaderMode;
 use super::tuning::Class;

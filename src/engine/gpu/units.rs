@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::adapter::Device;
-use super::executor::GpuExecutor;
+use super::backend::GpuExecutor;
 use super::options::{GpuOptions, Tune};
 use super::shaders::Shader;
 use crate::Result;

@@ -17,7 +17,7 @@ pub enum Place {
     Fixed(usize),
     /// One of the plan's blocks.
     Block(usize),
-    /// One of the executor's persistent tensors.
+    /// The persistent tensor in a slot.
     Persistent(usize),
     /// A block of the worker's arena, holding only the worker's lead rows.
     Local(usize),
@@ -37,8 +37,19 @@ pub struct Shared<'a, T> {
 pub enum PersistentValues<T> {
     Real(Vec<T>),
     Index(Vec<u32>),
-    /// Freed.
-    None,
+}
+
+impl<T> PersistentValues<T> {
+    /// The real numbers.
+    ///
+    /// # Panics
+    /// If it holds indices: whoever records or reads has checked it before.
+    pub fn reals(&self) -> &[T] {
+        match self {
+            Self::Real(values) => values,
+            Self::Index(_) => panic!("a persistent tensor holds indices, not real numbers"),
+        }
+    }
 }
 
 /// A worker's own memory, kept between runs.
@@ -172,7 +183,7 @@ impl<'a, T: Real> Context<'a, T> {
                     (None, Place::Block(block)) => (&self.shared.blocks[block][..shape.len()], 0),
                     (None, Place::Persistent(index)) => match &self.shared.persistent[index] {
                         PersistentValues::Real(values) => (&values[..shape.len()], 0),
-                        _ => panic!("persistent tensor {index} does not hold real numbers"),
+                        _ => panic!("slot {index} holds indices"),
                     },
                     (None, _) => panic!("tensor {} is read but not scheduled", id.0),
                 }
@@ -194,7 +205,7 @@ impl<'a, T: Real> Context<'a, T> {
         match self.places[id.0 as usize] {
             Place::Persistent(index) => match &self.shared.persistent[index] {
                 PersistentValues::Index(values) => values,
-                _ => panic!("persistent tensor {index} does not hold indices"),
+                _ => panic!("slot {index} holds real numbers"),
             },
             _ => panic!("index tensors are persistent"),
         }

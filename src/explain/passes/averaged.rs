@@ -170,7 +170,7 @@ impl AveragedGradients<'_> {
         progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<()> {
         let (all, tokens) = (self.variants.count(), self.utterance.explained);
-        let nowhere = PersistentId(u32::MAX);
+        let nowhere = PersistentId::NOWHERE;
         let one = |count| self.record(tensors, nowhere, 1, count);
         let count = fitting(executor, self.memory, tokens, &one)?;
         let several = |batch| self.record(tensors, nowhere, batch, count);

@@ -81,7 +81,7 @@ impl Targets {
             },
             sums: real(segments.sums_shape(tokens))?,
             clamped: real(Shape::new(1, tokens, 1))?,
-            scores: PersistentId(u32::MAX),
+            scores: PersistentId::NOWHERE,
             pooled_status: real(status)?,
             full_status: real(status)?,
         })

@@ -171,7 +171,9 @@ impl Reference {
         }
         let values: Vec<f32> = if is_half {
             let (chunks, _) = tensor.data().as_chunks::<2>();
-            let values = chunks.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32());
+            let values = chunks
+                .iter()
+                .map(|&bytes| f16::from_le_bytes(bytes).to_f32());
             values.collect()
         } else {
             let (chunks, _) = tensor.data().as_chunks::<4>();

@@ -110,13 +110,13 @@ pub trait Backend: Send {
         ledger: &mut Ledger<Self::Plan>,
     ) -> Result<Self::Plan>;
 
-    /// Whether a plan would have to change for these tensors: of several that
-    /// are kept, one that need not is taken.
+    /// Whether a plan is bound to these tensors as it is: of several that are
+    /// kept, such a one is taken.
     fn is_bound(&self, _plan: &Self::Plan, _tensors: &[Self::Tensor]) -> bool {
         true
     }
 
-    /// Makes a plan one of these tensors: later runs have the same.
+    /// Binds a kept plan to these tensors, those of its next runs.
     ///
     /// # Errors
     /// If the device fails.

@@ -232,8 +232,8 @@ impl<B: Backend> Executor for Engine<B> {
     }
 
     fn allocate(&mut self, kind: Kind, shape: Shape) -> Result<PersistentId> {
-        let own = self.backend.allocate(kind, shape, &mut self.ledger)?;
         let id = PersistentId(self.number()?);
+        let own = self.backend.allocate(kind, shape, &mut self.ledger)?;
         self.ledger.grow(self.backend.tensor_bytes(kind, shape));
         let own = Some(own);
         self.tensors.held.insert(id, Held { kind, shape, own });

@@ -1,5 +1,9 @@
 //! The executors' own work: memory, stages, transfers, counters, precision, tuning.
 
+/// Model fixtures on a GPU, in the tiers of precision.
+#[path = "../shared/tiers.rs"]
+mod tiers;
+
 /// Ids, kept plans and refusals: the same on every executor.
 mod books;
 /// The GPU executor: equal bits with exact sums.

@@ -1,43 +1,20 @@
-//! Precision tiers: what is stored as f16, and what that changes.
+//! Precision tiers: what is stored as f16, and what that changes. What needs
+//! matrix units is in `tests/hardware`.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::f16;
 use sonograd::engine::executor::Executor;
-use sonograd::engine::gpu::adapter::{Device, open_for_tests};
-use sonograd::engine::gpu::units::MatrixUnits;
-use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode};
+use sonograd::engine::gpu::adapter::open_for_tests;
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
 use sonograd::engine::precision::Precision;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Kind, Scalars, Shape, WeightId};
 use sonograd::engine::weights::{Form, Role, WeightTable};
 use sonograd::explain::profile::MAPS;
-use sonograd::model::Model;
-use sonograd::model::files::ModelFiles;
-use sonograd::ops::Activation;
 use sonograd::validate::validate;
 
-fn folder(fixture: &str) -> PathBuf {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    fixtures.join(fixture)
-}
-
-fn load(fixture: &str) -> Model {
-    Model::load(ModelFiles::folder(folder(fixture)).unwrap()).unwrap()
-}
-
-fn reference(fixture: &str) -> PathBuf {
-    folder(fixture).join("reference.safetensors")
-}
-
-fn executor(device: &Arc<Device>, weights: &WeightTable, precision: Precision) -> GpuExecutor {
-    let options = GpuOptions {
-        precision,
-        ..GpuOptions::default()
-    };
-    GpuExecutor::new(Arc::clone(device), weights, &options).unwrap()
-}
+use crate::tiers::{executor, load, reference, stay_within_bounds};
 
 /// The table with every matrix rounded to f16.
 fn rounded(weights: &WeightTable) -> WeightTable {
@@ -152,115 +129,12 @@ fn rounded_but(weights: &WeightTable, kept: &str) -> WeightTable {
     table
 }
 
-/// Whatever follows a product, at sizes that fill tiles and that do not, in
-/// both modes: on matrix units and on ordinary kernels. All numbers are small
-/// multiples of 1/8 where they are multiplied, so that both sums are exact.
-/// An adapter without units has nothing to compare.
+/// f16 weights stay within their bounds on whole models, f16 or not.
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
-fn matrix_units_compute_what_ordinary_kernels_do() {
+fn whole_models_stay_within_f16s_bounds() {
     let device = Arc::new(open_for_tests());
-    let Some(units) = MatrixUnits::of(&device) else {
-        println!("{} has no matrix units", device.info);
-        return;
-    };
-    assert_eq!(MatrixUnits::verified(&device), Ok(units));
-    let eighths = |count: usize, step: usize| -> Vec<f32> {
-        let values = (0..count).map(|i| ((i * step) % 61) as f32 / 8.0 - 3.5);
-        values.collect()
-    };
-    // (lead, rows, inputs, outputs), and what follows.
-    let cases = [
-        ((1, 64, 32, 64), Activation::None, false, 0),
-        ((3, 37, 17, 130), Activation::Silu, true, 0),
-        ((2, 100, 1000, 65), Activation::Gelu, true, 1),
-        ((5, 33, 31, 97), Activation::None, true, 5),
-        ((1, 129, 64, 1023), Activation::Relu, false, 1),
-    ];
-    for mode in [ShaderMode::Checked, ShaderMode::Trusted] {
-        for ((lead, rows, inputs, outputs), activation, bias, residual) in cases {
-            let mut table = WeightTable::default();
-            let weight = eighths(inputs * outputs, 23);
-            let [matrix, row] = [Form::Matrix, Form::Bias].map(Role::decoder);
-            let weight = table.add(matrix, "weight", outputs, inputs, weight);
-            let own_bias = table.add(row, "bias", 1, outputs, eighths(outputs, 7));
-            let table = Arc::new(table);
-            let options = GpuOptions {
-                precision: Precision::F16Weights,
-                shaders: mode,
-                ..GpuOptions::default()
-            };
-            let device = Arc::clone(&device);
-            let mut executor = GpuExecutor::new(device, &table, &options).unwrap();
-            let mut given = |lead: usize, cols: usize, step: usize| {
-                let shape = Shape::new(lead, rows, cols);
-                let id = executor.allocate(Kind::Real, shape).unwrap();
-                executor.upload(id, &eighths(shape.len(), step)).unwrap();
-                (id, shape)
-            };
-            let (x, shape) = given(lead, inputs, 17);
-            let added = (residual > 0).then(|| given(residual, outputs, 29));
-            let [on_units, ordinary] = [Some(units), None].map(|units| {
-                executor.use_units(units);
-                let mut recording = Recording::new(Arc::clone(&table));
-                let x = recording.persistent(x, Kind::Real, shape);
-                let weight = recording.weight(weight);
-                let own_bias = bias.then(|| recording.weight(own_bias));
-                let added = added.map(|(id, shape)| recording.persistent(id, Kind::Real, shape));
-                let product = recording.matmul(x, weight).bias(own_bias).residual(added);
-                let product = product.activation(activation).scale(0.5);
-                let y = product.record().unwrap();
-                let kept = executor.allocate(Kind::Real, recording.shape(y)).unwrap();
-                recording.keep(y, kept);
-                let plan = executor.prepare(recording).unwrap();
-                executor.run(plan, 0, &Scalars::ZERO).unwrap();
-                executor.read(&[kept], MAPS).unwrap().remove(0)
-            });
-            assert!(on_units.iter().any(|y| *y != 0.0));
-            assert_eq!(
-                on_units, ordinary,
-                "{lead} x {rows} x {inputs} x {outputs}, {mode:?}"
-            );
-        }
-    }
-}
-
-/// A device without matrix units says so and goes on in f32.
-#[test]
-#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
-fn mixed_is_for_devices_with_matrix_units() {
-    let device = Arc::new(open_for_tests());
-    let model = load("conformer");
-    let executor = executor(&device, &model.weights, Precision::Mixed);
-    if MatrixUnits::of(&device).is_none() {
-        let warning = executor.warning().expect("there are no units");
-        assert!(warning.contains("no matrix units"), "{warning}");
-        assert_eq!(executor.precision(), Precision::F16Weights);
-        return;
-    }
-    assert_eq!(executor.warning(), None);
-    assert_eq!(executor.precision(), Precision::Mixed);
-}
-
-/// Each tier stays within its bounds on whole models, f16 or not.
-#[test]
-#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
-fn whole_models_stay_within_their_tiers_bounds() {
-    let device = Arc::new(open_for_tests());
-    let mut tiers = vec![Precision::F16Weights];
-    tiers.extend(MatrixUnits::of(&device).map(|_| Precision::Mixed));
-    for fixture in ["conformer", "whisper_odd"] {
-        let model = load(fixture);
-        let front_end = model.front_end().unwrap();
-        for &precision in &tiers {
-            let mut executor = executor(&device, &model.weights, precision);
-            let found = validate(&mut executor, &model, &front_end, &reference(fixture)).unwrap();
-            for check in &found.checks {
-                println!("{fixture} {precision}: {check:?}");
-            }
-            assert!(found.pass(), "{fixture} {precision}");
-        }
-    }
+    stay_within_bounds(&device, Precision::F16Weights);
 }
 
 #[test]

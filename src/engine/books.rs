@@ -150,6 +150,13 @@ impl<B: Backend> Engine<B> {
 
     /// Compares the tensors in a recording's slots with what it takes them for.
     fn check(&self, recording: &Recording) -> Result<()> {
+        let bound = recording.bound();
+        for (slot, id) in bound.iter().enumerate() {
+            if bound[..slot].contains(id) {
+                let problem = format!("persistent tensor {} is in two slots", id.0);
+                return Err(Error::Device(problem));
+            }
+        }
         for info in recording.tensors() {
             let Source::Persistent(Slot(slot)) = info.source else {
                 continue;
@@ -309,6 +316,12 @@ impl<B: Backend> Executor for Engine<B> {
         let Some(mut prepared) = self.plans.remove(&plan) else {
             return Err(stale("plan", plan.0, self.next));
         };
+        let stages = prepared.plan.recording().stage_count();
+        if stage >= stages {
+            self.plans.insert(plan, prepared);
+            let problem = format!("a plan of {stages} stages has no stage {stage}");
+            return Err(Error::Device(problem));
+        }
         let run = Run {
             stage,
             leads,
@@ -329,7 +342,11 @@ impl<B: Backend> Executor for Engine<B> {
             return;
         };
         self.ledger.shrink(prepared.plan.bytes());
-        let gone = match prepared.reusable {
+        // A backend lets go of kept plans when it lets go of a tensor's memory;
+        // where a tensor is gone already it cannot know of this one.
+        let mut tensors = prepared.tensors.iter();
+        let whole = tensors.all(|id| self.tensors.held.contains_key(id));
+        let gone = match prepared.reusable && whole {
             true => self.ledger.kept.keep(prepared.plan),
             false => vec![prepared.plan],
         };

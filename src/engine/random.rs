@@ -27,6 +27,7 @@ macro_rules! domains {
     };
 }
 
+// Nothing draws under 2 any more; a number is not given again.
 domains! {
     /// Noise on the sound (`ops::noise`): block, variant, site. The sound and the
     /// tokens that a benchmark makes up (`bench::subject`) are noise too, variants

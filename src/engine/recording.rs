@@ -188,6 +188,11 @@ impl Recording {
         recording
     }
 
+    /// How many stages there are.
+    pub fn stage_count(&self) -> usize {
+        self.stage_starts.len() + 1
+    }
+
     /// Operator index ranges of the stages.
     pub fn stages(&self) -> Vec<std::ops::Range<usize>> {
         let mut starts = vec![0];

@@ -316,6 +316,13 @@ fn values_and_recordings_that_do_not_fit_are_refused(
             "for the persistent tensor (3, 2, 4)",
         );
     }
+    let twice = recording(weights, [ids[0], ids[1], ids[2], ids[2]]);
+    refused(executor.prepare(twice), "is in two slots");
+    let plan = recording(weights, [ids[0], ids[1], ids[2], ids[3]]);
+    let plan = executor.prepare(plan).unwrap();
+    let beyond = executor.run(plan, 2, &Scalars::ZERO);
+    refused(beyond, "a plan of 2 stages has no stage 2");
+    executor.run(plan, 1, &Scalars::ZERO).unwrap();
 }
 
 /// What owns an executor can go to another thread.

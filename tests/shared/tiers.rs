@@ -38,7 +38,7 @@ pub fn executor(device: &Arc<Device>, weights: &WeightTable, precision: Precisio
 
 /// Whole models against their references, whose bounds are the tier's.
 pub fn stay_within_bounds(device: &Arc<Device>, precision: Precision) {
-    for fixture in ["conformer", "whisper_odd"] {
+    for fixture in ["conformer", "conformer_fama", "whisper_odd"] {
         let model = load(fixture);
         let front_end = model.front_end().unwrap();
         let mut executor = executor(device, &model.weights, precision);

@@ -152,6 +152,7 @@ impl Gpu {
             Some(found) => found,
             None => {
                 let (part, bytes) = self.new_part(plan, stage, leads, ledger)?;
+                self.scalars.fill_new(&self.device);
                 plan.parts.push((stage, leads, part));
                 plan.bytes += bytes;
                 plan.parts.len() - 1

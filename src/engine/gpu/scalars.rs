@@ -53,4 +53,11 @@ impl ScalarTable {
         }
         changed
     }
+
+    /// Fills lists that came since the values were set.
+    pub fn fill_new(&mut self, device: &Device) {
+        if let Some(now) = self.now.clone() {
+            self.set(device, &now);
+        }
+    }
 }

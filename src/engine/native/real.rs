@@ -427,7 +427,6 @@ macro_rules! vectorised {
                 "x86_64+avx+avx2+fma",
             )))]
             #[cfg_attr(not(feature = "avx512"), multiversion(targets("x86_64+avx+avx2+fma")))]
-            #[allow(clippy::too_many_arguments)]
             fn $name($($arg: $type),*) $(-> $out)? {
                 if target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64")) {
                     $body::<f32, true>($($arg),*)

@@ -12,7 +12,7 @@ fn main() -> sonograd::Result<()> {
     for axis in map.axes() {
         println!("{} x {}", axis.length, axis.name);
     }
-    let folder = std::env::temp_dir().join("train_to_barcelona.explained");
+    let folder = std::env::temp_dir().join(format!("explained-{}", std::process::id()));
     maps.save(&folder)?; // with a page to look at
     assert_eq!(Maps::open(&folder)?, maps);
     Ok(())

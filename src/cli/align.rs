@@ -234,7 +234,7 @@ impl AlignArgs {
 
     /// How words are found. Options that would have no effect are refused.
     fn options(&self, model: &Model) -> Result<AlignmentOptions> {
-        let default = AlignmentOptions::from(self.source(model)?);
+        let default = AlignmentOptions::by(self.source(model)?);
         Ok(AlignmentOptions {
             crop: match self.crop {
                 None | Some(CropName::Before) => Crop::Before,

@@ -341,10 +341,10 @@ fn explain_file(
     let mut maps = request.options(args.options()).watch(watch).run()?;
     stages.end("explain");
     if args.profile {
-        maps.explanation.profile = Some(profile(listener, stages.seconds)?);
+        maps.set_profile(profile(listener, stages.seconds)?);
     }
     maps.save(out)?;
-    report(args, audio, &maps.explanation, out)
+    report(args, audio, maps.explanation(), out)
 }
 
 /// Prints what was found of a file.

@@ -10,7 +10,7 @@ use super::{FallbackArgs, GenerationArgs, ModelArgs, Outcome, for_each_file, pri
 use crate::audio::Sound;
 use crate::features::FRAME_SECONDS;
 use crate::generate::{Quality, Segment};
-use crate::listener::Heard;
+use crate::listener::{Heard, Warning};
 use crate::{Error, Result};
 
 /// Write down what was said.
@@ -78,7 +78,7 @@ fn line(args: &TranscribeArgs, path: &Path, heard: &Heard) -> String {
             "text": heard.text(),
             "tokens": heard.tokens(),
             "score": heard.score(),
-            "truncated": !heard.warnings().is_empty(),
+            "truncated": heard.warnings().contains(&Warning::Truncated),
         });
         if args.timestamps {
             value["segments"] = json!(heard.segments());

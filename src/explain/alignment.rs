@@ -50,6 +50,23 @@ impl Source {
         }
     }
 
+    /// Refuses heads that a model has not, and maps that are not over time.
+    ///
+    /// # Errors
+    /// If it is one of these.
+    pub fn check(&self, model: &Model) -> Result<()> {
+        match self {
+            Self::Attention => Ok(()),
+            Self::Heads(heads) => check_heads(model, heads),
+            Self::Map(method, site) => match site {
+                Site::Input | Site::Encoder if method.works_at(*site) => Ok(()),
+                _ => Err(Error::Input(format!(
+                    "times cannot be read off {method} at {site}; maps at input and encoder have them"
+                ))),
+            },
+        }
+    }
+
     /// The heads that are averaged, where it is attention.
     fn heads(&self, model: &Model) -> Option<Vec<Head>> {
         match self {
@@ -100,7 +117,7 @@ pub struct AlignmentOptions {
 
 impl AlignmentOptions {
     /// Times from a source, with the defaults for all else.
-    pub fn from(source: Source) -> Self {
+    pub fn by(source: Source) -> Self {
         Self {
             source,
             crop: Crop::default(),

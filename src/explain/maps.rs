@@ -11,8 +11,7 @@ use crate::{Error, Result};
 /// An explanation with its maps and the features that they speak of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Maps {
-    /// The text, its tokens and words, and how the maps were made.
-    pub explanation: Explanation,
+    pub(super) explanation: Explanation,
     /// (T, F): what the model heard.
     pub(super) features: Vec<f32>,
     /// Values of the maps in `explanation.maps`, in their order.
@@ -64,8 +63,9 @@ impl Maps {
     /// Puts an explanation and the values of its maps together.
     ///
     /// # Errors
-    /// If a map has not as many values as its shape says, or not the shape
-    /// that its site has in this explanation.
+    /// If a map has not as many values as its shape says, not the shape that
+    /// its site has in this explanation, another name than its method and site
+    /// give, or one that another has, or if something has no elements.
     pub fn new(
         explanation: Explanation,
         features: Vec<f32>,
@@ -73,7 +73,7 @@ impl Maps {
     ) -> Result<Self> {
         let model = &explanation.model;
         let wrong = |name: &str| Error::Model(format!("{name} has another shape than it should"));
-        if features.len() != model.frames * model.mel_bins {
+        if elements(&[model.frames, model.mel_bins]) != Some(features.len()) {
             return Err(wrong("features"));
         }
         if values.len() != explanation.maps.len() {
@@ -82,9 +82,16 @@ impl Maps {
         for (info, values) in explanation.maps.iter().zip(&values) {
             let axes = axes(info.site, &explanation, &info.shape);
             let lengths = axes.iter().map(|axis| axis.length);
-            let size: usize = info.shape.iter().product();
-            if !lengths.eq(info.shape.iter().copied()) || size != values.len() {
+            let size = elements(&info.shape);
+            if !lengths.eq(info.shape.iter().copied()) || size != Some(values.len()) {
                 return Err(wrong(&info.name));
+            }
+            let known = explanation.maps.iter();
+            let known = known.filter(|other| other.name == info.name).count();
+            let name = map_name(info.method, info.site);
+            if info.name != name || !info.method.works_at(info.site) || known != 1 {
+                let problem = "is no name of one map by this method at this site";
+                return Err(Error::Model(format!("{} {problem}", info.name)));
             }
         }
         Ok(Self {
@@ -92,6 +99,16 @@ impl Maps {
             features,
             values,
         })
+    }
+
+    /// The text, its tokens and words, and how the maps were made.
+    pub fn explanation(&self) -> &Explanation {
+        &self.explanation
+    }
+
+    /// Adds counters and times to what is said of the maps.
+    pub fn set_profile(&mut self, profile: serde_json::Value) {
+        self.explanation.profile = Some(profile);
     }
 
     /// A method's map at a site; attention's own are at [`Site::Decoder`].
@@ -231,6 +248,9 @@ impl<'a> Map<'a> {
     pub fn pooled(&self, by: Pooling) -> Result<TokenMap> {
         let values = self.compared_values();
         let wrong = || Error::Model(format!("{} is no map of tokens by frames", self.name()));
+        if self.site() == Site::Tokens {
+            return Err(wrong());
+        }
         match *self.shape() {
             [_, _, tokens, frames] => {
                 let heads = values.chunks(tokens * frames);
@@ -247,6 +267,13 @@ impl<'a> Map<'a> {
             _ => Err(wrong()),
         }
     }
+}
+
+/// How many elements a shape has: some, and no more than can be counted.
+fn elements(shape: &[usize]) -> Option<usize> {
+    let mut lengths = shape.iter();
+    let size = lengths.try_fold(1usize, |size, &length| size.checked_mul(length));
+    size.filter(|&size| size > 0)
 }
 
 /// What the axes of a site's maps should be in an explanation. The decoder's

@@ -60,8 +60,19 @@ impl ExplainOptions {
         for &method in &self.methods {
             let some = self.sites.iter().any(|&site| method.works_at(site));
             if !method.is_attention() && !some {
+                let names = |sites: &[Site]| match sites {
+                    [] => "no site".to_owned(),
+                    sites => sites
+                        .iter()
+                        .map(|site| site.name())
+                        .collect::<Vec<_>>()
+                        .join(" and "),
+                };
+                let own = Site::ALL.into_iter().filter(|&site| method.works_at(site));
                 return Err(Error::Input(format!(
-                    "{method} has no map at tokens; it has at input and encoder"
+                    "{method} has no map at {}; it has at {}",
+                    names(&self.sites),
+                    names(&own.collect::<Vec<_>>())
                 )));
             }
         }

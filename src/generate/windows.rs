@@ -152,6 +152,12 @@ pub fn transcribe(
         let generated = generate(executor, model, features, options)?;
         let kept = generated.tokens.len();
         let seek = 0;
+        let seconds = features.sound_frames as f64 * FRAME_SECONDS;
+        // There is nothing left to stop.
+        progress(Listened {
+            seconds,
+            of_seconds: seconds,
+        });
         let windows = vec![Window {
             seek,
             generated,

@@ -46,8 +46,8 @@ impl<'a> Aligning<'a> {
 
     /// Where times are read off, with the defaults for all else. If it is not
     /// said: the heads that the model names for it, or else all.
-    pub fn from(self, source: Source) -> Self {
-        self.options(AlignmentOptions::from(source))
+    pub fn by(self, source: Source) -> Self {
+        self.options(AlignmentOptions::by(source))
     }
 
     /// All that can be said; replaces what was said before.
@@ -92,8 +92,9 @@ impl<'a> Aligning<'a> {
         let generation = listener.generation(wanted.as_ref().unwrap_or(&listener.wanted))?;
         let options = match options {
             Some(options) => options,
-            None => AlignmentOptions::from(Source::of(&listener.model)?),
+            None => AlignmentOptions::by(Source::of(&listener.model)?),
         };
+        options.source.check(&listener.model)?;
         listener.features(&sound)?;
         listener.start()?;
         let aligner = Aligner {
@@ -131,8 +132,7 @@ impl Alignment {
 
     /// What is not as it should be.
     pub fn warnings(&self) -> Vec<Warning> {
-        let cut = self.aligned.truncated;
-        cut.then_some(Warning::Truncated).into_iter().collect()
+        Warning::of(self.aligned.truncated, self.aligned.interrupted)
     }
 
     /// As files have it; a [`Format`](crate::align::formats::Format) writes

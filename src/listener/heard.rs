@@ -50,11 +50,14 @@ pub(super) struct Said {
 pub(super) struct Fingerprint(u64);
 
 impl Fingerprint {
-    /// From shapes and some of the values of all weights.
+    /// From the special tokens, and shapes and some of the values of all
+    /// weights.
     pub fn of(model: &Model) -> Self {
         const VALUES: usize = 16;
         let mut hasher = FnvHasher::default();
         model.architecture.hash(&mut hasher);
+        let tokens = model.tokens;
+        [tokens.start, tokens.end, tokens.pad, tokens.begin].hash(&mut hasher);
         for weight in model.weights.iter() {
             (weight.rows, weight.cols).hash(&mut hasher);
             let step = (weight.data.len() / VALUES).max(1);
@@ -177,8 +180,9 @@ impl Heard {
 
     /// What is not as it should be.
     pub fn warnings(&self) -> Vec<Warning> {
-        let cut = self.transcript.as_ref().is_some_and(Transcript::truncated);
-        cut.then_some(Warning::Truncated).into_iter().collect()
+        let transcript = self.transcript.as_ref();
+        let cut = transcript.is_some_and(Transcript::truncated);
+        Warning::of(cut, transcript.is_some_and(|own| own.interrupted))
     }
 
     /// What the decoder is given and says.

@@ -56,6 +56,8 @@ pub enum Warning {
     Device(String),
     /// The length limit cut the transcript short.
     Truncated,
+    /// Whoever watched ended the work before the sound's end.
+    Interrupted,
 }
 
 impl fmt::Display for Warning {
@@ -63,6 +65,7 @@ impl fmt::Display for Warning {
         match self {
             Self::Device(text) => f.write_str(text),
             Self::Truncated => f.write_str("the length limit cut the transcript short"),
+            Self::Interrupted => f.write_str("stopped before the end of the sound"),
         }
     }
 }
@@ -76,6 +79,14 @@ pub struct Parts<'a> {
     tokenizer: Option<&'a Tokenizer>,
     /// What runs it.
     pub executor: &'a mut dyn Executor,
+}
+
+impl Warning {
+    fn of(truncated: bool, interrupted: bool) -> Vec<Self> {
+        let truncated = truncated.then_some(Self::Truncated);
+        let interrupted = interrupted.then_some(Self::Interrupted);
+        [truncated, interrupted].into_iter().flatten().collect()
+    }
 }
 
 impl<'a> Parts<'a> {
@@ -184,9 +195,10 @@ impl Listener {
     /// If it is too long or too short for the model.
     pub fn check_explainable(&mut self, sound: &Sound) -> Result<()> {
         let window = self.model.capabilities.window_frames;
-        let frames = self.features(sound)?.frames;
-        if window.is_some_and(|window| frames > window) {
-            // The front end says what a window takes.
+        let frames = self.features(sound)?.sound_frames;
+        if window.is_some_and(|window| frames >= window) {
+            // The front end counts samples: a sound may be longer than its window by less than
+            // a frame.
             self.front_end.features(sound.waveform())?;
         }
         let (_, features) = self.last.as_ref().expect("it was just computed");

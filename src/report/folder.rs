@@ -142,7 +142,7 @@ fn write(folder: &Path, maps: &Maps) -> Result<()> {
         .tempdir_in(parent(folder))
         .map_err(problem)?;
     let file = |name: &str| temporary.path().join(name);
-    let mut json = serde_json::to_string_pretty(&maps.explanation)
+    let mut json = serde_json::to_string_pretty(maps.explanation())
         .map_err(|problem| Error::file(folder, problem))?;
     json.push('\n');
     std::fs::write(file(EXPLANATION), json).map_err(problem)?;

@@ -46,7 +46,7 @@ pub fn page(maps: &Maps) -> String {
         data: map.data(),
     });
     let tensors: Vec<NamedTensor> = [features].into_iter().chain(shown).collect();
-    render(&maps.explanation, &tensors)
+    render(maps.explanation(), &tensors)
 }
 
 /// The page for `explanation`.

@@ -302,7 +302,7 @@ struct Clock {
 impl Clock {
     /// Of what an explanation's sound was heard as.
     fn of(truth: &[TrueWord], explained: &Maps) -> Self {
-        let explanation = &explained.explanation;
+        let explanation = explained.explanation();
         Self::new(
             truth,
             &explanation.word_tokens(),

@@ -169,7 +169,7 @@ fn widened(values: &[f32]) -> Vec<f64> {
 /// # Errors
 /// If there are none.
 pub(super) fn compared_tokens(explained: &Maps, by: &Comparison) -> Result<Vec<usize>> {
-    let kept = explained.explanation.tokens.iter();
+    let kept = explained.explanation().tokens.iter();
     let kept = kept.filter(|token| by.special || !token.special);
     let tokens: Vec<usize> = kept.map(|token| token.index).collect();
     match tokens.is_empty() {
@@ -183,7 +183,7 @@ pub(super) fn compared_tokens(explained: &Maps, by: &Comparison) -> Result<Vec<u
 /// # Errors
 /// If there is no attention or no token to compare.
 pub fn utterance(item: &Item, explained: &Maps, by: &Comparison) -> Result<Utterance> {
-    let explanation = &explained.explanation;
+    let explanation = explained.explanation();
     let tokens = compared_tokens(explained, by)?;
     let compared = |attention: Map| compared(explained, attention, &tokens, by);
     let beside = |method| {

@@ -99,7 +99,10 @@ fn the_map_of_what_a_model_hears_is_more_faithful_than_a_random_one() {
         }
         values
     });
-    let (explanation, heard) = (explained.explanation.clone(), explained.features().to_vec());
+    let (explanation, heard) = (
+        explained.explanation().clone(),
+        explained.features().to_vec(),
+    );
     let explained = Maps::new(explanation, heard, values.collect()).unwrap();
     assert!(
         gradient
@@ -113,8 +116,8 @@ fn the_map_of_what_a_model_hears_is_more_faithful_than_a_random_one() {
         tokenizer: &tokenizer,
         features: &features,
         options: &options,
-        reference: &explained.explanation.text,
-        clean: &explained.explanation.text,
+        reference: &explained.explanation().text,
+        clean: &explained.explanation().text,
         seed: 1,
     };
     let by = Comparison::default();

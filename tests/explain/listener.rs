@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use sonograd::explain::alignment::Source;
 use sonograd::explain::methods::spes::SpesMade;
 use sonograd::explain::spes::Stop;
 use sonograd::{
@@ -166,6 +167,11 @@ fn a_folder_that_is_opened_again_holds_equal_maps() {
             "is no sonograd-explanation",
         ),
         ("\"method\": \"gradient\"", "\"method\": \"lime\"", "lime"),
+        (
+            "\"method\": \"gradient\"",
+            "\"method\": \"smoothgrad\"",
+            "gradient.input is no name",
+        ),
         ("\"mel_bins\": 80", "\"mel_bins\": 81", "81"),
     ] {
         assert!(text.contains(old), "{old}");
@@ -242,6 +248,28 @@ fn what_does_not_belong_together_is_refused() {
     options.integrated_gradients.steps = 0;
     let request = listener.explain(&sound(), &heard).options(options);
     refused(request.run(), ErrorKind::Input, "steps is 0");
+
+    for change in [
+        (|own| own.integrated_gradients.steps = 1 << 40) as fn(&mut ExplainOptions),
+        |own| own.smoothgrad.samples = usize::MAX,
+        |own| own.spes.stop = Stop::Masks(1 << 40),
+        |own| own.spes.batch = Some(usize::MAX),
+    ] {
+        let mut options = ExplainOptions::default();
+        change(&mut options);
+        let request = listener.explain(&sound(), &heard).options(options);
+        refused(request.run(), ErrorKind::Input, "");
+    }
+    let request = listener.explain(&sound(), &heard);
+    let request = request.methods([Method::Spes]).at(Vec::new());
+    refused(
+        request.run(),
+        ErrorKind::Input,
+        "no site; it has at input and encoder and tokens",
+    );
+    let source = Source::Map(Method::Spes, Site::Tokens);
+    let request = listener.align(&sound()).by(source);
+    refused(request.run(), ErrorKind::Input, "spes at tokens");
 
     let builder = Listener::builder().model("absent");
     refused(builder.open(), ErrorKind::File, "absent");

@@ -18,6 +18,7 @@ use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::ops::Reduction;
+use sonograd::{Listener, Sound};
 
 const WINDOW: usize = 74;
 const SOUND: usize = 49;
@@ -311,4 +312,30 @@ fn windows_say_what_was_found_of_them() {
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(message.contains(named), "{message}");
     }
+}
+
+/// One sample more than the window is too much for one explanation, and a text
+/// that is given begins with the space that the model's words begin with.
+#[test]
+fn the_front_door_counts_samples_and_writes_texts_as_the_model_does() {
+    let place = tempfile::tempdir().unwrap();
+    whisper_folder(&place.path().join("model"));
+    let builder = Listener::builder().model(place.path().join("model"));
+    let mut listener = builder.device("cpu").open().unwrap();
+    let mut sound = |samples: usize| {
+        let path = place.path().join(format!("{samples}.wav"));
+        write_wav(&path, samples);
+        Sound::read(path).unwrap()
+    };
+    let (whole, longer) = (sound(16_000), sound(16_001));
+    listener.check_explainable(&whole).unwrap();
+    let heard = listener.transcribe(&longer).unwrap();
+    let message = listener.explain(&longer, &heard).run().unwrap_err();
+    assert!(message.to_string().contains("split it"), "{message}");
+
+    let given = listener.given(&whole, "ab cd").unwrap();
+    let texts: Vec<&str> = given.words().iter().map(|word| &*word.text).collect();
+    assert_eq!(texts, ["ab", "cd"]);
+    let again = listener.given(&whole, " ab cd ").unwrap();
+    assert_eq!(given.tokens(), again.tokens());
 }

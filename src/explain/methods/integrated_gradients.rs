@@ -35,11 +35,18 @@ impl Default for IntegratedGradientsOptions {
 }
 
 impl IntegratedGradientsOptions {
+    /// Most points on the way.
+    pub const MOST_STEPS: usize = 4_096;
+
     /// # Errors
-    /// If there are no steps.
+    /// If there are no steps or too many.
     pub(in crate::explain) fn check(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::Input(format!("integrated-gradients: {what}")));
         match self.steps {
-            0 => Err(Error::Input("integrated-gradients: steps is 0".into())),
+            0 => wrong("steps is 0".into()),
+            steps if steps > Self::MOST_STEPS => {
+                wrong(format!("{steps} steps are more than {}", Self::MOST_STEPS))
+            }
             _ => Ok(()),
         }
     }

@@ -31,12 +31,20 @@ impl Default for SmoothGradOptions {
 }
 
 impl SmoothGradOptions {
+    /// Most noisy copies.
+    pub const MOST_SAMPLES: usize = 65_536;
+
     /// # Errors
-    /// If there are no samples or the noise is no positive number.
+    /// If there are no samples or too many, or the noise is no positive
+    /// number.
     pub(in crate::explain) fn check(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::Input(format!("smoothgrad: {what}")));
         match (self.samples, self.noise) {
             (0, _) => wrong("samples is 0".into()),
+            (samples, _) if samples > Self::MOST_SAMPLES => wrong(format!(
+                "{samples} samples are more than {}",
+                Self::MOST_SAMPLES
+            )),
             (_, noise) if noise.is_finite() && noise > 0.0 => Ok(()),
             (_, noise) => wrong(format!("noise is {noise}; a number above 0 is wanted")),
         }

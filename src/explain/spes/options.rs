@@ -49,6 +49,9 @@ impl Default for SpesOptions {
 }
 
 impl SpesOptions {
+    /// Most masks scored at once.
+    pub const MOST_BATCH: usize = 65_536;
+
     /// The share of segments that a mask hides.
     pub fn probability_at(&self, occluded: Occluded) -> f64 {
         let published = occluded.default_probability();
@@ -64,6 +67,10 @@ impl SpesOptions {
         let wrong = |what: String| Err(Error::Input(format!("spes: {what}")));
         match self.stop {
             Stop::Masks(0) => return Err(Error::Input("a map needs at least one mask".into())),
+            // Masks have numbers of 32 bits.
+            Stop::Masks(count) if u32::try_from(count).is_err() => {
+                return wrong(format!("{count} masks are more than {}", u32::MAX));
+            }
             Stop::Reliability(wanted) if !between(wanted) => {
                 return wrong(format!("a reliability of {wanted} is not between 0 and 1"));
             }
@@ -74,6 +81,9 @@ impl SpesOptions {
                 wrong(format!("a mask's share of {p} is not between 0 and 1"))
             }
             _ if self.segments.is_empty() => wrong("there is no number of segments".into()),
+            _ if self.batch.is_some_and(|batch| batch > Self::MOST_BATCH) => {
+                wrong(format!("a batch is of {} masks at most", Self::MOST_BATCH))
+            }
             _ => Ok(()),
         }
     }

@@ -322,7 +322,7 @@ fn the_front_door_counts_samples_and_writes_texts_as_the_model_does() {
     whisper_folder(&place.path().join("model"));
     let builder = Listener::builder().model(place.path().join("model"));
     let mut listener = builder.device("cpu").open().unwrap();
-    let mut sound = |samples: usize| {
+    let sound = |samples: usize| {
         let path = place.path().join(format!("{samples}.wav"));
         write_wav(&path, samples);
         Sound::read(path).unwrap()

@@ -1,5 +1,5 @@
 //! The processor as a backend: recordings in f32 or f64, region by region
-//! ([`plan`]).
+//! (`plan`).
 
 pub mod context;
 pub mod linalg;

@@ -1,10 +1,10 @@
 //! One file for each method: what it needs, queues and finishes.
 //!
 //! The driver in `explain` takes all works of an explanation through the same
-//! steps, so that they share transfers and passes: [`Work::place`] before the
-//! one upload, [`Work::ask`] for the one forward and reverse pass,
-//! [`Work::run`] for passes of its own, [`Work::want`] before the one
-//! readback, [`Work::finish`] with the values.
+//! steps, so that they share transfers and passes: `Work::place` before the
+//! one upload, `Work::ask` for the one forward and reverse pass,
+//! `Work::run` for passes of its own, `Work::want` before the one
+//! readback, `Work::finish` with the values.
 
 pub mod attention;
 pub mod attention_norm;

@@ -316,7 +316,8 @@ fn values_and_recordings_that_do_not_fit_are_refused(
             "for the persistent tensor (3, 2, 4)",
         );
     }
-    let twice = recording(weights, [ids[0], ids[1], ids[2], ids[2]]);
+    let twice = recording(weights, [ids[0], ids[1], ids[2], ids[3]]);
+    let twice = twice.rebound(vec![ids[0], ids[1], ids[2], ids[2]]);
     refused(executor.prepare(twice), "is in two slots");
     let plan = recording(weights, [ids[0], ids[1], ids[2], ids[3]]);
     let plan = executor.prepare(plan).unwrap();

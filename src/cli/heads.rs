@@ -103,7 +103,7 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
         eprintln!("warning: {warning}");
     }
     match args.json {
-        true => print(&found.json())?,
+        true => print(&found.json()?)?,
         false => print(found.to_string().trim_end())?,
     }
     if !survey.complete {

@@ -162,9 +162,11 @@ impl From<NormalisationName> for Normalisation {
 }
 
 pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
-    let Some(out) = args.out.as_ref().filter(|_| args.tables.is_empty()) else {
-        let first = args.tables.first().expect("clap asks for it");
+    if let Some(first) = args.tables.first() {
         return finish(args, &args.tables, first);
+    }
+    let Some(out) = &args.out else {
+        return Err(Error::Input("name a folder to write with --out".into()));
     };
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let items = manifest::read_all(&args.manifests, limit)?;
@@ -205,7 +207,7 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
     let tables = Tables::new(folders)?;
     report::study::save(&tables, out)?;
     if args.json {
-        print(tables.json().trim_end())?;
+        print(tables.json()?.trim_end())?;
     } else {
         let [rows, page] = [report::study::CSV, report::study::REPORT].map(|name| out.join(name));
         print(&format!(

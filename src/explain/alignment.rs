@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use super::passes::{Utterance, forward_and_gradients};
 use super::profile::MAPS;
 use super::progress::Event;
-use super::{ExplainOptions, Maps, Method, Site, Subject, explain, is_special};
-use crate::align::{AlignOptions, Pooling, TokenMap, WordTime, WordTokens, word_times};
+use super::{ExplainOptions, Maps, Method, Site, Subject, explain, words};
+use crate::align::{AlignOptions, Pooling, TokenMap, WordTime, word_times};
 use crate::engine::executor::Executor;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::generate::{GenerationOptions, Transcript, prompt, transcribe, window};
@@ -327,7 +327,7 @@ impl Aligner<'_> {
             prompt,
             mut tokens,
         } = part;
-        let words = self.words(&tokens);
+        let words = words(self.model, self.tokenizer, &tokens);
         if words.is_empty() {
             return Ok(());
         }
@@ -351,18 +351,6 @@ impl Aligner<'_> {
         window.extend(made);
         aligned.windows.push(window);
         Ok(())
-    }
-
-    fn words(&self, tokens: &[u32]) -> Vec<WordTokens> {
-        let special = tokens.iter();
-        let special = special.map(|&id| is_special(self.model, self.tokenizer, id));
-        let words = self.tokenizer.words(tokens, &special.collect::<Vec<_>>());
-        // A word's tokens follow each other.
-        let words = words.into_iter().filter_map(|(text, own)| {
-            let tokens = *own.first()?..*own.last()? + 1;
-            Some(WordTokens { text, tokens })
-        });
-        words.filter(|word| !word.text.is_empty()).collect()
     }
 
     /// The maps (K, T') of `tokens` behind `prompt`, and how they were made.

@@ -3,6 +3,7 @@
 use super::explanation::{Token, Word};
 use super::subject::Forced;
 use super::timing;
+use crate::align::WordTokens;
 use crate::features::FRAME_SECONDS;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
@@ -25,6 +26,18 @@ pub fn text(model: &Model, tokenizer: &Tokenizer, tokens: &[u32]) -> String {
         .filter(|&id| !is_special(model, tokenizer, id))
         .collect();
     tokenizer.decode(&spoken)
+}
+
+/// The words of tokens, each with the range of tokens it is written with.
+/// Special tokens belong to none, and what has no text is no word.
+pub fn words(model: &Model, tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<WordTokens> {
+    let words = tokenizer.words(tokens, |i| is_special(model, tokenizer, tokens[i]));
+    // A word's tokens follow each other.
+    let words = words.into_iter().filter_map(|(text, own)| {
+        let tokens = *own.first()?..*own.last()? + 1;
+        Some(WordTokens { text, tokens })
+    });
+    words.filter(|word| !word.text.is_empty()).collect()
 }
 
 /// The explained tokens and their words, timed by `attention` (K, T'), the
@@ -53,7 +66,7 @@ pub(super) fn tokens_and_words(
         special: special[index],
         peak_seconds: (timing::peak(row(index)) as f64 + 0.5) * step,
     });
-    let words = tokenizer.words(&forced.labels, &special).into_iter();
+    let words = tokenizer.words(&forced.labels, |i| special[i]).into_iter();
     let words = words.map(|(text, tokens)| {
         let rows: Vec<&[f32]> = tokens.iter().map(|&token| row(token)).collect();
         let (start, end) = timing::span(&rows);

@@ -197,26 +197,39 @@ impl<'a> Map<'a> {
     /// or (I,), row-major. Maps of the attention have several rows for a
     /// token, one for each head; see [`head`](Self::head).
     ///
-    /// # Panics
+    /// # Errors
     /// If there is no such token, or the map is one of the attention.
-    pub fn row(&self, token: usize) -> &'a [f32] {
-        assert!(self.site() != Site::Decoder, "attention has rows by head");
-        let each = self.data.len() / self.shape()[0];
-        &self.data[token * each..(token + 1) * each]
+    pub fn row(&self, token: usize) -> Result<&'a [f32]> {
+        let tokens = self.explanation.tokens.len();
+        if self.site() == Site::Decoder {
+            let problem = "has rows by layer and head, not one for each token";
+            return Err(Error::Input(format!("{} {problem}", self.name())));
+        }
+        let mut rows = self.data.chunks(self.data.len() / tokens);
+        rows.nth(token).ok_or_else(|| {
+            Error::Input(format!(
+                "there is no token {token}: the {tokens} tokens count from 0"
+            ))
+        })
     }
 
     /// A head's rows in a map of the attention: (K, T').
     ///
-    /// # Panics
+    /// # Errors
     /// If there is no such head, or the map is not one of the attention.
-    pub fn head(&self, layer: usize, head: usize) -> &'a [f32] {
+    pub fn head(&self, layer: usize, head: usize) -> Result<&'a [f32]> {
         let &[layers, heads, tokens, frames] = self.shape() else {
-            panic!("{} has no heads", self.name());
+            return Err(Error::Input(format!("{} has no heads", self.name())));
         };
-        assert!(layer < layers && head < heads, "no head {layer}.{head}");
-        let each = tokens * frames;
-        let own = layer * heads + head;
-        &self.data[own * each..(own + 1) * each]
+        if layer >= layers || head >= heads {
+            return Err(Error::Input(format!(
+                "there is no head {layer}.{head}; layers are 0 to {}, heads 0 to {}",
+                layers - 1,
+                heads - 1
+            )));
+        }
+        let (own, each) = (layer * heads + head, tokens * frames);
+        Ok(&self.data[own * each..(own + 1) * each])
     }
 
     /// How the map was made, in its method's own type.

@@ -20,7 +20,7 @@ pub mod spes;
 mod subject;
 pub mod timing;
 
-pub use self::describe::{encoder_frame_seconds, is_special, text};
+pub use self::describe::{encoder_frame_seconds, is_special, text, words};
 pub use self::maps::{Axis, Map, Maps};
 pub use self::method::{Method, Site, map_name};
 pub use self::options::ExplainOptions;

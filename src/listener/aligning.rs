@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Listener, Warning};
+use super::{Listener, Warning, needed};
 use crate::Result;
 use crate::align::WordTime;
 use crate::align::formats::AlignedRecording;
@@ -95,17 +95,15 @@ impl<'a> Aligning<'a> {
             None => AlignmentOptions::by(Source::of(&listener.model)?),
         };
         options.source.check(&listener.model)?;
-        listener.features(&sound)?;
-        listener.start()?;
+        let model = &listener.model;
         let aligner = Aligner {
-            model: &listener.model,
-            tokenizer: listener.tokenizer.as_ref().expect("it was asked above"),
+            model,
+            tokenizer: needed(listener.tokenizer.as_ref(), model)?,
             generation: &generation,
             options: &options,
         };
-        let (_, features) = listener.last.as_ref().expect("its features are known");
-        let executor = listener.executor.as_mut().expect("it was opened");
-        let executor = executor.as_mut();
+        let features = listener.ears.hear(&sound)?;
+        let executor = listener.machine.open(model)?;
         let aligned = match text {
             Some(text) => aligner.given(executor, features, &text, watch.as_mut())?,
             None => aligner.transcribed(executor, features, watch.as_mut())?,

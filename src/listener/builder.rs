@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::Listener;
+use super::ears::Ears;
 use super::heard::Fingerprint;
-use super::{Listener, Warning};
-use crate::engine::device::{self, DeviceChoice};
-use crate::engine::executor::Executor;
+use super::machine::{Machine, Start};
+use crate::engine::device::DeviceChoice;
 use crate::engine::precision::Precision;
 use crate::generate::Wanted;
 use crate::model::Model;
@@ -24,24 +25,6 @@ pub struct Builder {
     wanted: Wanted,
     without_tokenizer: bool,
     start_later: bool,
-}
-
-/// Which device computes, and how.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Start {
-    device: DeviceChoice,
-    precision: Precision,
-    profiling: bool,
-}
-
-impl Start {
-    pub fn executor(&self, model: &Model) -> Result<(Box<dyn Executor>, Vec<Warning>)> {
-        let (device, first) = device::open(&self.device)?;
-        let (executor, second) =
-            device::executor(device, &model.weights, self.precision, self.profiling)?;
-        let warnings = [first, second].into_iter().flatten();
-        Ok((executor, warnings.map(Warning::Device).collect()))
-    }
 }
 
 impl Builder {
@@ -107,21 +90,18 @@ impl Builder {
             None => ModelFiles::default_model(),
         };
         let model = Model::load(files)?;
-        let front_end = model.front_end()?;
+        let ears = Ears::new(model.front_end()?);
         let tokenizer = match self.without_tokenizer {
             true => None,
             false => Some(model.tokenizer()?),
         };
         let mut listener = Listener {
             fingerprint: Fingerprint::of(&model),
+            ears,
             model,
-            front_end,
             tokenizer,
             wanted: self.wanted,
-            start,
-            executor: None,
-            warnings: Vec::new(),
-            last: None,
+            machine: Machine::new(start),
         };
         if listener.tokenizer.is_some() {
             // What the model has not is refused now, not with the first sound.

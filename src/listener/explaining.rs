@@ -1,6 +1,6 @@
 //! A request for maps.
 
-use super::{Heard, Listener};
+use super::{Heard, Listener, needed};
 use crate::audio::Sound;
 use crate::explain::{ExplainOptions, Maps, Method, Progress, Site, Subject, explain};
 use crate::{Error, Result};
@@ -103,9 +103,9 @@ impl<'a> Explaining<'a> {
             return Err(Error::Input("there is no method to explain by".into()));
         }
         let said = heard.said_by(listener.fingerprint)?;
-        listener.check_explainable(&sound)?;
-        listener.start()?;
-        let (_, features) = listener.last.as_ref().expect("its features are known");
+        let model = &listener.model;
+        let tokenizer = needed(listener.tokenizer.as_ref(), model)?;
+        let features = listener.ears.hear_at_once(model, &sound)?;
         let subject = Subject {
             file: sound.name().to_owned(),
             seconds: sound.seconds(),
@@ -113,15 +113,9 @@ impl<'a> Explaining<'a> {
             prompt: &said.prompt,
             tokens: &said.tokens,
         };
-        let executor = listener.executor.as_mut().expect("it was opened");
-        explain(
-            executor.as_mut(),
-            &listener.model,
-            listener.tokenizer.as_ref().expect("it wrote the text"),
-            &subject,
-            &options,
-            watch.as_mut(),
-        )
+        let executor = listener.machine.open(model)?;
+        let watch = watch.as_mut();
+        explain(executor, model, tokenizer, &subject, &options, watch)
     }
 }
 

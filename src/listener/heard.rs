@@ -1,12 +1,12 @@
 //! What a listener heard, or was given to explain.
 
 use std::hash::{Hash, Hasher};
-use std::ops::Range;
 
 use fnv::FnvHasher;
 
 use super::Warning;
-use crate::explain::{is_special, text};
+use crate::align::WordTokens;
+use crate::explain::{text, words};
 use crate::features::Features;
 use crate::generate::{GenerationOptions, Segment, Transcript};
 use crate::model::Model;
@@ -18,23 +18,13 @@ use crate::{Error, Result};
 pub struct Heard {
     text: String,
     tokens: Vec<u32>,
-    words: Vec<HeardWord>,
+    words: Vec<WordTokens>,
     segments: Vec<Segment>,
     /// Absent where the text was given.
     transcript: Option<Transcript>,
     /// What can be explained; absent where it took several windows.
     said: Option<Said>,
     fingerprint: Fingerprint,
-}
-
-/// One word and its tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HeardWord {
-    /// As it is written.
-    pub text: String,
-    /// Indices into [`Heard::tokens`].
-    pub tokens: Range<usize>,
 }
 
 /// What the decoder is given, and what it says then.
@@ -100,7 +90,7 @@ impl Hearing<'_> {
         };
         Heard {
             text: tokenizer.decode(&tokens).trim().to_owned(),
-            words: self.words(&tokens),
+            words: words(self.model, self.tokenizer, &tokens),
             tokens,
             segments,
             transcript: Some(transcript),
@@ -116,26 +106,13 @@ impl Hearing<'_> {
         let spoken: Vec<u32> = spoken.collect();
         Heard {
             text: text(self.model, self.tokenizer, &tokens).trim().to_owned(),
-            words: self.words(&spoken),
+            words: words(self.model, self.tokenizer, &spoken),
             tokens: spoken,
             segments: Vec::new(),
             transcript: None,
             said: Some(Said { prompt, tokens }),
             fingerprint: self.fingerprint,
         }
-    }
-
-    fn words(&self, tokens: &[u32]) -> Vec<HeardWord> {
-        let special = tokens.iter();
-        let special = special.map(|&id| is_special(self.model, self.tokenizer, id));
-        let special: Vec<bool> = special.collect();
-        let words = self.tokenizer.words(tokens, &special).into_iter();
-        // A word's tokens follow each other.
-        let words = words.filter_map(|(text, own)| {
-            let tokens = *own.first()?..*own.last()? + 1;
-            Some(HeardWord { text, tokens })
-        });
-        words.collect()
     }
 }
 
@@ -151,9 +128,10 @@ impl Heard {
         &self.tokens
     }
 
-    /// The tokens grouped into words; special ones belong to none. When they
+    /// The tokens grouped into words, each with its range of
+    /// [`tokens`](Self::tokens); special ones belong to none. When they
     /// were said is what [`Listener::align`](super::Listener::align) tells.
-    pub fn words(&self) -> &[HeardWord] {
+    pub fn words(&self) -> &[WordTokens] {
         &self.words
     }
 

@@ -7,18 +7,21 @@
 
 mod aligning;
 mod builder;
+mod ears;
 mod explaining;
 mod heard;
+mod machine;
 
 pub use self::aligning::{Aligning, Alignment};
 pub use self::builder::Builder;
 pub use self::explaining::{Explaining, Sites};
-pub use self::heard::{Heard, HeardWord};
+pub use self::heard::Heard;
 
 use std::fmt;
 
-use self::builder::Start;
-use self::heard::Fingerprint;
+use self::ears::Ears;
+use self::heard::{Fingerprint, Hearing};
+use self::machine::Machine;
 use crate::audio::Sound;
 use crate::engine::executor::Executor;
 use crate::engine::precision::Precision;
@@ -33,18 +36,13 @@ use crate::{Error, Result};
 /// A model that listens: with its front end, tokenizer and device.
 pub struct Listener {
     model: Model,
-    front_end: FrontEnd,
     /// Absent where the builder was told that no text is needed.
     tokenizer: Option<Tokenizer>,
     /// How sounds are transcribed if nothing else is said.
     wanted: Wanted,
-    start: Start,
-    /// Absent until it is needed, if the builder was told so.
-    executor: Option<Box<dyn Executor>>,
-    warnings: Vec<Warning>,
+    ears: Ears,
+    machine: Machine,
     fingerprint: Fingerprint,
-    /// The last sound, so that it is not heard again to be explained.
-    last: Option<(Sound, Features)>,
 }
 
 /// What is not as whoever asked may think. Nothing is printed.
@@ -125,28 +123,24 @@ impl Listener {
     /// If there is no such device, it cannot compute in the precision, or has
     /// not the memory for the weights.
     pub fn start(&mut self) -> Result<()> {
-        if self.executor.is_none() {
-            let (executor, warnings) = self.start.executor(&self.model)?;
-            self.warnings.extend(warnings);
-            self.executor = Some(executor);
-        }
-        Ok(())
+        self.machine.open(&self.model).map(|_| ())
     }
 
     /// The device's name and in which numbers it computes, once it is open.
     pub fn device(&self) -> Option<(String, Precision)> {
-        let executor = self.executor.as_ref()?;
+        let executor = self.machine.executor.as_ref()?;
         Some((executor.name(), executor.precision()))
     }
 
     /// What was found when the device was opened.
     pub fn warnings(&self) -> &[Warning] {
-        &self.warnings
+        &self.machine.warnings
     }
 
     /// Counters and times since the device was opened.
     pub fn profile(&self) -> Option<Profile> {
-        self.executor.as_ref().map(|executor| executor.profile())
+        let executor = self.machine.executor.as_ref();
+        executor.map(|executor| executor.profile())
     }
 
     /// What it owns, for work that it has no method for; opens the device.
@@ -154,13 +148,11 @@ impl Listener {
     /// # Errors
     /// As for [`start`](Self::start).
     pub fn parts(&mut self) -> Result<Parts<'_>> {
-        self.start()?;
-        let executor = self.executor.as_mut().expect("it was opened");
         Ok(Parts {
+            executor: self.machine.open(&self.model)?,
             model: &self.model,
-            front_end: &self.front_end,
+            front_end: &self.ears.front_end,
             tokenizer: self.tokenizer.as_ref(),
-            executor: executor.as_mut(),
         })
     }
 
@@ -179,13 +171,7 @@ impl Listener {
     /// # Errors
     /// If the sound is too short.
     pub fn features(&mut self, sound: &Sound) -> Result<&Features> {
-        let known = self.last.as_ref().is_some_and(|(last, _)| last.is(sound));
-        if !known {
-            let features = self.front_end.recording(sound.waveform())?;
-            self.last = Some((sound.clone(), features));
-        }
-        let (_, features) = self.last.as_ref().expect("it was just computed");
-        Ok(features)
+        self.ears.hear(sound)
     }
 
     /// Refuses a sound that cannot be explained at once, before a device is
@@ -194,15 +180,7 @@ impl Listener {
     /// # Errors
     /// If it is too long or too short for the model.
     pub fn check_explainable(&mut self, sound: &Sound) -> Result<()> {
-        let window = self.model.capabilities.window_frames;
-        let frames = self.features(sound)?.sound_frames;
-        if window.is_some_and(|window| frames >= window) {
-            // The front end counts samples: a sound may be longer than its window by less than
-            // a frame.
-            self.front_end.features(sound.waveform())?;
-        }
-        let (_, features) = self.last.as_ref().expect("it was just computed");
-        self.model.check_features(features)
+        self.ears.hear_at_once(&self.model, sound).map(|_| ())
     }
 
     /// The tokens that a text is written with, and the end of sentence.
@@ -245,16 +223,14 @@ impl Listener {
         watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Heard> {
         let generation = self.generation(wanted)?;
-        self.features(sound)?;
-        self.start()?;
-        let (_, features) = self.last.as_ref().expect("its features are known");
-        let executor = self.executor.as_mut().expect("it was opened");
-        let (executor, model) = (executor.as_mut(), &self.model);
+        let features = self.ears.hear(sound)?;
+        let model = &self.model;
+        let executor = self.machine.open(model)?;
         let listened = &mut |own| watch(Event::Listened(own));
         let transcript = transcribe(executor, model, features, &generation, listened)?;
-        let hearing = heard::Hearing {
+        let hearing = Hearing {
             model,
-            tokenizer: self.tokenizer()?,
+            tokenizer: needed(self.tokenizer.as_ref(), model)?,
             fingerprint: self.fingerprint,
         };
         Ok(hearing.heard(&generation, features, transcript))
@@ -278,15 +254,14 @@ impl Listener {
     pub fn given_as(&mut self, sound: &Sound, text: &str, wanted: &Wanted) -> Result<Heard> {
         let tokens = self.tokens_of(text)?;
         let generation = self.generation(wanted)?;
-        self.check_explainable(sound)?;
-        self.start()?;
-        let (_, features) = self.last.as_ref().expect("its features are known");
-        let executor = self.executor.as_mut().expect("it was opened");
-        let mut prompt = prompt(executor.as_mut(), &self.model, features, &generation)?;
+        let model = &self.model;
+        let features = self.ears.hear_at_once(model, sound)?;
+        let executor = self.machine.open(model)?;
+        let mut prompt = prompt(executor, model, features, &generation)?;
         prompt.extend(&generation.forced);
-        let hearing = heard::Hearing {
-            model: &self.model,
-            tokenizer: self.tokenizer()?,
+        let hearing = Hearing {
+            model,
+            tokenizer: needed(self.tokenizer.as_ref(), model)?,
             fingerprint: self.fingerprint,
         };
         Ok(hearing.given(prompt, tokens))

@@ -86,17 +86,17 @@ impl Measure {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Curves {
     /// By percent of features deleted, the most important first.
-    pub deletion: Vec<Written>,
+    pub deletion: [Written; STEPS],
     /// By percent of features inserted into nothing, the most important
     /// first.
-    pub insertion: Vec<Written>,
+    pub insertion: [Written; STEPS],
     /// By threshold 0, .05, ..., 1: share of features at or above it.
-    pub size: Vec<f64>,
+    pub size: [f64; STEPS],
 }
 
 impl Curves {
     /// What was written, step by step.
-    pub fn of(&self, curve: Curve) -> &[Written] {
+    pub fn of(&self, curve: Curve) -> &[Written; STEPS] {
         match curve {
             Curve::Deletion => &self.deletion,
             Curve::Insertion => &self.insertion,
@@ -178,17 +178,15 @@ impl Importance {
         order
     }
 
-    fn size(&self) -> Vec<f64> {
+    fn size(&self) -> [f64; STEPS] {
         let (least, most) = bounds(&self.0);
         let scale = if most > least { most - least } else { 1.0 };
         let count = self.0.len() as f64;
-        (0..STEPS)
-            .map(|step| {
-                let threshold = step as f64 / (STEPS - 1) as f64;
-                let above = self.0.iter().filter(|x| (*x - least) / scale >= threshold);
-                above.count() as f64 / count
-            })
-            .collect()
+        std::array::from_fn(|step| {
+            let threshold = step as f64 / (STEPS - 1) as f64;
+            let above = self.0.iter().filter(|x| (*x - least) / scale >= threshold);
+            above.count() as f64 / count
+        })
     }
 }
 
@@ -263,22 +261,27 @@ impl Rewriting<'_> {
             let importance =
                 importance.ok_or_else(|| Error::Input("the model wrote no words".into()))?;
             let order = importance.order();
-            let mut curve = |curve: Curve| -> Result<Option<Vec<Written>>> {
+            let mut curve = |curve: Curve| -> Result<Option<[Written; STEPS]>> {
                 let deletes = curve == Curve::Deletion;
-                let mut written = vec![if deletes { clean } else { nothing }];
-                for step in 1..STEPS - 1 {
+                let [begin, end] = match deletes {
+                    true => [clean, nothing],
+                    false => [nothing, clean],
+                };
+                let mut written = [end; STEPS];
+                written[0] = begin;
+                let between = written.iter_mut().enumerate().take(STEPS - 1).skip(1);
+                for (step, written) in between {
                     let chosen = (count * step * STEP_PERCENT + 50) / 100;
                     let mut left = vec![deletes; count];
                     for &feature in &order[..chosen] {
                         left[feature] = !deletes;
                     }
-                    written.push(self.written(executor, &left)?);
+                    *written = self.written(executor, &left)?;
                     state.done += 1;
                     if !progress(state) {
                         return Ok(None);
                     }
                 }
-                written.push(if deletes { nothing } else { clean });
                 Ok(Some(written))
             };
             let Some(deletion) = curve(Curve::Deletion)? else {
@@ -323,6 +326,32 @@ mod tests {
         let flat = Importance::new([vec![2.0; 4]].into_iter()).unwrap();
         assert_eq!(flat.order(), [0, 1, 2, 3]);
         assert!(Importance::new(std::iter::empty()).is_none());
+    }
+
+    #[test]
+    fn curves_of_another_length_are_no_curves() {
+        let written = [Written::default(); STEPS];
+        let curves = Curves {
+            deletion: written,
+            insertion: written,
+            size: [0.5; STEPS],
+        };
+        let whole = serde_json::to_value(&curves).unwrap();
+        assert_eq!(
+            serde_json::from_value::<Curves>(whole.clone()).unwrap(),
+            curves
+        );
+        for curve in ["deletion", "insertion", "size"] {
+            for length in [0, STEPS - 1, STEPS + 1] {
+                let mut other = whole.clone();
+                let step = other[curve][0].clone();
+                other[curve] = serde_json::json!(vec![step; length]);
+                assert!(
+                    serde_json::from_value::<Curves>(other).is_err(),
+                    "{curve} {length}"
+                );
+            }
+        }
     }
 
     #[test]

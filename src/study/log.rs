@@ -56,6 +56,9 @@ pub struct Contents {
 /// is only read.
 const COMPRESSED: &str = ".jsonl.gz";
 
+/// Most bytes that a compressed log may unpack to.
+const MOST_BYTES: u64 = 1 << 30;
+
 /// Whether a file is a log by its name: `*.jsonl`, `*.jsonl.gz`.
 pub fn is_log(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
@@ -69,8 +72,16 @@ fn bytes(path: &Path) -> Result<Vec<u8>> {
         return Ok(bytes);
     }
     let mut plain = Vec::new();
-    let unpacked = MultiGzDecoder::new(&*bytes).read_to_end(&mut plain);
-    unpacked.map_err(|problem| Error::file(path, problem))?;
+    let mut unpacked = MultiGzDecoder::new(&*bytes).take(MOST_BYTES + 1);
+    let read = unpacked.read_to_end(&mut plain);
+    let length = read.map_err(|problem| Error::file(path, problem))?;
+    if length as u64 > MOST_BYTES {
+        let most = MOST_BYTES >> 30;
+        return Err(Error::file(
+            path,
+            format!("unpacks to more than {most} GiB"),
+        ));
+    }
     Ok(plain)
 }
 
@@ -115,9 +126,17 @@ impl Log {
     /// Opens a log, or begins it.
     ///
     /// # Errors
-    /// If it cannot be written, or was made with other settings.
+    /// If it cannot be written, was made with other settings, or stands there
+    /// compressed.
     pub fn open(path: &Path, header: &Header) -> Result<Self> {
         let problem = |problem: std::io::Error| Error::file(path, problem);
+        // It would begin anew, and then stand beside what is done already.
+        let away = path.with_extension("jsonl.gz");
+        if away.exists() {
+            let problem = "was put away; unpack it with gunzip to go on, or choose another folder \
+                           with --out";
+            return Err(Error::file(away, problem));
+        }
         let begun = fs::read(path).is_ok_and(|bytes| bytes.contains(&b'\n'));
         let mut done = HashSet::new();
         let mut length = 0;
@@ -275,6 +294,9 @@ mod tests {
         fs::write(&compressed, &packed[..packed.len() / 2]).unwrap();
         let message = read(&compressed).err().unwrap().to_string();
         assert!(message.contains("log.jsonl.gz"), "{message}");
+        // A run would begin it anew beside what is done.
+        let message = Log::open(&path, &header(1)).err().unwrap().to_string();
+        assert!(message.contains("put away"), "{message}");
         let known = ["log.jsonl", "log.jsonl.gz", "log.gz", "jsonl"];
         let known = known.map(|name| is_log(Path::new(name)));
         assert_eq!(known, [true, true, false, false]);

@@ -49,9 +49,12 @@ pub struct Foretelling {
 
 /// Infidelity: mean of (factor · predicted - actual)². The factor is 1, or with
 /// `normalise` the one that makes it least (1 where the prediction is always
-/// 0), as Captum's. Absent without samples.
+/// 0), as Captum's. Absent without samples, and for lists that are not of one
+/// length.
 pub fn infidelity(predicted: &[f64], actual: &[f64], normalise: bool) -> Option<f64> {
-    assert_eq!(predicted.len(), actual.len(), "lists of one length");
+    if predicted.len() != actual.len() {
+        return None;
+    }
     let product = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
     let own = product(predicted, predicted);
     let factor = match normalise && own > 0.0 {

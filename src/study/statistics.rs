@@ -38,10 +38,12 @@ impl Correlation {
         }
     }
 
-    /// The correlation of two lists of one length; absent if one is constant
-    /// or has fewer than two values.
+    /// The correlation of two lists; absent if one is constant or has fewer
+    /// than two values, or if they are not of one length.
     pub fn of(self, x: &[f64], y: &[f64]) -> Option<f64> {
-        assert_eq!(x.len(), y.len(), "lists of one length");
+        if x.len() != y.len() {
+            return None;
+        }
         match self {
             Self::Pearson => pearson(x, y),
             Self::Spearman => pearson(&ranks(x), &ranks(y)),
@@ -168,25 +170,22 @@ pub struct Interval {
 /// none is defined.
 pub fn bootstrap(values: &[Option<f64>], resamples: usize, seed: u64) -> Option<Interval> {
     let defined: Vec<f64> = values.iter().copied().flatten().collect();
-    if defined.is_empty() {
-        return None;
-    }
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    Some(bootstrap_of(&defined, resamples, seed, &mean))
+    bootstrap_of(&defined, resamples, seed, &mean)
 }
 
 /// A statistic of some items and its percentile bootstrap interval; the draws
 /// depend on the seed and the number of items alone.
-///
-/// # Panics
-/// If there are no items.
+/// Absent where there are no items or resamples.
 pub fn bootstrap_of<T: Copy>(
     items: &[T],
     resamples: usize,
     seed: u64,
     statistic: &dyn Fn(&[T]) -> f64,
-) -> Interval {
-    assert!(!items.is_empty(), "something to resample");
+) -> Option<Interval> {
+    if items.is_empty() || resamples == 0 {
+        return None;
+    }
     let count = items.len();
     let key = Key::from(seed);
     let mut means: Vec<f64> = (0..resamples)
@@ -201,16 +200,16 @@ pub fn bootstrap_of<T: Copy>(
         })
         .collect();
     means.sort_by(f64::total_cmp);
-    Interval {
+    Some(Interval {
         mean: statistic(items),
         low: percentile(&means, 0.025),
         high: percentile(&means, 0.975),
         count,
-    }
+    })
 }
 
-/// The value below which a share of the sorted values lies, between
-/// neighbours by their distance.
+/// The value below which a share of the sorted values lies, one at least,
+/// between neighbours by their distance.
 fn percentile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() as f64 - 1.0);
     let (below, part) = (place.floor() as usize, place.fract());

@@ -305,8 +305,7 @@ mod tests {
         ids: &[u32],
         special: &[usize],
     ) -> Vec<(String, Vec<usize>)> {
-        let marks: Vec<bool> = (0..ids.len()).map(|i| special.contains(&i)).collect();
-        tokenizer.words(ids, &marks)
+        tokenizer.words(ids, |i| special.contains(&i))
     }
 
     #[test]

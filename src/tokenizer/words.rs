@@ -16,11 +16,12 @@ impl Tokenizer {
     /// the word that follows it. In scripts without spaces (Chinese, Japanese,
     /// Thai, Lao, Burmese, Khmer) every token is a word, or as many tokens as
     /// a character takes; what cannot begin one joins the one before.
-    ///
-    /// # Panics
-    /// If `ids` and `special` differ in length.
-    pub fn words(&self, ids: &[u32], special: &[bool]) -> Vec<(String, Vec<usize>)> {
-        assert_eq!(ids.len(), special.len(), "one mark per token");
+    pub fn words(
+        &self,
+        ids: &[u32],
+        is_special: impl Fn(usize) -> bool,
+    ) -> Vec<(String, Vec<usize>)> {
+        let special: Vec<bool> = (0..ids.len()).map(is_special).collect();
         let mut words: Vec<(String, Vec<usize>)> = Vec::new();
         let mut word: Vec<usize> = Vec::new();
         let mut position = 0;
@@ -30,7 +31,7 @@ impl Tokenizer {
                 position += 1;
                 continue;
             }
-            let unit = self.unit(ids, special, position);
+            let unit = self.unit(ids, &special, position);
             position += unit.len();
             if self.begins_word(ids, &word, &unit) {
                 self.close_word(ids, &mut word, &mut words);

@@ -120,14 +120,19 @@ fn maps_are_looked_up_by_method_and_site_and_know_their_axes() {
     let [tokens, frames] = *map.shape() else {
         panic!("{:?}", map.shape());
     };
-    let rows: Vec<&[f32]> = (0..tokens).map(|token| map.row(token)).collect();
+    let rows: Vec<&[f32]> = (0..tokens).map(|token| map.row(token).unwrap()).collect();
     assert!(rows.iter().all(|row| row.len() == frames) && rows.concat() == map.data());
     let attention = maps.get(Method::Attention, Site::Decoder).unwrap();
-    let sum: f32 = attention.head(1, 2)[..frames].iter().sum();
+    let sum: f32 = attention.head(1, 2).unwrap()[..frames].iter().sum();
     assert!(
         (sum - 1.0).abs() < 1e-4,
         "attention of a token sums to {sum}"
     );
+    refused(map.row(tokens), ErrorKind::Input, "count from 0");
+    refused(attention.row(0), ErrorKind::Input, "rows by layer and head");
+    refused(attention.head(0, 4), ErrorKind::Input, "no head 0.4");
+    refused(attention.head(usize::MAX, 0), ErrorKind::Input, "no head");
+    refused(map.head(0, 0), ErrorKind::Input, "has no heads");
     let missing = maps.get(Method::SmoothGrad, Site::Input);
     refused(
         missing,

@@ -78,7 +78,7 @@ struct Data<'a> {
 /// # Errors
 /// If one cannot be written.
 pub fn save(tables: &Tables, folder: &Path) -> Result<()> {
-    write(&folder.join(JSON), tables.json().as_bytes())?;
+    write(&folder.join(JSON), tables.json()?.as_bytes())?;
     write(&folder.join(CSV), tables.csv().as_bytes())?;
     write(&folder.join(REPORT), render(tables).as_bytes())
 }

@@ -111,9 +111,13 @@ impl<'a> Found<'a> {
     }
 
     /// The document as JSON, names in order.
-    pub fn json(&self) -> String {
-        let value = serde_json::to_value(self).expect("plain data serialises");
-        format!("{value:#}")
+    ///
+    /// # Errors
+    /// If something cannot be said in JSON.
+    pub fn json(&self) -> Result<String> {
+        let value = serde_json::to_value(self);
+        let value = value.map_err(|problem| Error::file("JSON", problem))?;
+        Ok(format!("{value:#}"))
     }
 
     fn write_ranking(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

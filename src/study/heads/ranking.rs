@@ -91,13 +91,12 @@ impl Survey {
             let agreement: Vec<_> = readings.iter().map(|own| own.agreement(place)).collect();
             let scores = scores(place, &readings);
             let error = |all: &[&Scored]| mean_error(all).unwrap_or(0.0);
-            let some = !scores.is_empty();
             RankedHead {
                 rank: index + 1,
                 layer: place[0],
                 head: place[1],
                 agreement: bootstrap(&agreement, RESAMPLES, SEED),
-                onset_error: some.then(|| bootstrap_of(&scores, RESAMPLES_OF_CURVES, SEED, &error)),
+                onset_error: bootstrap_of(&scores, RESAMPLES_OF_CURVES, SEED, &error),
             }
         });
         rows.collect()
@@ -159,7 +158,7 @@ impl Survey {
             ));
         }
         let difference = match &sets[first..] {
-            [one, other] => Some(one.less(other)),
+            [one, other] => one.less(other),
             _ => None,
         };
         Ok((sets, difference))
@@ -177,27 +176,30 @@ impl HeadSet {
         let items: Vec<&Scored> = scores.iter().collect();
         let statistics = OnsetStatistic::ALL.map(|own| {
             let value = |all: &[&Scored]| own.of(all);
-            let interval = bootstrap_of(&items, RESAMPLES_OF_CURVES, SEED, &value);
-            (own, interval)
+            Some((
+                own,
+                bootstrap_of(&items, RESAMPLES_OF_CURVES, SEED, &value)?,
+            ))
         });
         Self {
             by,
             folds,
-            statistics: statistics.into(),
+            statistics: statistics.into_iter().flatten().collect(),
             scores,
         }
     }
 
-    fn less(&self, other: &Self) -> Difference {
+    /// Absent where nothing was scored.
+    fn less(&self, other: &Self) -> Option<Difference> {
         let pairs: Vec<(&Scored, &Scored)> = self.scores.iter().zip(&other.scores).collect();
         let value = |pairs: &[(&Scored, &Scored)]| {
             let (one, other): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
             mean_error(&one).unwrap_or(0.0) - mean_error(&other).unwrap_or(0.0)
         };
-        Difference {
+        Some(Difference {
             by: self.by,
             less: other.by,
-            onset_error: bootstrap_of(&pairs, RESAMPLES_OF_CURVES, SEED, &value),
-        }
+            onset_error: bootstrap_of(&pairs, RESAMPLES_OF_CURVES, SEED, &value)?,
+        })
     }
 }

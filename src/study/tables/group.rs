@@ -90,7 +90,7 @@ impl<'a> Group<'a> {
     }
 
     /// A value over some items together, one of each utterance that has any,
-    /// with the interval that resampling them gives.
+    /// with the interval that resampling them gives; no row without items.
     pub(super) fn corpus_row<T: Copy>(
         &mut self,
         map: Option<MapName>,
@@ -99,8 +99,9 @@ impl<'a> Group<'a> {
         items: &[T],
         value: &dyn Fn(&[T]) -> f64,
     ) {
-        let interval = bootstrap_of(items, RESAMPLES_OF_CURVES, SEED, value);
-        self.push(map, statistic, attention, interval);
+        if let Some(interval) = bootstrap_of(items, RESAMPLES_OF_CURVES, SEED, value) {
+            self.push(map, statistic, attention, interval);
+        }
     }
 
     /// Correlations of one attention with every map.

@@ -175,9 +175,13 @@ impl Tables {
     }
 
     /// All tables as JSON.
-    pub fn json(&self) -> String {
-        let json = serde_json::to_string_pretty(self).expect("plain data serialises");
-        json + "\n"
+    ///
+    /// # Errors
+    /// If something cannot be said in JSON.
+    pub fn json(&self) -> Result<String> {
+        let json = serde_json::to_string_pretty(self);
+        let json = json.map_err(|problem| Error::file("JSON", problem))?;
+        Ok(json + "\n")
     }
 
     /// The rows as comma-separated values.

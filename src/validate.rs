@@ -164,7 +164,7 @@ impl Reference {
         let is_half = tensor.dtype() == Dtype::F16;
         if (tensor.dtype() != Dtype::F32 && !is_half) || tensor.shape().len() != rank {
             return Err(self.problem(format!(
-                "{name} is {:?} {:?} where F32 of {rank} dimensions is right",
+                "{name} is {:?} {:?} where F32 or F16 of {rank} dimensions is right",
                 tensor.dtype(),
                 tensor.shape()
             )));

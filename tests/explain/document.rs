@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::json_fields::fields;
 use serde_json::Value;
 use sonograd::explain::explanation::{Explanation, FORMAT, VERSION};
 
@@ -14,28 +15,6 @@ fn document() -> String {
 fn example(document: &str) -> &str {
     let (_, after) = document.split_once("```json\n").expect("an example");
     after.split_once("```").expect("the example's end").0
-}
-
-/// Paths of all fields, lists as `name[]`.
-fn fields(value: &Value, path: &str, out: &mut Vec<String>) {
-    match value {
-        Value::Object(object) => {
-            for (name, inner) in object {
-                let path = match path {
-                    "" => name.clone(),
-                    path => format!("{path}.{name}"),
-                };
-                out.push(path.clone());
-                fields(inner, &path, out);
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                fields(item, &format!("{path}[]"), out);
-            }
-        }
-        _ => {}
-    }
 }
 
 #[test]

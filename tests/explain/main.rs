@@ -4,6 +4,10 @@
 #[path = "../shared/browser.rs"]
 mod browser;
 
+/// What fields a JSON document has.
+#[path = "../shared/json_fields.rs"]
+mod json_fields;
+
 /// Models with random weights and sizes of one's choice.
 #[path = "../shared/random_model.rs"]
 mod random_model;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::json_fields::fields;
 use crate::whisper_folder::{whisper_folder, word, write_wav};
 use serde_json::{Value, json};
 use subtp::srt::SubRip;
@@ -777,30 +778,6 @@ fn long_recordings_are_aligned_window_by_window() {
     );
 }
 
-/// Paths of all fields, lists as `name[]`.
-fn fields(value: &Value, path: &str, out: &mut Vec<String>) {
-    match value {
-        Value::Object(object) => {
-            for (name, inner) in object {
-                let path = match path {
-                    "" => name.clone(),
-                    path => format!("{path}.{name}"),
-                };
-                out.push(path.clone());
-                fields(inner, &path, out);
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                fields(item, &format!("{path}[]"), out);
-            }
-        }
-        _ => {}
-    }
-    out.sort();
-    out.dedup();
-}
-
 #[test]
 fn the_document_has_every_field() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/align.md");
@@ -811,6 +788,8 @@ fn the_document_has_every_field() {
     let named = |value: &Value| {
         let mut names = Vec::new();
         fields(value, "", &mut names);
+        names.sort();
+        names.dedup();
         names
     };
     let place = Place::new();

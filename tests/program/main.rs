@@ -1,5 +1,9 @@
 //! The program as its users meet it: exit codes, messages, files.
 
+/// What fields a JSON document has.
+#[path = "../shared/json_fields.rs"]
+mod json_fields;
+
 /// Models with random weights and sizes of one's choice.
 #[path = "../shared/random_model.rs"]
 mod random_model;

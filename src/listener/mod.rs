@@ -183,7 +183,8 @@ impl Listener {
         self.ears.hear_at_once(&self.model, sound).map(|_| ())
     }
 
-    /// The tokens that a text is written with, and the end of sentence.
+    /// The tokens that a text is written with, letter for letter, and the end
+    /// of sentence. Whisper's own texts begin with a space.
     ///
     /// # Errors
     /// If the text has no tokens, or some that the vocabulary lacks.
@@ -191,11 +192,7 @@ impl Listener {
         if text.trim().is_empty() {
             return Err(Error::Input(format!("the text {text:?} has no tokens")));
         }
-        let tokenizer = self.tokenizer()?;
-        let mut tokens = match self.model.capabilities.text_begins_with_space {
-            true => tokenizer.encode(&format!(" {}", text.trim()))?,
-            false => tokenizer.encode(text)?,
-        };
+        let mut tokens = self.tokenizer()?.encode(text)?;
         tokens.push(self.model.tokens.end);
         Ok(tokens)
     }

@@ -65,7 +65,8 @@ impl Maps {
     /// # Errors
     /// If a map has not as many values as its shape says, not the shape that
     /// its site has in this explanation, another name than its method and site
-    /// give, or one that another has, or if something has no elements.
+    /// give, or one that another has, if something has no elements, or if
+    /// tokens are not counted from 0 or words have others than these, in order.
     pub fn new(
         explanation: Explanation,
         features: Vec<f32>,
@@ -75,6 +76,22 @@ impl Maps {
         let wrong = |name: &str| Error::Model(format!("{name} has another shape than it should"));
         if elements(&[model.frames, model.mel_bins]) != Some(features.len()) {
             return Err(wrong("features"));
+        }
+        let tokens = &explanation.tokens;
+        if !tokens
+            .iter()
+            .enumerate()
+            .all(|(at, token)| token.index == at)
+        {
+            return Err(Error::Model("tokens are not counted from 0".into()));
+        }
+        for word in &explanation.words {
+            let follows = |pair: &[usize]| pair[0].checked_add(1) == Some(pair[1]);
+            let known = word.tokens.iter().all(|&token| token < tokens.len());
+            if !known || !word.tokens.windows(2).all(follows) {
+                let problem = "has tokens that do not follow each other or are not there";
+                return Err(Error::Model(format!("the word {:?} {problem}", word.text)));
+            }
         }
         if values.len() != explanation.maps.len() {
             return Err(Error::Model("there are not as many maps as named".into()));

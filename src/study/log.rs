@@ -106,10 +106,24 @@ pub fn read(path: &Path) -> Result<Contents> {
     if header.format != FORMAT || header.version != VERSION {
         return Err(problem(0, &format!("is no {FORMAT} of version {VERSION}")));
     }
-    let records = lines.map(|(n, line)| serde_json::from_str(line).map_err(|e| problem(n, &e)));
+    let mut records: Vec<Record> = Vec::new();
+    let mut heads = None;
+    for (number, line) in lines {
+        let record: Record = serde_json::from_str(line).map_err(|e| problem(number, &e))?;
+        // A model's utterances all have its layers and heads: rows would be left out otherwise.
+        for own in record.attention_shapes() {
+            if *heads.get_or_insert(own) != own {
+                return Err(problem(
+                    number,
+                    &"has other layers or heads than what is before it",
+                ));
+            }
+        }
+        records.push(record);
+    }
     Ok(Contents {
         header,
-        records: records.collect::<Result<_>>()?,
+        records,
         length: length as u64,
     })
 }

@@ -38,6 +38,30 @@ pub struct Record {
     pub outcome: Outcome,
 }
 
+impl Record {
+    /// Layers, and heads of a layer, wherever the record has a list of them.
+    pub(super) fn attention_shapes(&self) -> Vec<[usize; 2]> {
+        let Outcome::Done(own) = &self.outcome else {
+            return Vec::new();
+        };
+        let maps = [&own.maps, &own.maps_of_norms, &own.maps_of_gradients];
+        let kinds = maps.into_iter().flat_map(BTreeMap::values);
+        let kinds = kinds.flat_map(|map| map.correlations.values());
+        let mut shapes: Vec<[usize; 2]> = kinds.flat_map(Correlations::shapes).collect();
+        if let Some(onsets) = &own.onsets {
+            let rows = onsets.heads.iter();
+            shapes.extend(rows.map(|row| [onsets.layers.len(), row.len()]));
+            shapes.extend(
+                onsets
+                    .heads
+                    .first()
+                    .map(|row| [onsets.heads.len(), row.len()]),
+            );
+        }
+        shapes
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Outcome {
@@ -105,6 +129,14 @@ pub struct Correlations {
     pub across_layers: Vec<Option<f64>>,
     /// Attention averaged over all heads and layers.
     pub all: Option<f64>,
+}
+
+impl Correlations {
+    fn shapes(&self) -> Vec<[usize; 2]> {
+        let averaged = [self.layers.len(), self.across_layers.len()];
+        let rows = self.heads.iter().map(|row| [self.heads.len(), row.len()]);
+        rows.chain([averaged]).collect()
+    }
 }
 
 /// Cross-attention of all heads, and its averages.

@@ -177,6 +177,12 @@ fn a_folder_that_is_opened_again_holds_equal_maps() {
             "\"method\": \"smoothgrad\"",
             "gradient.input is no name",
         ),
+        ("\"index\": 1,", "\"index\": 999,", "not counted from 0"),
+        (
+            "\"tokens\": [\n        0",
+            "\"tokens\": [\n        999",
+            "do not follow each other",
+        ),
         ("\"mel_bins\": 80", "\"mel_bins\": 81", "81"),
     ] {
         assert!(text.contains(old), "{old}");

@@ -423,3 +423,38 @@ fn the_first_utterances_are_checked_with_other_seeds_and_weights() {
     let mut statistics = gradients.map(|row| row["statistic"].as_str().unwrap());
     assert!(!statistics.any(|name| name.starts_with("seed")));
 }
+
+/// A model's utterances all have its layers and heads. A log in which one has
+/// fewer would give tables without rows that the others have.
+#[test]
+fn a_log_whose_utterances_have_other_heads_is_refused() {
+    let place = Place::new();
+    ok(&place.run("list.tsv", "out", &["--limit", "2", "--method", "gradient"]));
+    let log = place.path("out/model.jsonl");
+    let whole = fs::read_to_string(&log).unwrap();
+    let lines: Vec<Value> = whole
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for list in ["heads", "layers", "across_layers"] {
+        let mut lines = lines.clone();
+        let maps = lines[2]["maps"].as_object_mut().unwrap();
+        let map = maps.values_mut().next().unwrap();
+        let kind = &mut map["correlations"]["kendall"];
+        kind[list].as_array_mut().unwrap().pop();
+        let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+        fs::write(&log, lines.join("\n") + "\n").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_sonograd"))
+            .args(["study", "--tables"])
+            .arg(place.path("out"))
+            .output()
+            .unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(
+            message.contains("model.jsonl: line 3: has other layers or heads"),
+            "{message}"
+        );
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}

@@ -111,7 +111,10 @@ impl Tables {
             .map(PathBuf::as_path)
             .unwrap_or(Path::new("."));
         if paths.is_empty() {
-            return Err(Error::file(first, "has no logs of a study (*.jsonl)"));
+            return Err(Error::file(
+                first,
+                "has no logs of a study (*.jsonl, *.jsonl.gz)",
+            ));
         }
         let mut studies: BTreeMap<String, Study> = BTreeMap::new();
         for path in &paths {

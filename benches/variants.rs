@@ -24,6 +24,7 @@ use sonograd::Result;
 use sonograd::engine::device::{self, Device, DeviceChoice};
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter;
+use sonograd::engine::gpu::extras::Extras;
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode, Tune};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::profile::Purpose;
@@ -112,9 +113,10 @@ fn entries(executor: &mut dyn Executor, build: Build) -> BTreeSet<&'static str> 
     } = bench;
     let mut entries = BTreeSet::new();
     for operator in recording.operators() {
-        for choice in operator.choices(&recording, &|_| true) {
-            if choice.launches.len() > 1 {
-                entries.extend(choice.launches.iter().map(|launch| launch.entry));
+        for choice in operator.choices(&recording, &|_| true, Extras::NONE) {
+            if choice.variants.len() > 1 {
+                let variants = choice.variants.iter();
+                entries.extend(variants.map(|variant| variant.launch.entry));
             }
         }
     }

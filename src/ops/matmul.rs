@@ -1,11 +1,10 @@
 //! Product with a weight matrix, and what usually follows it.
 
-use std::ops::Range;
-
+use super::matmul_variants::{self, Part};
 use super::{Activation, ActivationReverse, Fold, Operate, Windows};
-use crate::engine::gpu::launch::{Binding, Choice, Extent, Launch, row_blocks};
-use crate::engine::gpu::shaders::Shader;
-use crate::engine::gpu::tuning::Class;
+use crate::engine::gpu::extras::Extras;
+use crate::engine::gpu::launch::{Launch, row_blocks};
+use crate::engine::gpu::variants::{Choice, Trial};
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
 use crate::engine::native::real::Real;
@@ -315,13 +314,18 @@ impl Operate for Matmul {
     }
 
     fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
-        let choices = self.choices(recording, live).into_iter();
+        let choices = self.choices(recording, live, Extras::NONE).into_iter();
         choices
-            .map(|mut choice| choice.launches.swap_remove(0))
+            .map(|mut choice| choice.variants.swap_remove(0).launch)
             .collect()
     }
 
-    fn choices(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Choice> {
+    fn choices(
+        &self,
+        recording: &Recording,
+        live: &dyn Fn(TensorId) -> bool,
+        extras: Extras,
+    ) -> Vec<Choice> {
         let y = recording.shape(self.y);
         let blocks = match row_blocks(recording.shape(self.weight)) {
             // Rows of such a weight are inputs, and an activation wants their
@@ -332,17 +336,29 @@ impl Operate for Matmul {
             }
             blocks => blocks,
         };
-        let choices = blocks.into_iter().map(|rows| match self.layout {
-            Layout::OutIn => self.choice(recording, live, &rows, 0..self.inputs_of(recording), rows.clone()),
-            Layout::InOut => self.choice(recording, live, &rows, rows.clone(), 0..y.cols),
+        let choices = blocks.into_iter().map(|block| {
+            let (inputs, outputs) = match self.layout {
+                Layout::OutIn => (0..self.inputs_of(recording), block.clone()),
+                Layout::InOut => (block.clone(), 0..y.cols),
+            };
+            let part = Part {
+                block,
+                inputs,
+                outputs,
+            };
+            self.choice(recording, live, &part, extras)
         });
         choices.collect()
+    }
+
+    fn trials() -> Vec<Trial> {
+        matmul_variants::trials()
     }
 }
 
 impl Matmul {
     /// How many numbers a row of the product's input has.
-    fn inputs_of(&self, recording: &Recording) -> usize {
+    pub(super) fn inputs_of(&self, recording: &Recording) -> usize {
         let cols = recording.shape(self.x).cols;
         self.windows.map_or(cols, |windows| windows.kernel * cols)
     }
@@ -352,189 +368,4 @@ impl Matmul {
         let windows = self.windows;
         windows.map_or(0, |windows| (x.rows + 2 * windows.padding) * x.cols)
     }
-
-    /// The product with a block of the weight's rows, which has some of the
-    /// inputs or some of the outputs, by every entry point that can do it.
-    fn choice(
-        &self,
-        recording: &Recording,
-        live: &dyn Fn(TensorId) -> bool,
-        block: &Range<usize>,
-        inputs: Range<usize>,
-        outputs: Range<usize>,
-    ) -> Choice {
-        let (x, y) = (recording.shape(self.x), recording.shape(self.y));
-        let (rows, in_out) = (y.lead * y.rows, self.layout == Layout::InOut);
-        // Columns of x and of the weight as they lie in memory.
-        let columns = if in_out { outputs.len() } else { inputs.len() };
-        let fours = [x.cols, inputs.start, inputs.len(), columns];
-        let quads = fours.iter().all(|count| count.is_multiple_of(4));
-        let guess = guess(rows, outputs.len());
-        let fitting = ENTRIES.iter().filter(|entry| quads || !entry.quads);
-        let mut launches: Vec<Launch> = fitting
-            .map(|entry| self.launch(recording, live, block, &inputs, &outputs, entry))
-            .collect();
-        launches.sort_by_key(|launch| launch.entry != guess);
-        Choice {
-            class: Some(Class::new(rows, inputs.len(), outputs.len(), in_out, quads)),
-            launches,
-        }
-    }
-
-    fn launch(
-        &self,
-        recording: &Recording,
-        live: &dyn Fn(TensorId) -> bool,
-        block: &Range<usize>,
-        inputs: &Range<usize>,
-        outputs: &Range<usize>,
-        entry: &Entry,
-    ) -> Launch {
-        let (x, shape) = (recording.shape(self.x), recording.shape(self.y));
-        let residual = self.residual.map(|id| recording.shape(id));
-        let rows = shape.lead * shape.rows;
-        let windows = self.windows.unwrap_or(Windows {
-            kernel: 1,
-            stride: 1,
-            padding: 0,
-        });
-        let shader = Shader::load(Self::NAME);
-        let (across, down) = entry.workgroups(rows, outputs.len());
-        let activation = match self.activation {
-            Activation::None => "NO_ACTIVATION",
-            Activation::Relu => "RELU",
-            Activation::Silu => "SILU",
-            Activation::Gelu => "GELU",
-        };
-        let wanted = |id: TensorId| live(id).then_some(id);
-        let (y, pre) = (wanted(self.y), self.pre.and_then(wanted));
-        let flag = |set: bool| f64::from(u8::from(set));
-        // Bias and residual come with the first inputs.
-        let further = inputs.start > 0;
-        let (bias, own_residual) = if further {
-            (None, None)
-        } else {
-            (self.bias, self.residual)
-        };
-        let (x_name, weight_name) = match entry.quads {
-            true => ("x_quads", "weight_quads"),
-            false => ("x", "weight"),
-        };
-        Launch {
-            shader: Self::NAME,
-            entry: entry.name,
-            overrides: vec![
-                ("IN_OUT", flag(self.layout == Layout::InOut)),
-                ("WINDOWS", flag(self.windows.is_some())),
-                ("ACTIVATION", shader.constant(activation).into()),
-                ("HAS_BIAS", flag(bias.is_some())),
-                ("HAS_RESIDUAL", flag(own_residual.is_some())),
-                ("WRITE_Y", flag(y.is_some())),
-                ("WRITE_PRE", flag(pre.is_some())),
-                ("ADD_TO_Y", flag(further)),
-            ],
-            params: vec![
-                ("rows", rows.into()),
-                ("inputs", inputs.len().into()),
-                ("outputs", outputs.len().into()),
-                ("x_rows", x.rows.into()),
-                ("x_cols", x.cols.into()),
-                ("first_input", inputs.start.into()),
-                ("windows", shape.rows.into()),
-                ("stride", windows.stride.into()),
-                ("padding", windows.padding.into()),
-                ("y_cols", shape.cols.into()),
-                ("first_output", outputs.start.into()),
-                ("residual_rows", residual.map_or(rows, |r| r.lead * r.rows).into()),
-                ("scale", self.scale.into()),
-            ],
-            bindings: vec![
-                (x_name, self.x.into()),
-                (weight_name, Binding::rows(self.weight, block)),
-                ("bias", bias.into()),
-                ("residual", own_residual.into()),
-                ("y", y.into()),
-                ("pre", pre.into()),
-            ],
-            extent: Extent::grid(across, down),
-        }
-    }
-
-    /// The entry points that may be the fastest for a class of products, that
-    /// of the rule of thumb first.
-    pub fn candidates(class: &Class) -> Vec<&'static str> {
-        let shader = Shader::load(Self::NAME);
-        let worth = ENTRIES.iter().filter(|entry| {
-            let tall = shader.constant(entry.rows) as usize;
-            let wide = shader.constant(entry.columns) as usize;
-            // Not where most of a large tile would be empty, nor a thin one
-            // for rows that would read the weight again and again.
-            let full = 2 * class.rows >= tall && 2 * class.outputs >= wide;
-            let fits = match tall < wide {
-                true => class.rows <= 4 * tall,
-                false => full || entry.name == SMALL.name,
-            };
-            fits && (class.quads || !entry.quads)
-        });
-        let mut names: Vec<_> = worth.map(|entry| entry.name).collect();
-        let guess = guess(class.rows, class.outputs);
-        names.sort_by_key(|name| *name != guess);
-        names
-    }
-}
-
-/// An entry point of the shader.
-struct Entry {
-    name: &'static str,
-    /// The shader's constants for the rows and columns of a tile.
-    rows: &'static str,
-    columns: &'static str,
-    /// Whether it reads x and the weight by four columns at a time.
-    quads: bool,
-}
-
-const fn entry(name: &'static str, rows: &'static str, columns: &'static str) -> Entry {
-    Entry {
-        name,
-        rows,
-        columns,
-        quads: false,
-    }
-}
-
-const LARGE: Entry = entry("forward_large", "LARGE_TILE", "LARGE_TILE");
-const MEDIUM: Entry = entry("forward", "TILE", "TILE");
-const QUADS: Entry = Entry {
-    quads: true,
-    ..entry("forward_quads", "TILE", "TILE")
-};
-const SMALL: Entry = entry("forward_small", "SMALL_TILE", "SMALL_TILE");
-const THIN: Entry = entry("forward_thin", "THIN_ROWS", "THIN_TILE");
-
-const ENTRIES: [Entry; 5] = [LARGE, MEDIUM, QUADS, SMALL, THIN];
-
-impl Entry {
-    /// Workgroups for a product: (across, down).
-    fn workgroups(&self, rows: usize, outputs: usize) -> (usize, usize) {
-        let shader = Shader::load(Matmul::NAME);
-        let across = outputs.div_ceil(shader.constant(self.columns) as usize);
-        (across, rows.div_ceil(shader.constant(self.rows) as usize))
-    }
-}
-
-/// Workgroups from which on a GPU is taken to be busy: a device has some tens
-/// of cores.
-const BUSY_WORKGROUPS: usize = 64;
-
-/// What is taken where nothing is known of the device: the entry point with
-/// the largest tiles, which do the most work for every number they read, that
-/// are at least half full and keep a GPU busy.
-fn guess(rows: usize, outputs: usize) -> &'static str {
-    let shader = Shader::load(Matmul::NAME);
-    let best = [LARGE, MEDIUM].into_iter().find(|entry| {
-        let (across, down) = entry.workgroups(rows, outputs);
-        let full = 2 * rows.min(outputs) > shader.constant(entry.rows) as usize;
-        full && across * down >= BUSY_WORKGROUPS
-    });
-    best.unwrap_or(SMALL).name
 }

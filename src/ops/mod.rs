@@ -1,11 +1,13 @@
 //! The operators a recording is made of: shape rule, reverse rule, native
 //! code and kernel launches, all of one operator in one file.
 
-mod matmul_units;
+mod matmul_variants;
 pub mod scalars;
 
 use crate::Result;
-use crate::engine::gpu::launch::{Choice, Launch};
+use crate::engine::gpu::extras::Extras;
+use crate::engine::gpu::launch::Launch;
+use crate::engine::gpu::variants::{Choice, Trial};
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -66,11 +68,22 @@ pub trait Operate {
     /// memory.
     fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch>;
 
-    /// The same kernels with those that could take their place; `launches` has
-    /// the first of each.
-    fn choices(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Choice> {
+    /// The same kernels with those that could take their place on a device with
+    /// these extras; `launches` has the first of each.
+    fn choices(
+        &self,
+        recording: &Recording,
+        live: &dyn Fn(TensorId) -> bool,
+        _features: Extras,
+    ) -> Vec<Choice> {
         let launches = self.launches(recording, live).into_iter();
         launches.map(Choice::from).collect()
+    }
+
+    /// Works on which variants that need extras are compared with plain ones
+    /// before any is used; an operator with such variants has some.
+    fn trials() -> Vec<Trial> {
+        Vec::new()
     }
 }
 
@@ -166,15 +179,24 @@ macro_rules! operators {
                 }
             }
 
-            /// The same kernels with those that could take their place.
+            /// The same kernels with those that could take their place on a
+            /// device with these extras.
             pub fn choices(
                 &self,
                 recording: &Recording,
                 live: &dyn Fn(TensorId) -> bool,
+                extras: Extras,
             ) -> Vec<Choice> {
                 match self {
-                    $($(Self::$name(operator) => operator.choices(recording, live),)*)*
+                    $($(Self::$name(operator) => operator.choices(recording, live, extras),)*)*
                 }
+            }
+
+            /// What the variants of all operators are compared on.
+            pub fn trials() -> Vec<Trial> {
+                let mut trials = Vec::new();
+                $($(trials.extend(<$name as Operate>::trials());)*)*
+                trials
             }
         }
     };
@@ -219,7 +241,7 @@ pub use candidates::{Draw, NO_TOKEN};
 pub use expand_scores::Half;
 pub use mask::MaskSource;
 pub use matmul::Layout;
-pub use matmul_units::on_units;
+pub use matmul_variants::ProductClass;
 pub use pool_max::pooled_frames;
 pub use reduce::{Contrast, Reduction};
 pub use windows::Windows;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::{Device, open_for_tests};
-use sonograd::engine::gpu::tuning::Class;
+use sonograd::engine::gpu::extras::Extras;
+use sonograd::engine::gpu::variants::Class;
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode, Tune};
 use sonograd::engine::philox::philox4x32;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Kind, Scalars, Shape};
 use sonograd::engine::weights::WeightTable;
 use sonograd::explain::profile::MAPS;
-use sonograd::ops::{Layout, Matmul};
+use sonograd::ops::{Layout, ProductClass};
 
 /// Numbers between -1 and 1.
 fn values(count: usize, seed: u32) -> Vec<f32> {
@@ -27,10 +28,10 @@ const INPUTS: usize = 90;
 const HIDDEN: usize = 52;
 const OUTPUTS: usize = 33;
 
-fn classes() -> [Class; 2] {
+fn classes() -> [ProductClass; 2] {
     [
-        Class::new(ROWS, INPUTS, HIDDEN, false, false),
-        Class::new(ROWS, HIDDEN, OUTPUTS, false, true),
+        ProductClass::new(ROWS, INPUTS, HIDDEN, Layout::OutIn, false),
+        ProductClass::new(ROWS, HIDDEN, OUTPUTS, Layout::OutIn, true),
     ]
 }
 
@@ -86,8 +87,8 @@ fn each_class_is_measured_once_for_all_runs() {
     let entries = first.tuning().entries().clone();
     println!("{entries:?}");
     for class in classes() {
-        let entry = &*entries[&class.to_string()];
-        assert!(Matmul::candidates(&class).contains(&entry), "{entry}");
+        let entry = &*entries[&class.key()];
+        assert!(class.candidates().contains(&entry), "{entry}");
     }
     assert_eq!(run(&mut first), y);
     assert_eq!(first.measured(), 2, "known by now");
@@ -228,11 +229,11 @@ fn candidates_fit_their_class() {
     for rows in [1, 4, 16, 128, 5000] {
         for outputs in [1, 60, 5000] {
             for quads in [false, true] {
-                let class = Class::new(rows, 512, outputs, false, quads);
-                let candidates = Matmul::candidates(&class);
+                let class = ProductClass::new(rows, 512, outputs, Layout::OutIn, quads);
+                let candidates = class.candidates();
                 let named = |name| candidates.contains(&name);
-                assert!(named("forward_small"), "{class}: {candidates:?}");
-                assert_eq!(named("forward_thin"), rows <= 16, "{class}");
+                assert!(named("forward_small"), "{class:?}: {candidates:?}");
+                assert_eq!(named("forward_thin"), rows <= 16, "{class:?}");
                 assert_eq!(named("forward_large"), rows >= 64 && outputs >= 60);
                 assert_eq!(named("forward_quads"), quads && named("forward"));
             }
@@ -245,8 +246,9 @@ fn candidates_fit_their_class() {
     let weight = recording.computed(shape(512, 1024));
     let product = recording.matmul(x, weight).layout(Layout::InOut);
     product.record().unwrap();
-    let choices = recording.operators()[0].choices(&recording, &|_| true);
-    let class = choices[0].class.unwrap();
-    assert_eq!(class, Class::new(2048, 512, 1024, true, true));
-    assert_eq!(Matmul::candidates(&class)[0], choices[0].launches[0].entry);
+    let choices = recording.operators()[0].choices(&recording, &|_| true, Extras::NONE);
+    let class = choices[0].class.as_ref().unwrap();
+    let expected = ProductClass::new(2048, 512, 1024, Layout::InOut, true);
+    assert_eq!(class.key(), expected.key());
+    assert_eq!(class.candidates()[0], choices[0].variants[0].launch.entry);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sonograd::engine::executor::{Executor, Inputs, Mark, PlanId, Values};
 use sonograd::engine::gpu::adapter::open_for_tests;
+use sonograd::engine::gpu::extras::Extras;
 use sonograd::engine::gpu::layout::{Layout, Step, Target};
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
 use sonograd::engine::native::NativeExecutor;
@@ -717,7 +718,7 @@ fn a_gpu_runs_only_the_rows_that_are_wanted() {
         let target = Target {
             uniform_alignment: 256,
             half_weights: vec![false; recording.weights().iter().count()],
-            units: None,
+            extras: Extras::NONE,
         };
         let tuning = whole.inner.tuning();
         let all = Layout::new(recording, &target, tuning).unwrap();

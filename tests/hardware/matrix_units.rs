@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::adapter::Device;
+use sonograd::engine::gpu::check;
+use sonograd::engine::gpu::extras::Extras;
 use sonograd::engine::gpu::units::MatrixUnits;
 use sonograd::engine::gpu::{GpuExecutor, GpuOptions, ShaderMode};
 use sonograd::engine::precision::Precision;
@@ -22,7 +24,8 @@ const LACKING: &str = "has no matrix units";
 /// multiples of 1/8 where they are multiplied, so that both sums are exact.
 pub fn they_compute_what_ordinary_kernels_do(device: &Arc<Device>) -> Result<(), &'static str> {
     let units = MatrixUnits::of(device).ok_or(LACKING)?;
-    assert_eq!(MatrixUnits::verified(device), Ok(units));
+    let on = Extras::with_units(units);
+    assert_eq!(check::matrix_units(device), Ok(on));
     let eighths = |count: usize, step: usize| -> Vec<f32> {
         let values = (0..count).map(|i| ((i * step) % 61) as f32 / 8.0 - 3.5);
         values.collect()
@@ -58,8 +61,8 @@ pub fn they_compute_what_ordinary_kernels_do(device: &Arc<Device>) -> Result<(),
             };
             let (x, shape) = given(lead, inputs, 17);
             let added = (residual > 0).then(|| given(residual, outputs, 29));
-            let [on_units, ordinary] = [Some(units), None].map(|units| {
-                executor.use_units(units);
+            let [on_units, ordinary] = [on, Extras::NONE].map(|extras| {
+                executor.use_extras(extras);
                 let mut recording = Recording::new(Arc::clone(&table));
                 let x = recording.persistent(x, Kind::Real, shape);
                 let weight = recording.weight(weight);

@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use sonograd::engine::gpu::extras::Extras;
 use sonograd::engine::gpu::launch::{Binding, Extent, Launch};
 use sonograd::engine::gpu::shaders::{
     BindingKind, MAX_WORKGROUPS_PER_DIMENSION, SOURCES, ScalarType, Shader,
 };
 use sonograd::engine::gpu::units::MatrixUnits;
+use sonograd::engine::gpu::variants::{Choice, Variant};
 use sonograd::engine::recording::Recording;
 use sonograd::engine::reverse::{Seed, reverse};
 use sonograd::engine::schedule::Schedule;
@@ -18,7 +20,7 @@ use sonograd::ops::{
     Accumulate, AccumulateScores, Activation, Add, AddNoise, AttentionSpec, AttentionXGradient,
     Baseline, BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
     ExpandScores, Half, KlDivergence, Mask, MaskSource, Operator, PoolMax, Reduce, Reduction,
-    Relative, Spread, TokenLogProb, Windows, on_units,
+    Relative, Spread, TokenLogProb, Windows,
 };
 
 /// A recording whose tensors are persistent, numbered as they are asked for.
@@ -375,13 +377,27 @@ fn occluding() -> Recording {
     draft.recording
 }
 
-/// What matrix units of either size would do in its place.
-fn replaced(launch: &Launch) -> Vec<Launch> {
-    let units = [8, 16].map(|side| MatrixUnits { side, subgroups: 4 });
-    let launches = units.into_iter();
-    launches
-        .filter_map(|units| on_units(launch, units))
-        .collect()
+/// Devices that have everything, with matrix units of either size.
+fn equipped() -> [Extras; 2] {
+    [8, 16].map(|side| Extras::with_units(MatrixUnits { side, subgroups: 4 }))
+}
+
+/// Operators whose variants are compared before those that need extras are
+/// used.
+fn tried() -> BTreeSet<&'static str> {
+    let mut names = BTreeSet::new();
+    for trial in Operator::trials() {
+        let mut recording = Recording::new(Arc::new(WeightTable::default()));
+        let mut new = |shapes: &[Shape]| -> Vec<TensorId> {
+            let shapes = shapes.iter();
+            shapes.map(|&shape| recording.computed(shape)).collect()
+        };
+        let (inputs, matrices) = (new(&trial.inputs), new(&trial.matrices));
+        let results = (trial.record)(&mut recording, &inputs, &matrices).unwrap();
+        assert!(!results.is_empty());
+        names.extend(recording.operators().iter().map(Operator::name));
+    }
+    names
 }
 
 /// What is wrong with the launches of one operator.
@@ -390,25 +406,35 @@ fn problems(
     operator: &Operator,
     live: &dyn Fn(TensorId) -> bool,
 ) -> Vec<String> {
-    let mut choices = operator.choices(recording, live);
-    for choice in &mut choices {
-        let on_units: Vec<Launch> = choice.launches.iter().flat_map(replaced).collect();
-        choice.launches.extend(on_units);
-    }
+    let choices: Vec<Choice> = equipped()
+        .into_iter()
+        .flat_map(|extras| operator.choices(recording, live, extras))
+        .collect();
+    let tried = tried();
     let mut problems = Vec::new();
     if choices.is_empty() {
         problems.push("nothing is launched".to_owned());
     }
-    let first = choices.iter().map(|choice| choice.launches[0].entry);
-    let launches = operator.launches(recording, live).into_iter();
+    let first = choices.iter().map(|choice| choice.variants[0].launch.entry);
+    let launches = operator.launches(recording, live);
+    // Once for each set of extras.
+    let launches = equipped().into_iter().flat_map(|_| &launches);
     if !first.eq(launches.map(|launch| launch.entry)) {
         problems.push("launches are not the first choices".to_owned());
     }
     let launches = choices.iter().flat_map(|choice| {
-        if choice.class.is_none() && choice.launches.len() > 1 {
+        if choice.class.is_none() && choice.variants.len() > 1 {
             problems.push("there is a choice without a class".to_owned());
         }
-        &choice.launches
+        let (first, others) = choice.variants.split_first().unwrap();
+        if first.rounds || !first.needs.is_empty() {
+            problems.push("the first choice does not run everywhere".to_owned());
+        }
+        let unproved = |variant: &Variant| !variant.needs.is_empty();
+        if others.iter().any(unproved) && !tried.contains(operator.name()) {
+            problems.push("variants that need extras have no trial".to_owned());
+        }
+        choice.variants.iter().map(|variant| &variant.launch)
     });
     let launches: Vec<&Launch> = launches.collect();
     let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
@@ -575,9 +601,10 @@ fn inspect(recording: &Recording, seen: &mut BTreeSet<String>) -> Vec<String> {
     for &index in schedule.once.iter().chain(schedule.stages.iter().flatten()) {
         let operator = &recording.operators()[index];
         seen.insert(operator.name().to_owned());
-        let choices = operator.choices(recording, &live).into_iter();
-        for launch in choices.flat_map(|choice| choice.launches) {
-            for launch in replaced(&launch).iter().chain([&launch]) {
+        for extras in equipped() {
+            let choices = operator.choices(recording, &live, extras).into_iter();
+            for variant in choices.flat_map(|choice| choice.variants) {
+                let launch = &variant.launch;
                 seen.insert(format!("{}.{}", launch.shader, launch.entry));
             }
         }

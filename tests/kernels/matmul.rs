@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::cases::{Case, MODES, Tolerance, gpu, values};
+use sonograd::engine::gpu::extras::Extras;
 use sonograd::engine::gpu::shaders::Shader;
 use sonograd::engine::gpu::{GpuExecutor, Tune};
 use sonograd::engine::tensor::{Scalars, Shape};
@@ -108,10 +109,10 @@ const ENTRIES: [&str; 5] = [
 /// The entry points that can do a recording of one product.
 fn entries(case: &Case) -> Vec<&'static str> {
     let operator = &case.recording.operators()[0];
-    let choices = operator.choices(&case.recording, &|_| true);
+    let choices = operator.choices(&case.recording, &|_| true, Extras::NONE);
     assert_eq!(choices.len(), 1);
-    let launches = choices[0].launches.iter();
-    launches.map(|launch| launch.entry).collect()
+    let variants = choices[0].variants.iter();
+    variants.map(|variant| variant.launch.entry).collect()
 }
 
 /// Which entry points there are depends on the columns.

@@ -9,6 +9,8 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::adapter::Device;
+use super::check;
+use super::extras::Extras;
 use super::layout::{Layout, Limits, Target, bytes_of, half_bytes_of};
 use super::options::GpuOptions;
 use super::parked::{Parked, Tensor};
@@ -18,8 +20,7 @@ use super::scalars::ScalarTable;
 use super::search;
 use super::submit::{Dispatch, Pace, Submitter};
 use super::timing::{MOST_DISPATCHES, Timer};
-use super::tuning::{Class, Tuning};
-use super::units::MatrixUnits;
+use super::tuning::Tuning;
 use crate::engine::Engine;
 use crate::engine::backend::{Backend, Ledger, Run};
 use crate::engine::executor::{PlanId, Values};
@@ -52,7 +53,7 @@ pub struct Gpu {
     shaders: ShaderMode,
     pub(super) pipelines: Pipelines,
     pub(super) tuning: Tuning,
-    /// Classes of products that it has measured itself.
+    /// Classes of works that it has measured itself.
     measured: usize,
     /// What it measures with.
     scratch: Option<Box<GpuExecutor>>,
@@ -84,10 +85,10 @@ impl Engine<Gpu> {
         Ok(Self::over(backend, weights + timer))
     }
 
-    /// Lets products of the forward pass run on matrix units, from the next
-    /// plan on, or on ordinary kernels.
-    pub fn use_units(&mut self, units: Option<MatrixUnits>) {
-        self.backend.target.units = units;
+    /// What variants may use from the next plan on. With matrix units, products
+    /// of the forward pass round to f16.
+    pub fn use_extras(&mut self, extras: Extras) {
+        self.backend.target.extras = extras;
         self.ledger.kept.clear();
     }
 
@@ -101,7 +102,7 @@ impl Engine<Gpu> {
         &self.backend.tuning
     }
 
-    /// Classes of products that it has measured itself.
+    /// Classes of works that it has measured itself.
     pub fn measured(&self) -> usize {
         self.backend.measured
     }
@@ -137,6 +138,13 @@ impl Engine<Gpu> {
             self.prepare_anew(recording.clone())
         });
         plans.collect()
+    }
+
+    /// The kernels of a plan's first stage, in order.
+    pub(super) fn kernels(&self, plan: PlanId) -> Result<Vec<String>> {
+        let dispatches = self.prepared(plan)?.plan.dispatches(0).iter();
+        let names = &self.backend.kernels;
+        Ok(dispatches.map(|own| names[own.kernel].clone()).collect())
     }
 
     /// Seconds that a plan's first stage takes, on average over `repeats` runs
@@ -175,7 +183,7 @@ impl Gpu {
         let target = Target {
             uniform_alignment: device.raw.limits().min_uniform_buffer_offset_alignment as usize,
             half_weights: weights.iter().map(|own| halves && own.fits_f16()).collect(),
-            units: None,
+            extras: Extras::NONE,
         };
         let timer = match profiling {
             true => Timer::new(&device)?,
@@ -206,8 +214,8 @@ impl Gpu {
             warning: None,
         };
         if precision == Precision::Mixed {
-            match MatrixUnits::verified(&backend.device) {
-                Ok(units) => backend.target.units = Some(units),
+            match check::matrix_units(&backend.device) {
+                Ok(extras) => backend.target.extras = extras,
                 Err(problem) => {
                     let name = &backend.device.info.name;
                     backend.warning = Some(format!(
@@ -242,12 +250,12 @@ impl Gpu {
         }
     }
 
-    fn search(&mut self, layout: &Layout) -> Result<Vec<(Class, &'static str)>> {
+    fn search(&mut self, layout: &Layout) -> Result<Vec<(String, &'static str)>> {
         let mut executor = match self.scratch.take() {
             Some(executor) => executor,
             None => Box::new(search::executor(&self.device, self.shaders)?),
         };
-        let found = search::search(&mut executor, layout.unmeasured.iter().copied())?;
+        let found = search::search(&mut executor, &layout.unmeasured)?;
         executor.give_up();
         self.scratch = Some(executor);
         Ok(found)

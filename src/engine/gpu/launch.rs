@@ -7,7 +7,6 @@
 use std::ops::Range;
 
 use super::shaders::{MAX_WORKGROUPS_PER_DIMENSION, Param};
-use super::tuning::Class;
 use crate::engine::tensor::{Shape, TensorId};
 
 /// Bytes that every adapter binds, the least that WebGPU promises; larger
@@ -52,25 +51,6 @@ pub struct Launch {
     pub bindings: Vec<(&'static str, Binding)>,
     /// How often it runs: elements or workgroups along x, y and z.
     pub extent: Extent,
-}
-
-/// Launches that come to the same up to rounding, of which a device takes the
-/// one that suits it.
-#[derive(Clone, Debug)]
-pub struct Choice {
-    /// What its measurements are kept under, where there is more than one.
-    pub class: Option<Class>,
-    /// Never empty; the first is taken where nothing is known of the device.
-    pub launches: Vec<Launch>,
-}
-
-impl From<Launch> for Choice {
-    fn from(launch: Launch) -> Self {
-        Self {
-            class: None,
-            launches: vec![launch],
-        }
-    }
 }
 
 /// What a storage variable is bound to.

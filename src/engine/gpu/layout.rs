@@ -4,19 +4,21 @@
 //! Nothing here needs a device, so launches are checked against their shaders
 //! wherever the tests run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::launch::{Binding, Choice, Extent, Launch};
+use super::extras::Extras;
+use super::launch::{Binding, Extent, Launch};
 use super::shaders::{
     Binding as Variable, BindingKind, Entry, MAX_WORKGROUPS_PER_DIMENSION, Shader,
 };
-use super::tuning::{Class, Tuning};
-use super::units::MatrixUnits;
+use super::tuning::Tuning;
+use super::variants::Class;
 use crate::engine::cost::{Cost, StageCost};
 use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
 use crate::engine::tensor::{Shape, Slot, TensorId, WeightId, describe_persistent};
-use crate::ops::{Operator, on_units};
+use crate::ops::Operator;
 use crate::{Error, Result};
 
 /// No buffer is smaller: an empty one cannot be bound.
@@ -38,8 +40,8 @@ pub struct Target {
     pub uniform_alignment: usize,
     /// By weight: whether it is stored as f16.
     pub half_weights: Vec<bool>,
-    /// What products of the forward pass run on, if not on ordinary kernels.
-    pub units: Option<MatrixUnits>,
+    /// What variants may use.
+    pub extras: Extras,
 }
 
 /// The buffer that holds a tensor.
@@ -103,8 +105,9 @@ pub struct Layout {
     pub once_cost: Cost,
     /// By stage.
     pub costs: Vec<StageCost>,
-    /// Classes that the device has choices for and nothing measured yet.
-    pub unmeasured: BTreeSet<Class>,
+    /// Classes, by key, that the device has choices for and nothing measured
+    /// yet.
+    pub unmeasured: BTreeMap<String, Arc<dyn Class>>,
 }
 
 impl Step {
@@ -173,16 +176,17 @@ impl Layout {
             let operator = &recording.operators()[index];
             let whole = layout.launches(recording, operator, &live, target, tuning)?;
             let choices = match cut {
-                true => operator.choices(&few, &live),
+                true => operator.choices(&few, &live, target.extras),
                 false => Vec::new(),
             };
             let mut parts = choices.iter().zip(&whole).map(|(choice, whole)| {
-                let mut ways = ways(choice, target);
-                ways.find(|way| (way.shader, way.entry) == (whole.shader, whole.entry))
+                let launches = choice.variants_on(target.extras);
+                let mut launches = launches.map(|variant| &variant.launch);
+                launches.find(|own| (own.shader, own.entry) == (whole.shader, whole.entry))
             });
             for whole in &whole {
                 let part = parts.next().flatten();
-                let (of, launch) = match &part {
+                let (of, launch) = match part {
                     Some(part) => (&few, part),
                     None => (recording, whole),
                 };
@@ -305,16 +309,19 @@ impl Layout {
         target: &Target,
         tuning: &Tuning,
     ) -> Result<Vec<Launch>> {
-        let choices = operator.choices(recording, live);
+        let choices = operator.choices(recording, live, target.extras);
         if choices.is_empty() {
             let name = operator.name();
             return Err(Error::Device(format!("{name} has no kernel for GPUs")));
         }
         let launches = choices.iter().map(|choice| {
-            ways_on_units(choice, target).next().unwrap_or_else(|| {
-                self.unmeasured.extend(tuning.unmeasured(choice));
-                tuning.pick(choice).clone()
-            })
+            let variant = choice.rounding_on(target.extras).unwrap_or_else(|| {
+                let unmeasured = tuning.unmeasured(choice, target.extras);
+                let unmeasured = unmeasured.map(|class| (class.key(), Arc::clone(class)));
+                self.unmeasured.extend(unmeasured);
+                tuning.pick(choice, target.extras)
+            });
+            variant.launch.clone()
         });
         Ok(launches.collect())
     }
@@ -502,19 +509,6 @@ fn dispatched(counts: [usize; 3]) -> Checked<[u32; 3]> {
         )),
         None => Ok(counts.map(|count| count as u32)),
     }
-}
-
-/// The launches of a choice that can run on the target's matrix units.
-fn ways_on_units<'a>(choice: &'a Choice, target: &Target) -> impl Iterator<Item = Launch> + 'a {
-    let units = target.units;
-    let ways = choice.launches.iter();
-    ways.filter_map(move |way| on_units(way, units?))
-}
-
-/// All launches that a choice comes to on the target.
-fn ways<'a>(choice: &'a Choice, target: &Target) -> impl Iterator<Item = Launch> + 'a {
-    let plain = choice.launches.iter().cloned();
-    plain.chain(ways_on_units(choice, target))
 }
 
 /// The recording with nothing but the first `leads` lead rows of what the

@@ -2,6 +2,8 @@
 
 pub mod adapter;
 mod backend;
+pub mod check;
+pub mod extras;
 pub mod launch;
 pub mod layout;
 pub mod options;
@@ -15,6 +17,7 @@ mod submit;
 mod timing;
 pub mod tuning;
 pub mod units;
+pub mod variants;
 
 pub use backend::{Gpu, GpuExecutor};
 pub use options::{GpuOptions, Tune};

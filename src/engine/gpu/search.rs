@@ -1,5 +1,5 @@
-//! A short search for the fastest entry point of each class of products, on
-//! the device itself and on memory of its own.
+//! A short search for the fastest entry point of each class of works, on the
+//! device itself and on memory of its own.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,13 +8,13 @@ use super::adapter::Device;
 use super::backend::GpuExecutor;
 use super::options::GpuOptions;
 use super::pipelines::ShaderMode;
-use super::tuning::Class;
+use super::variants::Class;
 use crate::Result;
 use crate::engine::executor::{Executor, PlanId};
+use crate::engine::profile::Purpose;
 use crate::engine::recording::Recording;
-use crate::engine::tensor::{Kind, Shape};
+use crate::engine::tensor::PersistentId;
 use crate::engine::weights::WeightTable;
-use crate::ops::{Layout, Matmul};
 
 /// Seconds that all of one class' candidates together are timed for; where one
 /// dispatch takes as long, it is timed once and needs no rounds.
@@ -51,23 +51,23 @@ pub fn executor(device: &Arc<Device>, shaders: ShaderMode) -> Result<GpuExecutor
     GpuExecutor::new(Arc::clone(device), &WeightTable::default(), &options)
 }
 
-/// The entry point for each class. Those that time does not suffice for get
-/// what the rule of thumb says, so that later runs do as this one.
+/// The entry point for each class, by key. Those that time does not suffice
+/// for get what the rule of thumb says, so that later runs do as this one.
 ///
 /// # Errors
 /// If the device fails or has not the memory.
-pub fn search(
+pub fn search<'a>(
     executor: &mut GpuExecutor,
-    classes: impl IntoIterator<Item = Class>,
-) -> Result<Vec<(Class, &'static str)>> {
+    classes: impl IntoIterator<Item = (&'a String, &'a Arc<dyn Class>)>,
+) -> Result<Vec<(String, &'static str)>> {
     let (mut found, mut spent) = (Vec::new(), Duration::ZERO);
-    for class in classes {
-        let candidates = Matmul::candidates(&class);
+    for (key, class) in classes {
+        let candidates = class.candidates();
         let entry = match is_over(spent) {
-            false => fastest(executor, &class, &candidates, &mut spent)?,
+            false => fastest(executor, &**class, &candidates, &mut spent)?,
             true => candidates[0],
         };
-        found.push((class, entry));
+        found.push((key.clone(), entry));
     }
     Ok(found)
 }
@@ -77,11 +77,11 @@ fn is_over(spent: Duration) -> bool {
 }
 
 /// The fastest of the candidates for a class; the first unless another is
-/// clearly faster. What the timing takes is added to `spent`; compiling and
-/// first runs are not part of it.
+/// clearly faster and gives the same bits. What the timing takes is added to
+/// `spent`; compiling and first runs are not part of it.
 fn fastest(
     executor: &mut GpuExecutor,
-    class: &Class,
+    class: &dyn Class,
     candidates: &[&'static str],
     spent: &mut Duration,
 ) -> Result<&'static str> {
@@ -89,15 +89,20 @@ fn fastest(
         return Ok(candidates[0]);
     };
     let mark = executor.mark();
-    let recording = sample(executor, class)?;
+    let mut recording = Recording::new(Arc::new(WeightTable::default()));
+    let results = class.trial().set_up_alone(executor, &mut recording)?;
     let plans = executor.prepare_each(&recording, candidates)?;
-    let mut timed = Vec::new();
+    let (mut timed, mut expected) = (Vec::new(), None);
     for (&entry, plan) in candidates.iter().zip(plans) {
         if !timed.is_empty() && is_over(*spent) {
             break;
         }
         // The first run pays for what a driver puts off: some compile then.
         executor.seconds(plan, 1)?;
+        let own = bits(executor, &results)?;
+        if *expected.get_or_insert_with(|| own.clone()) != own {
+            continue;
+        }
         timed.push((entry, plan, time(executor, plan, 1, spent)?));
     }
     let most = HOPELESS * least(&timed);
@@ -140,29 +145,71 @@ fn least(timed: &[(&str, PlanId, f64)]) -> f64 {
     all.fold(f64::INFINITY, f64::min)
 }
 
-/// A product of a class' sizes, and memory for it.
-fn sample(executor: &mut GpuExecutor, class: &Class) -> Result<Recording> {
-    let layout = match class.in_out {
-        true => Layout::InOut,
-        false => Layout::OutIn,
-    };
-    let weight = match layout {
-        Layout::InOut => Shape::new(1, class.inputs, class.outputs),
-        Layout::OutIn => Shape::new(1, class.outputs, class.inputs),
-    };
-    let mut recording = Recording::new(Arc::new(WeightTable::default()));
-    let input = |executor: &mut GpuExecutor, recording: &mut Recording, shape| {
-        let id = executor.allocate(Kind::Real, shape)?;
-        Ok::<_, crate::Error>(recording.persistent(id, Kind::Real, shape))
-    };
-    let x = input(
-        executor,
-        &mut recording,
-        Shape::new(1, class.rows, class.inputs),
-    )?;
-    let weight = input(executor, &mut recording, weight)?;
-    let y = recording.matmul(x, weight).layout(layout).record()?;
-    let kept = executor.allocate(Kind::Real, recording.shape(y))?;
-    recording.keep(y, kept);
-    Ok(recording)
+/// The bits of results.
+fn bits(executor: &mut GpuExecutor, results: &[PersistentId]) -> Result<Vec<u32>> {
+    let read = executor.read(results, Purpose::OTHER)?;
+    Ok(read.iter().flatten().map(|x| x.to_bits()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::gpu::adapter::open_for_tests;
+    use crate::engine::gpu::extras::Extras;
+    use crate::engine::gpu::variants::Trial;
+    use crate::engine::tensor::Shape;
+    use crate::ops::Activation;
+
+    const SIDE: usize = 128;
+
+    /// A class of no single operator. Its first candidate, for few rows, is a
+    /// poor one here.
+    #[derive(Debug)]
+    struct Chain {
+        /// What the first product is scaled by: its results are exact, and with
+        /// them the sums of the second, if this is a power of two.
+        scale: f32,
+    }
+
+    impl Class for Chain {
+        fn key(&self) -> String {
+            format!("chain {}", self.scale)
+        }
+
+        fn candidates(&self) -> Vec<&'static str> {
+            vec!["forward_thin", "forward", "forward_large"]
+        }
+
+        fn trial(&self) -> Trial {
+            let scale = self.scale;
+            Trial {
+                inputs: vec![Shape::new(1, SIDE, 16)],
+                matrices: vec![Shape::new(1, SIDE, 16), Shape::new(1, SIDE, SIDE)],
+                record: Box::new(move |recording, inputs, matrices| {
+                    let first = recording.matmul(inputs[0], matrices[0]).scale(scale);
+                    let first = first.activation(Activation::None).record()?;
+                    Ok(vec![recording.matmul(first, matrices[1]).record()?])
+                }),
+            }
+        }
+    }
+
+    #[test]
+    #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+    fn what_gives_other_bits_is_not_taken_however_fast() {
+        let device = Arc::new(open_for_tests());
+        let mut executor = executor(&device, ShaderMode::Trusted).unwrap();
+        executor.use_extras(Extras::NONE);
+        let find = |executor: &mut GpuExecutor, scale: f32| {
+            let class: Arc<dyn Class> = Arc::new(Chain { scale });
+            let key = class.key();
+            search(executor, [(&key, &class)]).unwrap()
+        };
+        let found = find(&mut executor, 0.1);
+        assert_eq!(found, [("chain 0.1".to_owned(), "forward_thin")]);
+        // Where all are right, each may be the fastest.
+        let found = find(&mut executor, 0.125);
+        let all = Chain { scale: 0.125 }.candidates();
+        assert!(all.contains(&found[0].1), "{found:?}");
+    }
 }

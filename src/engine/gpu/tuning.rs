@@ -6,70 +6,20 @@
 //! version of the program, and runs that follow it give the same bits.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::hash::Hasher;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 
 use super::ShaderMode;
 use super::adapter::{AdapterInfo, Backend};
-use super::launch::{Choice, Launch};
+use super::extras::Extras;
 use super::options::{GpuOptions, Tune};
-use super::shaders::Shader;
-
-/// Sizes from which on products are of one class: by then they are many tiles
-/// and many chunks of inputs, and measuring larger ones would take long.
-const MOST_ROWS: usize = 2048;
-const MOST_INPUTS: usize = 1024;
-const MOST_OUTPUTS: usize = 2048;
-
-/// Inputs and outputs up to which products are of one class.
-const FEWEST: usize = 16;
-
-/// Products that are taken to be fastest with one and the same entry point:
-/// sizes up to the next power of two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Class {
-    pub rows: usize,
-    pub inputs: usize,
-    pub outputs: usize,
-    /// Whether the weight is (inputs, outputs).
-    pub in_out: bool,
-    /// Whether columns in memory come in fours.
-    pub quads: bool,
-}
-
-impl Class {
-    /// The class of a product of these sizes.
-    pub fn new(rows: usize, inputs: usize, outputs: usize, in_out: bool, quads: bool) -> Self {
-        let up = |size: usize, most: usize| size.min(most).next_power_of_two();
-        Self {
-            rows: up(rows, MOST_ROWS),
-            inputs: up(inputs.max(FEWEST), MOST_INPUTS),
-            outputs: up(outputs.max(FEWEST), MOST_OUTPUTS),
-            in_out,
-            quads,
-        }
-    }
-}
-
-/// `matmul 512x256x1024 out-in by four`: its key in the file.
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            rows,
-            inputs,
-            outputs,
-            ..
-        } = self;
-        let layout = if self.in_out { "in-out" } else { "out-in" };
-        let quads = if self.quads { " by four" } else { "" };
-        write!(f, "matmul {rows}x{inputs}x{outputs} {layout}{quads}")
-    }
-}
+use super::shaders::{SHARED, SOURCES};
+use super::variants::{Choice, Class, Variant};
 
 /// What measurements hold for; any difference makes them worthless.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +28,8 @@ struct Identity {
     backend: String,
     driver: String,
     version: String,
-    /// Hash of the shader's text with all that it imports.
-    shader: String,
+    /// Hash of all shaders' texts.
+    shaders: String,
     checked: bool,
 }
 
@@ -108,6 +58,17 @@ fn hash(bytes: &[u8]) -> String {
     format!("{:016x}", hasher.finish())
 }
 
+/// Any change of a shader may change which is the fastest. Their texts are
+/// taken as they stand in the files: nothing is parsed for it.
+fn hash_of_shaders() -> String {
+    let mut hasher = FnvHasher::default();
+    for (stem, text) in SOURCES.iter().chain(SHARED) {
+        hasher.write(stem.as_bytes());
+        hasher.write(text.as_bytes());
+    }
+    format!("{:016x}", hasher.finish())
+}
+
 impl Tuning {
     /// What earlier runs have measured on this adapter, where `options` let it
     /// be used.
@@ -122,7 +83,7 @@ impl Tuning {
             backend: backend.to_string(),
             driver: info.driver.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
-            shader: hash(Shader::load("matmul").source.as_bytes()),
+            shaders: hash_of_shaders(),
             checked: options.shaders == ShaderMode::Checked,
         };
         let named = serde_json::to_string(&identity).unwrap_or_default();
@@ -148,25 +109,25 @@ impl Tuning {
         self.tune = Tune::Only(entry);
     }
 
-    /// The launch that the device takes.
-    pub fn pick<'a>(&self, choice: &'a Choice) -> &'a Launch {
-        self.known(choice).unwrap_or(&choice.launches[0])
+    /// The variant that a device with these extras takes.
+    pub fn pick<'a>(&self, choice: &'a Choice, extras: Extras) -> &'a Variant {
+        let known = self.known(choice, extras);
+        known.unwrap_or(&choice.variants[0])
     }
 
-    fn known<'a>(&self, choice: &'a Choice) -> Option<&'a Launch> {
+    fn known<'a>(&self, choice: &'a Choice, extras: Extras) -> Option<&'a Variant> {
         let entry = match self.tune {
             Tune::Only(entry) => entry,
-            _ => self.entries.get(&choice.class?.to_string())?,
+            _ => self.entries.get(&choice.class.as_ref()?.key())?,
         };
-        choice.launches.iter().find(|launch| launch.entry == entry)
+        let mut variants = choice.equals_on(extras);
+        variants.find(|variant| variant.launch.entry == entry)
     }
 
     /// The class to measure before the choice is made, if there is one.
-    pub fn unmeasured(&self, choice: &Choice) -> Option<Class> {
-        match self.measures() && self.known(choice).is_none() {
-            true => choice.class,
-            false => None,
-        }
+    pub fn unmeasured<'a>(&self, choice: &'a Choice, extras: Extras) -> Option<&'a Arc<dyn Class>> {
+        let unknown = self.measures() && self.known(choice, extras).is_none();
+        choice.class.as_ref().filter(|_| unknown)
     }
 
     /// Takes what other executors and runs have measured since this one began;
@@ -183,10 +144,10 @@ impl Tuning {
     }
 
     /// Takes measurements, and keeps them for later runs if that is possible.
-    pub fn learn(&mut self, measured: impl IntoIterator<Item = (Class, &'static str)>) {
+    pub fn learn(&mut self, measured: impl IntoIterator<Item = (String, &'static str)>) {
         let named = measured
             .into_iter()
-            .map(|(class, entry)| (class.to_string(), entry.to_owned()));
+            .map(|(class, entry)| (class, entry.to_owned()));
         // Other classes may have been measured meanwhile.
         self.reread();
         self.entries.extend(named);
@@ -225,23 +186,5 @@ impl Tuning {
         file.write_all(&text)?;
         file.persist(path)?;
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classes_are_powers_of_two_within_bounds() {
-        let class = |rows, inputs, outputs| Class::new(rows, inputs, outputs, false, true);
-        assert_eq!(class(300, 144, 432), class(512, 256, 512));
-        assert_ne!(class(300, 144, 432), class(200, 144, 432));
-        assert_eq!(class(1 << 20, 1 << 20, 1 << 20), class(2048, 1024, 2048));
-        assert_eq!(class(1, 1, 1), class(1, 16, 16));
-        assert_eq!(
-            class(3, 80, 144).to_string(),
-            "matmul 4x128x256 out-in by four"
-        );
     }
 }

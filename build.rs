@@ -1,6 +1,6 @@
 //! Lists tests as ignored where the tester says that what they need is not
-//! there (`SONOGRAD_TEST_GPU=none`, `SONOGRAD_TEST_PAGE=none`): a test cannot
-//! ignore itself once it runs.
+//! there (`SONOGRAD_TEST_GPU=none`, `SONOGRAD_TEST_PAGE=none`), or does not say
+//! where it is (`SONOGRAD_TEST_REAL`): a test cannot ignore itself once it runs.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -14,4 +14,11 @@ fn main() {
             println!("cargo::rustc-cfg={cfg}");
         }
     }
+    let real = "SONOGRAD_TEST_REAL";
+    println!("cargo::rerun-if-env-changed={real}");
+    println!("cargo::rustc-check-cfg=cfg(no_real_files)");
+    if std::env::var(real).is_ok_and(|folder| std::path::Path::new(&folder).is_dir()) {
+        return;
+    }
+    println!("cargo::rustc-cfg=no_real_files");
 }

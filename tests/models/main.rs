@@ -20,6 +20,8 @@ mod executors_agree;
 mod front_end;
 /// Generated tokens against transformers'.
 mod generation;
+/// Sounds whose samples are numbers, in every container and encoding.
+mod pcm_sounds;
 /// Reference values made by other code.
 mod validate;
 /// Weights chosen by role, and drawn, as names once chose and drew them.

@@ -112,10 +112,10 @@ mod tests {
 
     #[test]
     fn floats_are_themselves() {
-        for value in [0.0, -1.5, 1e-30, 9000.0] {
+        for value in [0.0, -1.5f64, 1e-30, 9000.0] {
             let single = value as f32;
-            assert_eq!(Encoding::Float32(Order::Little).value(&single.to_le_bytes()), single.into());
-            assert_eq!(Encoding::Float32(Order::Big).value(&single.to_be_bytes()), single.into());
+            assert_eq!(Encoding::Float32(Order::Little).value(&single.to_le_bytes()), f64::from(single));
+            assert_eq!(Encoding::Float32(Order::Big).value(&single.to_be_bytes()), f64::from(single));
             assert_eq!(Encoding::Float64(Order::Little).value(&value.to_le_bytes()), value);
             assert_eq!(Encoding::Float64(Order::Big).value(&value.to_be_bytes()), value);
         }

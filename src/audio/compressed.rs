@@ -10,10 +10,12 @@ use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
 use symphonia::core::meta::MetadataOptions;
+use symphonia::core::packet::Packet;
 
 use super::edit_list::Edit;
 use super::mixing::{Mixed, Mixer};
 use super::opus::{self, Opus};
+use super::webm::Extent;
 use super::{CONVERT, NO_SAMPLES, Warning, check_length, check_rate, mp3, ogg};
 use crate::error::Problem;
 
@@ -30,7 +32,15 @@ pub(super) fn decode(bytes: &[u8], name: &'static str) -> Result<Mixed, Problem>
         rate: None,
         length_known: true,
         delay_known: true,
+        open: false,
     };
+    if name == "WebM" {
+        match Extent::of(bytes) {
+            Extent::Whole => {}
+            Extent::Cut => return Err(truncated(name).into()),
+            Extent::Unknown => (decoding.length_known, decoding.open) = (false, true),
+        }
+    }
     for piece in &pieces {
         decoding.take(piece)?;
     }
@@ -60,6 +70,8 @@ struct Decoding {
     length_known: bool,
     /// Whether each says how much silence stands before it.
     delay_known: bool,
+    /// Whether the file's end is the sound's.
+    open: bool,
 }
 
 impl Decoding {
@@ -86,17 +98,19 @@ impl Decoding {
         let parameters = track.codec_params.as_ref().and_then(|p| p.audio());
         let parameters =
             parameters.ok_or_else(|| format!("is {name} without a sound track; {CONVERT}"))?;
+        let mut edit = (name == "MP4").then(|| Edit::read(bytes)).flatten();
         if parameters.codec == CODEC_ID_OPUS {
-            let head = parameters.extra_data.as_deref().and_then(opus::Head::read);
+            let head = parameters.extra_data.as_deref();
+            let head = head.and_then(|head| opus::Head::read(head, name == "MP4"));
             let head = head.ok_or_else(|| damaged(name, "it does not say how its Opus is made"))?;
-            return self.opus(reader.as_mut(), id, &head);
+            return self.opus(reader.as_mut(), id, &head, edit);
         }
         match parameters.codec {
             CODEC_ID_MP3 => self.delay_known &= delay.is_some(),
-            CODEC_ID_AAC if name == "AAC" => self.delay_known = false,
-            _ => {}
+            CODEC_ID_AAC => self.delay_known &= edit.is_some(),
+            // Nothing else has silence before it.
+            _ => edit = None,
         }
-        let aac_in_mp4 = name == "MP4" && parameters.codec == CODEC_ID_AAC;
         let options = AudioDecoderOptions::default().verify(true);
         let mut decoder = symphonia::default::get_codecs()
             .make_audio_decoder(parameters, &options)
@@ -120,16 +134,27 @@ impl Decoding {
             return Err(truncated(name).into());
         }
         let known = promised.is_some() || verified == Some(true);
-        self.length_known &= known || matches!(name, "OGG" | "MP4");
-        if aac_in_mp4
-            && let Some(edit) = Edit::read(bytes)
-            && let Some(rate) = self.rate
-        {
-            let keep = edit.samples(there, rate);
-            self.mixer.mono.truncate(before + keep.end);
-            self.mixer.mono.drain(before..before + keep.start);
-        }
+        self.length_known &= known || matches!(name, "OGG" | "WebM");
+        self.cut(before, edit);
         Ok(())
+    }
+
+    /// Keeps what the file says is to be played of all since `before`.
+    fn cut(&mut self, before: usize, edit: Option<Edit>) {
+        let mono = &mut self.mixer.mono;
+        if let (Some(edit), Some(rate)) = (edit, self.rate) {
+            let keep = edit.samples(mono.len() - before, rate);
+            mono.truncate(before + keep.end);
+            mono.drain(before..before + keep.start);
+        }
+    }
+
+    /// The next packet, until the file or its sound ends.
+    fn next(&self, reader: &mut dyn FormatReader) -> Result<Option<Packet>, Problem> {
+        match reader.next_packet() {
+            Err(Error::IoError(e)) if self.open && e.kind() == ErrorKind::UnexpectedEof => Ok(None),
+            packet => packet.map_err(|e| describe(e, self.name)),
+        }
     }
 
     /// All sounds of a file have one rate.
@@ -149,7 +174,7 @@ impl Decoding {
     ) -> Result<(), Problem> {
         let name = self.name;
         let mut samples: Vec<f64> = Vec::new();
-        while let Some(packet) = reader.next_packet().map_err(|e| describe(e, name))? {
+        while let Some(packet) = self.next(reader)? {
             if packet.track_id != track {
                 continue;
             }
@@ -172,12 +197,15 @@ impl Decoding {
         reader: &mut dyn FormatReader,
         track: u32,
         head: &opus::Head,
+        edit: Option<Edit>,
     ) -> Result<(), Problem> {
-        let name = self.name;
         self.at_rate(opus::RATE)?;
         let mut opus = Opus::new(head)?;
-        let mut skip = usize::from(head.pre_skip) * head.channels;
-        while let Some(packet) = reader.next_packet().map_err(|e| describe(e, name))? {
+        let before = self.mixer.mono.len();
+        // MP4 says the same in its list of edits, and where the sound ends.
+        let skip = if edit.is_some() { 0 } else { head.pre_skip };
+        let mut skip = usize::from(skip) * head.channels;
+        while let Some(packet) = self.next(reader)? {
             if packet.track_id != track {
                 continue;
             }
@@ -186,7 +214,7 @@ impl Decoding {
             skip -= begin;
             opus.mix(begin..length, &mut self.mixer)?;
         }
-        self.length_known = false;
+        self.cut(before, edit);
         Ok(())
     }
 }

@@ -25,8 +25,11 @@ pub(super) fn format(head: &[u8]) -> Result<Format, String> {
     }
     let kind = head.get(8..12).unwrap_or_default();
     let other = match head {
-        [b'R', b'I', b'F', b'F', ..] if kind == b"WAVE" => return Ok(Pcm(Container::Riff)),
-        [b'R', b'F', b'6', b'4', ..] | [b'B', b'W', b'6', b'4', ..] if kind == b"WAVE" => {
+        [b'R', b'I', b'F', b'F' | b'X', ..]
+        | [b'R', b'F', b'6', b'4', ..]
+        | [b'B', b'W', b'6', b'4', ..]
+            if kind == b"WAVE" =>
+        {
             return Ok(Pcm(Container::Riff));
         }
         [b'r', b'i', b'f', b'f', 0x2e, 0x91, 0xcf, 0x11, ..] => return Ok(Pcm(Container::Wave64)),
@@ -45,7 +48,6 @@ pub(super) fn format(head: &[u8]) -> Result<Format, String> {
         [0xff, second, ..] if second & 0xf6 == 0xf0 => return Ok(Compressed("AAC")),
         // ID3 tags also stand before the other formats; symphonia skips them.
         [b'I', b'D', b'3', ..] | [0xff, 0xe0..=0xff, ..] => return Ok(Compressed("MP3")),
-        [b'R', b'I', b'F', b'X', ..] => "big-endian WAV (RIFX)",
         [b'c', b'a', b'f', b'f', ..] => "CAF",
         [b'#', b'!', b'A', b'M', b'R', ..] => "AMR",
         [0x30, 0x26, 0xb2, 0x75, ..] => "WMA",

@@ -16,6 +16,7 @@ mod pcm;
 mod resample;
 mod sound;
 mod warning;
+mod webm;
 
 use std::fs::File;
 use std::io::Read;
@@ -294,7 +295,7 @@ mod tests {
             (&[0xff, 0xf1, 0x50], "AAC"),
             (b"\0\0\0\x08ftyp", "MP4"),
             (b"RF64\0\0\0\0WAVE", "truncated"),
-            (b"RIFX\0\0\0\0WAVE", "RIFX"),
+            (b"RIFX\0\0\0\0WAVE", "truncated"),
             (&[0x1a, 0x45, 0xdf, 0xa3], "WebM"),
             (b"RIFF\0\0\0\0AVI LIST", "unknown format"),
             (b"hello", "unknown format"),

@@ -24,8 +24,16 @@ pub(super) fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
         *first = 0;
     }
     let ends = begins.iter().skip(1).copied().chain([bytes.len()]);
-    let pieces: Vec<&[u8]> = begins.iter().zip(ends).map(|(&begin, end)| &bytes[begin..end]).collect();
-    if pieces.is_empty() { vec![bytes] } else { pieces }
+    let pieces: Vec<&[u8]> = begins
+        .iter()
+        .zip(ends)
+        .map(|(&begin, end)| &bytes[begin..end])
+        .collect();
+    if pieces.is_empty() {
+        vec![bytes]
+    } else {
+        pieces
+    }
 }
 
 /// What is known of the sound whose frames go by.
@@ -87,7 +95,9 @@ impl Walk {
 fn id3(bytes: &[u8]) -> Option<usize> {
     let head: &[u8; 10] = bytes.first_chunk()?;
     let whole = head.starts_with(b"ID3") && head[6..].iter().all(|&byte| byte < 0x80);
-    let length = head[6..].iter().fold(0, |all, &byte| all << 7 | usize::from(byte));
+    let length = head[6..]
+        .iter()
+        .fold(0, |all, &byte| all << 7 | usize::from(byte));
     let footer = if head[5] & 0x10 == 0 { 0 } else { 10 };
     whole.then_some(10 + length + footer)
 }
@@ -111,14 +121,19 @@ impl Frame {
     fn read(bytes: &[u8]) -> Option<Self> {
         let frame = Self::head(bytes)?;
         let after = bytes.get(frame.length..).unwrap_or_default();
-        let known = after.len() < 4 || id3(after).is_some() || after.starts_with(b"TAG") || after.starts_with(b"APE");
+        let known = after.len() < 4
+            || id3(after).is_some()
+            || after.starts_with(b"TAG")
+            || after.starts_with(b"APE");
         (known || Self::head(after).is_some()).then_some(frame)
     }
 
     /// By ISO 11172-3 and 13818-3, layer III.
     fn head(bytes: &[u8]) -> Option<Self> {
         const KBITS: [[usize; 15]; 2] = [
-            [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
+            [
+                0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
+            ],
             [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
         ];
         let &[0xff, second, third, fourth] = bytes.first_chunk()? else {
@@ -133,7 +148,9 @@ impl Frame {
             0 => (1, 4),
             _ => return None,
         };
-        let kbits = *KBITS[lower].get(usize::from(third >> 4)).filter(|&&n| n > 0)?;
+        let kbits = *KBITS[lower]
+            .get(usize::from(third >> 4))
+            .filter(|&&n| n > 0)?;
         let rate = [44_100, 48_000, 32_000].get(usize::from(third >> 2 & 3))? / divisor;
         let slots = if lower == 0 { 144_000 } else { 72_000 };
         let mono = fourth >> 6 == 3;
@@ -157,10 +174,14 @@ impl Frame {
         if name == b"Xing" || name == b"Info" {
             let counted = u32_at(self.info + 4).is_some_and(|flags| flags & 1 != 0);
             let frames = u32_at(self.info + 8).filter(|_| counted);
-            return Some(Info { frames: frames.map(u64::from) });
+            return Some(Info {
+                frames: frames.map(u64::from),
+            });
         }
         if bytes.get(36..40)? == b"VBRI" {
-            return Some(Info { frames: u32_at(50).map(u64::from) });
+            return Some(Info {
+                frames: u32_at(50).map(u64::from),
+            });
         }
         None
     }

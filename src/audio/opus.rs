@@ -39,19 +39,24 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// From the identification header (RFC 7845, 5.1).
-    pub fn read(bytes: &[u8]) -> Option<Self> {
+    /// From the identification header (RFC 7845, 5.1). MP4's is the same with
+    /// the bytes of numbers in the other order.
+    pub fn read(bytes: &[u8], in_mp4: bool) -> Option<Self> {
         let head: &[u8; 19] = bytes.first_chunk()?;
         let channels = usize::from(head[9]);
         let family = head[18];
+        let number = |at: usize| match in_mp4 {
+            true => u16::from_be_bytes([head[at], head[at + 1]]),
+            false => u16::from_le_bytes([head[at], head[at + 1]]),
+        };
         let streams = match family {
             0 => (1, channels.checked_sub(1)?),
             _ => (usize::from(*bytes.get(19)?), usize::from(*bytes.get(20)?)),
         };
         head.starts_with(b"OpusHead").then_some(Self {
             channels,
-            pre_skip: u16::from_le_bytes([head[10], head[11]]),
-            gain: i16::from_le_bytes([head[16], head[17]]),
+            pre_skip: number(10),
+            gain: number(16) as i16,
             family,
             streams,
         })
@@ -68,7 +73,11 @@ impl Opus {
                 Decoder::Plain(decoder)
             }
             family => {
-                let layout = || format!("holds Opus of {channels} channels in a layout that is not read; {CONVERT}");
+                let layout = || {
+                    format!(
+                        "holds Opus of {channels} channels in a layout that is not read; {CONVERT}"
+                    )
+                };
                 let mut decoder = OpusMSDecoder::new(RATE as i32, channels, family)
                     .map_err(|cause| Problem::new(layout(), cause))?;
                 // Which channel is where is the same to their mean.

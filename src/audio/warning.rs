@@ -48,7 +48,10 @@ impl fmt::Display for Warning {
                 write!(f, "{count} sounds one behind the other were read as one")
             }
             Self::Surplus { bytes } => {
-                write!(f, "{bytes} bytes behind the sound's stated end were not read")
+                write!(
+                    f,
+                    "{bytes} bytes behind the sound's stated end were not read"
+                )
             }
             Self::Cancelling => f.write_str(
                 "the channels cancel each other in their mean, which the model hears; give one \

@@ -80,12 +80,7 @@ fn windows(heard: &Heard) -> Vec<WrittenWindow> {
     written.collect()
 }
 
-fn line(
-    args: &TranscribeArgs,
-    path: &Path,
-    heard: &Heard,
-    warnings: &[&audio::Warning],
-) -> String {
+fn line(args: &TranscribeArgs, path: &Path, heard: &Heard, warnings: &[&audio::Warning]) -> String {
     if args.json {
         let mut value = json!({
             "audio": path.display().to_string(),

@@ -71,11 +71,21 @@ fn floats(bytes: usize, order: Order) -> Vec<u8> {
 /// Of ITU-T G.711: 0, 8.031/16, -8.031/16 and so on; half of full scale is nearest to these.
 const MU_LAW: ([u8; 4], [f32; 4]) = (
     [0xff, 0x8f, 0x0f, 0x80],
-    [0.0, 16_764.0 / 32_768.0, -16_764.0 / 32_768.0, 32_124.0 / 32_768.0],
+    [
+        0.0,
+        16_764.0 / 32_768.0,
+        -16_764.0 / 32_768.0,
+        32_124.0 / 32_768.0,
+    ],
 );
 const A_LAW: ([u8; 4], [f32; 4]) = (
     [0xd5, 0x55, 0x80, 0xaa],
-    [8.0 / 32_768.0, -8.0 / 32_768.0, 5_504.0 / 32_768.0, 32_256.0 / 32_768.0],
+    [
+        8.0 / 32_768.0,
+        -8.0 / 32_768.0,
+        5_504.0 / 32_768.0,
+        32_256.0 / 32_768.0,
+    ],
 );
 
 fn short_chunk(order: Order, name: &[u8; 4], length: u32, content: &[u8]) -> Vec<u8> {
@@ -129,8 +139,12 @@ fn plain(format: &[u8], samples: &[u8]) -> Vec<u8> {
 
 fn long_chunk(name: &[u8; 4], length: u64, content: &[u8]) -> Vec<u8> {
     let tail: &[u8] = match name {
-        b"riff" => &[0x2e, 0x91, 0xcf, 0x11, 0xa5, 0xd6, 0x28, 0xdb, 4, 0xc1, 0, 0],
-        _ => &[0xf3, 0xac, 0xd3, 0x11, 0x8c, 0xd1, 0, 0xc0, 0x4f, 0x8e, 0xdb, 0x8a],
+        b"riff" => &[
+            0x2e, 0x91, 0xcf, 0x11, 0xa5, 0xd6, 0x28, 0xdb, 4, 0xc1, 0, 0,
+        ],
+        _ => &[
+            0xf3, 0xac, 0xd3, 0x11, 0x8c, 0xd1, 0, 0xc0, 0x4f, 0x8e, 0xdb, 0x8a,
+        ],
     };
     let padding = vec![0; content.len().next_multiple_of(8) - content.len()];
     [name, tail, &length.to_le_bytes(), content, &padding].concat()
@@ -159,7 +173,13 @@ fn au(order: Order, kind: u32, channels: u32, length: u32, samples: &[u8]) -> Ve
     [&magic[..], &fields.concat(), b"comment\0", samples].concat()
 }
 
-fn aiff_with(kind: Option<&[u8; 4]>, bits: u16, frames: u32, length: u32, samples: &[u8]) -> Vec<u8> {
+fn aiff_with(
+    kind: Option<&[u8; 4]>,
+    bits: u16,
+    frames: u32,
+    length: u32,
+    samples: &[u8],
+) -> Vec<u8> {
     let mut common = Vec::new();
     common.extend(1u16.to_be_bytes());
     common.extend(frames.to_be_bytes());
@@ -293,7 +313,11 @@ fn wav_without_a_length_is_read_to_its_end() {
             let mut file = wav(&[format.clone(), data]);
             file[4..8].copy_from_slice(&riff.to_le_bytes());
             assert_eq!(samples(&file), expected(), "{length:x} {riff:x}");
-            assert_eq!(warnings(&file), [Warning::LengthUnknown], "{length:x} {riff:x}");
+            assert_eq!(
+                warnings(&file),
+                [Warning::LengthUnknown],
+                "{length:x} {riff:x}"
+            );
             // Half a sample more.
             file.push(1);
             assert_eq!(samples(&file), expected());
@@ -322,19 +346,35 @@ fn chunks_of_wav_stand_in_any_order_and_number() {
     let data = chunk(b"data", &bytes);
     let (list, odd) = (chunk(b"LIST", b"INFOICMT"), chunk(b"bext", b"abc"));
     for file in [
-        wav(&[list.clone(), odd.clone(), format.clone(), list.clone(), data.clone(), list.clone()]),
+        wav(&[
+            list.clone(),
+            odd.clone(),
+            format.clone(),
+            list.clone(),
+            data.clone(),
+            list.clone(),
+        ]),
         wav(&[format.clone(), data.clone(), odd.clone(), list.clone()]),
         // The format behind the samples.
         wav(&[data.clone(), format.clone()]),
         // Padding behind the last chunk.
         [wav(&[format.clone(), data.clone()]), vec![0; 11]].concat(),
         // A cut chunk behind the samples.
-        [wav(&[format.clone(), data.clone()]), b"LIST\xff\0\0\0abc".to_vec()].concat(),
+        [
+            wav(&[format.clone(), data.clone()]),
+            b"LIST\xff\0\0\0abc".to_vec(),
+        ]
+        .concat(),
     ] {
         assert_eq!(samples(&file), expected());
         assert_eq!(warnings(&file), []);
     }
-    let parts = wav(&[format.clone(), chunk(b"data", &bytes[..6]), odd, chunk(b"data", &bytes[6..])]);
+    let parts = wav(&[
+        format.clone(),
+        chunk(b"data", &bytes[..6]),
+        odd,
+        chunk(b"data", &bytes[6..]),
+    ]);
     assert_eq!(samples(&parts), expected());
     assert_eq!(warnings(&parts), [Warning::Several { count: 2 }]);
 
@@ -347,6 +387,38 @@ fn chunks_of_wav_stand_in_any_order_and_number() {
     assert!(refusal(&nothing).contains("holds no samples"));
     assert!(refusal(&wav(&[format])).contains("truncated"));
     assert!(refusal(&wav(&[data])).contains("does not say how samples are written"));
+}
+
+/// RIFX is WAV with the higher byte first.
+#[test]
+fn wav_with_the_higher_byte_first() {
+    for (tag, bits, bytes) in [
+        (1u16, 16u16, integers(2, Big)),
+        (1, 24, integers(3, Big)),
+        (3, 32, floats(4, Big)),
+        (3, 64, floats(8, Big)),
+    ] {
+        let frame = bits / 8;
+        let mut format = [tag, 1].map(u16::to_be_bytes).concat();
+        format.extend(
+            [RATE, RATE * u32::from(frame)]
+                .map(u32::to_be_bytes)
+                .concat(),
+        );
+        format.extend([frame, bits].map(u16::to_be_bytes).concat());
+        let format = short_chunk(Big, b"fmt ", 16, &format);
+        let data = |length| short_chunk(Big, b"data", length, &bytes);
+        let whole = form(
+            b"RIFX",
+            b"WAVE",
+            Big,
+            &[format.clone(), data(bytes.len() as u32)],
+        );
+        assert_eq!(samples(&whole), expected());
+        assert_eq!(warnings(&whole), []);
+        let piped = form(b"RIFX", b"WAVE", Big, &[format, data(u32::MAX)]);
+        assert_eq!(warnings(&piped), [Warning::LengthUnknown]);
+    }
 }
 
 #[test]
@@ -363,7 +435,10 @@ fn rf64_and_wave64() {
         }
         for long in [length + 2, 1 << 30, 1 << 40] {
             let message = refusal(&rf64(name, long, &bytes));
-            assert!(message.contains("truncated") || message.contains("4 hours"), "{message}");
+            assert!(
+                message.contains("truncated") || message.contains("4 hours"),
+                "{message}"
+            );
         }
     }
     for (format, bytes) in [
@@ -387,7 +462,10 @@ fn rf64_and_wave64() {
         }
         for long in [length + 8, 1 << 40] {
             let message = refusal(&with(long));
-            assert!(message.contains("truncated") || message.contains("4 hours"), "{message}");
+            assert!(
+                message.contains("truncated") || message.contains("4 hours"),
+                "{message}"
+            );
         }
         refusal(&with(3));
     }
@@ -419,7 +497,12 @@ fn aiff_of_every_encoding() {
         assert_eq!(samples(&file), expected(), "{kind:?}");
         assert_eq!(warnings(&file), [], "{kind:?}");
     }
-    for (kind, (bytes, values)) in [(b"ulaw", MU_LAW), (b"ULAW", MU_LAW), (b"alaw", A_LAW), (b"ALAW", A_LAW)] {
+    for (kind, (bytes, values)) in [
+        (b"ulaw", MU_LAW),
+        (b"ULAW", MU_LAW),
+        (b"alaw", A_LAW),
+        (b"ALAW", A_LAW),
+    ] {
         // Programs write 8 or 16 bits.
         for bits in [8, 16] {
             assert_eq!(samples(&aiff(Some(kind), bits, &bytes)), values);
@@ -432,7 +515,12 @@ fn aiff_of_every_encoding() {
 #[test]
 fn aiff_that_is_unfinished_or_cut() {
     let bytes = integers(2, Big);
-    for (frames, length) in [(0, 0), (0, 0xffff_ffff), (u32::MAX, u32::MAX), (0x3f7f_fff0, 0x7f00_0000)] {
+    for (frames, length) in [
+        (0, 0),
+        (0, 0xffff_ffff),
+        (u32::MAX, u32::MAX),
+        (0x3f7f_fff0, 0x7f00_0000),
+    ] {
         let file = aiff_with(None, 16, frames, length, &bytes);
         assert_eq!(samples(&file), expected(), "{frames:x} {length:x}");
         assert_eq!(warnings(&file), [Warning::LengthUnknown]);
@@ -500,7 +588,10 @@ fn sphere_of_every_encoding() {
     }
     for (codings, (bytes, values)) in [(["ulaw", "mu-law"], MU_LAW), (["alaw", "a-law"], A_LAW)] {
         for coding in codings {
-            assert_eq!(samples(&sphere(&sphere_lines(4, 1, "1", coding), 1024, &bytes)), values);
+            assert_eq!(
+                samples(&sphere(&sphere_lines(4, 1, "1", coding), 1024, &bytes)),
+                values
+            );
         }
     }
 }
@@ -534,7 +625,11 @@ fn sphere_that_is_not_read_or_cut() {
         ("-i 16000", "-i -5", "sample_rate is -5"),
         ("s2 01", "s2 11", "sample_byte_format is 11"),
         ("channel_count -i 1", "channel_count -i 0", "no channels"),
-        ("channel_count -i 1", "channel_count -i 99999999", "channels"),
+        (
+            "channel_count -i 1",
+            "channel_count -i 99999999",
+            "channels",
+        ),
         ("sample_n_bytes -i 2", "sample_n_bytes -i 9", "in 9 bytes"),
     ] {
         let message = refusal(&sphere(&lines.replace(from, to), 1024, &bytes));
@@ -623,8 +718,12 @@ fn readers_are_read_to_their_end() {
     let file = plain(&format(1, 1, 16, 2), &integers(2, Little));
     let sound = Sound::from_reader(&file[..]).unwrap();
     assert_eq!(sound.waveform().samples, expected());
-    let message = Sound::from_reader(std::io::repeat(0)).unwrap_err().to_string();
+    let message = Sound::from_reader(std::io::repeat(0))
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("unknown format"), "{message}");
-    let message = Sound::from_reader(std::io::empty()).unwrap_err().to_string();
+    let message = Sound::from_reader(std::io::empty())
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("empty"), "{message}");
 }

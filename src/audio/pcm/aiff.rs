@@ -26,7 +26,9 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
             b"SSND" => {
                 let offset = chunk.rest.first_chunk().ok_or_else(ends_early)?;
                 let begin = 8 + u64::from(u32::from_be_bytes(*offset));
-                let samples = usize::try_from(begin).ok().and_then(|n| chunk.rest.get(n..));
+                let samples = usize::try_from(begin)
+                    .ok()
+                    .and_then(|n| chunk.rest.get(n..));
                 let samples = samples.ok_or_else(ends_early)?;
                 sound = Some((samples, chunk.stated.saturating_sub(begin)));
             }
@@ -78,11 +80,15 @@ impl Common {
         let short = || unusable("an AIFF", "its common chunk is too short");
         let head: &[u8; 18] = content.first_chunk().ok_or_else(short)?;
         let kind = match named {
-            true => content.get(18..22).and_then(|b| b.try_into().ok()).ok_or_else(short)?,
+            true => content
+                .get(18..22)
+                .and_then(|b| b.try_into().ok())
+                .ok_or_else(short)?,
             false => *b"NONE",
         };
         let rate = extended([
-            head[8], head[9], head[10], head[11], head[12], head[13], head[14], head[15], head[16], head[17],
+            head[8], head[9], head[10], head[11], head[12], head[13], head[14], head[15], head[16],
+            head[17],
         ]);
         Ok(Self {
             channels: u16::from_be_bytes([head[0], head[1]]),
@@ -102,7 +108,10 @@ impl Common {
         match &self.kind {
             b"NONE" | b"twos" => integers(bytes, Order::Big),
             b"sowt" => integers(bytes, Order::Little),
-            b"raw " => Ok(Encoding::Unsigned { bytes: 1, order: Order::Big }),
+            b"raw " => Ok(Encoding::Unsigned {
+                bytes: 1,
+                order: Order::Big,
+            }),
             b"in24" => integers(3, Order::Big),
             b"in32" => integers(4, Order::Big),
             b"42ni" => integers(3, Order::Little),
@@ -139,7 +148,10 @@ mod tests {
             (44_100, [0x40, 0x0e, 0xac, 0x44, 0, 0, 0, 0, 0, 0]),
             (16_000, [0x40, 0x0c, 0xfa, 0, 0, 0, 0, 0, 0, 0]),
             // Old Macintoshes: 22,254.545 Hz.
-            (22_255, [0x40, 0x0d, 0xad, 0xdd, 0x17, 0x45, 0xd1, 0x74, 0x5d, 0x17]),
+            (
+                22_255,
+                [0x40, 0x0d, 0xad, 0xdd, 0x17, 0x45, 0xd1, 0x74, 0x5d, 0x17],
+            ),
             (0, [0; 10]),
             (u32::MAX, [0xff; 10]),
         ] {

@@ -37,7 +37,9 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
         6 => Encoding::Float32(order),
         7 => Encoding::Float64(order),
         27 => Encoding::ALaw,
-        23..=26 => return Err(format!("is AU with G.72x ADPCM, which is not read; {CONVERT}").into()),
+        23..=26 => {
+            return Err(format!("is AU with G.72x ADPCM, which is not read; {CONVERT}").into());
+        }
         other => return Err(unusable("an AU", &format!("samples of kind {other}"))),
     };
     let stated = match stated {

@@ -114,10 +114,22 @@ mod tests {
     fn floats_are_themselves() {
         for value in [0.0, -1.5f64, 1e-30, 9000.0] {
             let single = value as f32;
-            assert_eq!(Encoding::Float32(Order::Little).value(&single.to_le_bytes()), f64::from(single));
-            assert_eq!(Encoding::Float32(Order::Big).value(&single.to_be_bytes()), f64::from(single));
-            assert_eq!(Encoding::Float64(Order::Little).value(&value.to_le_bytes()), value);
-            assert_eq!(Encoding::Float64(Order::Big).value(&value.to_be_bytes()), value);
+            assert_eq!(
+                Encoding::Float32(Order::Little).value(&single.to_le_bytes()),
+                f64::from(single)
+            );
+            assert_eq!(
+                Encoding::Float32(Order::Big).value(&single.to_be_bytes()),
+                f64::from(single)
+            );
+            assert_eq!(
+                Encoding::Float64(Order::Little).value(&value.to_le_bytes()),
+                value
+            );
+            assert_eq!(
+                Encoding::Float64(Order::Big).value(&value.to_be_bytes()),
+                value
+            );
         }
     }
 
@@ -125,16 +137,37 @@ mod tests {
     #[test]
     fn g711_has_its_table_values() {
         for (byte, value) in [
-            (0xff, 0), (0x7f, 0), (0x80, 32_124), (0x00, -32_124), (0xf0, 120), (0xef, 132), (0x8f, 16_764),
-            (0x0f, -16_764), (0xfe, 8),
+            (0xff, 0),
+            (0x7f, 0),
+            (0x80, 32_124),
+            (0x00, -32_124),
+            (0xf0, 120),
+            (0xef, 132),
+            (0x8f, 16_764),
+            (0x0f, -16_764),
+            (0xfe, 8),
         ] {
-            assert_eq!(Encoding::MuLaw.value(&[byte]) * 32_768.0, f64::from(value), "{byte:x}");
+            assert_eq!(
+                Encoding::MuLaw.value(&[byte]) * 32_768.0,
+                f64::from(value),
+                "{byte:x}"
+            );
         }
         for (byte, value) in [
-            (0xd5, 8), (0x55, -8), (0xaa, 32_256), (0x2a, -32_256), (0xc5, 264), (0xd4, 24), (0x80, 5_504),
+            (0xd5, 8),
+            (0x55, -8),
+            (0xaa, 32_256),
+            (0x2a, -32_256),
+            (0xc5, 264),
+            (0xd4, 24),
+            (0x80, 5_504),
             (0x00, -5_504),
         ] {
-            assert_eq!(Encoding::ALaw.value(&[byte]) * 32_768.0, f64::from(value), "{byte:x}");
+            assert_eq!(
+                Encoding::ALaw.value(&[byte]) * 32_768.0,
+                f64::from(value),
+                "{byte:x}"
+            );
         }
     }
 }

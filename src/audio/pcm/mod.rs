@@ -133,10 +133,8 @@ impl Layout<'_> {
 
 /// What a file is that ends before its samples do.
 fn ends_early() -> Problem {
-    format!(
-        "is truncated: it ends before its samples begin; record or copy it again, or {CONVERT}"
-    )
-    .into()
+    format!("is truncated: it ends before its samples begin; record or copy it again, or {CONVERT}")
+        .into()
 }
 
 /// A header that says `what`.

@@ -9,21 +9,24 @@ use super::{Layout, Part, ends_early, unusable};
 use crate::audio::CONVERT;
 use crate::error::Problem;
 
-const STYLE: Style = Style::Short(Order::Little);
-
-/// Of a file that begins with RIFF, RF64 or BW64.
+/// Of a file that begins with RIFF, RF64 or BW64, or with RIFX, which has the
+/// higher byte first.
 pub(super) fn layout(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
     let rest = bytes.get(12..).ok_or_else(ends_early)?;
-    read(rest, STYLE)
+    let order = match bytes {
+        [_, _, _, b'X', ..] => Order::Big,
+        _ => Order::Little,
+    };
+    read(rest, Style::Short(order), order)
 }
 
 /// Of a file that begins with Wave64's name, length and kind.
 pub(super) fn layout_64(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
     let rest = bytes.get(40..).ok_or_else(ends_early)?;
-    read(rest, Style::Long)
+    read(rest, Style::Long, Order::Little)
 }
 
-fn read(mut rest: &[u8], style: Style) -> Result<Layout<'_>, Problem> {
+fn read(mut rest: &[u8], style: Style, order: Order) -> Result<Layout<'_>, Problem> {
     let mut format = None;
     let mut long = None;
     let mut parts = Vec::new();
@@ -41,7 +44,10 @@ fn read(mut rest: &[u8], style: Style) -> Result<Layout<'_>, Problem> {
                 }
                 continue;
             }
-            b"fmt " => format = Some(Format::read(chunk.content().ok_or_else(ends_early)?)?),
+            b"fmt " => {
+                let content = chunk.content().ok_or_else(ends_early)?;
+                format = Some(Format::read(content, order)?);
+            }
             b"ds64" => long = chunk.content().and_then(|content| u64_at(content, 8)),
             _ => {}
         }
@@ -54,9 +60,10 @@ fn read(mut rest: &[u8], style: Style) -> Result<Layout<'_>, Problem> {
     if parts.is_empty() {
         return Err(ends_early());
     }
-    let format = format.ok_or_else(|| unusable("a WAV", "it does not say how samples are written"))?;
+    let format =
+        format.ok_or_else(|| unusable("a WAV", "it does not say how samples are written"))?;
     Ok(Layout {
-        encoding: format.encoding()?,
+        encoding: format.encoding(order)?,
         channels: format.channels.into(),
         rate: format.rate,
         parts,
@@ -98,9 +105,7 @@ fn data<'a>(chunk: &Chunk<'a>, style: Style, long: Option<u64>) -> (Part<'a>, &'
 /// the samples and rounded to whole frames.
 pub(super) fn is_no_length(stated: u64) -> bool {
     const NEAR: u64 = 1 << 16;
-    stated >= (1 << 62)
-        || stated.abs_diff(1 << 31) <= NEAR
-        || (1u64 << 32).abs_diff(stated) <= NEAR
+    stated >= (1 << 62) || stated.abs_diff(1 << 31) <= NEAR || (1u64 << 32).abs_diff(stated) <= NEAR
 }
 
 /// What the format chunk says.
@@ -116,17 +121,23 @@ struct Format {
 }
 
 impl Format {
-    fn read(content: &[u8]) -> Result<Self, Problem> {
+    fn read(content: &[u8], order: Order) -> Result<Self, Problem> {
         let u16_at = |at: usize| {
             let bytes = content.get(at..at + 2).and_then(|b| b.try_into().ok());
-            bytes.map(u16::from_le_bytes)
+            bytes.map(|bytes| match order {
+                Order::Little => u16::from_le_bytes(bytes),
+                Order::Big => u16::from_be_bytes(bytes),
+            })
         };
         let short = || unusable("a WAV", "its format chunk is too short");
-        let rate: [u8; 4] = content.get(4..8).and_then(|b| b.try_into().ok()).ok_or_else(short)?;
+        let halves = [u16_at(4).ok_or_else(short)?, u16_at(6).ok_or_else(short)?].map(u32::from);
         let mut format = Self {
             tag: u16_at(0).ok_or_else(short)?,
             channels: u16_at(2).ok_or_else(short)?,
-            rate: u32::from_le_bytes(rate),
+            rate: match order {
+                Order::Little => halves[1] << 16 | halves[0],
+                Order::Big => halves[0] << 16 | halves[1],
+            },
             frame: u16_at(12).ok_or_else(short)?,
             bits: u16_at(14).ok_or_else(short)?,
             extensible: false,
@@ -135,7 +146,9 @@ impl Format {
             // KSDATAFORMAT_SUBTYPE_WAVEFORMATEX, and the same of ambisonic recordings.
             const TAILS: [[u8; 14]; 2] = [
                 [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9b, 0x71],
-                [0, 0, 0x21, 7, 0xd3, 0x11, 0x86, 0x44, 0xc8, 0xc1, 0xca, 0, 0, 0],
+                [
+                    0, 0, 0x21, 7, 0xd3, 0x11, 0x86, 0x44, 0xc8, 0xc1, 0xca, 0, 0, 0,
+                ],
             ];
             let tail = content.get(26..40).ok_or_else(short)?;
             if !TAILS.iter().any(|known| known == tail) {
@@ -147,7 +160,7 @@ impl Format {
         Ok(format)
     }
 
-    fn encoding(&self) -> Result<Encoding, Problem> {
+    fn encoding(&self, order: Order) -> Result<Encoding, Problem> {
         if self.channels == 0 {
             return Err(unusable("a WAV", "it has no channels"));
         }
@@ -165,7 +178,6 @@ impl Format {
         if frame % usize::from(self.channels) != 0 {
             return odd();
         }
-        let order = Order::Little;
         match (self.tag, bytes) {
             (1, 1..=8) if needed > 0 => {
                 // Only WAVE_FORMAT_EXTENSIBLE says where bits stand in more bytes than they need.

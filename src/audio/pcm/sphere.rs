@@ -14,10 +14,15 @@ const HEAD: usize = 16;
 /// Of a file that begins with [`MAGIC`].
 pub(super) fn layout(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
     let length = bytes.get(MAGIC.len()..HEAD).ok_or_else(ends_early)?;
-    let length = std::str::from_utf8(length).ok().and_then(|text| text.trim().parse().ok());
-    let length: usize = length.ok_or_else(|| unusable("a SPHERE", "it does not say how long it is"))?;
+    let length = std::str::from_utf8(length)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    let length: usize =
+        length.ok_or_else(|| unusable("a SPHERE", "it does not say how long it is"))?;
     let (header, rest) = bytes.split_at_checked(length).ok_or_else(ends_early)?;
-    let header = header.get(HEAD..).ok_or_else(|| unusable("a SPHERE", "it is too short"))?;
+    let header = header
+        .get(HEAD..)
+        .ok_or_else(|| unusable("a SPHERE", "it is too short"))?;
     let header = Header(String::from_utf8_lossy(header).into_owned());
 
     let rate = header.number("sample_rate")?;
@@ -60,7 +65,10 @@ impl Header {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };
-        let number = value.parse::<f64>().ok().filter(|x| *x >= 0.0 && *x <= f64::from(u32::MAX));
+        let number = value
+            .parse::<f64>()
+            .ok()
+            .filter(|x| *x >= 0.0 && *x <= f64::from(u32::MAX));
         match number {
             Some(number) => Ok(Some(number.round() as u32)),
             None => Err(unusable("a SPHERE", &format!("{name} is {value}"))),
@@ -74,7 +82,10 @@ impl Header {
             None => (coding, None),
         };
         if let Some(packed) = packed {
-            let (name, _) = packed.trim_start_matches("embedded-").split_once("-v").unwrap_or((&packed, ""));
+            let (name, _) = packed
+                .trim_start_matches("embedded-")
+                .split_once("-v")
+                .unwrap_or((&packed, ""));
             return Err(format!(
                 "is NIST SPHERE compressed with {name}, which is not read; convert it with \
                  `sph2pipe -f wav IN OUT.wav`"
@@ -89,7 +100,10 @@ impl Header {
             ("pcm" | "linear", Some(bytes @ 1..=4)) => self.integers(bytes as usize),
             (coding, bytes) => {
                 let bytes = bytes.map_or_else(String::new, |n| format!(" in {n} bytes"));
-                Err(unusable("a SPHERE", &format!("samples of kind {coding}{bytes}")))
+                Err(unusable(
+                    "a SPHERE",
+                    &format!("samples of kind {coding}{bytes}"),
+                ))
             }
         }
     }
@@ -102,7 +116,12 @@ impl Header {
             [_] if bytes == 1 => Order::Little,
             [b'0', b'1', ..] => Order::Little,
             [.., b'1', b'0'] => Order::Big,
-            _ => return Err(unusable("a SPHERE", &format!("sample_byte_format is {order}"))),
+            _ => {
+                return Err(unusable(
+                    "a SPHERE",
+                    &format!("sample_byte_format is {order}"),
+                ));
+            }
         };
         Ok(Encoding::Signed { bytes, order })
     }

@@ -12,7 +12,7 @@ use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 
-use super::edit_list::Edit;
+use super::edit_list::{self, Edit};
 use super::mixing::{Mixed, Mixer};
 use super::opus::{self, Opus};
 use super::webm::Extent;
@@ -34,12 +34,15 @@ pub(super) fn decode(bytes: &[u8], name: &'static str) -> Result<Mixed, Problem>
         delay_known: true,
         open: false,
     };
-    if name == "WebM" {
-        match Extent::of(bytes) {
-            Extent::Whole => {}
-            Extent::Cut => return Err(truncated(name).into()),
-            Extent::Unknown => (decoding.length_known, decoding.open) = (false, true),
-        }
+    let extent = match name {
+        "WebM" => Extent::of(bytes),
+        "MP4" => edit_list::extent(bytes),
+        _ => Extent::Whole,
+    };
+    match extent {
+        Extent::Whole => {}
+        Extent::Cut => return Err(truncated(name).into()),
+        Extent::Unknown => (decoding.length_known, decoding.open) = (false, true),
     }
     for piece in &pieces {
         decoding.take(piece)?;
@@ -134,7 +137,7 @@ impl Decoding {
             return Err(truncated(name).into());
         }
         let known = promised.is_some() || verified == Some(true);
-        self.length_known &= known || matches!(name, "OGG" | "WebM");
+        self.length_known &= known || matches!(name, "OGG" | "WebM" | "MP4");
         self.cut(before, edit);
         Ok(())
     }

@@ -32,6 +32,8 @@ fn lossless_formats_are_bit_exact() {
     for name in ["speech.flac", "speech_alac.m4a"] {
         assert!(load(fixture(name)).unwrap().samples == original(), "{name}");
     }
+    let begin = load(fixture("speech_flac.ogg")).unwrap().samples;
+    assert!(begin == original()[..3200]);
     // The other channel is silent.
     let half: Vec<f32> = original().iter().map(|x| x / 2.0).collect();
     assert!(load(fixture("two_channels.flac")).unwrap().samples == half);
@@ -49,8 +51,10 @@ fn lossy_formats_are_alike_and_in_time() {
         ("speech_aac.m4a", 17, 0.99),
         // 24 kbit/s.
         ("speech.opus", 0, 0.97),
-        // The last packet of 20 ms is not known to be filled up.
+        ("speech_opus.mp4", 17, 0.97),
+        // That the last packet is filled up is not looked at.
         ("speech.webm", 320, 0.97),
+        ("speech_vorbis.webm", 320, 0.97),
     ] {
         let out = load(fixture(name)).unwrap().samples;
         let alike = correlation(&out, &original);
@@ -111,6 +115,9 @@ fn what_a_file_does_not_say_is_warned_of() {
         "speech.wav",
         "speech_aac.m4a",
         "speech_alac.m4a",
+        "speech_flac.ogg",
+        "speech_opus.mp4",
+        "speech_vorbis.webm",
         "two_channels.flac",
     ] {
         assert_eq!(warnings(bytes(name)), [], "{name}");

@@ -13,7 +13,7 @@ pub(super) const RATE: u32 = 48_000;
 
 /// Of mono and stereo, and of more channels.
 enum Decoder {
-    Plain(OpusDecoder),
+    Plain(Box<OpusDecoder>),
     Surround(OpusMSDecoder),
 }
 
@@ -70,7 +70,7 @@ impl Opus {
             0 => {
                 let mut decoder = OpusDecoder::new(RATE as i32, channels).map_err(damaged)?;
                 decoder.gain_q8 = head.gain.into();
-                Decoder::Plain(decoder)
+                Decoder::Plain(Box::new(decoder))
             }
             family => {
                 let layout = || {

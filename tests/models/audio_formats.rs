@@ -164,7 +164,8 @@ fn sounds_one_behind_the_other_are_all_read() {
         let one = bytes(name);
         let single = Sound::decode(one.clone()).unwrap();
         let both = Sound::decode([&one[..], &one].concat()).unwrap();
-        assert_eq!(both.warnings(), [several.clone()], "{name}");
+        let found = both.warnings();
+        assert!(found.len() == 1 && found.contains(&several), "{name}");
         let single = &single.waveform().samples;
         let both = &both.waveform().samples;
         assert_eq!(both.len(), 2 * single.len(), "{name}");

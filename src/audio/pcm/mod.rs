@@ -10,6 +10,8 @@ mod encoding;
 mod riff;
 mod sphere;
 
+use std::io::ErrorKind;
+
 use self::encoding::Encoding;
 use super::mixing::{Mixed, Mixer};
 use super::{CONVERT, NO_SAMPLES, Warning, check_length, check_rate};
@@ -133,8 +135,10 @@ impl Layout<'_> {
 
 /// What a file is that ends before its samples do.
 fn ends_early() -> Problem {
-    format!("is truncated: it ends before its samples begin; record or copy it again, or {CONVERT}")
-        .into()
+    let text = format!(
+        "is truncated: it ends before its samples begin; record or copy it again, or {CONVERT}"
+    );
+    Problem::new(text, std::io::Error::from(ErrorKind::UnexpectedEof))
 }
 
 /// A header that says `what`.

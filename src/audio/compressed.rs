@@ -1,127 +1,239 @@
-//! Compressed sounds, by symphonia: FLAC, MP3, OGG, M4A, AAC.
+//! Compressed sounds, by symphonia: FLAC, MP3, OGG, M4A, AAC, WebM; Opus by
+//! opus-pure.
 
 use std::io::{Cursor, ErrorKind};
 
-use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_OPUS};
+use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_MP3, CODEC_ID_OPUS};
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::io::{MediaSource, MediaSourceStream, ReadOnlySource};
 use symphonia::core::meta::MetadataOptions;
+use symphonia::core::packet::Packet;
 
-use super::edit_list::Edit;
-use super::{CONVERT, NO_SAMPLES, check_length, check_rate};
+use super::edit_list::{self, Edit};
+use super::mixing::{Mixed, Mixer};
+use super::opus::{self, Opus};
+use super::webm::Extent;
+use super::{CONVERT, NO_SAMPLES, Warning, check_length, check_rate, mp3, ogg};
 use crate::error::Problem;
 
-/// The channels' mean and the sample rate in Hz, or what is wrong. `name` is
-/// the format's, for messages.
-pub(super) fn decode(bytes: &[u8], name: &str) -> std::result::Result<(Vec<f32>, u32), Problem> {
-    let source = MediaSourceStream::new(Box::new(Cursor::new(bytes)), Default::default());
-    let mut reader = symphonia::default::get_probe()
-        .probe(
-            &Hint::new(),
-            source,
-            FormatOptions::default(),
-            MetadataOptions::default(),
-        )
-        .map_err(|e| describe(e, name))?;
-    let track = reader
-        .default_track(TrackType::Audio)
-        .ok_or_else(|| format!("is {name} without a sound that can be decoded; {CONVERT}"))?;
-    let (id, promised) = (track.id, track.num_frames);
-    let parameters = track.codec_params.as_ref().and_then(|p| p.audio());
-    let parameters =
-        parameters.ok_or_else(|| format!("is {name} without a sound track; {CONVERT}"))?;
-    if parameters.codec == CODEC_ID_OPUS {
-        return Err(format!("holds Opus, which is not read yet; {CONVERT}").into());
+/// The channels' mean, or what is wrong. `name` is the format's, for messages.
+pub(super) fn decode(bytes: &[u8], name: &'static str) -> Result<Mixed, Problem> {
+    let pieces = match name {
+        "OGG" => ogg::links(bytes),
+        "MP3" => mp3::pieces(bytes),
+        _ => vec![bytes],
+    };
+    let mut decoding = Decoding {
+        name,
+        mixer: Mixer::default(),
+        rate: None,
+        length_known: true,
+        delay_known: true,
+        open: false,
+    };
+    let extent = match name {
+        "WebM" => Extent::of(bytes),
+        "MP4" => edit_list::extent(bytes),
+        _ => Extent::Whole,
+    };
+    match extent {
+        Extent::Whole => {}
+        Extent::Cut => return Err(truncated(name).into()),
+        Extent::Unknown => (decoding.length_known, decoding.open) = (false, true),
     }
-    let aac_in_mp4 = name == "MP4" && parameters.codec == CODEC_ID_AAC;
-    let options = AudioDecoderOptions::default().verify(true);
-    let mut decoder = symphonia::default::get_codecs()
-        .make_audio_decoder(parameters, &options)
-        .map_err(|e| describe(e, name))?;
-
-    let (mut mono, rate) = mean(reader.as_mut(), decoder.as_mut(), id, name)?;
-    if decoder.finalize().verify_ok == Some(false) {
-        return Err(damaged(name, "its checksum does not fit").into());
+    for piece in &pieces {
+        decoding.take(piece)?;
     }
-    let promised = promised.unwrap_or(0);
-    if (mono.len() as u64) < promised {
-        return Err(format!(
-            "is truncated: it promises {promised} samples per channel, {} are there; record or \
-             copy it again, or {CONVERT}",
-            mono.len()
-        )
-        .into());
-    }
-    if name == "OGG" && !ogg_ends(bytes) {
-        return Err(truncated(name).into());
-    }
-    if aac_in_mp4 && let Some(edit) = Edit::read(bytes) {
-        let keep = edit.samples(mono.len(), rate);
-        mono.truncate(keep.end);
-        mono.drain(..keep.start);
-    }
-    if mono.is_empty() {
+    let Some(rate) = decoding.rate.filter(|_| !decoding.mixer.mono.is_empty()) else {
         return Err(NO_SAMPLES.into());
+    };
+    let mut mixed = decoding.mixer.end(rate);
+    if pieces.len() > 1 {
+        let count = pieces.len();
+        mixed.warnings.push(Warning::Several { count });
     }
-    Ok((mono, rate))
+    if !decoding.length_known {
+        mixed.warnings.push(Warning::LengthUnknown);
+    }
+    if !decoding.delay_known {
+        mixed.warnings.push(Warning::DelayUnknown);
+    }
+    Ok(mixed)
 }
 
-/// Decodes packet by packet, so that only the mean takes memory.
-fn mean(
-    reader: &mut dyn FormatReader,
-    decoder: &mut dyn AudioDecoder,
-    track: u32,
-    name: &str,
-) -> std::result::Result<(Vec<f32>, u32), Problem> {
-    let mut mono = Vec::new();
-    let mut rate = None;
-    let mut samples: Vec<f64> = Vec::new();
-    while let Some(packet) = reader.next_packet().map_err(|e| describe(e, name))? {
-        if packet.track_id != track {
-            continue;
+/// The sounds of a file so far.
+struct Decoding {
+    name: &'static str,
+    mixer: Mixer,
+    rate: Option<u32>,
+    /// Whether each says how long it is, or where it ends.
+    length_known: bool,
+    /// Whether each says how much silence stands before it.
+    delay_known: bool,
+    /// Whether the file's end is the sound's.
+    open: bool,
+}
+
+impl Decoding {
+    /// Adds the sound of a file, or of a part that could be one.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        let name = self.name;
+        if name == "OGG" && ogg::is_opus(bytes) {
+            self.at_rate(opus::RATE)?;
+            opus::decode_ogg(bytes, &mut self.mixer)?;
+            return match ogg::ends(bytes) {
+                true => Ok(()),
+                false => Err(truncated(name).into()),
+            };
         }
-        let decoded = decoder.decode(&packet).map_err(|e| describe(e, name))?;
-        let (here, channels) = (decoded.spec().rate(), decoded.num_planes());
-        if *rate.get_or_insert(here) != here {
+        let options = (FormatOptions::default(), MetadataOptions::default());
+        let source = MediaSourceStream::new(source(bytes, name), Default::default());
+        let mut reader = symphonia::default::get_probe()
+            .probe(&Hint::new(), source, options.0, options.1)
+            .map_err(|e| describe(e, name))?;
+        let track = reader
+            .default_track(TrackType::Audio)
+            .ok_or_else(|| format!("is {name} without a sound that can be decoded; {CONVERT}"))?;
+        let (id, promised, delay) = (track.id, track.num_frames, track.delay);
+        let parameters = track.codec_params.as_ref().and_then(|p| p.audio());
+        let parameters =
+            parameters.ok_or_else(|| format!("is {name} without a sound track; {CONVERT}"))?;
+        let mut edit = (name == "MP4").then(|| Edit::read(bytes)).flatten();
+        if parameters.codec == CODEC_ID_OPUS {
+            let head = parameters.extra_data.as_deref();
+            let head = head.and_then(|head| opus::Head::read(head, name == "MP4"));
+            let head = head.ok_or_else(|| damaged(name, "it does not say how its Opus is made"))?;
+            return self.opus(reader.as_mut(), id, &head, edit);
+        }
+        match parameters.codec {
+            CODEC_ID_MP3 => self.delay_known &= delay.is_some(),
+            CODEC_ID_AAC => self.delay_known &= edit.is_some(),
+            // Nothing else has silence before it.
+            _ => edit = None,
+        }
+        let options = AudioDecoderOptions::default().verify(true);
+        let mut decoder = symphonia::default::get_codecs()
+            .make_audio_decoder(parameters, &options)
+            .map_err(|e| describe(e, name))?;
+
+        let before = self.mixer.mono.len();
+        self.packets(reader.as_mut(), decoder.as_mut(), id)?;
+        let there = self.mixer.mono.len() - before;
+        let verified = decoder.finalize().verify_ok;
+        if verified == Some(false) {
+            return Err(damaged(name, "its checksum does not fit").into());
+        }
+        if let Some(promised) = promised.filter(|&promised| (there as u64) < promised) {
+            return Err(format!(
+                "is truncated: it promises {promised} samples per channel, {there} are there; \
+                 record or copy it again, or {CONVERT}"
+            )
+            .into());
+        }
+        if name == "OGG" && !ogg::ends(bytes) {
+            return Err(truncated(name).into());
+        }
+        let known = promised.is_some() || verified == Some(true);
+        self.length_known &= known || matches!(name, "OGG" | "WebM" | "MP4");
+        self.cut(before, edit);
+        Ok(())
+    }
+
+    /// Keeps what the file says is to be played of all since `before`.
+    fn cut(&mut self, before: usize, edit: Option<Edit>) {
+        let mono = &mut self.mixer.mono;
+        if let (Some(edit), Some(rate)) = (edit, self.rate) {
+            let keep = edit.samples(mono.len() - before, rate);
+            mono.truncate(before + keep.end);
+            mono.drain(before..before + keep.start);
+        }
+    }
+
+    /// The next packet, until the file or its sound ends.
+    fn next(&self, reader: &mut dyn FormatReader) -> Result<Option<Packet>, Problem> {
+        match reader.next_packet() {
+            Err(Error::IoError(e)) if self.open && e.kind() == ErrorKind::UnexpectedEof => Ok(None),
+            packet => packet.map_err(|e| describe(e, self.name)),
+        }
+    }
+
+    /// All sounds of a file have one rate.
+    fn at_rate(&mut self, rate: u32) -> Result<(), Problem> {
+        if *self.rate.get_or_insert(rate) != rate {
             return Err(format!("changes its sample rate on the way; {CONVERT}").into());
         }
-        check_rate(here)?;
-        decoded.copy_to_vec_interleaved(&mut samples);
-        for frame in samples.chunks_exact(channels.max(1)) {
-            let sample = (frame.iter().sum::<f64>() / channels as f64) as f32;
-            if !sample.is_finite() {
-                return Err(damaged(name, "it decodes to samples that are no numbers").into());
-            }
-            mono.push(sample);
-        }
-        check_length(mono.len(), here)?;
+        Ok(check_rate(rate)?)
     }
-    Ok((mono, rate.ok_or(NO_SAMPLES)?))
+
+    /// Decodes packet by packet, so that only the mean takes memory.
+    fn packets(
+        &mut self,
+        reader: &mut dyn FormatReader,
+        decoder: &mut dyn AudioDecoder,
+        track: u32,
+    ) -> Result<(), Problem> {
+        let name = self.name;
+        let mut samples: Vec<f64> = Vec::new();
+        while let Some(packet) = self.next(reader)? {
+            if packet.track_id != track {
+                continue;
+            }
+            let decoded = decoder.decode(&packet).map_err(|e| describe(e, name))?;
+            let (rate, channels) = (decoded.spec().rate(), decoded.num_planes());
+            self.at_rate(rate)?;
+            decoded.copy_to_vec_interleaved(&mut samples);
+            for frame in samples.chunks_exact(channels.max(1)) {
+                let pushed = self.mixer.push(frame);
+                pushed.map_err(|_| no_numbers(name))?;
+            }
+            check_length(self.mixer.mono.len(), rate)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes Opus in a container that is not its own.
+    fn opus(
+        &mut self,
+        reader: &mut dyn FormatReader,
+        track: u32,
+        head: &opus::Head,
+        edit: Option<Edit>,
+    ) -> Result<(), Problem> {
+        self.at_rate(opus::RATE)?;
+        let mut opus = Opus::new(head)?;
+        let before = self.mixer.mono.len();
+        // MP4 says the same in its list of edits, and where the sound ends.
+        let skip = if edit.is_some() { 0 } else { head.pre_skip };
+        let mut skip = usize::from(skip) * head.channels;
+        while let Some(packet) = self.next(reader)? {
+            if packet.track_id != track {
+                continue;
+            }
+            let length = opus.decode(&packet.data)?.len();
+            let begin = skip.min(length);
+            skip -= begin;
+            opus.mix(begin..length, &mut self.mixer)?;
+        }
+        self.cut(before, edit);
+        Ok(())
+    }
 }
 
-/// Whether an OGG file's last page is whole and marked as the last.
-fn ogg_ends(mut bytes: &[u8]) -> bool {
-    const LAST: u8 = 4;
-    let mut last = false;
-    // What follows the pages, such as a tag, is no concern.
-    while bytes.starts_with(b"OggS") {
-        let Some((head, rest)) = bytes.split_at_checked(27) else {
-            return false;
-        };
-        let Some((segments, rest)) = rest.split_at_checked(head[26].into()) else {
-            return false;
-        };
-        let length = segments.iter().map(|&n| usize::from(n)).sum();
-        let Some((_, rest)) = rest.split_at_checked(length) else {
-            return false;
-        };
-        last = head[5] & LAST != 0;
-        bytes = rest;
+/// Of formats whose reader guesses the length from a file's size where it is
+/// not stated, and then drops what comes after, the size is not told.
+fn source<'a>(bytes: &'a [u8], name: &str) -> Box<dyn MediaSource + 'a> {
+    match name {
+        "MP3" | "AAC" => Box::new(ReadOnlySource::new(bytes)),
+        _ => Box::new(Cursor::new(bytes)),
     }
-    last
+}
+
+/// What a decoder is that gives no finite numbers.
+pub(super) fn no_numbers(name: &str) -> String {
+    damaged(name, "it decodes to samples that are no numbers")
 }
 
 fn truncated(name: &str) -> String {

@@ -4,6 +4,8 @@
 //! and fills up the last frame. The file's edit list says what to play; without
 //! it every word would come late. The decoder does not read it.
 
+use super::webm::Extent;
+
 /// The part of a track to play, in its own time unit and the movie's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Edit {
@@ -50,6 +52,23 @@ impl Edit {
             length => start + scale(length, self.movie_rate) + unit,
         };
         start as usize..end.min(count) as usize
+    }
+}
+
+/// How much of a file there should be. Fragments follow each other without a
+/// count; a table behind the last is the only sign that none is missing.
+pub(super) fn extent(file: &[u8]) -> Extent {
+    let (mut fragments, mut closed, mut end) = (false, false, 0);
+    for (kind, content) in boxes(file) {
+        fragments |= kind == b"moof";
+        closed = kind == b"mfra";
+        end = content.as_ptr_range().end.addr() - file.as_ptr().addr();
+    }
+    let cut = file.get(end + 4..end + 8).unwrap_or_default();
+    match (fragments, closed) {
+        _ if matches!(cut, b"moof" | b"mdat" | b"moov" | b"mfra" | b"sidx") => Extent::Cut,
+        (true, false) => Extent::Unknown,
+        _ => Extent::Whole,
     }
 }
 
@@ -163,6 +182,25 @@ mod tests {
         assert_eq!(edit.samples(5_000, 44_100), 2112..5_000);
         assert_eq!(edit.samples(10, 44_100), 10..10);
         assert_eq!(edit.samples(100_000, 22_050).start, 1056);
+    }
+
+    #[test]
+    fn what_is_missing_of_fragments_is_seen_where_it_can_be() {
+        let whole = movie(&[]);
+        assert_eq!(extent(&whole), Extent::Whole);
+        let fragment = [boxed(b"moof", b"abc"), boxed(b"mdat", b"defg")].concat();
+        let open = [&whole[..], &fragment, &fragment].concat();
+        assert_eq!(extent(&open), Extent::Unknown);
+        assert_eq!(extent(&open[..open.len() - 1]), Extent::Cut);
+        assert_eq!(
+            extent(&[&open[..], &boxed(b"mfra", b"")].concat()),
+            Extent::Whole
+        );
+        // What is no box at the end is no part of it.
+        assert_eq!(
+            extent(&[&whole[..], b"TAG of some kind"].concat()),
+            Extent::Whole
+        );
     }
 
     #[test]

@@ -1,22 +1,31 @@
 //! From a sound file to the waveform that a model hears: mono, 16 kHz.
 //!
-//! WAV, FLAC, MP3, OGG (Vorbis, FLAC), M4A (AAC, ALAC) and AAC are told apart
-//! by their content, never by their name. A file that promises more than it
-//! holds is an error, not a shorter sound: an explanation of half an utterance
-//! would look complete.
+//! Formats are told apart by their content, never by their name. A file that
+//! promises more than it holds is an error, not a shorter sound: an explanation
+//! of half an utterance would look complete. Where a file does not say how long
+//! its sound is, that is a [`Warning`].
 
 mod compressed;
 mod edit_list;
+mod format;
+mod mixing;
+mod mp3;
+mod ogg;
+mod opus;
+mod pcm;
 mod resample;
 mod sound;
-mod wav;
+mod warning;
+mod webm;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 pub use self::sound::Sound;
+pub use self::warning::Warning;
 
+use self::format::{Format, format};
 use self::resample::resample;
 use crate::error::Problem;
 use crate::{Error, Result};
@@ -32,9 +41,6 @@ const RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 /// fits the memory of an ordinary machine.
 const MOST_SECONDS: usize = 4 * 3600;
 const MOST_BYTES: u64 = 4 << 30;
-
-/// As many bytes as tell the formats apart.
-const HEAD: u64 = 16;
 
 const CONVERT: &str = "convert it with `ffmpeg -i IN -ac 1 -ar 16000 OUT.wav`";
 const NO_SAMPLES: &str = "holds no samples; a recording of at least 25 ms is needed";
@@ -57,88 +63,51 @@ impl Waveform {
 /// Reads a sound file, averages its channels and resamples it to 16 kHz. The
 /// length is that of the file times 16000 / rate, rounded (halves up). What
 /// an encoder added before and after the sound is cut off where the file says
-/// how much it is.
+/// how much it is. What is odd about it, [`Sound::warnings`] tells.
 ///
 /// # Errors
 /// If the file cannot be read, is of no supported format, is truncated or
-/// damaged, is longer than four hours or 4 GiB, holds no samples or samples
-/// that are not finite numbers, or has an encoding or a rate that is not
-/// supported.
+/// damaged as far as its format lets that be seen, is longer than four hours or
+/// 4 GiB, holds no samples or samples that are not finite numbers, or has an
+/// encoding or a rate that is not supported.
 pub fn load(path: impl AsRef<Path>) -> Result<Waveform> {
-    let path = path.as_ref();
-    read(path).map_err(|problem| Error::file(path, problem))
+    let (waveform, _) = load_with_warnings(path.as_ref())?;
+    Ok(waveform)
 }
 
-fn read(path: &Path) -> std::result::Result<Waveform, Problem> {
-    let mut file = File::open(path)?;
+type Decoded = (Waveform, Vec<Warning>);
+
+fn load_with_warnings(path: &Path) -> Result<Decoded> {
+    let read = File::open(path).map_err(Problem::from).and_then(read);
+    read.map_err(|problem| Error::file(path, problem))
+}
+
+/// The sound that something gives to its end, which need not be known: no more
+/// than a file may have is read.
+fn read(mut source: impl Read) -> std::result::Result<Decoded, Problem> {
     let mut bytes = Vec::new();
-    let mut more = |most: u64, bytes: &mut Vec<u8>| file.by_ref().take(most).read_to_end(bytes);
+    let mut more = |most: u64, bytes: &mut Vec<u8>| source.by_ref().take(most).read_to_end(bytes);
     // Files of other kinds may be huge, and are refused by their first bytes.
-    more(HEAD, &mut bytes)?;
+    more(format::HEAD, &mut bytes)?;
     format(&bytes)?;
     more(MOST_BYTES, &mut bytes)?;
     decode(bytes)
 }
 
 /// The sound in the bytes of a file, which are given up.
-fn decode(bytes: Vec<u8>) -> std::result::Result<Waveform, Problem> {
+fn decode(bytes: Vec<u8>) -> std::result::Result<Decoded, Problem> {
     if bytes.len() as u64 > MOST_BYTES {
         let most = MOST_BYTES >> 30;
         return Err(format!("is larger than {most} GiB; split the recording").into());
     }
-    let (mono, rate) = match format(&bytes)? {
-        Format::Wav => wav::decode(&bytes)?,
+    let mixed = match format(&bytes)? {
+        Format::Pcm(container) => pcm::decode(&bytes, container)?,
         Format::Compressed(name) => compressed::decode(&bytes, name)?,
     };
     // The file is not needed any more, and resampling takes memory too.
     drop(bytes);
-    let samples = resample(&mono, rate)?;
-    Ok(Waveform { samples })
-}
-
-/// Who decodes a file.
-enum Format {
-    Wav,
-    /// symphonia; with the format's name for messages.
-    Compressed(&'static str),
-}
-
-/// The format that a file's first bytes tell, or what it is instead.
-fn format(head: &[u8]) -> std::result::Result<Format, String> {
-    const READ: &str = "WAV, FLAC, MP3, OGG, M4A and AAC are read";
-    let other = match head {
-        [] => return Err(format!("is an empty file; {READ}")),
-        [
-            b'R',
-            b'I',
-            b'F',
-            b'F',
-            _,
-            _,
-            _,
-            _,
-            b'W',
-            b'A',
-            b'V',
-            b'E',
-            ..,
-        ] => return Ok(Format::Wav),
-        [b'f', b'L', b'a', b'C', ..] => return Ok(Format::Compressed("FLAC")),
-        [b'O', b'g', b'g', b'S', ..] => return Ok(Format::Compressed("OGG")),
-        [_, _, _, _, b'f', b't', b'y', b'p', ..] => return Ok(Format::Compressed("MP4")),
-        // Two bits that in MP3 are never both 0 are always 0 in AAC.
-        [0xff, second, ..] if second & 0xf6 == 0xf0 => return Ok(Format::Compressed("AAC")),
-        // ID3 tags also stand before the other formats; symphonia skips them.
-        [b'I', b'D', b'3', ..] | [0xff, 0xe0..=0xff, ..] => return Ok(Format::Compressed("MP3")),
-        [b'R', b'F', b'6', b'4', ..] => "RF64",
-        [b'F', b'O', b'R', b'M', ..] => "AIFF",
-        [b'c', b'a', b'f', b'f', ..] => "CAF",
-        [b'#', b'!', b'A', b'M', b'R', ..] => "AMR",
-        [0x1a, 0x45, 0xdf, 0xa3, ..] => "Matroska or WebM",
-        [0x30, 0x26, 0xb2, 0x75, ..] => "WMA",
-        _ => "of an unknown format",
-    };
-    Err(format!("is {other}; {READ}: {CONVERT}"))
+    let samples = resample(&mixed.mono, mixed.rate)?;
+    Ok((Waveform { samples }, mixed.warnings))
 }
 
 /// Refuses a sample rate that cannot be resampled.
@@ -325,7 +294,14 @@ mod tests {
             (&[0xff, 0xfb, 0x90], "MP3"),
             (&[0xff, 0xf1, 0x50], "AAC"),
             (b"\0\0\0\x08ftyp", "MP4"),
-            (b"RF64\0\0\0\0WAVE", "RF64"),
+            (b"RF64\0\0\0\0WAVE", "truncated"),
+            (b"caff\0\x01\0\0", "CAF"),
+            (b"#!AMR\n", "AMR"),
+            (b"ajkg\x02", "shorten"),
+            (b"wvpk", "WavPack"),
+            (b"MAC \x96", "Monkey's Audio"),
+            (&[0x30, 0x26, 0xb2, 0x75, 0x8e], "WMA"),
+            (b"RIFX\0\0\0\0WAVE", "truncated"),
             (&[0x1a, 0x45, 0xdf, 0xa3], "WebM"),
             (b"RIFF\0\0\0\0AVI LIST", "unknown format"),
             (b"hello", "unknown format"),
@@ -424,16 +400,15 @@ mod tests {
             refusal(&path)
         };
         let mu_law = patched(&[(20, &[7, 0])]);
-        assert!(mu_law.contains("not supported"), "{mu_law}");
+        assert!(mu_law.contains("16 bits of 1 channels"), "{mu_law}");
         let half_float = patched(&[(20, &[3, 0])]);
         assert!(
-            half_float.contains("bits per sample is not 32"),
+            half_float.contains("16 bits of 1 channels in 2 bytes"),
             "{half_float}"
         );
-        let twelve_bits = patched(&[(34, &[12, 0])]);
-        assert!(twelve_bits.contains("multiple of 8"), "{twelve_bits}");
         let eight_in_sixteen = patched(&[(34, &[8, 0])]);
-        assert!(eight_in_sixteen.contains("(8 bits)"), "{eight_in_sixteen}");
+        let words = "8 bits of 1 channels in 2 bytes";
+        assert!(eight_in_sixteen.contains(words), "{eight_in_sixteen}");
         for rate in [0u32, 999, 1_000_001] {
             let message = patched(&[(24, &rate.to_le_bytes()), (28, &(2 * rate).to_le_bytes())]);
             assert!(message.contains(&format!("{rate} Hz")), "{message}");

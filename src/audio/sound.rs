@@ -1,10 +1,15 @@
 //! A sound as users have it: a file, its bytes, or samples at any rate.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::mixing::Mixer;
 use super::resample::resample;
-use super::{NO_SAMPLES, Waveform, check_length, check_rate, decode, load};
+use super::{
+    Decoded, NO_SAMPLES, Warning, Waveform, check_length, check_rate, decode, load_with_warnings,
+    read,
+};
 use crate::{Error, Result};
 
 /// A sound that a model can hear, with the name that it goes by. Copies share
@@ -13,21 +18,30 @@ use crate::{Error, Result};
 pub struct Sound {
     name: String,
     waveform: Arc<Waveform>,
+    warnings: Arc<[Warning]>,
 }
 
 impl Sound {
-    /// Reads a sound file: WAV, FLAC, MP3, OGG, M4A or AAC, told apart by its
-    /// content. Its name is that of the file.
+    /// Reads a sound file in one of the formats that the README lists, told
+    /// apart by its content: WAV, AIFF, AU, NIST SPHERE, FLAC, MP3, OGG, Opus,
+    /// WebM, M4A, AAC. Its name is that of the file.
     ///
     /// # Errors
     /// If the file cannot be read, or is no whole sound in such a format.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.file_name().unwrap_or_default();
-        Ok(Self {
-            name: name.to_string_lossy().into_owned(),
-            waveform: Arc::new(load(path)?),
-        })
+        let sound = Self::unnamed(load_with_warnings(path)?);
+        Ok(sound.named(name.to_string_lossy()))
+    }
+
+    /// Reads a file's bytes from something that gives them in order, such as
+    /// standard input, to its end or to 4 GiB.
+    ///
+    /// # Errors
+    /// If it cannot be read, or gives no whole sound in such a format.
+    pub fn from_reader(reader: impl Read) -> Result<Self> {
+        Ok(Self::unnamed(read(reader).map_err(the_sound)?))
     }
 
     /// Decodes the bytes of a file in one of those formats.
@@ -35,8 +49,7 @@ impl Sound {
     /// # Errors
     /// If they are no whole sound in such a format.
     pub fn decode(bytes: impl Into<Vec<u8>>) -> Result<Self> {
-        let waveform = decode(bytes.into()).map_err(the_sound)?;
-        Ok(Self::unnamed(waveform))
+        Ok(Self::unnamed(decode(bytes.into()).map_err(the_sound)?))
     }
 
     /// Takes mono samples (S,) at `rate` Hz; full scale is -1 to 1.
@@ -50,18 +63,21 @@ impl Sound {
         if samples.is_empty() {
             return Err(the_sound(NO_SAMPLES));
         }
-        if let Some(i) = samples.iter().position(|x| !x.is_finite()) {
-            let found = samples[i];
-            return Err(the_sound(format!("has sample {i}, which is {found}")));
+        let mut mixer = Mixer::default();
+        for (i, &sample) in samples.iter().enumerate() {
+            let pushed = mixer.push(&[sample.into()]);
+            pushed.map_err(|_| the_sound(format!("has sample {i}, which is {sample}")))?;
         }
-        let samples = resample(samples, rate).map_err(the_sound)?;
-        Ok(Self::unnamed(Waveform { samples }))
+        let mixed = mixer.end(rate);
+        let samples = resample(&mixed.mono, rate).map_err(the_sound)?;
+        Ok(Self::unnamed((Waveform { samples }, mixed.warnings)))
     }
 
-    fn unnamed(waveform: Waveform) -> Self {
+    fn unnamed((waveform, warnings): Decoded) -> Self {
         Self {
             name: "sound".into(),
             waveform: Arc::new(waveform),
+            warnings: warnings.into(),
         }
     }
 
@@ -87,6 +103,11 @@ impl Sound {
     /// As a model hears it: mono, at 16 kHz.
     pub fn waveform(&self) -> &Waveform {
         &self.waveform
+    }
+
+    /// What is not as whoever gave it may think.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
     }
 
     /// Whether this is the other one, or a copy of it.

@@ -9,11 +9,11 @@ use serde_json::Map;
 
 use super::progress;
 use super::{
-    FallbackArgs, GenerationArgs, MaskArgs, ModelArgs, Outcome, for_each_file, print, start, warn,
+    FallbackArgs, GenerationArgs, MaskArgs, ModelArgs, Outcome, for_each_file, print, read_sound,
+    start, stem, warn,
 };
 use crate::align::AlignOptions;
 use crate::align::formats::{AlignedRecording, Format};
-use crate::audio::Sound;
 use crate::explain::alignment::{
     AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
@@ -30,7 +30,8 @@ use crate::{Error, Result};
     after_help = "Example:\n  sonograd align samples/*.wav --format textgrid --out textgrids"
 )]
 pub(super) struct AlignArgs {
-    /// Sound files (WAV, FLAC, MP3, OGG, M4A, AAC)
+    /// Sound files (WAV, AIFF, AU, SPHERE, FLAC, MP3, OGG, Opus, WebM, M4A, AAC); - is standard
+    /// input
     #[arg(required = true, value_name = "AUDIO")]
     audio: Vec<PathBuf>,
     #[command(flatten)]
@@ -190,7 +191,7 @@ pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
     let mut masks = masked.then(|| progress::reporter("aligning by what they gave"));
     let outcome = for_each_file(&args.audio, |path| {
         let name = path.display().to_string();
-        let sound = Sound::read(path)?.named(name);
+        let sound = read_sound(path)?.named(name);
         let watch = |event: Event| match (event, &mut masks) {
             (Event::Explained(progress), Some(masks)) => masks(progress),
             _ => true,
@@ -377,7 +378,7 @@ impl Output {
         }
         let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
         for audio in &args.audio {
-            let mut name = audio.file_stem().unwrap_or_default().to_os_string();
+            let mut name = stem(audio);
             name.push(".");
             name.push(format.extension());
             let path = folder.join(name);

@@ -9,8 +9,9 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::progress;
-use super::{GenerationArgs, ModelArgs, Outcome, for_each_file, print, start, warn};
-use crate::audio::Sound;
+use super::{
+    GenerationArgs, ModelArgs, Outcome, for_each_file, print, read_sound, start, stem, warn,
+};
 use crate::explain::explanation::Explanation;
 use crate::explain::methods::integrated_gradients::IntegratedGradientsOptions;
 use crate::explain::methods::smoothgrad::SmoothGradOptions;
@@ -31,7 +32,8 @@ use crate::{Error, Result};
                         integrated-gradients --out explained"
 )]
 pub(super) struct ExplainArgs {
-    /// Sound files (WAV, FLAC, MP3, OGG, M4A, AAC)
+    /// Sound files (WAV, AIFF, AU, SPHERE, FLAC, MP3, OGG, Opus, WebM, M4A, AAC); - is standard
+    /// input
     #[arg(required = true, value_name = "AUDIO")]
     audio: Vec<PathBuf>,
     #[command(flatten)]
@@ -223,7 +225,7 @@ impl ExplainArgs {
     /// The folder to write for each file.
     fn folders(&self) -> Result<HashMap<&Path, PathBuf>> {
         let explained = |audio: &Path| {
-            let mut name = audio.file_stem().unwrap_or_default().to_os_string();
+            let mut name = stem(audio);
             name.push(".explained");
             PathBuf::from(name)
         };
@@ -312,7 +314,7 @@ fn explain_file(
     out: &Path,
 ) -> Result<()> {
     Maps::check_folder(out)?;
-    let sound = Sound::read(audio)?;
+    let sound = read_sound(audio)?;
     let fits = listener.check_explainable(&sound);
     fits.map_err(|problem| Error::file(audio, problem))?;
     stages.end("front_end");

@@ -12,12 +12,14 @@ mod study;
 mod transcribe;
 mod validate;
 
+use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::audio::{self, Sound};
 use crate::engine::device::{self, DeviceChoice};
 use crate::engine::executor::Executor;
 use crate::engine::precision::Precision;
@@ -307,6 +309,39 @@ fn say_device(name: &str, precision: Precision) {
     match precision {
         Precision::F32 => eprintln!("device: {name}"),
         other => eprintln!("device: {name}, {other}"),
+    }
+}
+
+/// Where a path is a sound's, this is standard input.
+const STANDARD_INPUT: &str = "-";
+
+/// Reads a sound and says on standard error what is odd about it.
+fn read_sound(path: &Path) -> Result<Sound> {
+    let sound = read_quietly(path)?;
+    warn_of(path, sound.warnings());
+    Ok(sound)
+}
+
+fn read_quietly(path: &Path) -> Result<Sound> {
+    if path != Path::new(STANDARD_INPUT) {
+        return Sound::read(path);
+    }
+    let sound = Sound::from_reader(std::io::stdin().lock());
+    let sound = sound.map_err(|problem| Error::file("standard input", problem))?;
+    Ok(sound.named("standard input"))
+}
+
+fn warn_of<'a>(path: &Path, warnings: impl IntoIterator<Item = &'a audio::Warning>) {
+    for warning in warnings {
+        eprintln!("warning: {}: {warning}", path.display());
+    }
+}
+
+/// What files are called that are written about a sound.
+fn stem(audio: &Path) -> OsString {
+    match audio == Path::new(STANDARD_INPUT) {
+        true => "standard-input".into(),
+        false => audio.file_stem().unwrap_or_default().to_os_string(),
     }
 }
 

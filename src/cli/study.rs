@@ -319,6 +319,9 @@ pub(super) fn watcher(before: String, becomes: &'static str) -> impl FnMut(Event
 pub(super) fn utterances(before: String) -> impl FnMut(Event) -> bool {
     let begin = Instant::now();
     move |event| {
+        if let Event::Sound { item, warning } = event {
+            eprintln!("warning: {}: {warning}", item.audio.display());
+        }
         if let Event::Utterance {
             item,
             error,

@@ -6,8 +6,11 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{FallbackArgs, GenerationArgs, ModelArgs, Outcome, for_each_file, print, start, warn};
-use crate::audio::Sound;
+use super::{
+    FallbackArgs, GenerationArgs, ModelArgs, Outcome, for_each_file, print, read_quietly, start,
+    warn, warn_of,
+};
+use crate::audio;
 use crate::features::FRAME_SECONDS;
 use crate::generate::{Quality, Segment};
 use crate::listener::{Heard, Warning};
@@ -17,7 +20,8 @@ use crate::{Error, Result};
 #[derive(Args)]
 #[command(after_help = "Example:\n  sonograd transcribe --beam 5 samples/*.wav")]
 pub(super) struct TranscribeArgs {
-    /// Sound files (WAV, FLAC, MP3, OGG, M4A, AAC)
+    /// Sound files (WAV, AIFF, AU, SPHERE, FLAC, MP3, OGG, Opus, WebM, M4A, AAC); - is standard
+    /// input
     #[arg(required = true, value_name = "AUDIO")]
     audio: Vec<PathBuf>,
     #[command(flatten)]
@@ -42,11 +46,16 @@ pub(super) fn run(args: &TranscribeArgs) -> Result<Outcome> {
     let mut listener = args.model.builder().wanted(wanted).open()?;
     start(&mut listener)?;
     for_each_file(&args.audio, |path| {
-        let sound = Sound::read(path)?;
+        let sound = read_quietly(path)?;
+        // Who asks for no times need not know that they may be late.
+        let warnings = sound.warnings().iter();
+        let warnings = warnings.filter(|own| args.timestamps || !own.concerns_times());
+        let warnings: Vec<&audio::Warning> = warnings.collect();
+        warn_of(path, warnings.iter().copied());
         let heard = listener.transcribe(&sound);
         let heard = heard.map_err(|problem| Error::file(path, problem))?;
         warn(&heard.warnings());
-        print(&line(args, path, &heard))
+        print(&line(args, path, &heard, &warnings))
     })
 }
 
@@ -71,7 +80,7 @@ fn windows(heard: &Heard) -> Vec<WrittenWindow> {
     written.collect()
 }
 
-fn line(args: &TranscribeArgs, path: &Path, heard: &Heard) -> String {
+fn line(args: &TranscribeArgs, path: &Path, heard: &Heard, warnings: &[&audio::Warning]) -> String {
     if args.json {
         let mut value = json!({
             "audio": path.display().to_string(),
@@ -80,6 +89,10 @@ fn line(args: &TranscribeArgs, path: &Path, heard: &Heard) -> String {
             "score": heard.score(),
             "truncated": heard.warnings().contains(&Warning::Truncated),
         });
+        if !warnings.is_empty() {
+            let words = warnings.iter().map(ToString::to_string);
+            value["warnings"] = words.collect();
+        }
         if args.timestamps {
             value["segments"] = json!(heard.segments());
         }

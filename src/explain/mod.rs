@@ -161,6 +161,7 @@ fn describe(
             file: subject.file.clone(),
             seconds: subject.seconds,
             sample_rate: SAMPLE_RATE,
+            warnings: Vec::new(),
         },
         text: text(model, tokenizer, subject.tokens),
         model: ModelInfo {

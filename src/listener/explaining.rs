@@ -115,7 +115,9 @@ impl<'a> Explaining<'a> {
         };
         let executor = listener.machine.open(model)?;
         let watch = watch.as_mut();
-        explain(executor, model, tokenizer, &subject, &options, watch)
+        let mut maps = explain(executor, model, tokenizer, &subject, &options, watch)?;
+        maps.set_warnings(sound.warnings().iter().map(ToString::to_string));
+        Ok(maps)
     }
 }
 

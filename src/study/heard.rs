@@ -3,7 +3,7 @@
 
 use super::manifest::Item;
 use super::onsets::TrueOnsets;
-use crate::audio;
+use crate::audio::{Sound, Warning};
 use crate::engine::executor::Executor;
 use crate::explain::Subject;
 use crate::features::{Features, FrontEnd};
@@ -25,8 +25,7 @@ pub struct Subjects<'a> {
 }
 
 pub(super) struct Heard {
-    file: String,
-    seconds: f64,
+    sound: Sound,
     pub features: Features,
     /// How the tokens were searched for.
     pub options: GenerationOptions,
@@ -47,8 +46,8 @@ impl Heard {
         item: &Item,
     ) -> Result<Self> {
         let model = subjects.model;
-        let waveform = audio::load(&item.audio)?;
-        let features = subjects.front_end.features(&waveform);
+        let sound = Sound::read(&item.audio)?;
+        let features = subjects.front_end.features(sound.waveform());
         let features = features.map_err(|problem| Error::file(&item.audio, problem))?;
         let fits = model.check_features(&features);
         fits.map_err(|problem| Error::file(&item.audio, problem))?;
@@ -60,10 +59,8 @@ impl Heard {
         let generated = generate(executor, model, &features, &options)?;
         let (prompt, tokens) = generated.given_and_chosen(&options);
         let tokens = tokens.to_vec();
-        let file = item.audio.file_name().unwrap_or_default();
         Ok(Self {
-            file: file.to_string_lossy().into_owned(),
-            seconds: waveform.seconds(),
+            sound,
             features,
             options,
             prompt,
@@ -71,11 +68,16 @@ impl Heard {
         })
     }
 
+    /// What is not as whoever gave the sound may think.
+    pub fn warnings(&self) -> &[Warning] {
+        self.sound.warnings()
+    }
+
     /// What is to be explained.
     pub fn subject(&self) -> Subject<'_> {
         Subject {
-            file: self.file.clone(),
-            seconds: self.seconds,
+            file: self.sound.name().to_owned(),
+            seconds: self.sound.seconds(),
             features: &self.features,
             prompt: &self.prompt,
             tokens: &self.tokens,

@@ -177,6 +177,9 @@ impl Study<'_> {
             comparison,
         } = how;
         let heard = Heard::new(executor, &self.subjects, self.settings.beams, item)?;
+        for warning in heard.warnings() {
+            watch(Event::Sound { item, warning });
+        }
         let subject = heard.subject();
         let mut masks = |state: Progress| watch(Event::Explained(state));
         let explained = explain(executor, model, tokenizer, &subject, options, &mut masks)?;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::choosing::Criterion;
 use super::manifest::Item;
+use crate::audio;
 use crate::explain::Progress;
 
 /// A moment of long work.
@@ -13,6 +14,11 @@ pub enum Event<'a> {
     Explained(Progress),
     /// The utterance in work was written again with some features deleted.
     Rewritten(Rewritten),
+    /// A sound is not as whoever gave it may think.
+    Sound {
+        item: &'a Item,
+        warning: &'a audio::Warning,
+    },
     /// An utterance came to its end.
     Utterance {
         item: &'a Item,

@@ -20,6 +20,8 @@ mod executors_agree;
 mod front_end;
 /// Generated tokens against transformers'.
 mod generation;
+/// Sounds whose samples are numbers, in every container and encoding.
+mod pcm_sounds;
 /// Real models on human speech against transformers.
 mod real;
 /// Reference values made by other code.

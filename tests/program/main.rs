@@ -18,3 +18,5 @@ mod align;
 mod cli;
 /// `sonograd heads`: its ranking against the study's, what it writes.
 mod heads;
+/// Standard input, and what is said of odd sounds.
+mod sounds;

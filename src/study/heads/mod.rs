@@ -20,6 +20,7 @@ use super::record::{Comparison, utterance};
 use super::statistics::{Correlation, mean};
 use super::tables::Failure;
 use super::watch::{Event, Watch};
+use crate::audio;
 use crate::engine::executor::Executor;
 use crate::explain::alignment::{Head, all_heads};
 use crate::explain::spes::{SpesOptions, Stop};
@@ -122,6 +123,9 @@ pub struct Reading {
     /// If they are known and a word was matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onsets: Option<HeadOnsets>,
+    /// What is not as whoever gave the sound may think.
+    #[serde(skip)]
+    pub warnings: Vec<audio::Warning>,
 }
 
 /// Heads of an utterance as clocks.
@@ -188,6 +192,7 @@ impl Reading {
             hypothesis: result.hypothesis,
             agreement,
             onsets: onsets.filter(|own| own.matched > 0),
+            warnings: heard.warnings().to_vec(),
         })
     }
 
@@ -262,7 +267,12 @@ pub fn survey(
         }
         let mut error = None;
         match reading {
-            Ok(reading) => survey.readings.push(reading),
+            Ok(reading) => {
+                for warning in &reading.warnings {
+                    watch(Event::Sound { item, warning });
+                }
+                survey.readings.push(reading);
+            }
             Err(problem) => error = Some(problem.to_string()),
         }
         let event = Event::Utterance {

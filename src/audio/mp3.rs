@@ -1,0 +1,241 @@
+//! Where one MP3 ends and the next begins, in files that hold several one
+//! behind the other. The decoder stops where the first one says that it ends.
+
+/// The parts of a file that are sounds of their own; one if it is not made of
+/// MP3's frames.
+pub(super) fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
+    let mut begins = Vec::new();
+    let mut walk = Walk::default();
+    let mut at = 0;
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        if let Some(length) = id3(rest) {
+            walk.tagged(at);
+            at += length;
+        } else if let Some(frame) = Frame::read(rest) {
+            begins.extend(walk.frame(at, &frame, rest));
+            at += frame.length;
+        } else {
+            let next = rest[1..].iter().position(|&b| matches!(b, 0xff | b'I'));
+            at += next.map_or(rest.len(), |n| n + 1);
+        }
+    }
+    // What stands before the first is its tag, or junk that the decoder skips.
+    if let Some(first) = begins.first_mut() {
+        *first = 0;
+    }
+    let ends = begins.iter().skip(1).copied().chain([bytes.len()]);
+    let pieces: Vec<&[u8]> = begins
+        .iter()
+        .zip(ends)
+        .map(|(&begin, end)| &bytes[begin..end])
+        .collect();
+    if pieces.is_empty() {
+        vec![bytes]
+    } else {
+        pieces
+    }
+}
+
+/// What is known of the sound whose frames go by.
+#[derive(Default)]
+struct Walk {
+    /// Where a tag stands that no frame has followed yet.
+    tag: Option<usize>,
+    /// Frames of this sound; absent before the first.
+    frames: Option<u64>,
+    /// How many it says it has.
+    promised: Option<u64>,
+    /// Where the first frame stands that it did not promise.
+    beyond: Option<usize>,
+}
+
+impl Walk {
+    /// Encoders disagree whether a sound's first frame, which says how many
+    /// there are, is one of them.
+    const LEEWAY: u64 = 2;
+
+    fn tagged(&mut self, at: usize) {
+        self.tag.get_or_insert(at);
+    }
+
+    /// Takes a frame; where another sound began, if it shows one.
+    fn frame(&mut self, at: usize, frame: &Frame, bytes: &[u8]) -> Option<usize> {
+        let tag = self.tag.take();
+        let info = frame.info(bytes);
+        let Some(frames) = &mut self.frames else {
+            return Some(self.begin(at, info));
+        };
+        if tag.is_some() || info.is_some() {
+            return Some(self.begin(tag.unwrap_or(at), info));
+        }
+        *frames += 1;
+        let promised = self.promised?;
+        if *frames <= promised {
+            return None;
+        }
+        let beyond = *self.beyond.get_or_insert(at);
+        (*frames > promised + Self::LEEWAY).then(|| {
+            self.promised = None;
+            beyond
+        })
+    }
+
+    fn begin(&mut self, at: usize, info: Option<Info>) -> usize {
+        *self = Self {
+            // The frame that tells of the others holds no sound.
+            frames: Some(u64::from(info.is_none())),
+            promised: info.and_then(|info| info.frames),
+            ..Self::default()
+        };
+        at
+    }
+}
+
+/// The length of an ID3v2 tag.
+fn id3(bytes: &[u8]) -> Option<usize> {
+    let head: &[u8; 10] = bytes.first_chunk()?;
+    let whole = head.starts_with(b"ID3") && head[6..].iter().all(|&byte| byte < 0x80);
+    let length = head[6..]
+        .iter()
+        .fold(0, |all, &byte| all << 7 | usize::from(byte));
+    let footer = if head[5] & 0x10 == 0 { 0 } else { 10 };
+    whole.then_some(10 + length + footer)
+}
+
+/// A frame's header.
+struct Frame {
+    /// In bytes, with the header.
+    length: usize,
+    /// Where the first frame of a file tells of the others.
+    info: usize,
+}
+
+/// What the first frame says of the others.
+#[derive(Clone, Copy)]
+struct Info {
+    frames: Option<u64>,
+}
+
+impl Frame {
+    /// A frame that is followed by another, or by the end or a tag.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let frame = Self::head(bytes)?;
+        let after = bytes.get(frame.length..).unwrap_or_default();
+        let known = after.len() < 4
+            || id3(after).is_some()
+            || after.starts_with(b"TAG")
+            || after.starts_with(b"APE");
+        (known || Self::head(after).is_some()).then_some(frame)
+    }
+
+    /// By ISO 11172-3 and 13818-3, layer III.
+    fn head(bytes: &[u8]) -> Option<Self> {
+        const KBITS: [[usize; 15]; 2] = [
+            [
+                0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320,
+            ],
+            [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
+        ];
+        let &[0xff, second, third, fourth] = bytes.first_chunk()? else {
+            return None;
+        };
+        if second & 0xe6 != 0xe2 {
+            return None;
+        }
+        let (lower, divisor) = match second >> 3 & 3 {
+            3 => (0, 1),
+            2 => (1, 2),
+            0 => (1, 4),
+            _ => return None,
+        };
+        let kbits = *KBITS[lower]
+            .get(usize::from(third >> 4))
+            .filter(|&&n| n > 0)?;
+        let rate = [44_100, 48_000, 32_000].get(usize::from(third >> 2 & 3))? / divisor;
+        let slots = if lower == 0 { 144_000 } else { 72_000 };
+        let mono = fourth >> 6 == 3;
+        Some(Self {
+            length: slots * kbits / rate + usize::from(third >> 1 & 1),
+            info: 4 + match (lower, mono) {
+                (0, false) => 32,
+                (0, true) | (1, false) => 17,
+                _ => 9,
+            },
+        })
+    }
+
+    fn info(&self, bytes: &[u8]) -> Option<Info> {
+        let bytes = &bytes[..self.length.min(bytes.len())];
+        let u32_at = |at: usize| {
+            let bytes = bytes.get(at..at + 4)?.try_into().ok()?;
+            Some(u32::from_be_bytes(bytes))
+        };
+        let name = bytes.get(self.info..self.info + 4)?;
+        if name == b"Xing" || name == b"Info" {
+            let counted = u32_at(self.info + 4).is_some_and(|flags| flags & 1 != 0);
+            let frames = u32_at(self.info + 8).filter(|_| counted);
+            return Some(Info {
+                frames: frames.map(u64::from),
+            });
+        }
+        if bytes.get(36..40)? == b"VBRI" {
+            return Some(Info {
+                frames: u32_at(50).map(u64::from),
+            });
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> Vec<u8> {
+        std::fs::read(format!("tests/fixtures/audio/{name}")).unwrap()
+    }
+
+    /// The fixture without the frame that tells of the others.
+    fn untold(whole: &[u8]) -> &[u8] {
+        &whole[Frame::read(whole).unwrap().length..]
+    }
+
+    #[test]
+    fn sounds_one_behind_the_other_are_told_apart() {
+        let whole = file("speech.mp3");
+        let untold = untold(&whole);
+        let tag = b"ID3\x04\0\0\0\0\0\x05abcde";
+        assert_eq!(pieces(&whole), [&whole[..]]);
+        assert_eq!(pieces(untold), [untold]);
+        let tagged = [tag, untold].concat();
+        for parts in [
+            &[&whole[..], &whole][..],
+            &[&whole, &whole, &whole],
+            &[&whole, untold],
+            &[untold, &whole],
+            &[untold, &tagged],
+            &[&tagged, &tagged],
+        ] {
+            assert_eq!(pieces(&parts.concat()), *parts);
+        }
+        // A tag that no frame follows is none's beginning.
+        let closed = [&whole[..], tag].concat();
+        assert_eq!(pieces(&closed), [&closed[..]]);
+    }
+
+    #[test]
+    fn other_files_and_broken_ones_are_one_piece_or_several_whole_ones() {
+        let other = file("speech.flac");
+        assert_eq!(pieces(&other), [&other[..]]);
+        assert_eq!(pieces(b""), [b""]);
+        let whole = [file("speech.mp3"), file("speech.mp3")].concat();
+        for length in (0..whole.len()).step_by(13) {
+            assert_eq!(pieces(&whole[..length]).concat(), &whole[..length]);
+        }
+        for i in 0..2000 {
+            let mut broken = whole.clone();
+            broken[i] ^= 0x41;
+            assert_eq!(pieces(&broken).concat(), broken);
+        }
+    }
+}

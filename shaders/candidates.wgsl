@@ -4,11 +4,11 @@
 // is (-1e30, 0, 0). One workgroup for each row: every lane knows the best of its
 // own tokens, the best of all lanes is taken, and its lane looks for its next.
 //
-// `ranges` of a row are (text from, times, times from, times to): ids from
-// `times` on are times, and of those only `times from` to `times to` may be
-// chosen; other ids only from `text from` on. Where the times left have more
-// probability together than the likeliest other token left, only times may be
-// chosen.
+// `ranges` of a row are (text from, times, times from, times to, behind): ids
+// from `times` on and below `behind` are times, and of those only `times from`
+// to `times to` may be chosen; ids below them only from `text from` on, ids from
+// `behind` on only if that is 0. Where the times left have more probability
+// together than the likeliest other token left, only times may be chosen.
 //
 // If DRAWN, tokens are ordered by log-probability times `scale` plus a Gumbel
 // number: that of token v at position p of row n comes from word v % 4 of the
@@ -38,7 +38,7 @@ struct Scalars {
 @group(0) @binding(1) var<storage, read> log_probabilities: array<f32>; // log_probabilities: (N, 1, V)
 @group(0) @binding(2) var<storage, read> allowed: array<f32>; // allowed: (V), 0 or 1
 @group(0) @binding(3) var<storage, read> banned: array<u32>; // banned: (N, M), ids or NO_TOKEN
-@group(0) @binding(4) var<storage, read> ranges: array<u32>; // ranges: (N, 1, 4), ids
+@group(0) @binding(4) var<storage, read> ranges: array<u32>; // ranges: (N, 1, 5), ids
 @group(0) @binding(5) var<storage, read> scalars: Scalars; // scalars: (2)
 @group(0) @binding(6) var<storage, read_write> chosen: array<f32>; // chosen: (N, count, 3), log-probability, id, all left
 
@@ -78,16 +78,28 @@ fn is_free(row: u32, id: u32) -> bool {
     return allowed[id] != 0.0;
 }
 
-fn is_within(id: u32, bounds: vec4<u32>) -> bool {
-    if id < bounds.y {
-        return id >= bounds.x;
+// The ranges of a row.
+struct Bounds {
+    text_from: u32,
+    times: u32,
+    times_from: u32,
+    times_to: u32,
+    behind: u32,
+}
+
+fn is_within(id: u32, bounds: Bounds) -> bool {
+    if id < bounds.times {
+        return id >= bounds.text_from;
     }
-    return id >= bounds.z && id < bounds.w;
+    if id < bounds.behind {
+        return id >= bounds.times_from && id < bounds.times_to;
+    }
+    return bounds.text_from == 0u;
 }
 
 // The largest log-probability of the tokens left from `first` to before
 // `behind`; -3e38 where there are none.
-fn most_left(row: u32, lane: u32, bounds: vec4<u32>, first: u32, behind: u32) -> f32 {
+fn most_left(row: u32, lane: u32, bounds: Bounds, first: u32, behind: u32) -> f32 {
     var most = -3e38;
     for (var id = first + lane; id < behind; id += WORKGROUP) {
         let value = log_probabilities[row * params.cols + id];
@@ -104,7 +116,7 @@ fn most_left(row: u32, lane: u32, bounds: vec4<u32>, first: u32, behind: u32) ->
 fn mass_left(
     row: u32,
     lane: u32,
-    bounds: vec4<u32>,
+    bounds: Bounds,
     first: u32,
     behind: u32,
     most: f32,
@@ -122,11 +134,13 @@ fn mass_left(
 
 // Whether the times left have more probability together than the likeliest
 // other token left.
-fn times_win(row: u32, lane: u32, bounds: vec4<u32>) -> bool {
-    let first = min(bounds.y, params.cols);
-    let text = most_left(row, lane, bounds, 0u, first);
-    let most = most_left(row, lane, bounds, first, params.cols);
-    let times = mass_left(row, lane, bounds, first, params.cols, most);
+fn times_win(row: u32, lane: u32, bounds: Bounds) -> bool {
+    let first = min(bounds.times, params.cols);
+    let behind = clamp(bounds.behind, first, params.cols);
+    let below = most_left(row, lane, bounds, 0u, first);
+    let text = max(below, most_left(row, lane, bounds, behind, params.cols));
+    let most = most_left(row, lane, bounds, first, behind);
+    let times = mass_left(row, lane, bounds, first, behind, most);
     return text > -2e38 && most > -2e38 && times > text;
 }
 
@@ -146,7 +160,7 @@ fn order(row: u32, id: u32) -> f32 {
 }
 
 // The first of the lane's tokens that comes after `last`.
-fn next(row: u32, lane: u32, last: Candidate, bounds: vec4<u32>) -> Candidate {
+fn next(row: u32, lane: u32, last: Candidate, bounds: Bounds) -> Candidate {
     var found = Candidate(-3e38, NO_TOKEN);
     for (var id = lane; id < params.cols; id += WORKGROUP) {
         let here = Candidate(order(row, id), id);
@@ -169,11 +183,17 @@ fn forward(
     if row >= params.rows {
         return;
     }
-    let at = row * 4u;
-    var bounds = vec4(ranges[at], ranges[at + 1u], ranges[at + 2u], ranges[at + 3u]);
+    let at = row * 5u;
+    var bounds = Bounds(
+        ranges[at],
+        ranges[at + 1u],
+        ranges[at + 2u],
+        ranges[at + 3u],
+        ranges[at + 4u],
+    );
     if TIMES {
         if times_win(row, lane, bounds) {
-            bounds.x = bounds.y;
+            bounds.text_from = bounds.times;
         }
     }
     var all_left = 0.0;

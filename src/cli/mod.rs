@@ -190,33 +190,35 @@ impl MaskArgs {
 /// How to search for what was said.
 #[derive(Args)]
 struct GenerationArgs {
-    /// Language to write, for models with languages [default: the model's, or what Whisper hears]
+    /// Language to write, by code or name, for models with languages [default: the model's, or
+    /// what Whisper hears]
     #[arg(long, value_name = "L")]
     language: Option<String>,
-    /// What Whisper writes: the language that is spoken, or English
-    #[arg(long, value_enum, default_value_t)]
-    task: Task,
+    /// What Whisper writes: the language that is spoken, or English [default: the model's, or
+    /// transcribe]
+    #[arg(long, value_enum)]
+    task: Option<Task>,
     /// Hypotheses kept in the search; 1 is greedy [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     beam: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Task {
-    #[default]
     Transcribe,
     Translate,
 }
 
 impl GenerationArgs {
     fn wanted(&self, timestamps: bool, fallback: Option<Fallback>) -> Wanted {
-        let task = match self.task {
+        let task = self.task.map(|task| match task {
             Task::Transcribe => "transcribe",
             Task::Translate => "translate",
-        };
+        });
         Wanted {
             language: self.language.clone(),
-            task: Some(task.into()),
+            task: task.map(str::to_owned),
+            task_after_detection: true,
             beams: self.beam.map(usize::from),
             timestamps,
             fallback,

@@ -224,14 +224,14 @@ impl Aligner<'_> {
     ) -> Result<Aligned> {
         let on = &mut |own| watch(Event::Listened(own));
         let transcript = transcribe(executor, self.model, features, self.generation, on)?;
-        let end = self.model.tokens.end;
+        let ends = &self.model.ends;
         let mut aligned = self.nothing(&transcript);
         for (index, own) in transcript.windows.iter().enumerate() {
             let given = self.generation.forced.len().min(own.kept);
             let (forced, chosen) = own.generated.tokens[..own.kept].split_at(given);
             let spoken = chosen.iter().copied();
             let spoken: Vec<u32> = spoken
-                .filter(|&id| id != end && !self.is_time(id))
+                .filter(|id| !ends.contains(id) && !self.is_time(*id))
                 .collect();
             let prompt = self.timeless([own.generated.prompt.as_slice(), forced].concat());
             let behind = transcript.behind(index, features);
@@ -300,7 +300,7 @@ impl Aligner<'_> {
 
     fn is_time(&self, id: u32) -> bool {
         let multitask = self.generation.multitask.as_ref();
-        multitask.is_some_and(|own| id >= own.first_timestamp())
+        multitask.is_some_and(|own| own.is_time(id))
     }
 
     /// The prompt that asks for text without times.

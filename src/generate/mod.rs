@@ -5,14 +5,17 @@
 //! `tests/fixtures/generation/README.md` writes them down.
 
 mod fallback;
+mod languages;
 mod options;
 mod rules;
+mod scores;
 mod search;
 mod session;
 mod windows;
 
 pub use fallback::{Fallback, Quality, compression_ratio};
 pub use options::{GenerationOptions, Language, Multitask, Wanted};
+pub use scores::ScoreRules;
 pub use windows::{Listened, Segment, Transcript, Window, transcribe, window};
 
 use self::session::{Heard, Session};

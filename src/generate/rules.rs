@@ -7,6 +7,8 @@ use super::options::GenerationOptions;
 pub struct Bans {
     /// Single tokens.
     pub tokens: Vec<u32>,
+    /// Single tokens that are not chosen first.
+    pub first: Vec<u32>,
     pub ranges: Ranges,
 }
 
@@ -21,6 +23,9 @@ pub struct Ranges {
     pub times_from: u32,
     /// Times from it on are banned.
     pub times_to: u32,
+    /// Ids from it on are no times but text that was added behind them: banned
+    /// where any text is.
+    pub times_behind: u32,
 }
 
 impl Ranges {
@@ -30,11 +35,28 @@ impl Ranges {
         times: u32::MAX,
         times_from: 0,
         times_to: u32::MAX,
+        times_behind: u32::MAX,
     };
 
     /// In the order in which the device takes them.
-    pub fn numbers(self) -> [u32; 4] {
-        [self.text_from, self.times, self.times_from, self.times_to]
+    pub fn numbers(self) -> [u32; 5] {
+        let times = [self.times_from, self.times_to, self.times_behind];
+        let [from, to, behind] = times;
+        [self.text_from, self.times, from, to, behind]
+    }
+
+    /// Whether an id is a time.
+    pub fn is_time(self, id: u32) -> bool {
+        (self.times..self.times_behind).contains(&id)
+    }
+
+    /// Whether an id may be chosen.
+    pub fn leaves(self, id: u32) -> bool {
+        match id {
+            _ if self.is_time(id) => (self.times_from..self.times_to).contains(&id),
+            _ if id < self.times => id >= self.text_from,
+            _ => self.text_from == 0,
+        }
     }
 }
 
@@ -49,39 +71,48 @@ pub fn never(options: &GenerationOptions) -> Vec<u32> {
 
 /// Most tokens that [`bans`] lists beside repeated n-grams.
 pub fn most_others(options: &GenerationOptions) -> usize {
-    options.suppressed_first.len() + 1
+    options.suppressed_first.len() + options.ends.len() + options.bad_words.len()
 }
 
 /// Bans after `sequence`, whose first `prompt` tokens are the prompt.
-pub fn bans(options: &GenerationOptions, end: u32, sequence: &[u32], prompt: usize) -> Bans {
+pub fn bans(options: &GenerationOptions, sequence: &[u32], prompt: usize) -> Bans {
     let mut tokens = repeated(sequence, options.no_repeat_ngram_size);
     let new = sequence.len() - prompt;
-    if new < options.min_new_tokens {
-        tokens.push(end);
+    if new < options.min_new_tokens || sequence.len() < options.min_length {
+        tokens.extend(&options.ends);
     }
+    let completed = options.bad_words.iter().filter_map(|word| {
+        let (last, before) = word.split_last()?;
+        sequence.ends_with(before).then_some(*last)
+    });
+    tokens.extend(completed);
     // What was forced is not the first that is chosen.
-    if new == options.forced.len() {
-        tokens.extend(&options.suppressed_first);
-    }
+    let first = match new == options.forced.len() {
+        true => options.suppressed_first.clone(),
+        false => Vec::new(),
+    };
     Bans {
         tokens,
-        ranges: ranges(options, end, &sequence[prompt..]),
+        first,
+        ranges: ranges(options, &sequence[prompt..]),
     }
 }
 
 /// Whisper's rules for times after `text`: they come in pairs, never go back,
 /// and the first is early.
-fn ranges(options: &GenerationOptions, end: u32, text: &[u32]) -> Ranges {
+fn ranges(options: &GenerationOptions, text: &[u32]) -> Ranges {
     let Some(multitask) = options.writes_times() else {
         return Ranges::NONE;
     };
     let times = multitask.first_timestamp();
+    let end = options.ends.iter().copied().min().unwrap_or(0);
     let mut ranges = Ranges {
         times,
         times_from: times,
+        times_behind: multitask.behind_timestamps,
         ..Ranges::NONE
     };
-    let is_time = |token: &u32| *token >= times;
+    let is_time = |token: &u32| multitask.is_time(*token);
     let Some(last) = text.last() else {
         ranges.text_from = times;
         if let Some(most) = multitask.max_initial_timestamp {

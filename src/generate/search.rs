@@ -4,6 +4,7 @@ use super::options::GenerationOptions;
 use super::session::{Candidate, Session};
 use super::{Generated, SearchTask};
 use crate::Result;
+use crate::model::generation_config::EarlyStopping;
 
 /// What a search found.
 #[derive(Clone)]
@@ -22,7 +23,6 @@ pub fn search(session: &mut Session, task: SearchTask) -> Result<Found> {
     let start = [task.prompt, &task.options.forced].concat();
     session.feed(&start)?;
     let search = Search {
-        end: task.model.tokens.end,
         options: task.options,
         prompt: task.prompt,
         limit: task.limit,
@@ -34,7 +34,6 @@ pub fn search(session: &mut Session, task: SearchTask) -> Result<Found> {
 }
 
 struct Search<'a> {
-    end: u32,
     options: &'a GenerationOptions,
     prompt: &'a [u32],
     limit: usize,
@@ -79,7 +78,7 @@ impl Search<'_> {
         let generated = Generated {
             prompt: self.prompt.to_vec(),
             score: self.normalised(sum, tokens.len()),
-            truncated: tokens.last() != Some(&self.end),
+            truncated: tokens.last().is_none_or(|&id| !self.options.is_end(id)),
             tokens,
             quality: None,
         };
@@ -99,13 +98,12 @@ impl Search<'_> {
         while sequence.len() < self.limit {
             let ancestry = vec![0; sequence.len()];
             let hypothesis = [(sequence.as_slice(), ancestry.as_slice())];
-            let candidates =
-                session.step(self.options, self.end, &hypothesis, self.prompt.len())?;
+            let candidates = session.step(self.options, &hypothesis, self.prompt.len())?;
             let best = candidates[0][0];
             sum += best.log_probability;
             among_left += best.log_probability - best.all_left;
             sequence.push(best.id);
-            if best.id == self.end {
+            if self.options.is_end(best.id) {
                 break;
             }
         }
@@ -129,7 +127,7 @@ impl Search<'_> {
                 .iter()
                 .map(|one| (one.sequence.as_slice(), one.ancestry.as_slice()))
                 .collect();
-            let rows = session.step(self.options, self.end, &hypotheses, self.prompt.len())?;
+            let rows = session.step(self.options, &hypotheses, self.prompt.len())?;
             let mut steps: Vec<Step> = Vec::new();
             for (n, row) in rows.iter().enumerate() {
                 steps.extend(row.iter().map(|own| running[n].step(n, own)));
@@ -138,14 +136,14 @@ impl Search<'_> {
                 let place = |own: &Step| (own.from, own.id);
                 b.sum.total_cmp(&a.sum).then(place(a).cmp(&place(b)))
             });
-            steps.truncate(2 * beams);
+            steps.truncate(self.options.candidates());
 
             let length = running[0].sequence.len() + 1;
             let full = length == self.limit;
             let extended =
                 |step: &Step| [running[step.from].sequence.as_slice(), &[step.id]].concat();
             for step in steps.iter().take(beams) {
-                if full || step.id == self.end {
+                if full || self.options.is_end(step.id) {
                     finished.push(self.found(step.sum, step.among_left, &extended(step)));
                 }
             }
@@ -153,15 +151,23 @@ impl Search<'_> {
             finished.truncate(beams);
             let mut next: Vec<Step> = steps
                 .into_iter()
-                .filter(|step| step.id != self.end)
+                .filter(|step| !self.options.is_end(step.id))
                 .take(beams)
                 .collect();
             let new = length - self.prompt.len();
+            let stopping = self.options.early_stopping;
+            // The length at which a running hypothesis is thought to end.
+            let at = match stopping {
+                EarlyStopping::Never if self.options.length_penalty > 0.0 => {
+                    self.limit - self.prompt.len()
+                }
+                _ => new,
+            };
             let settled = finished.len() == beams
-                && (self.options.early_stopping
+                && (stopping == EarlyStopping::Full
                     || next.first().is_none_or(|best| {
                         let worst = &finished[beams - 1].generated;
-                        self.normalised(best.sum, new) <= worst.score
+                        self.normalised(best.sum, at) <= worst.score
                     }));
             if full || settled {
                 return Ok(finished.swap_remove(0));
@@ -170,7 +176,7 @@ impl Search<'_> {
             while next.len() < beams {
                 let other = next.first().copied().unwrap_or(Step {
                     from: 0,
-                    id: self.end,
+                    id: self.options.ends.first().copied().unwrap_or(0),
                     sum: 0.0,
                     among_left: 0.0,
                 });

@@ -1,7 +1,8 @@
 //! One sound on a device: its encoder output, and decoding steps over it.
 
 use super::options::GenerationOptions;
-use super::rules::{Ranges, bans, most_others, never};
+use super::rules::{Bans, Ranges, bans, most_others, never};
+use super::scores::{Place, best};
 use super::{GENERATION, SearchTask};
 use crate::engine::executor::{Executor, Inputs, PlanId, Values};
 use crate::engine::recording::Recording;
@@ -67,6 +68,17 @@ pub struct Candidate {
     pub all_left: f64,
 }
 
+/// Where the rules leave too few, as the operator gives it.
+const NO_CANDIDATE: Candidate = Candidate {
+    log_probability: -1e30,
+    id: 0,
+    all_left: 0.0,
+};
+
+fn no_numbers() -> Error {
+    Error::Model("the model gives probabilities that are not numbers".into())
+}
+
 /// A plan for decoding steps of N hypotheses.
 pub struct Session<'a> {
     executor: &'a mut dyn Executor,
@@ -78,11 +90,15 @@ pub struct Session<'a> {
     banned: PersistentId,
     /// M
     most_banned: usize,
-    /// (N, 1, 4)
+    /// (N, 1, 5)
     ranges: PersistentId,
-    /// (N, count, 3)
+    /// (N, count, 3); (N, 1, V) where whole rows of logits are read
     chosen: PersistentId,
     count: usize,
+    /// V
+    vocabulary: usize,
+    /// Most tokens of a sequence.
+    limit: usize,
     /// Number of the sequence among those that are drawn.
     stream: usize,
 }
@@ -96,6 +112,8 @@ struct Choosing<'a> {
     /// Whether the model may write times.
     times: bool,
     with_left: bool,
+    /// Whether whole rows of logits are read, since rules change them.
+    whole: bool,
     draw: Option<Draw>,
     allowed: &'a dyn Fn(u32) -> bool,
 }
@@ -121,10 +139,10 @@ impl<'a> Session<'a> {
         } = task;
         let never = never(options);
         let allowed = |id: u32| !never.contains(&id);
-        // Every beam may end, so twice as many candidates are looked at.
         let beams = options.beams;
         let choosing = Choosing {
-            count: if beams == 1 { 1 } else { 2 * beams },
+            count: options.candidates(),
+            whole: !options.scores.are_none(),
             most_banned: limit + most_others(options),
             times: options.writes_times().is_some(),
             with_left: options.fallback.is_some(),
@@ -180,6 +198,7 @@ impl<'a> Session<'a> {
             most_banned: 1,
             times: false,
             with_left: false,
+            whole: false,
             draw: None,
             allowed,
         };
@@ -222,28 +241,35 @@ impl<'a> Session<'a> {
         };
         let mut index = |rows, cols| executor.allocate(Kind::Index, Shape::new(beams, rows, cols));
         let most_banned = choosing.most_banned;
-        let (ids, banned, ranges) = (index(1, 1)?, index(most_banned, 1)?, index(1, 4)?);
+        let (ids, banned, ranges) = (index(1, 1)?, index(most_banned, 1)?, index(1, 5)?);
         let count = choosing.count.min(config.vocabulary);
-        let best = Shape::new(beams, count, 3);
-        let chosen = executor.allocate(Kind::Real, best)?;
+        let chosen_shape = match choosing.whole {
+            true => Shape::new(beams, 1, config.vocabulary),
+            false => Shape::new(beams, count, 3),
+        };
+        let chosen = executor.allocate(Kind::Real, chosen_shape)?;
 
         let mut recording = Recording::new(model.weights.clone());
         let r = &mut recording;
         let tokens = r.persistent(ids, Kind::Index, Shape::new(beams, 1, 1));
         let logits = model.decoder.record_step(r, tokens, &state)?;
-        let log_probabilities = r.log_softmax(logits);
-        let operator = Candidates {
-            log_probabilities,
-            allowed: r.persistent(allowed, Kind::Real, words),
-            banned: r.persistent(banned, Kind::Index, Shape::new(beams, most_banned, 1)),
-            ranges: r.persistent(ranges, Kind::Index, Shape::new(beams, 1, 4)),
-            times: choosing.times,
-            count,
-            with_left: choosing.with_left,
-            draw: choosing.draw,
-            chosen: r.persistent(chosen, Kind::Real, best),
-        };
-        r.push(operator);
+        if choosing.whole {
+            r.keep(logits, chosen);
+        } else {
+            let log_probabilities = r.log_softmax(logits);
+            let operator = Candidates {
+                log_probabilities,
+                allowed: r.persistent(allowed, Kind::Real, words),
+                banned: r.persistent(banned, Kind::Index, Shape::new(beams, most_banned, 1)),
+                ranges: r.persistent(ranges, Kind::Index, Shape::new(beams, 1, 5)),
+                times: choosing.times,
+                count,
+                with_left: choosing.with_left,
+                draw: choosing.draw,
+                chosen: r.persistent(chosen, Kind::Real, chosen_shape),
+            };
+            r.push(operator);
+        }
         let plan = executor.prepare(recording)?;
         Ok(Self {
             executor,
@@ -255,6 +281,8 @@ impl<'a> Session<'a> {
             ranges,
             chosen,
             count,
+            vocabulary: config.vocabulary,
+            limit,
             stream: 0,
         })
     }
@@ -285,18 +313,38 @@ impl<'a> Session<'a> {
     pub fn step(
         &mut self,
         options: &GenerationOptions,
-        end: u32,
         hypotheses: &[(&[u32], &[u32])],
         prompt: usize,
     ) -> Result<Vec<Vec<Candidate>>> {
-        let bans = hypotheses
+        let bans: Vec<Bans> = hypotheses
             .iter()
-            .map(|(sequence, _)| bans(options, end, sequence, prompt));
-        let (tokens, ranges): (Vec<_>, Vec<_>) =
-            bans.map(|bans| (bans.tokens, bans.ranges)).unzip();
+            .map(|(sequence, _)| bans(options, sequence, prompt))
+            .collect();
+        let (tokens, ranges): (Vec<_>, Vec<_>) = bans
+            .iter()
+            .map(|bans| ([bans.tokens.as_slice(), &bans.first].concat(), bans.ranges))
+            .unzip();
         self.upload(hypotheses, &tokens, &ranges)?;
         self.run(hypotheses[0].0.len() - 1)?;
-        self.candidates()
+        if options.scores.are_none() {
+            return self.candidates();
+        }
+        let logits = self.executor.read(&[self.chosen], GENERATION)?;
+        if !logits[0].iter().all(|logit| logit.is_finite()) {
+            return Err(no_numbers());
+        }
+        let rows = logits[0].chunks(self.vocabulary).zip(hypotheses).zip(&bans);
+        let candidates = rows.map(|((row, (sequence, _)), bans)| {
+            let place = Place {
+                sequence,
+                prompt,
+                limit: self.limit,
+            };
+            let mut own = best(options, row, place, bans, self.count);
+            own.resize(self.count, NO_CANDIDATE);
+            own
+        });
+        Ok(candidates.collect())
     }
 
     fn upload(
@@ -345,9 +393,7 @@ impl<'a> Session<'a> {
             .collect();
         let finite = |own: &Candidate| own.log_probability.is_finite() && own.all_left.is_finite();
         if !candidates.iter().all(finite) {
-            return Err(Error::Model(
-                "the model gives probabilities that are not numbers".into(),
-            ));
+            return Err(no_numbers());
         }
         Ok(candidates.chunks(self.count).map(<[_]>::to_vec).collect())
     }

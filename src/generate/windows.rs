@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::options::{GenerationOptions, Language, Multitask};
+use super::options::{GenerationOptions, Language};
 use super::{Generated, Quality, generate, generate_window};
 use crate::engine::executor::Executor;
 use crate::features::{FRAME_SECONDS, Features};
@@ -42,13 +42,13 @@ pub struct Listened {
 }
 
 impl Transcript {
-    /// The tokens that count, without the end of sentence.
-    pub fn tokens(&self, end: u32) -> Vec<u32> {
+    /// The tokens that count, without those that end a text.
+    pub fn tokens(&self, ends: &[u32]) -> Vec<u32> {
         let kept = self.windows.iter().flat_map(|window| {
             let tokens = &window.generated.tokens;
             tokens[..window.kept].iter().copied()
         });
-        kept.filter(|&id| id != end).collect()
+        kept.filter(|id| !ends.contains(id)).collect()
     }
 
     /// The segments between the times that were written: each window's own,
@@ -60,9 +60,11 @@ impl Transcript {
         options: &GenerationOptions,
         features: &Features,
     ) -> Vec<Segment> {
-        let end = model.tokens.end;
-        let first = options.multitask.as_ref().map(Multitask::first_timestamp);
-        let first = first.unwrap_or(u32::MAX);
+        let times = options.multitask.as_ref();
+        let time_of = |id: u32| {
+            let own = times.filter(|own| own.is_time(id))?;
+            Some(f64::from(id - own.first_timestamp()))
+        };
         let step = FRAME_SECONDS * model.encoder.subsampling() as f64;
         let mut segments = Vec::new();
         for (index, window) in self.windows.iter().enumerate() {
@@ -71,12 +73,12 @@ impl Transcript {
             let (mut start, mut stop) = (origin, None);
             let mut tokens = Vec::new();
             let kept = window.generated.tokens[..window.kept].iter();
-            for &id in kept.filter(|&&id| id != end) {
-                if id < first {
+            for &id in kept.filter(|&&id| !options.is_end(id)) {
+                let Some(steps) = time_of(id) else {
                     tokens.push(id);
                     continue;
-                }
-                let time = origin + f64::from(id - first) * step;
+                };
+                let time = origin + steps * step;
                 if tokens.is_empty() {
                     start = time;
                 } else {
@@ -184,8 +186,8 @@ pub fn transcribe(
         {
             multitask.language = Language::Given(generated.prompt[1]);
         }
-        let end = model.tokens.end;
-        let text = generated.tokens.iter().take_while(|&&id| id != end).count();
+        let chosen = generated.tokens.iter();
+        let text = chosen.take_while(|&&id| !options.is_end(id)).count();
         let text = &generated.tokens[..text];
         let (kept, frames) = match whole_segments(text, &options) {
             _ if silent(&generated) => (0, taken),
@@ -249,8 +251,9 @@ fn silent(generated: &Generated) -> bool {
 /// first of the pair, in steps; nothing where there is no pair or the text
 /// ends with a single time, which ends the window.
 fn whole_segments(text: &[u32], options: &GenerationOptions) -> Option<(usize, usize)> {
-    let first = options.multitask.as_ref()?.first_timestamp();
-    let is_time = |at: usize| text[at] >= first;
+    let multitask = options.multitask.as_ref()?;
+    let first = multitask.first_timestamp();
+    let is_time = |at: usize| multitask.is_time(text[at]);
     let pair = (1..text.len()).rfind(|&at| is_time(at - 1) && is_time(at))?;
     let last = text.len() - 1;
     if is_time(last) && !is_time(last - 1) {

@@ -75,7 +75,7 @@ impl Hearing<'_> {
         transcript: Transcript,
     ) -> Heard {
         let (model, tokenizer) = (self.model, self.tokenizer);
-        let tokens = transcript.tokens(model.tokens.end);
+        let tokens = transcript.tokens(&model.ends);
         let mut segments = transcript.segments(model, generation, features);
         for segment in &mut segments {
             segment.text = tokenizer.decode(&segment.tokens).trim().to_owned();

@@ -9,6 +9,9 @@ use crate::error::Problem;
 use crate::ops::Activation;
 use crate::{Error, Result};
 
+/// The file's name in a model's folder.
+pub const FILE: &str = "config.json";
+
 /// Sizes beyond this are taken for mistakes: larger than any model's, small
 /// enough that products of a few of them fit 64 bits.
 const LARGEST_SIZE: u64 = 1 << 20;
@@ -25,7 +28,6 @@ impl Config {
     /// # Errors
     /// If it is missing or not a JSON object.
     pub fn read(files: &ModelFiles) -> Result<Self> {
-        const FILE: &str = "config.json";
         let value = files.json(FILE)?;
         let path = files.path(FILE);
         if !value.is_object() {
@@ -39,14 +41,36 @@ impl Config {
         Error::file(&self.path, what)
     }
 
-    /// `architectures[0]`.
+    /// All of it.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// `architectures[0]`, if there is one.
     ///
     /// # Errors
-    /// If it is missing.
-    pub fn architecture(&self) -> Result<&str> {
-        self.value["architectures"][0]
-            .as_str()
-            .ok_or_else(|| self.problem("has no architectures[0]"))
+    /// If it is no text.
+    pub fn architecture(&self) -> Result<Option<&str>> {
+        match &self.value["architectures"] {
+            Value::Null => Ok(None),
+            Value::Array(list) if list.is_empty() => Ok(None),
+            list => match list[0].as_str() {
+                Some(name) => Ok(Some(name)),
+                None => Err(self.wrong("architectures", "a list of names")),
+            },
+        }
+    }
+
+    /// `model_type`, if there is one.
+    ///
+    /// # Errors
+    /// If it is no text.
+    pub fn model_type(&self) -> Result<Option<&str>> {
+        match &self.value["model_type"] {
+            Value::Null => Ok(None),
+            Value::String(name) => Ok(Some(name)),
+            _ => Err(self.wrong("model_type", "a name")),
+        }
     }
 
     /// An error that names a field and says what would be right.
@@ -113,6 +137,31 @@ impl Config {
             Some(id) if id < vocabulary as u64 => Ok(id as u32),
             _ => Err(self.wrong(field, &format!("a token id below {vocabulary}"))),
         }
+    }
+
+    /// As [`token`](Self::token), absent where the field is.
+    ///
+    /// # Errors
+    /// If the field is out of range.
+    pub fn token_if_given(&self, field: &str, vocabulary: usize) -> Result<Option<u32>> {
+        match self.value[field].is_null() {
+            true => Ok(None),
+            false => self.token(field, vocabulary).map(Some),
+        }
+    }
+
+    /// Token ids below `vocabulary`, or a single one; at least one.
+    ///
+    /// # Errors
+    /// If the field is missing, empty or out of range.
+    pub fn tokens(&self, field: &str, vocabulary: usize) -> Result<Vec<u32>> {
+        let Value::Array(list) = &self.value[field] else {
+            return Ok(vec![self.token(field, vocabulary)?]);
+        };
+        let id = |value: &Value| value.as_u64().filter(|&id| id < vocabulary as u64);
+        let ids: Option<Vec<u32>> = list.iter().map(|own| id(own).map(|id| id as u32)).collect();
+        ids.filter(|ids| !ids.is_empty())
+            .ok_or_else(|| self.wrong(field, &format!("token ids below {vocabulary}")))
     }
 
     /// A truth value, with a default for a missing field.

@@ -26,6 +26,7 @@ pub const ARCHITECTURE: &str = "ConformerEncoderDecoderForConditionalGeneration"
 /// What this file offers.
 pub(super) const FAMILY: Family = Family {
     architecture: ARCHITECTURE,
+    model_type: "conformer_encoder_decoder",
     tensors,
     read,
 };

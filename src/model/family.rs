@@ -14,6 +14,8 @@ use crate::Result;
 pub(super) struct Family {
     /// `architectures[0]`
     pub architecture: &'static str,
+    /// `model_type`, which names the family where `architectures` does not.
+    pub model_type: &'static str,
     /// Lists the tensors for a config; the flag says whether the output
     /// projection is one of its own.
     pub tensors: fn(&Config, bool) -> Result<TensorList>,

@@ -79,14 +79,21 @@ const FAMILIES: &[Family] = &[conformer::FAMILY, speech_to_text::FAMILY, whisper
 impl Family {
     /// The family that a config names.
     fn of(config: &Config) -> Result<&'static Self> {
-        let architecture = config.architecture()?;
-        let found = FAMILIES
-            .iter()
-            .find(|family| family.architecture == architecture);
-        found.ok_or_else(|| {
-            let names: Vec<&str> = FAMILIES.iter().map(|family| family.architecture).collect();
+        let (named, kind) = match (config.architecture()?, config.model_type()?) {
+            (Some(name), _) => (name, "architecture"),
+            (None, Some(name)) => (name, "model_type"),
+            (None, None) => {
+                return Err(config.problem("has neither architectures nor model_type"));
+            }
+        };
+        let name = |family: &Self| match kind {
+            "architecture" => family.architecture,
+            _ => family.model_type,
+        };
+        FAMILIES.iter().find(|family| name(family) == named).ok_or_else(|| {
+            let names: Vec<&str> = FAMILIES.iter().map(name).collect();
             config.problem(format!(
-                "architecture {architecture} is not supported; supported: {}",
+                "{kind} {named} is not supported; supported: {}",
                 names.join(", ")
             ))
         })
@@ -121,8 +128,10 @@ pub struct Model {
     pub decoder: Decoder,
     /// What recordings of the encoder and the decoder read.
     pub weights: Arc<WeightTable>,
-    /// Those that `config.json` names.
+    /// Those that `generation_config.json` names, or `config.json`.
     pub tokens: SpecialTokens,
+    /// All tokens that end a text, the one among `tokens` first.
+    pub ends: Vec<u32>,
     /// What the folder says of how to generate.
     pub generation: GenerationConfig,
     /// Where it was loaded from.
@@ -155,6 +164,27 @@ impl Model {
         let own_projection = parts.decoder.config.own_projection;
         let tensors = (family.tensors)(&config, own_projection)?;
         let vocabulary = parts.decoder.config.vocabulary;
+        let generation = GenerationConfig::read(&files, &config, vocabulary)?;
+        // Generation obeys its own file first.
+        let ends = match &generation.eos_token_id {
+            Some(ends) => ends.clone(),
+            None => config.tokens("eos_token_id", vocabulary)?,
+        };
+        let end = *ends.first().ok_or_else(|| config.problem("has no eos_token_id"))?;
+        let begin = generation.bos_token_id;
+        let begin = begin.map_or_else(|| config.token_if_given("bos_token_id", vocabulary), |own| {
+            Ok(Some(own))
+        })?;
+        let start = match (generation.decoder_start_token_id, begin) {
+            (Some(start), _) => start,
+            // As transformers does.
+            (None, Some(begin)) if config.value()["decoder_start_token_id"].is_null() => begin,
+            (None, _) => config.token("decoder_start_token_id", vocabulary)?,
+        };
+        let pad = match generation.pad_token_id {
+            Some(pad) => Some(pad),
+            None => config.token_if_given("pad_token_id", vocabulary)?,
+        };
         Ok(Self {
             name: files.name(),
             architecture: family.architecture.to_owned(),
@@ -164,12 +194,13 @@ impl Model {
             decoder: parts.decoder,
             weights: Arc::new(parts.weights),
             tokens: SpecialTokens {
-                start: config.token("decoder_start_token_id", vocabulary)?,
-                end: config.token("eos_token_id", vocabulary)?,
-                pad: config.token("pad_token_id", vocabulary)?,
-                begin: config.token("bos_token_id", vocabulary)?,
+                start,
+                end,
+                pad: pad.unwrap_or(end),
+                begin: begin.unwrap_or(end),
             },
-            generation: GenerationConfig::read(&files)?,
+            ends,
+            generation,
             files,
         })
     }

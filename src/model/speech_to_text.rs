@@ -23,6 +23,7 @@ pub const ARCHITECTURE: &str = "Speech2TextForConditionalGeneration";
 /// What this file offers.
 pub(super) const FAMILY: Family = Family {
     architecture: ARCHITECTURE,
+    model_type: "speech_to_text",
     tensors,
     read,
 };

@@ -23,6 +23,7 @@ pub const ARCHITECTURE: &str = "WhisperForConditionalGeneration";
 /// What this file offers.
 pub(super) const FAMILY: Family = Family {
     architecture: ARCHITECTURE,
+    model_type: "whisper",
     tensors,
     read,
 };

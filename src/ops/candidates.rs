@@ -34,11 +34,13 @@ pub struct Draw {
 /// word `v % 4` of the block (v / 4, p, n) of [`Domain::Tokens`] under the seed;
 /// positions are [`STEP`], rows count from [`FIRST_VARIANT`].
 ///
-/// `ranges` of a row are (text from, times, times from, times to): ids from
-/// `times` on are times, and of those only `times from` to `times to` may be
-/// chosen; other ids only from `text from` on. Where the times left have more
+/// `ranges` of a row are (text from, times, times from, times to, behind): ids
+/// from `times` on and below `behind` are times, and of those only `times from`
+/// to `times to` may be chosen; ids below them only from `text from` on, ids
+/// from `behind` on only if that is 0. Where the times left have more
 /// probability together than the likeliest other token left, only times may
-/// be chosen. This is Whisper's rule; (0, NO_TOKEN, 0, NO_TOKEN) is none.
+/// be chosen. This is Whisper's rule; (0, NO_TOKEN, 0, NO_TOKEN, NO_TOKEN) is
+/// none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidates {
     /// (N, 1, V)
@@ -47,7 +49,7 @@ pub struct Candidates {
     pub allowed: TensorId,
     /// (N, M, 1) indices: tokens banned at this step, then [`NO_TOKEN`]
     pub banned: TensorId,
-    /// (N, 1, 4) indices
+    /// (N, 1, 5) indices
     pub ranges: TensorId,
     /// Whether any row's ranges may hold times; without, nothing is summed.
     pub times: bool,
@@ -121,15 +123,18 @@ impl Operate for Candidates {
             let banned = &banned[n * limit..(n + 1) * limit];
             let used = banned.iter().position(|&id| id == NO_TOKEN);
             let banned = &banned[..used.unwrap_or(limit)];
-            let [mut text_from, times, times_from, times_to] =
-                ranges[4 * n..4 * n + 4].try_into().expect("four numbers");
+            let [mut text_from, times, times_from, times_to, behind] =
+                ranges[5 * n..5 * n + 5].try_into().expect("five numbers");
             let row = rows.at(n);
             let free = |id: usize| allowed[id] != zero && !banned.contains(&(id as u32));
             let first_time = (times as usize).min(row.len());
-            let times_left = (times_from as usize).max(first_time)..(times_to as usize).min(row.len());
-            if self.times && first_time < row.len() {
-                let left = (text_from as usize).min(first_time)..first_time;
-                let text = left.filter(|&id| free(id)).map(|id| row[id]).reduce(max);
+            let behind = (behind as usize).clamp(first_time, row.len());
+            let times_left = (times_from as usize).max(first_time)..(times_to as usize).min(behind);
+            if self.times && first_time < behind {
+                let below = (text_from as usize).min(first_time)..first_time;
+                let added = if text_from == 0 { behind } else { row.len() }..row.len();
+                let left = below.chain(added).filter(|&id| free(id));
+                let text = left.map(|id| row[id]).reduce(max);
                 let left = times_left.clone().filter(|&id| free(id));
                 let times_left: Vec<T> = left.map(|id| row[id]).collect();
                 if let Some(text) = text
@@ -140,9 +145,10 @@ impl Operate for Candidates {
                 }
             }
             let left = |id: usize| {
-                let within = match id < first_time {
-                    true => id >= text_from as usize,
-                    false => times_left.contains(&id),
+                let within = match id {
+                    _ if id < first_time => id >= text_from as usize,
+                    _ if id < behind => times_left.contains(&id),
+                    _ => text_from == 0,
                 };
                 within && free(id)
             };

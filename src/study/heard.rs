@@ -114,6 +114,7 @@ fn wanted(subjects: &Subjects, item: &Item) -> Result<Wanted> {
     Ok(Wanted {
         language,
         task,
+        task_after_detection: true,
         beams: None,
         timestamps: false,
         fallback: None,

@@ -173,6 +173,15 @@ impl Tokenizer {
         }
     }
 
+    /// Whether a token reads as one of Whisper's times: `<|1.50|>`.
+    pub fn is_time(&self, id: u32) -> bool {
+        let text = self.token_text(id);
+        let inner = text.strip_prefix("<|").and_then(|text| text.strip_suffix("|>"));
+        let parts = inner.and_then(|inner| inner.split_once('.'));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        parts.is_some_and(|(whole, rest)| digits(whole) && rest.len() == 2 && digits(rest))
+    }
+
     /// The file it was read from.
     pub fn file(&self) -> &str {
         &self.name

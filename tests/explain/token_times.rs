@@ -184,7 +184,7 @@ fn heads_come_from_the_generation_config() {
     let mut with = |heads: &str| {
         let heads: Value = serde_json::from_str(heads).unwrap();
         let config = json!({ "alignment_heads": heads });
-        model.generation = GenerationConfig::new("generation_config.json", &config);
+        model.generation = GenerationConfig::new("generation_config.json", &config, 100).unwrap();
         model_heads(&model).map_err(|error| error.to_string())
     };
     assert_eq!(with("[[1, 3], [0, 2]]"), Ok(Some(vec![[1, 3], [0, 2]])));

@@ -15,6 +15,7 @@ use sonograd::generate::{
 use sonograd::model::Model;
 use sonograd::model::family::Prompting;
 use sonograd::model::files::ModelFiles;
+use sonograd::model::generation_config::EarlyStopping;
 
 #[derive(Deserialize)]
 struct Cases {
@@ -90,7 +91,10 @@ impl Family {
         options.min_new_tokens = size("min_new_tokens").unwrap_or(0);
         options.no_repeat_ngram_size = size("no_repeat_ngram_size").unwrap();
         options.length_penalty = setting["length_penalty"].as_f64().unwrap();
-        options.early_stopping = setting["early_stopping"] == true;
+        options.early_stopping = match setting["early_stopping"] == true {
+            true => EarlyStopping::Full,
+            false => EarlyStopping::Likely,
+        };
         options.forced = forced.map(|id| id as u32).into_iter().collect();
         options
     }
@@ -135,7 +139,7 @@ impl Family {
                 let setting = setting.unwrap_or_else(|| &self.cases.settings["timestamps"]);
                 let transcript = self.run(executor, input, setting);
                 let place = format!("{} {} {name}", self.name, input.seed);
-                assert_eq!(transcript.tokens(end), ids(output), "{place}");
+                assert_eq!(transcript.tokens(&[end]), ids(output), "{place}");
                 if let Some(expected) = input.windows.get(name) {
                     let windows: Vec<(usize, Vec<u32>)> = transcript
                         .windows
@@ -350,7 +354,7 @@ fn tokens_are_judged_as_transformers_judges_them() {
             )
             .unwrap();
             let place = format!("{name} {} {}", case.seed, case.setting);
-            let tokens = transcript.tokens(family.model.tokens.end);
+            let tokens = transcript.tokens(&family.model.ends);
             assert_eq!(tokens, case.output, "{place}");
             assert_eq!(transcript.windows.len(), case.windows.len(), "{place}");
             for (window, &(ratio, mean, silence, skip)) in

@@ -252,7 +252,11 @@ impl AlignArgs {
     }
 
     fn source(&self, model: &Model) -> Result<Source> {
-        let named = model_heads(model)?;
+        // Whoever needs no heads is not troubled by wrong ones.
+        let named = match (self.from, &self.heads) {
+            (None | Some(MapName::Heads), None | Some(Heads::Model)) => model_heads(model)?,
+            _ => None,
+        };
         let from = match (self.from, &self.heads) {
             (Some(from), _) => from,
             (None, Some(_)) => MapName::Heads,

@@ -164,7 +164,13 @@ struct Part<'a> {
 pub fn model_heads(model: &Model) -> Result<Option<Vec<Head>>> {
     let named = model.generation.alignment_heads()?;
     let heads = named.unwrap_or_default();
-    check_heads(model, heads)?;
+    // Another model's heads are the file's fault.
+    check_heads(model, heads).map_err(|wrong| {
+        let advice = "other heads can be named, or another map taken";
+        model
+            .generation
+            .problem(format!("alignment_heads: {wrong}; {advice}"))
+    })?;
     Ok(Some(heads.to_vec()).filter(|heads| !heads.is_empty()))
 }
 

@@ -323,22 +323,31 @@ impl Multitask {
         let config = &model.generation;
         let id = |text: &str| tokenizer.and_then(|tokenizer| tokenizer.id(text));
         let no_timestamps = config.no_timestamps_token_id;
-        let no_timestamps = no_timestamps
-            .or_else(|| id("<|notimestamps|>"))
-            .ok_or_else(|| config.problem("has no no_timestamps_token_id"))?;
+        let no_timestamps = no_timestamps.or_else(|| id("<|notimestamps|>"));
         let asked = wanted.language.is_some() || wanted.task.is_some();
         let silent = !asked && config.language.is_none() && config.task.is_none();
+        let forced = forced_tokens(model)?.filter(|_| silent);
+        let timestamps = wanted.timestamps || config.return_timestamps == Some(true);
+        let says_no_timestamps = config.no_timestamps_token_id.is_some()
+            || forced.is_none() && (asked || config.origin != Origin::File);
+        let needed = timestamps || says_no_timestamps || wanted.fallback.is_some();
+        let no_timestamps = match no_timestamps {
+            Some(id) => id,
+            // Nobody asks for it: no token is it.
+            None if !needed => model.decoder.config.vocabulary as u32,
+            None => return Err(config.problem("has no no_timestamps_token_id")),
+        };
         let given = Self {
             language: Language::None,
             task: None,
             further: Vec::new(),
-            says_no_timestamps: config.no_timestamps_token_id.is_some(),
-            timestamps: wanted.timestamps || config.return_timestamps == Some(true),
+            says_no_timestamps,
+            timestamps,
             no_timestamps,
             behind_timestamps: behind_timestamps(model, tokenizer, no_timestamps),
             max_initial_timestamp: config.max_initial_timestamp_index,
         };
-        if silent && let Some(forced) = forced_tokens(model)? {
+        if let Some(forced) = forced {
             return Ok(given.with_forced(model, forced));
         }
         // A file that is silent on languages counts, unless somebody asks.
@@ -378,7 +387,6 @@ impl Multitask {
         Ok(Self {
             language,
             task: task.map(token).transpose()?,
-            says_no_timestamps: given.says_no_timestamps || asked || config.origin != Origin::File,
             ..given
         })
     }
@@ -467,9 +475,9 @@ fn language(model: &Model, languages: &[(String, u32)], wanted: &Wanted) -> Resu
     }
     let names: Vec<&str> = languages.iter().map(|(name, _)| name.as_str()).collect();
     Err(wrong(match names.as_slice() {
-        [] => format!(
-            "there are no language tokens, so {given:?} cannot be chosen; give no language"
-        ),
+        [] => {
+            format!("there are no language tokens, so {given:?} cannot be chosen; give no language")
+        }
         names => format!(
             "there is no language {given:?}; there are {}",
             names.join(", ")
@@ -502,7 +510,9 @@ fn behind_timestamps(model: &Model, tokenizer: Option<&Tokenizer>, no_timestamps
 fn languages(model: &Model, tokenizer: Option<&Tokenizer>) -> Vec<(String, u32)> {
     let mut languages: Vec<(String, u32)> = match (&model.generation.lang_to_id, tokenizer) {
         (Some(ids), _) => {
-            let named = ids.iter().map(|(name, &id)| (bare(name).to_lowercase(), id));
+            let named = ids
+                .iter()
+                .map(|(name, &id)| (bare(name).to_lowercase(), id));
             named.collect()
         }
         (None, Some(tokenizer)) if !is_english_only(model, tokenizer) => {

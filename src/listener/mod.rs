@@ -255,6 +255,12 @@ impl Listener {
         let features = self.ears.hear_at_once(model, sound)?;
         let executor = self.machine.open(model)?;
         let mut prompt = prompt(executor, model, features, &generation)?;
+        // A given text has no times.
+        if let Some(own) = generation.multitask.as_ref().filter(|own| own.timestamps)
+            && !wanted.timestamps
+        {
+            prompt.push(own.no_timestamps);
+        }
         prompt.extend(&generation.forced);
         let hearing = Hearing {
             model,

@@ -1,5 +1,5 @@
-//! Weights as they come: one safetensors file or several shards, in F32, F16
-//! or BF16, checked against the tensors a model needs before any is read; or
+//! Weights as they come: one safetensors file or several shards, in F64, F32,
+//! F16 or BF16, checked against the tensors a model needs before any is read; or
 //! random numbers for exactly those tensors.
 
 use std::collections::BTreeMap;
@@ -258,9 +258,9 @@ impl WeightFiles {
                             spec.shape
                         ));
                     }
-                    if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+                    if !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
                         problems.push(format!(
-                            "{name} is {dtype:?} where F32, F16 or BF16 is read"
+                            "{name} is {dtype:?} where F64, F32, F16 or BF16 is read"
                         ));
                     }
                 }
@@ -299,6 +299,13 @@ impl WeightFiles {
                 .0
                 .iter()
                 .map(|&bytes| f32::from_le_bytes(bytes))
+                .collect(),
+            // Rounded as transformers does, which computes in 32 bits too.
+            Dtype::F64 => data
+                .as_chunks::<8>()
+                .0
+                .iter()
+                .map(|&bytes| f64::from_le_bytes(bytes) as f32)
                 .collect(),
             Dtype::F16 => data
                 .as_chunks::<2>()

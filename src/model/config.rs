@@ -54,7 +54,7 @@ impl Config {
         match &self.value["architectures"] {
             Value::Null => Ok(None),
             Value::Array(list) if list.is_empty() => Ok(None),
-            list => match list[0].as_str() {
+            list => match list.get(0).and_then(Value::as_str) {
                 Some(name) => Ok(Some(name)),
                 None => Err(self.wrong("architectures", "a list of names")),
             },

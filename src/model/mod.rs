@@ -36,6 +36,12 @@ use crate::{Error, Result};
 /// from the padding index plus one.
 const FIRST_POSITION: usize = 2;
 
+/// Numbers that vocabularies are filled up to multiples of.
+const ROUND: [usize; 8] = [1, 8, 16, 32, 64, 128, 256, 512];
+
+/// Times in OpenAI's vocabularies.
+const TIMES: usize = 1501;
+
 /// The part of a model that differs between families.
 pub trait Encoder: Send + Sync {
     /// F: mel bins of a feature frame.
@@ -90,13 +96,16 @@ impl Family {
             "architecture" => family.architecture,
             _ => family.model_type,
         };
-        FAMILIES.iter().find(|family| name(family) == named).ok_or_else(|| {
-            let names: Vec<&str> = FAMILIES.iter().map(name).collect();
-            config.problem(format!(
-                "{kind} {named} is not supported; supported: {}",
-                names.join(", ")
-            ))
-        })
+        FAMILIES
+            .iter()
+            .find(|family| name(family) == named)
+            .ok_or_else(|| {
+                let names: Vec<&str> = FAMILIES.iter().map(name).collect();
+                config.problem(format!(
+                    "{kind} {named} is not supported; supported: {}",
+                    names.join(", ")
+                ))
+            })
     }
 }
 
@@ -170,11 +179,14 @@ impl Model {
             Some(ends) => ends.clone(),
             None => config.tokens("eos_token_id", vocabulary)?,
         };
-        let end = *ends.first().ok_or_else(|| config.problem("has no eos_token_id"))?;
+        let end = *ends
+            .first()
+            .ok_or_else(|| config.problem("has no eos_token_id"))?;
         let begin = generation.bos_token_id;
-        let begin = begin.map_or_else(|| config.token_if_given("bos_token_id", vocabulary), |own| {
-            Ok(Some(own))
-        })?;
+        let begin = begin.map_or_else(
+            || config.token_if_given("bos_token_id", vocabulary),
+            |own| Ok(Some(own)),
+        )?;
         let start = match (generation.decoder_start_token_id, begin) {
             (Some(start), _) => start,
             // As transformers does.
@@ -205,21 +217,38 @@ impl Model {
         })
     }
 
-    /// How the model hears: `preprocessor_config.json`, or the family's
-    /// default.
+    /// How the model hears: `feature_extractor` in `processor_config.json`, or
+    /// `preprocessor_config.json`, or the family's default; as transformers has
+    /// it, whichever file is the newer.
     ///
     /// # Errors
     /// If the file asks for what is not there, or for other mel bins than the
     /// model takes.
     pub fn front_end(&self) -> Result<FrontEnd> {
+        const PROCESSOR: &str = "processor_config.json";
         const FILE: &str = "preprocessor_config.json";
-        let front_end = match self.files.read_if_present(FILE)? {
-            Some(bytes) => FrontEnd::from_bytes(self.files.path(FILE), &bytes)?,
-            None => self.encoder.default_front_end()?,
+        let processor = self.files.json_if_present(PROCESSOR)?;
+        if !processor.is_null() && !processor.is_object() {
+            let path = self.files.path(PROCESSOR);
+            return Err(Error::file(path, "is not a JSON object"));
+        }
+        let key = ["feature_extractor", "audio_processor"];
+        let key = key.into_iter().find(|key| processor.get(key).is_some());
+        let nested = key.map_or(&serde_json::Value::Null, |key| &processor[key]);
+        let (file, front_end) = match (nested, self.files.read_if_present(FILE)?) {
+            (serde_json::Value::Null, Some(bytes)) => {
+                (FILE, FrontEnd::from_bytes(self.files.path(FILE), &bytes)?)
+            }
+            (serde_json::Value::Null, None) => (FILE, self.encoder.default_front_end()?),
+            (nested, _) => {
+                let bytes = nested.to_string().into_bytes();
+                let path = self.files.path(PROCESSOR);
+                (PROCESSOR, FrontEnd::from_bytes(path, &bytes)?)
+            }
         };
         if front_end.bins() != self.encoder.mel_bins() {
             return Err(Error::file(
-                self.files.path(FILE),
+                self.files.path(file),
                 format!(
                     "gives {} mel bins where the model takes {}",
                     front_end.bins(),
@@ -233,7 +262,7 @@ impl Model {
     /// The model's tokenizer, from whichever files the folder has it in.
     ///
     /// # Errors
-    /// If it is missing, broken, or has more tokens than the model.
+    /// If it is missing, broken, or has more tokens than the model, or fewer.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let path = self.files.path("");
         let tokenizer = Tokenizer::from_files(path, |name| self.files.read_if_present(name))?;
@@ -247,7 +276,33 @@ impl Model {
                 ),
             ));
         }
+        self.check_vocabulary(&tokenizer)?;
         Ok(tokenizer)
+    }
+
+    /// Refuses a tokenizer that lacks tokens of the model: another model's. A
+    /// model may have room behind its tokens, which makes their number round,
+    /// and old tokenizers of Whisper leave its times out.
+    fn check_vocabulary(&self, tokenizer: &Tokenizer) -> Result<()> {
+        let vocabulary = self.decoder.config.vocabulary;
+        let known = tokenizer.vocab_size();
+        let times = self.generation.no_timestamps_token_id;
+        let times = times.or_else(|| tokenizer.id("<|notimestamps|>"));
+        let without_times = times.is_some_and(|id| id as usize + 1 == known);
+        let rounds = |known: usize| {
+            ROUND
+                .into_iter()
+                .any(|round| known.next_multiple_of(round) == vocabulary)
+        };
+        let behind = known..=(if without_times { known + TIMES } else { known });
+        let ends = [known, *behind.end()];
+        if ends.into_iter().any(rounds) || without_times && behind.contains(&vocabulary) {
+            return Ok(());
+        }
+        Err(Error::file(
+            tokenizer.file(),
+            format!("has {known} tokens where the model's vocabulary has {vocabulary}"),
+        ))
     }
 
     /// Refuses features that the model cannot take.

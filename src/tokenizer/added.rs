@@ -15,8 +15,8 @@ pub struct AddedTokens {
 }
 
 /// Fields that hold one special token each, a text or an object with a
-/// `content`; the last one holds several.
-const SPECIAL: [&str; 8] = [
+/// `content`; the last two hold several.
+const SPECIAL: [&str; 9] = [
     "bos_token",
     "eos_token",
     "unk_token",
@@ -25,6 +25,7 @@ const SPECIAL: [&str; 8] = [
     "cls_token",
     "mask_token",
     "additional_special_tokens",
+    "extra_special_tokens",
 ];
 
 impl AddedTokens {

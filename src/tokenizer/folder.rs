@@ -4,14 +4,16 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Tokenizer;
 use super::added::AddedTokens;
+use super::beside::{Beside, Stated};
 use super::numbered::numbers;
+use super::{Inner, Tokenizer};
 use crate::error::Problem;
 use crate::{Error, Result};
 
 const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
+const ADDED: &str = "added_tokens.json";
 const VOCABULARY: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 
@@ -23,9 +25,9 @@ impl Tokenizer {
     /// SentencePiece model (`spiece.model`, `sentencepiece.bpe.model`,
     /// `tokenizer.model` or one that `tokenizer_config.json` names), with the
     /// ids of `vocab.json` if that is there; or Whisper's byte-level
-    /// `vocab.json` and `merges.txt`. The last two with the tokens of
+    /// `vocab.json` and `merges.txt`. All with the tokens of
     /// `added_tokens.json`, `special_tokens_map.json` and
-    /// `tokenizer_config.json`.
+    /// `tokenizer_config.json` that they lack.
     ///
     /// `read` gives the contents of a file by its name, nothing where there is
     /// none; `folder` stands in error messages.
@@ -38,19 +40,27 @@ impl Tokenizer {
     ) -> Result<Self> {
         let folder = folder.as_ref();
         let path = |name: &str| folder.join(name);
-        if let Some(bytes) = read(TOKENIZER)? {
-            return Self::from_bytes(path(TOKENIZER), &bytes);
-        }
         let json = |name: &str| match read(name)? {
             None => Ok(Value::Null),
             Some(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|e| Error::file(path(name), Problem::json(e))),
         };
         let config = json(CONFIG)?;
+        let map = json("special_tokens_map.json")?;
+        let listed = json(ADDED)?;
+        let beside = Beside {
+            config: &config,
+            map: &map,
+            added: &listed,
+        };
+        if let Some(bytes) = read(TOKENIZER)? {
+            let tokenizer = Self::from_bytes(path(TOKENIZER), &bytes)?;
+            return tokenizer.with(&beside, folder);
+        }
         let mut added = AddedTokens::default();
-        added.add_settings(&json("special_tokens_map.json")?);
+        added.add_settings(&map);
         added.add_settings(&config);
-        added.add_ids(&json("added_tokens.json")?);
+        added.add_ids(&listed);
 
         let vocabulary = read(VOCABULARY)?;
         let named = named_models(&config);
@@ -61,7 +71,8 @@ impl Tokenizer {
         }
         match (vocabulary, read(MERGES)?) {
             (Some(vocabulary), Some(merges)) => {
-                Self::from_byte_level(folder, &vocabulary, &merges, &added)
+                let own = Self::from_byte_level(folder, &vocabulary, &merges, &added)?;
+                own.with(&beside, folder)
             }
             _ => Err(Error::file(
                 path(TOKENIZER),
@@ -72,6 +83,39 @@ impl Tokenizer {
                 ),
             )),
         }
+    }
+
+    /// The same with the tokens beside it that it lacks, behind all others.
+    ///
+    /// # Errors
+    /// If a file states another id for a token than it has or gets.
+    fn with(mut self, beside: &Beside, folder: &Path) -> Result<Self> {
+        let Inner::Library(library) = &mut self.inner else {
+            return Ok(self);
+        };
+        let file = match beside.config["added_tokens_decoder"].is_object() {
+            true => CONFIG,
+            false => ADDED,
+        };
+        let fail = |problem: Problem| Error::file(folder.join(file), problem);
+        for Stated { token, id } in beside.tokens() {
+            let content = token.content.clone();
+            let known = library
+                .get_added_vocabulary()
+                .get_vocab()
+                .contains_key(&content);
+            if !known {
+                library.add_tokens([token]).map_err(|e| fail(e.into()))?;
+            }
+            let own = library.token_to_id(&content);
+            if let (Some(id), Some(own)) = (id, own)
+                && id != own
+            {
+                let problem = format!("gives {content:?} the id {id} where it has {own}");
+                return Err(fail(problem.into()));
+            }
+        }
+        Ok(self)
     }
 
     /// A byte-level BPE vocabulary from the contents of `vocab.json` and

@@ -1,15 +1,19 @@
 //! From text to token ids and back, and from tokens to words.
 
 mod added;
+mod beside;
 mod charsmap;
 mod folder;
 mod numbered;
 mod proto;
 mod sentencepiece;
+mod unknown;
 mod words;
 
 use std::fs;
 use std::path::Path;
+
+use tokenizers::DecoderWrapper;
 
 use self::numbered::Numbered;
 use self::sentencepiece::SentencePiece;
@@ -104,9 +108,16 @@ impl Tokenizer {
     /// The tokens of `text`, without special tokens before or after.
     ///
     /// # Errors
-    /// If the text has no tokens or the tokenizer cannot split it.
+    /// If the text has no tokens, the tokenizer cannot split it, or it has
+    /// characters that the vocabulary lacks; the message names them.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let fail = |problem: &str| Error::Input(format!("{}: text {text:?} {problem}", self.name));
+        let unknown = self.unknown(text);
+        if !unknown.is_empty() {
+            let named: Vec<String> = unknown.iter().map(|c| format!("{c:?}")).collect();
+            let named = named.join(", ");
+            return Err(fail(&format!("has {named}, which the vocabulary lacks")));
+        }
         let ids = match &self.inner {
             Inner::SentencePiece(pieces) => pieces.encode(text),
             Inner::Library(library) => {
@@ -130,12 +141,33 @@ impl Tokenizer {
             Inner::Library(library) => {
                 let spoken = ids.iter().copied().filter(|&id| !self.is_special(id));
                 let spoken: Vec<u32> = spoken.collect();
-                library.decode(&spoken, true).unwrap_or_else(|_| {
-                    // Should a decoder fail, the pieces as they stand still tell.
-                    ids.iter().map(|&id| self.token_text(id)).collect()
-                })
+                self.decode_spoken(library, &spoken)
             }
         }
+    }
+
+    /// The text of tokens that are no marks. A byte-level decoder would take
+    /// the letters of added tokens for bytes, where all of them stand in its
+    /// table as those of Latin-1 do: added tokens come back as they are.
+    fn decode_spoken(&self, library: &tokenizers::Tokenizer, ids: &[u32]) -> String {
+        let decode = |ids: &[u32]| {
+            library.decode(ids, true).unwrap_or_else(|_| {
+                // Should a decoder fail, the pieces as they stand still tell.
+                ids.iter().map(|&id| self.token_text(id)).collect()
+            })
+        };
+        if !matches!(library.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
+            return decode(ids);
+        }
+        let added = library.get_added_vocabulary().get_added_tokens_decoder();
+        let mut text = String::new();
+        for run in ids.chunk_by(|a, b| !added.contains_key(a) && !added.contains_key(b)) {
+            match run.first().and_then(|id| added.get(id)) {
+                Some(token) => text.push_str(&token.content),
+                None => text.push_str(&decode(run)),
+            }
+        }
+        text
     }
 
     /// A token as it stands in the vocabulary: `▁train`, not ` train`. An id
@@ -176,7 +208,9 @@ impl Tokenizer {
     /// Whether a token reads as one of Whisper's times: `<|1.50|>`.
     pub fn is_time(&self, id: u32) -> bool {
         let text = self.token_text(id);
-        let inner = text.strip_prefix("<|").and_then(|text| text.strip_suffix("|>"));
+        let inner = text
+            .strip_prefix("<|")
+            .and_then(|text| text.strip_suffix("|>"));
         let parts = inner.and_then(|inner| inner.split_once('.'));
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         parts.is_some_and(|(whole, rest)| digits(whole) && rest.len() == 2 && digits(rest))
@@ -192,7 +226,10 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         match &self.inner {
             Inner::SentencePiece(pieces) => pieces.size(),
-            Inner::Library(library) => library.get_vocab_size(true),
+            Inner::Library(library) => {
+                let ids = library.get_vocab(true).into_values();
+                ids.max().map_or(0, |most| most as usize + 1)
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::added::AddedTokens;
-use super::sentencepiece::SentencePiece;
+use super::sentencepiece::{SPACE, SentencePiece};
 
 /// Ids that a `vocab.json` may have. The largest vocabularies have some
 /// hundred thousand tokens.
@@ -19,6 +19,8 @@ pub(super) struct Numbered {
     tokens: HashMap<u32, String>,
     special: HashSet<u32>,
     unknown: u32,
+    /// Added tokens that are text, the longest first.
+    added: Vec<String>,
     /// One more than the largest id.
     size: usize,
 }
@@ -61,12 +63,24 @@ impl Numbered {
             let control = own.is_some_and(|own| model.is_control(own));
             let tag = token.starts_with('<') && token.ends_with('>');
             // A byte piece looks like a tag, but is text.
-            let given = tag && own.is_none() || is_language(token);
+            let text = added.ids.contains_key(token) && !added.special.contains(token);
+            let given = tag && own.is_none() && !text || is_language(token);
             id != unknown && (control || given || added.special.contains(token))
         };
         let special = ids.iter().filter(|&(token, &id)| is_special(token, id));
+        let special: HashSet<u32> = special.map(|(_, &id)| id).collect();
+        let of_model = |token: &str| model.id(token).is_some();
+        let mut in_text: Vec<String> = added
+            .ids
+            .keys()
+            .filter(|token| !of_model(token) && !token.is_empty())
+            .filter(|token| ids.get(*token).is_some_and(|id| !special.contains(id)))
+            .cloned()
+            .collect();
+        in_text.sort_by_key(|token| std::cmp::Reverse(token.len()));
         Ok(Self {
-            special: special.map(|(_, &id)| id).collect(),
+            special,
+            added: in_text,
             size: tokens.keys().max().map_or(0, |&id| id as usize + 1),
             unknown,
             model,
@@ -76,19 +90,77 @@ impl Numbered {
     }
 
     pub(super) fn encode(&self, text: &str) -> Vec<u32> {
-        let pieces = self.model.encode(text);
-        let id = |(piece, _): (String, u32)| self.ids.get(&piece).copied();
-        let ids = pieces.into_iter().map(id);
-        ids.map(|id| id.unwrap_or(self.unknown)).collect()
+        let ids = self.pieces(text).into_iter();
+        ids.map(|(_, id)| id.unwrap_or(self.unknown)).collect()
+    }
+
+    /// The characters of a text that no token stands for.
+    pub(super) fn unknown(&self, text: &str) -> Vec<char> {
+        let lacks = |id: Option<u32>| id.is_none_or(|id| id == self.unknown);
+        let pieces = self.pieces(text).into_iter();
+        let lost = pieces.filter(|&(_, id)| lacks(id));
+        let characters = lost.flat_map(|(piece, _)| piece.chars().collect::<Vec<char>>());
+        characters.filter(|&c| c != SPACE).collect()
+    }
+
+    /// The pieces of a text and their ids, if they have any; added tokens are
+    /// found as they stand.
+    fn pieces(&self, text: &str) -> Vec<(String, Option<u32>)> {
+        let mut found = Vec::new();
+        let between = |text: &str, found: &mut Vec<(String, Option<u32>)>| {
+            let pieces = self.model.encode(text).into_iter();
+            found.extend(pieces.map(|(piece, _)| {
+                let id = self.ids.get(&piece).copied();
+                (piece, id)
+            }));
+        };
+        let (mut begin, mut at) = (0, 0);
+        while at < text.len() {
+            let token = self
+                .added
+                .iter()
+                .find(|token| text[at..].starts_with(*token));
+            let Some(token) = token else {
+                at += text[at..].chars().next().map_or(1, char::len_utf8);
+                continue;
+            };
+            between(&text[begin..at], &mut found);
+            found.push((token.clone(), self.ids.get(token).copied()));
+            at += token.len();
+            begin = at;
+        }
+        between(&text[begin..], &mut found);
+        found
     }
 
     pub(super) fn decode(&self, ids: &[u32]) -> String {
         let spoken = ids.iter().filter(|&&id| !self.is_special(id));
-        let pieces = spoken.filter_map(|id| {
-            let token = self.tokens.get(id)?;
-            Some((token.as_str(), self.model.id(token)))
+        let pieces: Vec<&str> = spoken
+            .filter_map(|id| self.tokens.get(id).map(String::as_str))
+            .collect();
+        let decode = |pieces: &[&str]| {
+            let pieces = pieces.iter().map(|token| (*token, self.model.id(token)));
+            self.model.decode(pieces)
+        };
+        if !pieces.iter().any(|token| self.is_added(token)) {
+            return decode(&pieces);
+        }
+        // Added tokens are words of their own, as they were given.
+        let runs = pieces.chunk_by(|a, b| !self.is_added(a) && !self.is_added(b));
+        let texts = runs.map(|run| match run {
+            [token] if self.is_added(token) => (*token).to_owned(),
+            run => decode(run),
         });
-        self.model.decode(pieces)
+        texts.collect::<Vec<String>>().join(" ")
+    }
+
+    fn is_added(&self, token: &str) -> bool {
+        self.added.iter().any(|own| own == token)
+    }
+
+    /// Whether a token is one that was added as text.
+    pub(super) fn is_added_text(&self, id: u32) -> bool {
+        self.token(id).is_some_and(|token| self.is_added(token))
     }
 
     pub(super) fn token(&self, id: u32) -> Option<&str> {

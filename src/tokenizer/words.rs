@@ -1,6 +1,6 @@
 //! From tokens to words.
 
-use super::Tokenizer;
+use super::{Inner, Tokenizer};
 
 /// Most tokens that one character is spread over: its bytes.
 const CHARACTER_TOKENS: usize = 4;
@@ -73,7 +73,11 @@ impl Tokenizer {
     }
 
     fn has_space(&self, id: u32) -> bool {
-        self.token_text(id).starts_with(['▁', 'Ġ', ' '])
+        let added = match &self.inner {
+            Inner::SentencePiece(pieces) => pieces.is_added_text(id),
+            Inner::Library(_) => false,
+        };
+        added || self.token_text(id).starts_with(['▁', 'Ġ', ' '])
     }
 
     /// Ends the word made of the tokens in `word`, if there are any.

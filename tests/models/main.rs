@@ -24,6 +24,8 @@ mod generation;
 mod pcm_sounds;
 /// Real models on human speech against transformers.
 mod real;
+/// What a folder's files ask generation for, against transformers.
+mod generation_settings;
 /// Reference values made by other code.
 mod validate;
 /// Weights chosen by role, and drawn, as names once chose and drew them.

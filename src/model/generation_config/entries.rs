@@ -156,7 +156,9 @@ impl<'a> Entries<'a> {
         let right = "a pair of a number of tokens and a factor above 0";
         self.read(key, right, |value| match value.as_array()?.as_slice() {
             [start, factor] => {
-                let factor = factor.as_f64().filter(|own| own.is_finite() && *own > 0.0)?;
+                let factor = factor
+                    .as_f64()
+                    .filter(|own| own.is_finite() && *own > 0.0)?;
                 Some((count(start, 0)?, factor))
             }
             _ => None,

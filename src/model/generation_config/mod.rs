@@ -187,14 +187,9 @@ impl GenerationConfig {
             Some(_) => Self::new(files.path(FILE), &files.json(FILE)?, vocabulary)?,
             None => {
                 let own = Self::entries(old_path.clone(), old, vocabulary, false)?;
-                let path = files.path(FILE);
                 // Directions are written in the file alone.
                 let directions = Checked::Absent;
-                Self {
-                    path,
-                    directions,
-                    ..own
-                }
+                Self { directions, ..own }
             }
         };
         if own.forced_decoder_ids.is_none() {
@@ -408,9 +403,9 @@ mod tests {
                     own != nothing && !wrong
                 })
             });
-            let refused = values.iter().any(|value| {
-                with(value).is_ok_and(|own| own.check_supported().is_err())
-            });
+            let refused = values
+                .iter()
+                .any(|value| with(value).is_ok_and(|own| own.check_supported().is_err()));
             let expected = match own.fate {
                 Fate::Obeyed => (true, false),
                 Fate::Refused(..) => (true, true),
@@ -438,7 +433,10 @@ mod tests {
                 _ => {}
             }
             let problem = message(&json!({ key: {"a": "b"} }));
-            assert!(problem.starts_with(&format!("g.json: {key} is ")), "{problem}");
+            assert!(
+                problem.starts_with(&format!("g.json: {key} is ")),
+                "{problem}"
+            );
         }
         for (key, value) in [
             ("num_beams", json!(0)),

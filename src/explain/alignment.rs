@@ -274,7 +274,9 @@ impl Aligner<'_> {
             true => " ",
             false => "",
         };
-        let tokens = self.tokenizer.encode(&format!("{space}{}", text.trim()))?;
+        let tokens = self
+            .tokenizer
+            .encode_whole(&format!("{space}{}", text.trim()))?;
         let mut prompt = prompt(executor, self.model, features, self.generation)?;
         prompt.extend(&self.generation.forced);
         let prompt = self.timeless(prompt);

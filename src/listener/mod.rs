@@ -192,7 +192,7 @@ impl Listener {
         if text.trim().is_empty() {
             return Err(Error::Input(format!("the text {text:?} has no tokens")));
         }
-        let mut tokens = self.tokenizer()?.encode(text)?;
+        let mut tokens = self.tokenizer()?.encode_whole(text)?;
         tokens.push(self.model.tokens.end);
         Ok(tokens)
     }

@@ -58,9 +58,12 @@ impl Tokenizer {
             return tokenizer.with(&beside, folder);
         }
         let mut added = AddedTokens::default();
-        added.add_settings(&map);
+        // With the newer entry the older files count for nothing.
+        if !config["added_tokens_decoder"].is_object() {
+            added.add_settings(&map);
+            added.add_ids(&listed);
+        }
         added.add_settings(&config);
-        added.add_ids(&listed);
 
         let vocabulary = read(VOCABULARY)?;
         let named = named_models(&config);

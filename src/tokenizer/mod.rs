@@ -108,16 +108,9 @@ impl Tokenizer {
     /// The tokens of `text`, without special tokens before or after.
     ///
     /// # Errors
-    /// If the text has no tokens, the tokenizer cannot split it, or it has
-    /// characters that the vocabulary lacks; the message names them.
+    /// If the text has no tokens or the tokenizer cannot split it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let fail = |problem: &str| Error::Input(format!("{}: text {text:?} {problem}", self.name));
-        let unknown = self.unknown(text);
-        if !unknown.is_empty() {
-            let named: Vec<String> = unknown.iter().map(|c| format!("{c:?}")).collect();
-            let named = named.join(", ");
-            return Err(fail(&format!("has {named}, which the vocabulary lacks")));
-        }
         let ids = match &self.inner {
             Inner::SentencePiece(pieces) => pieces.encode(text),
             Inner::Library(library) => {
@@ -131,6 +124,25 @@ impl Tokenizer {
             return Err(fail("has no tokens; give a text with at least one word"));
         }
         Ok(ids)
+    }
+
+    /// As [`encode`](Self::encode), of a text that has to come back as it is.
+    ///
+    /// # Errors
+    /// As for it, and if the vocabulary lacks characters of the text; the
+    /// message names them.
+    pub fn encode_whole(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.encode(text)?;
+        let unknown = self.unknown(text, &ids);
+        if unknown.is_empty() {
+            return Ok(ids);
+        }
+        let named: Vec<String> = unknown.iter().map(|c| format!("{c:?}")).collect();
+        Err(Error::Input(format!(
+            "{}: text {text:?} has {}, which the vocabulary lacks; write it otherwise",
+            self.name,
+            named.join(", ")
+        )))
     }
 
     /// The text of `ids`. Special tokens and ids outside the vocabulary have
@@ -385,6 +397,107 @@ mod tests {
         }
     }
 
+    /// A byte-level vocabulary of all bytes, with tokens added beside it.
+    fn files_with(added: &str, config: &str) -> Result<Tokenizer> {
+        let mut vocabulary = serde_json::Map::new();
+        // As GPT-2 writes bytes.
+        let shown = |byte: u8| byte.is_ascii_graphic() || byte >= 0xa1 && byte != 0xad;
+        let mut others = 0x100..;
+        for byte in 0..=255u8 {
+            let c = match shown(byte) {
+                true => char::from(byte),
+                false => others.next().and_then(char::from_u32).unwrap(),
+            };
+            vocabulary.insert(c.to_string(), json!(byte));
+        }
+        let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": true});
+        let whole = json!({
+            "version": "1.0", "added_tokens": [special(256, "<|end|>")], "pre_tokenizer": bytes,
+            "decoder": bytes,
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": []}
+        });
+        let files = [
+            ("tokenizer.json", whole.to_string()),
+            ("added_tokens.json", added.to_owned()),
+            ("tokenizer_config.json", config.to_owned()),
+        ];
+        let files = files.map(|(name, text)| (name, text.into_bytes()));
+        from_list(&files)
+    }
+
+    /// Whatever its letters, an added token comes back as it was given.
+    #[test]
+    fn added_tokens_come_back() {
+        let names = [
+            "Zürich", "naïve", "<noise>", "Łódź", "ÿé", "ĠĢ", "new york", "日本",
+        ];
+        let ids: serde_json::Map<String, Value> = (257..)
+            .zip(names)
+            .map(|(id, name)| (name.to_owned(), json!(id)))
+            .collect();
+        let own = files_with(&Value::Object(ids).to_string(), "{}").unwrap();
+        for (name, id) in names.iter().zip(257..) {
+            for text in [
+                format!("the {name} é train"),
+                (*name).to_owned(),
+                format!("x{name}"),
+            ] {
+                let ids = own.encode(&text).unwrap();
+                assert!(ids.contains(&id), "{text}");
+                assert_eq!(own.decode(&ids), text);
+            }
+        }
+        let ids = own.encode("a Zürich <noise> Łódź").unwrap();
+        let words = words_of(&own, &ids, &[]);
+        let words: Vec<&str> = words.iter().map(|(word, _)| word.as_str()).collect();
+        assert_eq!(words, ["a", "Zürich", "<noise>", "Łódź"]);
+        assert_eq!(own.vocab_size(), 257 + names.len());
+    }
+
+    #[test]
+    fn tokens_beside_a_tokenizer_json_count() {
+        let decoder = r#"{"added_tokens_decoder": {"257": {"content": "<a>", "special": false}},
+            "extra_special_tokens": ["<b>"], "pad_token": "<c>"}"#;
+        let own = files_with(r#"{"<d>": 257}"#, decoder).unwrap();
+        let ids = ["<a>", "<b>", "<c>", "<d>"].map(|token| own.id(token));
+        // The old file counts for nothing beside the newer entry.
+        assert_eq!((ids[0], ids[3]), (Some(257), None));
+        assert!(ids[1].is_some_and(|id| own.is_special(id)));
+        assert!(ids[2].is_some_and(|id| own.is_special(id)));
+        assert_eq!(own.decode(&own.encode("x <a>").unwrap()), "x <a>");
+        let message = files_with(r#"{"<d>": 300}"#, "{}").unwrap_err().to_string();
+        assert!(
+            message.contains("added_tokens.json") && message.contains("\"<d>\" the id 300"),
+            "{message}"
+        );
+    }
+
+    /// They would be lost, or read as the unknown token.
+    #[test]
+    fn characters_that_a_vocabulary_lacks_are_named() {
+        for (tokenizer, text, wanted) in [
+            (bytes_tokenizer(), "ca zaz", "'z'"),
+            (bytes_tokenizer(), "ca ñ", "'ñ'"),
+            (bytes_tokenizer(), "caf!é", ""),
+            (pieces_tokenizer(), "the train ж q", "'ж', 'q'"),
+            (
+                from_list(&[("spiece.model", pieces_fixture("unigram.model"))]).unwrap(),
+                "the ☃ trains ☃☂",
+                "'☃', '☂'",
+            ),
+        ] {
+            let encoded = tokenizer.encode_whole(text);
+            if wanted.is_empty() {
+                assert_eq!(tokenizer.decode(&encoded.unwrap()), text);
+                continue;
+            }
+            let message = encoded.unwrap_err().to_string();
+            let words = format!("has {wanted}, which the vocabulary lacks");
+            assert!(message.contains(&words), "{message}");
+        }
+    }
+
     #[test]
     fn languages_are_found_or_listed() {
         assert_eq!(pieces_tokenizer().language_token("it").unwrap(), 9);
@@ -586,7 +699,7 @@ mod tests {
             ("vocab.json", vocabulary.clone()),
             (
                 "added_tokens.json",
-                br#"{"<new>": 500, "the": 501}"#.to_vec(),
+                r#"{"<new>": 500, "Zürich": 501}"#.into(),
             ),
         ])
         .unwrap();
@@ -607,9 +720,17 @@ mod tests {
             (id("<s>"), id("<pad>"), id("</s>"), id("<unk>")),
             (0, 1, 2, 3)
         );
-        for token in ["<s>", "<pad>", "</s>", "<lang:en>", "<lang:fr>", "<new>"] {
+        for token in ["<s>", "<pad>", "</s>", "<lang:en>", "<lang:fr>"] {
             assert!(both.is_special(id(token)), "{token}");
         }
+        // Added tokens are text, and words of their own.
+        let given = "the <new> trains Zürich";
+        let ids = both.encode(given).unwrap();
+        assert!(ids.contains(&500) && ids.contains(&501) && !both.is_special(500));
+        assert_eq!(both.decode(&ids), given);
+        let words = words_of(&both, &ids, &[]);
+        let words: Vec<&str> = words.iter().map(|(word, _)| word.as_str()).collect();
+        assert_eq!(words.join(" "), given);
         assert!(!both.is_special(id("▁the")) && !both.is_special(3));
         assert_eq!(both.language_token("fr").unwrap(), id("<lang:fr>"));
         let ids = both.encode("the trains").unwrap();

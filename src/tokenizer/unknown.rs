@@ -1,16 +1,17 @@
 //! Characters of a text that a vocabulary lacks.
 
-use tokenizers::{DecoderWrapper, ModelWrapper};
+use tokenizers::ModelWrapper;
 
 use super::{Inner, Tokenizer};
 
 impl Tokenizer {
     /// The characters of a text that no token of the vocabulary stands for, in
     /// order, each once: they would be lost, or read as the unknown token.
-    pub(super) fn unknown(&self, text: &str) -> Vec<char> {
+    /// `ids` are the text's.
+    pub(super) fn unknown(&self, text: &str, ids: &[u32]) -> Vec<char> {
         let mut found: Vec<char> = match &self.inner {
             Inner::SentencePiece(pieces) => pieces.unknown(text),
-            Inner::Library(library) => unknown(library, text),
+            Inner::Library(library) => unknown(library, text, &self.decode(ids)),
         };
         found.retain(|c| !c.is_whitespace());
         let mut once: Vec<char> = Vec::new();
@@ -23,50 +24,33 @@ impl Tokenizer {
     }
 }
 
-fn unknown(library: &tokenizers::Tokenizer, text: &str) -> Vec<char> {
+/// What was read as the unknown token, or left out; `back` is the text that
+/// came back. What a normaliser changes is not lost by the vocabulary.
+fn unknown(library: &tokenizers::Tokenizer, text: &str, back: &str) -> Vec<char> {
     let Ok(encoding) = library.encode(text, false) else {
         return Vec::new();
     };
-    let id = unknown_id(library);
-    let parts = encoding.get_ids().iter().zip(encoding.get_offsets());
-    let mut covered = vec![false; text.len()];
-    let mut lost: Vec<(usize, char)> = Vec::new();
-    for (own, &(start, end)) in parts {
-        let end = end.min(text.len());
-        covered
-            .iter_mut()
-            .take(end)
-            .skip(start)
-            .for_each(|place| *place = true);
-        if Some(*own) == id {
-            let part = text.get(start..end).unwrap_or_default();
-            lost.extend(part.char_indices().map(|(at, c)| (start + at, c)));
-        }
+    if let Some(id) = unknown_id(library) {
+        let parts = encoding.get_ids().iter().zip(encoding.get_offsets());
+        let lost = parts.filter(|&(own, _)| *own == id);
+        let lost = lost.filter_map(|(_, &(start, end))| text.get(start..end));
+        return lost.flat_map(str::chars).collect();
     }
-    // What a normaliser takes away is not lost by the vocabulary.
-    if library.get_normalizer().is_none() {
-        let byte_level = matches!(library.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
-        let bare = text
-            .char_indices()
-            .filter(|&(at, c)| !covered[at] || byte_level && !c.is_ascii() && is_torn(library, c));
-        lost.extend(bare);
+    if library.get_normalizer().is_some() || back.trim() == text.trim() {
+        return Vec::new();
     }
-    lost.sort_unstable();
-    lost.into_iter().map(|(_, c)| c).collect()
+    // Without a token for it, what is unknown is left out without a word.
+    text.chars().filter(|&c| is_lost(library, c)).collect()
 }
 
-/// Whether some of a character's bytes have no token.
-fn is_torn(library: &tokenizers::Tokenizer, c: char) -> bool {
+/// Whether a character by itself does not come back.
+fn is_lost(library: &tokenizers::Tokenizer, c: char) -> bool {
     let text = c.to_string();
     let Ok(encoding) = library.encode(text.as_str(), false) else {
         return true;
     };
-    let added = library.get_added_vocabulary().get_added_tokens_decoder();
-    let is_added = |id: &u32| added.contains_key(id);
-    if encoding.get_ids().iter().any(is_added) {
-        return false;
-    }
-    library.decode(encoding.get_ids(), true).ok().as_deref() != Some(text.as_str())
+    let back = library.decode(encoding.get_ids(), true);
+    back.is_ok_and(|back| back.trim() != text)
 }
 
 /// The id of the token for what is unknown.

@@ -233,7 +233,9 @@ fn a_family_is_known_by_its_model_type() {
         ),
         (json!({"architectures": "x"}), "architectures is"),
     ] {
-        let message = load("whisper_english", true, changes.as_object().unwrap()).err().unwrap();
+        let message = load("whisper_english", true, changes.as_object().unwrap())
+            .err()
+            .unwrap();
         assert!(message.contains(words), "{message}");
     }
 }

@@ -403,7 +403,8 @@ pub const OPERATORS: &[(&str, Build)] = &[
         let log_probabilities = b.input(5, 1, VOCABULARY);
         let allowed = b.input(1, 1, VOCABULARY);
         let banned = b.indices(5, 64, u32::MAX);
-        let ranges = b.table(Shape::new(5, 1, 4), &[0, NO_TOKEN, 0, NO_TOKEN].repeat(5));
+        let none = [0, NO_TOKEN, 0, NO_TOKEN, NO_TOKEN];
+        let ranges = b.table(Shape::new(5, 1, 5), &none.repeat(5));
         let chosen = b.target(5, 10, 3);
         b.recording.push(Candidates {
             log_probabilities,

@@ -289,14 +289,15 @@ impl Model {
         let times = self.generation.no_timestamps_token_id;
         let times = times.or_else(|| tokenizer.id("<|notimestamps|>"));
         let without_times = times.is_some_and(|id| id as usize + 1 == known);
-        let rounds = |known: usize| {
-            ROUND
-                .into_iter()
-                .any(|round| known.next_multiple_of(round) == vocabulary)
+        // How many there are with the times, if they are left out.
+        let most = if without_times { known + TIMES } else { known };
+        let fits = |count: usize| {
+            let round = |to: usize| count.next_multiple_of(to) == vocabulary;
+            ROUND.into_iter().any(round)
         };
-        let behind = known..=(if without_times { known + TIMES } else { known });
-        let ends = [known, *behind.end()];
-        if ends.into_iter().any(rounds) || without_times && behind.contains(&vocabulary) {
+        let filled = fits(known) || fits(most) || (known..=most).contains(&vocabulary);
+        let own = [self.tokens.start, self.tokens.end];
+        if filled && own.iter().all(|&id| (id as usize) < known) {
             return Ok(());
         }
         Err(Error::file(

@@ -286,7 +286,7 @@ fn generating() -> Recording {
     let logits = draft.recording.matmul(output, weight).record().unwrap();
     let log_probabilities = draft.recording.log_softmax(logits);
     let (allowed, banned) = (draft.real(1, 1, vocabulary), draft.indices(beams, 2));
-    let ranges = draft.persistent(Kind::Index, Shape::new(beams, 1, 4));
+    let ranges = draft.persistent(Kind::Index, Shape::new(beams, 1, 5));
     let chosen = draft.real(beams, 5, 3);
     draft.recording.push(Candidates {
         log_probabilities,

@@ -319,7 +319,7 @@ fn candidates() {
         (1, 1, 1, 1),
         (2, 3, 5, 1),
         (3, 7, 3, 2),
-        (3, 1023, 32, 5),
+        (4, 1023, 32, 5),
         (2, 51_865, 16, 3),
     ] {
         let mut case = Case::new();
@@ -343,16 +343,17 @@ fn candidates() {
             .collect();
         let banned = case.indices(rows, limit, &banned);
         // No ranges; text from the middle on, times whose sum wins; times
-        // between bounds that exclude most.
+        // between bounds that exclude most; times with text behind them.
         let (third, end) = (cols as u32 / 3, cols as u32);
         let ranges: Vec<u32> = (0..rows)
             .flat_map(|row| match row {
-                0 => [0, NO_TOKEN, 0, NO_TOKEN],
-                1 => [third / 2, third, third, NO_TOKEN],
-                _ => [0, 2 * third, end - 2, end],
+                0 => [0, NO_TOKEN, 0, NO_TOKEN, NO_TOKEN],
+                1 => [third / 2, third, third, NO_TOKEN, NO_TOKEN],
+                2 => [0, 2 * third, end - 2, end, NO_TOKEN],
+                _ => [0, third, third + 1, NO_TOKEN, 2 * third],
             })
             .collect();
-        let ranges = case.table(Shape::new(rows, 1, 4), &ranges);
+        let ranges = case.table(Shape::new(rows, 1, 5), &ranges);
         let draw = Draw {
             temperature: 0.6,
             seed: 1 << 40 | 7,

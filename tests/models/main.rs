@@ -16,6 +16,8 @@ mod awkward_sizes;
 mod errors;
 /// Everything that is asked of a model, on a GPU and natively.
 mod executors_agree;
+/// Folders as people have them: what stands in which file.
+mod folders;
 /// Features and segments against transformers, torchaudio, scikit-image.
 mod front_end;
 /// Generated tokens against transformers'.

@@ -1,0 +1,267 @@
+//! Folders as people have them: what stands in which file, and what does not fit.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView, serialize};
+use serde_json::{Value, json};
+use sonograd::engine::native::NativeExecutor;
+use sonograd::explain::alignment::model_heads;
+use sonograd::features::FrontEnd;
+use sonograd::generate::{GenerationOptions, Language, Wanted, transcribe};
+use sonograd::model::Model;
+use sonograd::model::files::ModelFiles;
+
+use crate::whisper_folder::whisper_folder;
+
+fn load(place: &Path) -> Model {
+    Model::load(ModelFiles::folder(place).unwrap()).unwrap()
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Changes a JSON file in place.
+fn change(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value = read(path);
+    change(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
+
+fn in_folder(run: impl FnOnce(&Path)) {
+    let place = tempfile::tempdir().unwrap();
+    let model = place.path().join("model");
+    whisper_folder(&model);
+    run(&model);
+}
+
+#[test]
+fn the_processor_goes_before_the_feature_extractor() {
+    in_folder(|model| {
+        let size = |model: &Path| match load(model).front_end().unwrap() {
+            FrontEnd::LogMel(own) => own.config().n_fft,
+            other => panic!("{other:?}"),
+        };
+        let own = read(&model.join("preprocessor_config.json"));
+        let mut newer = own.clone();
+        newer["n_fft"] = json!(512);
+        let processor = model.join("processor_config.json");
+        let with = |value: Value| fs::write(&processor, value.to_string()).unwrap();
+        assert_eq!(size(model), 400);
+        // Without the entry, or with nothing in it, the other file counts.
+        with(json!({"processor_class": "WhisperProcessor"}));
+        assert_eq!(size(model), 400);
+        with(json!({"feature_extractor": null}));
+        assert_eq!(size(model), 400);
+        for key in ["feature_extractor", "audio_processor"] {
+            with(json!({ key: newer }));
+            assert_eq!(size(model), 512, "{key}");
+        }
+        fs::remove_file(model.join("preprocessor_config.json")).unwrap();
+        assert_eq!(size(model), 512);
+        // What is wrong is said of the file that it stands in.
+        for (value, words) in [
+            (json!([]), "no"),
+            (json!({"feature_extractor": [1]}), "settings"),
+            (
+                json!({"feature_extractor": {"sampling_rate": 8000}}),
+                "sampling_rate is 8000",
+            ),
+            (
+                json!({"feature_extractor": {"num_mel_bins": 40}}),
+                "40 mel bins",
+            ),
+        ] {
+            with(value);
+            let message = load(model).front_end().unwrap_err().to_string();
+            assert!(
+                message.contains("model/processor_config.json: "),
+                "{message}"
+            );
+            assert!(message.contains(words), "{message}");
+        }
+    });
+}
+
+#[test]
+fn weights_of_64_bits_are_read() {
+    in_folder(|model| {
+        let path = model.join("model.safetensors");
+        let bytes = fs::read(&path).unwrap();
+        let before = load(model);
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let wide: HashMap<String, (Vec<usize>, Vec<u8>)> = tensors
+            .iter()
+            .map(|(name, view)| {
+                assert_eq!(view.dtype(), Dtype::F32);
+                let (values, _) = view.data().as_chunks::<4>();
+                let values = values.iter().map(|own| f64::from(f32::from_le_bytes(*own)));
+                let data = values.flat_map(f64::to_le_bytes).collect();
+                (name.to_owned(), (view.shape().to_vec(), data))
+            })
+            .collect();
+        let views = wide.iter().map(|(name, (shape, data))| {
+            let view = TensorView::new(Dtype::F64, shape.clone(), data).unwrap();
+            (name.clone(), view)
+        });
+        fs::write(&path, serialize(views, None).unwrap()).unwrap();
+        let after = load(model);
+        for (one, other) in before.weights.iter().zip(after.weights.iter()) {
+            assert_eq!(
+                (&one.name, one.rows, one.cols),
+                (&other.name, other.rows, other.cols)
+            );
+            assert_eq!(one.data, other.data, "{}", one.name);
+        }
+    });
+}
+
+#[test]
+fn a_vocabulary_fits_the_model() {
+    in_folder(|model| {
+        let size = load(model).decoder.config.vocabulary;
+        let path = model.join("tokenizer.json");
+        load(model).tokenizer().unwrap();
+        let whole = read(&path);
+        // Another model's vocabulary has some tokens fewer. A few could be what
+        // makes a model's number round, 112 here.
+        let shorter = |by: usize| {
+            change(&path, |own| {
+                *own = whole.clone();
+                let there = |id: &Value| (id.as_u64().unwrap() as usize) < size - by;
+                let tokens = own["added_tokens"].as_array_mut().unwrap();
+                tokens.retain(|token| there(&token["id"]));
+                let vocabulary = own["model"]["vocab"].as_object_mut().unwrap();
+                vocabulary.retain(|_, id| there(id));
+            });
+        };
+        shorter(17);
+        let message = load(model).tokenizer().unwrap_err().to_string();
+        let words = format!(
+            "has {} tokens where the model's vocabulary has {size}",
+            size - 17
+        );
+        assert!(message.contains(&words), "{message}");
+        // Old files of Whisper's leave its times out.
+        let generation = read(&model.join("generation_config.json"));
+        let last = generation["no_timestamps_token_id"].as_u64().unwrap() as usize;
+        shorter(size - 1 - last);
+        load(model).tokenizer().unwrap();
+    });
+}
+
+/// Tokens behind the times are text, whoever writes times.
+#[test]
+fn tokens_added_behind_the_times_are_text() {
+    in_folder(|model| {
+        let size = load(model).decoder.config.vocabulary as u32;
+        let name = |id: u32| ["Zürich", "<noise>", "Łódź"][(size - 1 - id) as usize];
+        let words = size - 3..size;
+        change(&model.join("tokenizer.json"), |own| {
+            for id in words.clone() {
+                let vocabulary = own["model"]["vocab"].as_object_mut().unwrap();
+                vocabulary.retain(|_, other| *other != json!(id));
+                vocabulary.insert(name(id).to_owned(), json!(id));
+                let tokens = own["added_tokens"].as_array_mut().unwrap();
+                for token in tokens.iter_mut().filter(|token| token["id"] == json!(id)) {
+                    token["content"] = json!(name(id));
+                    token["special"] = json!(false);
+                }
+            }
+        });
+        let loaded = load(model);
+        let tokenizer = loaded.tokenizer().unwrap();
+        let mut wanted = Wanted::default();
+        wanted.timestamps = true;
+        let mut options = GenerationOptions::new(&loaded, Some(&tokenizer), &wanted).unwrap();
+        let multitask = options.multitask.clone().unwrap();
+        assert_eq!(multitask.behind_timestamps, size - 3);
+        for id in words.clone() {
+            assert!(!multitask.is_time(id) && tokenizer.decode(&[id]) == name(id));
+        }
+        // All other text is banned: what is written stands between times.
+        let first = multitask.first_timestamp();
+        options.suppressed = (0..first).filter(|id| !options.ends.contains(id)).collect();
+        let frames = loaded.capabilities.window_frames.unwrap();
+        let bins = loaded.encoder.mel_bins();
+        let data = (0..frames * bins).map(|n| ((n * 7919) % 1000) as f32 / 500.0 - 1.0);
+        let features = sonograd::features::Features::new(data.collect(), frames, bins).unwrap();
+        let mut executor = NativeExecutor::<f32>::new(&loaded.weights, false);
+        let heard = transcribe(&mut executor, &loaded, &features, &options, &mut |_| true);
+        let heard = heard.unwrap();
+        let tokens = heard.tokens(&loaded.ends);
+        let written: Vec<u32> = tokens
+            .iter()
+            .copied()
+            .filter(|id| words.contains(id))
+            .collect();
+        let segments = heard.segments(&loaded, &options, &features);
+        let kept: Vec<u32> = segments.iter().flat_map(|own| own.tokens.clone()).collect();
+        assert!(!written.is_empty(), "{tokens:?}");
+        assert_eq!(kept, written);
+        assert!(
+            segments
+                .iter()
+                .all(|own| own.end_seconds <= frames as f64 * 0.01)
+        );
+    });
+}
+
+/// Where no file says how to prompt, the vocabulary does.
+#[test]
+fn an_english_only_model_is_known_by_its_vocabulary() {
+    in_folder(|model| {
+        fs::remove_file(model.join("generation_config.json")).unwrap();
+        let options = |wanted: &Wanted| {
+            let model = load(model);
+            let tokenizer = model.tokenizer().unwrap();
+            GenerationOptions::new(&model, Some(&tokenizer), wanted)
+        };
+        change(&model.join("tokenizer.json"), |own| {
+            let text = own.to_string();
+            let last = read(&Path::new(
+                "tests/fixtures/generation/whisper/generation_config.json",
+            ))["no_timestamps_token_id"]
+                .clone();
+            *own = serde_json::from_str(
+                &text.replace(&format!("<|mark {last}|>"), "<|notimestamps|>"),
+            )
+            .unwrap();
+        });
+        let several = options(&Wanted::default()).unwrap().multitask.unwrap();
+        assert!(matches!(several.language, Language::Detected(ids) if ids.len() == 5));
+        assert!(several.says_no_timestamps);
+        change(&model.join("tokenizer.json"), |own| {
+            let mut text = own.to_string();
+            for other in ["de", "es", "it", "zh"] {
+                text = text.replace(&format!("<|{other}|>"), &format!("<|mark {other}|>"));
+            }
+            *own = serde_json::from_str(&text).unwrap();
+        });
+        let one = options(&Wanted::default()).unwrap().multitask.unwrap();
+        assert_eq!(one.language, Language::None);
+        assert!(one.says_no_timestamps && one.task.is_none());
+        let mut italian = Wanted::default();
+        italian.language = Some("Italian".into());
+        let message = options(&italian).unwrap_err().to_string();
+        assert!(message.contains("no language tokens"), "{message}");
+    });
+}
+
+/// Heads of another model trouble only those who need them.
+#[test]
+fn heads_of_another_model_are_named_with_their_file() {
+    in_folder(|model| {
+        change(&model.join("generation_config.json"), |own| {
+            own["alignment_heads"] = json!([[10, 12]]);
+        });
+        let loaded = load(model);
+        let message = model_heads(&loaded).unwrap_err().to_string();
+        for words in ["generation_config.json: alignment_heads", "no head 10.12"] {
+            assert!(message.contains(words), "{message}");
+        }
+    });
+}

@@ -222,7 +222,7 @@ fn an_english_only_model_is_known_by_its_vocabulary() {
         };
         change(&model.join("tokenizer.json"), |own| {
             let text = own.to_string();
-            let last = read(&Path::new(
+            let last = read(Path::new(
                 "tests/fixtures/generation/whisper/generation_config.json",
             ))["no_timestamps_token_id"]
                 .clone();

@@ -12,6 +12,12 @@ use crate::{Error, Result};
 /// Numbers of tokens and the like beyond this are taken for mistakes.
 const LARGEST_COUNT: u64 = 1 << 32;
 
+/// A sequence of tokens, and what is added to the score of its last one.
+pub(super) type Bias = (Vec<u32>, f64);
+
+/// A position, and the token there; without one it is open.
+pub(super) type Forced = (usize, Option<u32>);
+
 /// The entries of a file, of which only those are read that are listed.
 pub(super) struct Entries<'a> {
     pub path: &'a Path,
@@ -119,7 +125,7 @@ impl<'a> Entries<'a> {
     }
 
     /// Lists of token ids with a number each: `[[[id, ...], number], ...]`.
-    pub fn biases(&self, key: &str) -> Result<Option<Vec<(Vec<u32>, f64)>>> {
+    pub fn biases(&self, key: &str) -> Result<Option<Vec<Bias>>> {
         let right = format!(
             "a list such as [[[1, 2], -1.5]] with token ids below {}",
             self.vocabulary
@@ -136,7 +142,7 @@ impl<'a> Entries<'a> {
     }
 
     /// Pairs of a position and a token id or null.
-    pub fn forced(&self, key: &str) -> Result<Option<Vec<(usize, Option<u32>)>>> {
+    pub fn forced(&self, key: &str) -> Result<Option<Vec<Forced>>> {
         let right = format!(
             "a list of pairs of a position and a token id below {} or null",
             self.vocabulary

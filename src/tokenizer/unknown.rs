@@ -1,5 +1,7 @@
 //! Characters of a text that a vocabulary lacks.
 
+use std::collections::HashSet;
+
 use tokenizers::ModelWrapper;
 
 use super::{Inner, Tokenizer};
@@ -34,7 +36,17 @@ fn unknown(library: &tokenizers::Tokenizer, text: &str, back: &str) -> Vec<char>
         let parts = encoding.get_ids().iter().zip(encoding.get_offsets());
         let lost = parts.filter(|&(own, _)| *own == id);
         let lost = lost.filter_map(|(_, &(start, end))| text.get(start..end));
-        return lost.flat_map(str::chars).collect();
+        let mut lost: Vec<char> = lost.flat_map(str::chars).collect();
+        // Of whole words a word is unknown whose letters others have.
+        if matches!(library.get_model(), ModelWrapper::WordLevel(_)) {
+            let known: HashSet<char> = library
+                .get_vocab(true)
+                .keys()
+                .flat_map(|token| token.chars())
+                .collect();
+            lost.retain(|c| !known.contains(c));
+        }
+        return lost;
     }
     if library.get_normalizer().is_some() || back.trim() == text.trim() {
         return Vec::new();

@@ -22,12 +22,12 @@ mod folders;
 mod front_end;
 /// Generated tokens against transformers'.
 mod generation;
+/// What a folder's files ask generation for, against transformers.
+mod generation_settings;
 /// Sounds whose samples are numbers, in every container and encoding.
 mod pcm_sounds;
 /// Real models on human speech against transformers.
 mod real;
-/// What a folder's files ask generation for, against transformers.
-mod generation_settings;
 /// Reference values made by other code.
 mod validate;
 /// Weights chosen by role, and drawn, as names once chose and drew them.

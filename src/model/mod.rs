@@ -9,6 +9,7 @@ pub mod conformer;
 pub mod decoder;
 pub mod family;
 pub mod files;
+pub mod forms;
 pub mod generation_config;
 mod layers;
 mod loader;
@@ -85,8 +86,9 @@ impl Family {
             .find(|family| family.architecture == architecture);
         found.ok_or_else(|| {
             let names: Vec<&str> = FAMILIES.iter().map(|family| family.architecture).collect();
+            let what = forms::unread::architecture(architecture).unwrap_or_default();
             config.problem(format!(
-                "architecture {architecture} is not supported; supported: {}",
+                "architecture {architecture} is not supported; supported: {}{what}",
                 names.join(", ")
             ))
         })

@@ -8,6 +8,10 @@ mod random_model;
 #[path = "../shared/whisper_folder.rs"]
 mod whisper_folder;
 
+/// Writers of the forms in which people have weights.
+#[path = "../shared/forms.rs"]
+mod form_writers;
+
 /// Compressed sounds against the WAV they were made from.
 mod audio_formats;
 /// Finite differences, and executors against each other, at awkward sizes.
@@ -16,6 +20,8 @@ mod awkward_sizes;
 mod errors;
 /// Everything that is asked of a model, on a GPU and natively.
 mod executors_agree;
+/// Weights in the forms in which people have them.
+mod forms;
 /// Features and segments against transformers, torchaudio, scikit-image.
 mod front_end;
 /// Generated tokens against transformers'.

@@ -88,7 +88,9 @@ fn relative(own: &[f32], exact: &[f32]) -> f64 {
     assert_eq!(own.len(), exact.len());
     let square = |x: f64| x * x;
     let pairs = own.iter().zip(exact);
-    let off: f64 = pairs.map(|(&a, &b)| square(f64::from(a) - f64::from(b))).sum();
+    let off: f64 = pairs
+        .map(|(&a, &b)| square(f64::from(a) - f64::from(b)))
+        .sum();
     let norm: f64 = exact.iter().map(|&b| square(f64::from(b))).sum();
     (off / norm).sqrt()
 }
@@ -128,7 +130,13 @@ fn values(name: &str) {
     });
     let pass = forward_and_gradients(&mut executor, &model, &utterance, &specs, 1 << 30).unwrap();
 
-    let read = |id| executor.read_real(id).iter().map(|&x| x as f32).collect::<Vec<f32>>();
+    let read = |id| {
+        executor
+            .read_real(id)
+            .iter()
+            .map(|&x| x as f32)
+            .collect::<Vec<f32>>()
+    };
     let mut failed = Vec::new();
     let mut check = |what: &str, error: f64| {
         let bound = FACTOR * reference.float32_error(what);
@@ -152,7 +160,12 @@ fn values(name: &str) {
             let attention = read(layer);
             let heads = attention.chunks(ids.len() * encoder_frames);
             let of_labels = heads.flat_map(|head| head[first * encoder_frames..].to_vec());
-            rows(&of_labels.collect::<Vec<_>>(), encoder_frames, 1, &frames(what))
+            rows(
+                &of_labels.collect::<Vec<_>>(),
+                encoder_frames,
+                1,
+                &frames(what),
+            )
         })
         .collect();
     check(what, relative(&own, &reference.real(what)));
@@ -165,7 +178,9 @@ fn values(name: &str) {
         f64::from(scores[label as usize]) - sum.ln()
     };
     let own = logits.chunks(vocabulary).zip(&labels).map(log_prob);
-    let errors = own.zip(reference.real(what)).map(|(own, exact)| (own - f64::from(exact)).abs());
+    let errors = own
+        .zip(reference.real(what))
+        .map(|(own, exact)| (own - f64::from(exact)).abs());
     check(what, errors.fold(0.0, f64::max));
 
     for (map, (what, all, cols)) in pass.maps.iter().zip([
@@ -257,7 +272,12 @@ fn texts(model: &str) {
         }
     }
     assert!(count > 10, "{count}");
-    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {count}:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 /// All sentences one behind the other, two times: longer than a window.
@@ -266,7 +286,12 @@ fn all_twice() -> Sound {
     let samples: Vec<f32> = names
         .iter()
         .chain(&names)
-        .flat_map(|name| sound(&format!("librivox/{name}")).waveform().samples.clone())
+        .flat_map(|name| {
+            sound(&format!("librivox/{name}"))
+                .waveform()
+                .samples
+                .clone()
+        })
         .collect();
     Sound::new(&samples, 16_000).unwrap()
 }

@@ -211,8 +211,8 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The result type of the crate.
-pub type Result<T> = std::result::Result<T, Error>;
+/// The result type of the crate; its errors are the crate's where no other are named.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 #[cfg(test)]
 mod tests {

@@ -1,18 +1,13 @@
-//! Weights as they come: one safetensors file or several shards, in F64, F32,
-//! F16 or BF16, checked against the tensors a model needs before any is read; or
-//! random numbers for exactly those tensors.
+//! Weights as they come, in whichever [form](super::forms), checked against the
+//! tensors a model needs before any is read; or random numbers for exactly
+//! those tensors.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::PathBuf;
-
-use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors};
 
 use super::config::Config;
-use super::files::{ModelFiles, WeightBytes};
+use super::files::ModelFiles;
+use super::forms::{self, Change, Files, Stored};
 use super::random::values;
-use crate::error::Problem;
 use crate::{Error, Result};
 
 /// What the numbers of a file's tensor are for: what random ones in their place
@@ -94,6 +89,9 @@ impl TensorList {
     }
 }
 
+/// The embedding of tokens (V, D).
+pub const EMBEDDING: &str = "decoder.embed_tokens.weight";
+
 /// The output projection (V, D), by the name all families know it by.
 pub const PROJECTION: &str = "decoder.output_projection.weight";
 
@@ -105,17 +103,6 @@ pub fn standard_name(name: &str) -> String {
         "lm_head.weight" | "proj_out.weight" => PROJECTION.to_owned(),
         _ => name.to_owned(),
     }
-}
-
-/// A tensor in its file.
-struct Entry {
-    /// As the file names it.
-    name: String,
-    file: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    /// Bytes of the file.
-    range: Range<usize>,
 }
 
 /// The weights of a model.
@@ -132,8 +119,10 @@ enum Source {
 struct WeightFiles {
     /// Where each tensor is, by the name the model knows it by; the files'
     /// headers are parsed once.
-    index: BTreeMap<String, Entry>,
-    files: Vec<(PathBuf, WeightBytes)>,
+    index: BTreeMap<String, Stored>,
+    /// What an adapter does to tensors, by the same names.
+    changes: BTreeMap<String, Vec<Change>>,
+    files: Files,
 }
 
 /// Random numbers for whatever the model asks for.
@@ -150,7 +139,7 @@ impl Checkpoint {
     /// model's. Models without files get random weights.
     ///
     /// # Errors
-    /// If a file is missing or is not a whole safetensors file, or if two
+    /// If a file is missing, broken or of a kind that is not read, or if two
     /// tensors have one name.
     pub fn open(
         files: &ModelFiles,
@@ -163,7 +152,12 @@ impl Checkpoint {
                 own_projection: !config.tied()?,
                 specs: BTreeMap::new(),
             }),
-            _ => Source::Files(WeightFiles::open(files, rename)?),
+            _ => {
+                if let Some(quantised) = config.quantised() {
+                    return Err(config.problem(quantised));
+                }
+                Source::Files(WeightFiles::open(files, config.tied()?, rename)?)
+            }
         };
         Ok(Self { source })
     }
@@ -221,27 +215,56 @@ impl Checkpoint {
 }
 
 impl WeightFiles {
-    fn open(files: &ModelFiles, rename: impl Fn(&str) -> String) -> Result<Self> {
-        let files = files.weights()?;
-        let mut index = BTreeMap::new();
-        for (number, (path, bytes)) in files.iter().enumerate() {
-            let tensors = SafeTensors::deserialize(bytes)
-                .map_err(|problem| Error::file(path, Problem::safetensors(problem)))?;
-            for (name, view) in tensors.iter() {
-                let begin = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
-                let entry = Entry {
-                    name: name.to_owned(),
-                    file: number,
-                    dtype: view.dtype(),
-                    shape: view.shape().to_vec(),
-                    range: begin..begin + view.data().len(),
-                };
-                if index.insert(rename(name), entry).is_some() {
-                    return Err(Error::file(path, format!("has tensor {name} twice")));
-                }
+    fn open(files: &ModelFiles, tied: bool, rename: impl Fn(&str) -> String) -> Result<Self> {
+        let opened = forms::open(files)?;
+        let mut all = Self {
+            index: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            files: opened.files,
+        };
+        for tensor in opened.tensors {
+            let name = rename(&tensor.name);
+            if let Some(other) = all.index.insert(name, tensor) {
+                let problem = format!("has tensor {} twice", other.name);
+                return Err(all.problem(&other, problem));
             }
         }
-        Ok(Self { index, files })
+        // A tied projection is the embedding, also where the file has a copy:
+        // what is trained of the one is trained of the other, unless the adapter
+        // says so itself.
+        let names = opened.instead.iter().map(|tensor| rename(&tensor.name));
+        let names: Vec<String> = names.collect();
+        let has = |name: &str| names.iter().any(|own| own == name);
+        if tied && has(EMBEDDING) && !has(PROJECTION) {
+            all.index.remove(PROJECTION);
+        }
+        for (name, tensor) in names.into_iter().zip(opened.instead) {
+            all.index.insert(name, tensor);
+        }
+        for (name, change) in opened.changes {
+            let name = rename(&name);
+            // LoRA changes one use of a tied matrix; the other keeps it as it is.
+            if matches!(change, Change::Product { .. })
+                && [EMBEDDING, PROJECTION].contains(&name.as_str())
+                && !all.index.contains_key(PROJECTION)
+                && let Some(embedding) = all.index.get(EMBEDDING)
+            {
+                all.index.insert(PROJECTION.to_owned(), embedding.clone());
+            }
+            if !all.index.contains_key(&name) {
+                let path = files.path("adapter_config.json");
+                let problem = format!("is of an adapter that changes {name}, which the base has not");
+                return Err(Error::file(path, problem));
+            }
+            all.changes.entry(name).or_default().push(change);
+        }
+        Ok(all)
+    }
+
+    /// An error about a tensor's file.
+    fn problem(&self, tensor: &Stored, problem: String) -> Error {
+        let path = self.files.get(tensor.file).map(|(path, _)| path.clone());
+        Error::file(path.unwrap_or_default(), problem)
     }
 
     fn check(&self, needed: &TensorList, ignored: impl Fn(&str) -> bool) -> Result<()> {
@@ -249,8 +272,12 @@ impl WeightFiles {
         for spec in &needed.specs {
             match self.index.get(&spec.name) {
                 None => problems.push(format!("missing {} {:?}", spec.name, spec.shape)),
-                Some(Entry {
-                    name, dtype, shape, ..
+                Some(Stored {
+                    name,
+                    number,
+                    shape,
+                    scale,
+                    ..
                 }) => {
                     if *shape != spec.shape {
                         problems.push(format!(
@@ -258,17 +285,15 @@ impl WeightFiles {
                             spec.shape
                         ));
                     }
-                    if !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                        problems.push(format!(
-                            "{name} is {dtype:?} where F64, F32, F16 or BF16 is read"
-                        ));
+                    if let Some(problem) = number.refused(scale.is_some()) {
+                        problems.push(format!("{name} {problem}"));
                     }
                 }
             }
         }
         let known: std::collections::BTreeSet<&str> =
             needed.specs.iter().map(|spec| spec.name.as_str()).collect();
-        for (known_as, Entry { name, .. }) in &self.index {
+        for (known_as, Stored { name, .. }) in &self.index {
             if !known.contains(known_as.as_str()) && !ignored(known_as) {
                 problems.push(format!("{name} belongs to no part of the model"));
             }
@@ -290,41 +315,17 @@ impl WeightFiles {
         ))
     }
 
-    fn read(&self, name: &str, entry: &Entry) -> Result<Vec<f32>> {
-        let (path, bytes) = &self.files[entry.file];
-        let data = &bytes[entry.range.clone()];
-        let values: Vec<f32> = match entry.dtype {
-            Dtype::F32 => data
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|&bytes| f32::from_le_bytes(bytes))
-                .collect(),
-            // Rounded as transformers does, which computes in 32 bits too.
-            Dtype::F64 => data
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|&bytes| f64::from_le_bytes(bytes) as f32)
-                .collect(),
-            Dtype::F16 => data
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|&bytes| f16::from_le_bytes(bytes).to_f32())
-                .collect(),
-            _ => data
-                .as_chunks::<2>()
-                .0
-                .iter()
-                .map(|&bytes| bf16::from_le_bytes(bytes).to_f32())
-                .collect(),
-        };
+    fn read(&self, name: &str, entry: &Stored) -> Result<Vec<f32>> {
+        let mut values = entry.read(&self.files)?;
+        let rows = entry.shape.first().copied().unwrap_or(1);
+        for change in self.changes.get(name).into_iter().flatten() {
+            change.apply(name, rows, &mut values, &self.files)?;
+        }
         match values.iter().position(|x| !x.is_finite()) {
-            Some(at) => Err(Error::file(
-                path,
-                format!("{name} holds {} at element {at}", values[at]),
-            )),
+            Some(at) => {
+                let problem = format!("{} holds {} at element {at}", entry.name, values[at]);
+                Err(self.problem(entry, problem))
+            }
             None => Ok(values),
         }
     }

@@ -185,6 +185,18 @@ impl Config {
         self.flag("tie_word_embeddings", true)
     }
 
+    /// What is wrong where the weights are packed with scales (8-bit floats,
+    /// GPTQ, bitsandbytes); nothing where they are plain.
+    pub fn quantised(&self) -> Option<String> {
+        let how = self.value["quantization_config"].as_object()?;
+        let method = how.get("quant_method").and_then(Value::as_str);
+        let method = method.unwrap_or("an unnamed method");
+        Some(format!(
+            "has a quantization_config: its weights are packed by {method}, which is not read; \
+             take the model before that, or in transformers model.dequantize() and save_pretrained"
+        ))
+    }
+
     /// An activation function.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The pre-norm transformer decoder that all families share: causal
 //! self-attention, cross-attention to the encoder, feed-forward.
 
-use super::checkpoint::{PROJECTION, TensorList};
+use super::checkpoint::{EMBEDDING, PROJECTION, TensorList};
 use super::config::Config;
 use super::layers::{Linear, Norm};
 use super::loader::Loader;
@@ -10,8 +10,6 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::{Columns, Kind, PersistentId, Shape, TensorId, WeightId};
 use crate::engine::weights::Form;
 use crate::ops::{Activation, AttentionSpec, CacheAppend, CachedAttention, Mask};
-
-const EMBEDDING: &str = "decoder.embed_tokens.weight";
 
 /// Sizes and variants of a decoder.
 #[derive(Clone, Debug)]

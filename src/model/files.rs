@@ -6,12 +6,21 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 use serde_json::Value;
 
+use super::forms::{self, Converted, unread};
 use crate::error::Problem;
 use crate::{Error, Result};
+
+/// Weight files of a Hugging Face folder, each with the index of its shards, in
+/// the order in which transformers looks for them.
+const WEIGHTS: [[&str; 2]; 2] = [
+    ["model.safetensors", "model.safetensors.index.json"],
+    ["pytorch_model.bin", "pytorch_model.bin.index.json"],
+];
 
 /// Where a model's files come from.
 #[derive(Clone, Debug)]
@@ -26,6 +35,8 @@ pub enum ModelFiles {
         /// Contents by file name.
         files: &'static [(&'static str, &'static [u8])],
     },
+    /// A model of another form, seen as such a folder.
+    Converted(Arc<Converted>),
     /// No files at all: a `config.json`, and random numbers for the weights
     /// that it asks for.
     Random {
@@ -78,28 +89,24 @@ impl ModelFiles {
         }
     }
 
-    /// A folder, which has to exist.
+    /// A model's folder, or OpenAI's file, which has to exist.
     ///
     /// # Errors
-    /// If it does not.
+    /// If it does not, or is of a form that is not read.
     pub fn folder(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = path.into();
-        if !path.is_dir() {
-            let advice = "no such folder; a model is a folder with config.json and \
-                          model.safetensors, as Hugging Face saves it";
-            return Err(Error::file(path, advice));
-        }
-        Ok(Self::Folder(path))
+        forms::find(path.into())
     }
 
     /// The folder's name, or the embedded model's.
     pub fn name(&self) -> String {
+        let last = |path: &PathBuf| {
+            let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+            let name = whole.file_name().map(|name| name.to_string_lossy());
+            name.map_or_else(|| whole.display().to_string(), |name| name.into_owned())
+        };
         match self {
-            Self::Folder(path) => {
-                let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
-                let name = whole.file_name().map(|name| name.to_string_lossy());
-                name.map_or_else(|| whole.display().to_string(), |name| name.into_owned())
-            }
+            Self::Folder(path) => last(path),
+            Self::Converted(converted) => last(&converted.path),
             Self::Embedded { name, .. } => (*name).to_owned(),
             Self::Random { name, .. } => name.clone(),
         }
@@ -109,6 +116,7 @@ impl ModelFiles {
     pub fn path(&self, file: &str) -> PathBuf {
         match self {
             Self::Folder(path) => path.join(file),
+            Self::Converted(converted) => converted.place(file),
             Self::Embedded { name, .. } => Path::new("(embedded)").join(name).join(file),
             Self::Random { name, .. } => Path::new("(random)").join(name).join(file),
         }
@@ -123,11 +131,15 @@ impl ModelFiles {
             Self::Folder(path) => {
                 let path = path.join(file);
                 match std::fs::read(&path) {
-                    Ok(bytes) => Ok(Some(bytes)),
+                    Ok(bytes) => match unread::pointer(&bytes) {
+                        Some(what) => Err(Error::file(path, what)),
+                        None => Ok(Some(bytes)),
+                    },
                     Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
                     Err(e) => Err(Error::file(path, e)),
                 }
             }
+            Self::Converted(converted) => converted.read_if_present(file),
             Self::Embedded { files, .. } => {
                 let found = files.iter().find(|(name, _)| *name == file);
                 Ok(found.map(|(_, bytes)| bytes.to_vec()))
@@ -169,24 +181,41 @@ impl ModelFiles {
         }
     }
 
+    /// Whether there are weight files of a Hugging Face folder.
+    pub(super) fn has_weights(&self) -> bool {
+        WEIGHTS.iter().flatten().any(|name| self.path(name).is_file())
+    }
+
     /// The weight files with their paths: `model.safetensors`, or the shards
-    /// that `model.safetensors.index.json` lists.
+    /// that `model.safetensors.index.json` lists, or else `pytorch_model.bin`
+    /// or its shards, in transformers' order.
     ///
     /// # Errors
-    /// If neither is there or a shard is missing.
-    pub fn weights(&self) -> Result<Vec<(PathBuf, WeightBytes)>> {
-        const SINGLE: &str = "model.safetensors";
-        const INDEX: &str = "model.safetensors.index.json";
-        if let Some(bytes) = self.map_if_present(SINGLE)? {
-            return Ok(vec![(self.path(SINGLE), bytes)]);
+    /// If none is there or a shard is missing.
+    pub(super) fn weights(&self) -> Result<Vec<(PathBuf, WeightBytes)>> {
+        for [single, index] in WEIGHTS {
+            if let Some(bytes) = self.map_if_present(single)? {
+                return Ok(vec![(self.path(single), bytes)]);
+            }
+            if self.read_if_present(index)?.is_some() {
+                return self.shards(index);
+            }
         }
-        if self.read_if_present(INDEX)?.is_none() {
-            let problem = "there is neither this file nor model.safetensors.index.json";
-            return Err(Error::file(self.path(SINGLE), problem));
+        if let Self::Folder(folder) = self
+            && let Some((file, what)) = unread::in_folder(folder)
+        {
+            return Err(Error::file(file, what));
         }
-        let index = self.json(INDEX)?;
-        let shards = index["weight_map"].as_object().ok_or_else(|| {
-            Error::file(self.path(INDEX), "has no weight_map from tensors to files")
+        let problem = "there is neither this file nor model.safetensors.index.json, nor \
+                       pytorch_model.bin";
+        Err(Error::file(self.path(WEIGHTS[0][0]), problem))
+    }
+
+    /// The files that an index lists.
+    fn shards(&self, index: &str) -> Result<Vec<(PathBuf, WeightBytes)>> {
+        let value = self.json(index)?;
+        let shards = value["weight_map"].as_object().ok_or_else(|| {
+            Error::file(self.path(index), "has no weight_map from tensors to files")
         })?;
         let names: BTreeSet<&str> = shards.values().filter_map(Value::as_str).collect();
         names
@@ -201,29 +230,37 @@ impl ModelFiles {
     /// A weight file, mapped into memory, or nothing if there is none.
     fn map_if_present(&self, file: &str) -> Result<Option<WeightBytes>> {
         match self {
-            Self::Folder(path) => {
-                let path = path.join(file);
-                let opened = match File::open(&path) {
-                    Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-                    opened => opened.map_err(|e| Error::file(&path, e))?,
-                };
-                // SAFETY: only bytes are read from it, and it is unmapped when
-                // loading ends. Whoever writes to the file meanwhile can make
-                // the values wrong, or end the process by cutting it short, as
-                // with every program that maps its weights.
-                let mapped = unsafe { Mmap::map(&opened) };
-                let mapped = mapped.map_err(|e| Error::file(&path, e))?;
-                Ok(Some(WeightBytes::Mapped(mapped)))
-            }
+            Self::Folder(path) => map(&path.join(file)),
             Self::Embedded { files, .. } => {
                 let found = files.iter().find(|(name, _)| *name == file);
                 Ok(found.map(|(_, bytes)| WeightBytes::Embedded(bytes)))
             }
-            Self::Random { .. } => Ok(None),
+            Self::Converted(_) | Self::Random { .. } => Ok(None),
         }
     }
 
     fn missing(&self, file: &str) -> Error {
         Error::file(self.path(file), "there is no such file in the model folder")
+    }
+}
+
+/// A file, mapped into memory, or nothing if there is none.
+///
+/// # Errors
+/// If it cannot be read, or is a Git LFS pointer.
+pub(super) fn map(path: &Path) -> Result<Option<WeightBytes>> {
+    let opened = match File::open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|e| Error::file(path, e))?,
+    };
+    // SAFETY: only bytes are read from it, and it is unmapped when
+    // loading ends. Whoever writes to the file meanwhile can make
+    // the values wrong, or end the process by cutting it short, as
+    // with every program that maps its weights.
+    let mapped = unsafe { Mmap::map(&opened) };
+    let mapped = mapped.map_err(|e| Error::file(path, e))?;
+    match unread::pointer(&mapped) {
+        Some(what) => Err(Error::file(path, what)),
+        None => Ok(Some(WeightBytes::Mapped(mapped))),
     }
 }

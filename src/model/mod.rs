@@ -9,6 +9,7 @@ pub mod conformer;
 pub mod decoder;
 pub mod family;
 pub mod files;
+pub mod forms;
 pub mod generation_config;
 mod layers;
 mod loader;
@@ -101,8 +102,9 @@ impl Family {
             .find(|family| name(family) == named)
             .ok_or_else(|| {
                 let names: Vec<&str> = FAMILIES.iter().map(name).collect();
+                let what = forms::unread::architecture(named).unwrap_or_default();
                 config.problem(format!(
-                    "{kind} {named} is not supported; supported: {}",
+                    "{kind} {named} is not supported; supported: {}{what}",
                     names.join(", ")
                 ))
             })

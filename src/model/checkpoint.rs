@@ -229,27 +229,26 @@ impl WeightFiles {
                 return Err(all.problem(&other, problem));
             }
         }
-        // A tied projection is the embedding, also where the file has a copy:
-        // what is trained of the one is trained of the other, unless the adapter
-        // says so itself.
+        // A tied projection is the embedding, also where the file has a copy.
         let names = opened.instead.iter().map(|tensor| rename(&tensor.name));
         let names: Vec<String> = names.collect();
         let has = |name: &str| names.iter().any(|own| own == name);
         if tied && has(EMBEDDING) && !has(PROJECTION) {
-            all.index.remove(PROJECTION);
+            match opened.copied {
+                true => all.part_projection(),
+                false => drop(all.index.remove(PROJECTION)),
+            }
         }
         for (name, tensor) in names.into_iter().zip(opened.instead) {
             all.index.insert(name, tensor);
         }
         for (name, change) in opened.changes {
             let name = rename(&name);
-            // LoRA changes one use of a tied matrix; the other keeps it as it is.
             if matches!(change, Change::Product { .. })
                 && [EMBEDDING, PROJECTION].contains(&name.as_str())
-                && !all.index.contains_key(PROJECTION)
-                && let Some(embedding) = all.index.get(EMBEDDING)
             {
-                all.index.insert(PROJECTION.to_owned(), embedding.clone());
+                // LoRA changes one use of a tied matrix; the other keeps it as it is.
+                all.part_projection();
             }
             if !all.index.contains_key(&name) {
                 let path = files.path("adapter_config.json");
@@ -259,6 +258,16 @@ impl WeightFiles {
             all.changes.entry(name).or_default().push(change);
         }
         Ok(all)
+    }
+
+    /// Makes the projection a tensor of its own, with the values of the
+    /// embedding as it is, where it is none yet.
+    fn part_projection(&mut self) {
+        if !self.index.contains_key(PROJECTION)
+            && let Some(embedding) = self.index.get(EMBEDDING)
+        {
+            self.index.insert(PROJECTION.to_owned(), embedding.clone());
+        }
     }
 
     /// An error about a tensor's file.

@@ -8,6 +8,10 @@ mod random_model;
 #[path = "../shared/whisper_folder.rs"]
 mod whisper_folder;
 
+/// Writers of the forms in which people have weights.
+#[path = "../shared/forms.rs"]
+mod form_writers;
+
 /// Compressed sounds against the WAV they were made from.
 mod audio_formats;
 /// Finite differences, and executors against each other, at awkward sizes.
@@ -18,6 +22,8 @@ mod errors;
 mod executors_agree;
 /// Folders as people have them: what stands in which file.
 mod folders;
+/// Weights in the forms in which people have them.
+mod forms;
 /// Features and segments against transformers, torchaudio, scikit-image.
 mod front_end;
 /// Generated tokens against transformers'.

@@ -171,6 +171,14 @@ impl AdapterConfig {
         rows.map(|row| usize::try_from(row.as_u64()?).ok()).collect()
     }
 
+    /// Whether a copy of the embedding was trained: a projection that was tied
+    /// to it is as before then.
+    pub fn copies_embedding(&self) -> bool {
+        let saved = self.value["modules_to_save"].as_array().into_iter().flatten();
+        let mut saved = saved.filter_map(Value::as_str);
+        saved.any(|module| "model.decoder.embed_tokens".ends_with(module))
+    }
+
     /// Sorts the adapter's tensors by what they do.
     ///
     /// # Errors

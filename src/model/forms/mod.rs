@@ -70,6 +70,9 @@ pub(super) struct Opened {
     pub instead: Vec<Stored>,
     /// By the names of tensors.
     pub changes: Vec<(String, Change)>,
+    /// Whether an embedding among `instead` is a copy, of which a projection that
+    /// was tied to it knows nothing (`modules_to_save`).
+    pub copied: bool,
 }
 
 /// The model at a path: a folder, or OpenAI's file.
@@ -180,6 +183,7 @@ impl Converted {
         let has_any = |names: &[&str]| names.iter().any(|name| self.folder.join(name).is_file());
         match file {
             CONFIG | GENERATION => false,
+            adapter::CONFIG => true,
             _ if PROCESSORS.contains(&file) => has_any(&PROCESSORS),
             _ => has_any(&VOCABULARIES),
         }
@@ -201,6 +205,7 @@ pub(super) fn open(files: &ModelFiles) -> Result<Opened> {
         tensors: Vec::new(),
         instead: Vec::new(),
         changes: Vec::new(),
+        copied: false,
     };
     let ModelFiles::Converted(converted) = files else {
         opened.files = files.weights()?;
@@ -228,6 +233,7 @@ pub(super) fn open(files: &ModelFiles) -> Result<Opened> {
             let (config, weights) = adapter_parts(&converted.folder)?;
             let (path, bytes) = mapped(weights)?;
             let adapter = config.sort(tensors(&path, &bytes, opened.files.len())?)?;
+            opened.copied = config.copies_embedding();
             opened.instead = adapter.whole;
             opened.changes = adapter.changes;
             opened.files.push((path, bytes));

@@ -252,7 +252,8 @@ impl WeightFiles {
             }
             if !all.index.contains_key(&name) {
                 let path = files.path("adapter_config.json");
-                let problem = format!("is of an adapter that changes {name}, which the base has not");
+                let problem =
+                    format!("is of an adapter that changes {name}, which the base has not");
                 return Err(Error::file(path, problem));
             }
             all.changes.entry(name).or_default().push(change);

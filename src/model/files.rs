@@ -183,7 +183,10 @@ impl ModelFiles {
 
     /// Whether there are weight files of a Hugging Face folder.
     pub(super) fn has_weights(&self) -> bool {
-        WEIGHTS.iter().flatten().any(|name| self.path(name).is_file())
+        WEIGHTS
+            .iter()
+            .flatten()
+            .any(|name| self.path(name).is_file())
     }
 
     /// The weight files with their paths: `model.safetensors`, or the shards

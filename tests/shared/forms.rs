@@ -23,15 +23,24 @@ pub fn read(path: &Path) -> Tensors {
         let values = values.map(|&bytes| f32::from_le_bytes(bytes)).collect();
         (view.shape().to_vec(), values)
     };
-    whole.iter().map(|(name, view)| (name.to_owned(), read(view))).collect()
+    whole
+        .iter()
+        .map(|(name, view)| (name.to_owned(), read(view)))
+        .collect()
 }
 
 /// Writes tensors as safetensors in F32.
 pub fn write_safetensors(path: &Path, tensors: &Tensors) {
     let bytes: Vec<Vec<u8>> = tensors.values().map(|(_, values)| wide(values)).collect();
-    let views = tensors.iter().zip(&bytes).map(|((name, (shape, _)), bytes)| {
-        (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
-    });
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|((name, (shape, _)), bytes)| {
+            (
+                name.clone(),
+                TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap(),
+            )
+        });
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
@@ -50,7 +59,10 @@ pub struct Storage {
 impl Storage {
     pub fn new(class: &'static str, values: &[f32]) -> Self {
         let bytes = match class {
-            "DoubleStorage" => values.iter().flat_map(|&x| f64::from(x).to_le_bytes()).collect(),
+            "DoubleStorage" => values
+                .iter()
+                .flat_map(|&x| f64::from(x).to_le_bytes())
+                .collect(),
             "HalfStorage" => {
                 let values = values.iter().map(|&x| f16::from_f32(x));
                 values.flat_map(f16::to_le_bytes).collect()
@@ -80,26 +92,38 @@ pub struct View {
 
 /// Strides of a tensor without gaps.
 pub fn row_major(shape: &[usize]) -> Vec<usize> {
-    (0..shape.len()).map(|axis| shape[axis + 1..].iter().product()).collect()
+    (0..shape.len())
+        .map(|axis| shape[axis + 1..].iter().product())
+        .collect()
 }
 
 /// Every tensor in a storage of its own.
 pub fn apart(tensors: &Tensors, class: &'static str) -> (Vec<Storage>, Vec<View>) {
-    let storages = tensors.values().map(|(_, values)| Storage::new(class, values));
-    let views = tensors.iter().enumerate().map(|(storage, (name, (shape, _)))| View {
-        name: name.clone(),
-        storage,
-        offset: 0,
-        shape: shape.clone(),
-        strides: row_major(shape),
-    });
+    let storages = tensors
+        .values()
+        .map(|(_, values)| Storage::new(class, values));
+    let views = tensors
+        .iter()
+        .enumerate()
+        .map(|(storage, (name, (shape, _)))| View {
+            name: name.clone(),
+            storage,
+            offset: 0,
+            shape: shape.clone(),
+            strides: row_major(shape),
+        });
     (storages.collect(), views.collect())
 }
 
 /// Instructions of a pickle.
 pub mod pickle {
     pub fn text(text: &str) -> Vec<u8> {
-        [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+        [
+            b"X",
+            &(text.len() as u32).to_le_bytes()[..],
+            text.as_bytes(),
+        ]
+        .concat()
     }
 
     pub fn int(number: usize) -> Vec<u8> {
@@ -111,11 +135,18 @@ pub mod pickle {
     }
 
     pub fn ints(numbers: &[usize]) -> Vec<u8> {
-        tuple(&numbers.iter().map(|&number| int(number)).collect::<Vec<_>>())
+        tuple(
+            &numbers
+                .iter()
+                .map(|&number| int(number))
+                .collect::<Vec<_>>(),
+        )
     }
 
     pub fn dict(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
-        let entries = entries.iter().map(|(key, value)| [text(key), value.clone()].concat());
+        let entries = entries
+            .iter()
+            .map(|(key, value)| [text(key), value.clone()].concat());
         [b"}(", &entries.collect::<Vec<_>>().concat()[..], b"u"].concat()
     }
 
@@ -148,7 +179,12 @@ pub fn state(storages: &[Storage], views: &[View]) -> Vec<u8> {
         [pickle::text(&view.name), call].concat()
     };
     let entries: Vec<Vec<u8>> = views.iter().map(entry).collect();
-    [b"ccollections\nOrderedDict\n)R(", &entries.concat()[..], b"u"].concat()
+    [
+        b"ccollections\nOrderedDict\n)R(",
+        &entries.concat()[..],
+        b"u",
+    ]
+    .concat()
 }
 
 /// What `torch.save` writes since 1.6; `more` are parts beside the usual ones.
@@ -165,7 +201,9 @@ pub fn zipped_as(
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(method);
     let mut part = |name: String, bytes: &[u8]| {
-        writer.start_file(format!("archive/{name}"), options).unwrap();
+        writer
+            .start_file(format!("archive/{name}"), options)
+            .unwrap();
         writer.write_all(bytes).unwrap();
     };
     part("data.pkl".into(), &pickle::whole(root));
@@ -192,7 +230,10 @@ pub fn rowed(root: &[u8], storages: &[Storage], little_endian: bool) -> Vec<u8> 
     ])));
     bytes.extend(pickle::whole(root));
     let keys = (0..storages.len()).rev();
-    let names: Vec<Vec<u8>> = keys.clone().map(|key| pickle::text(&key.to_string())).collect();
+    let names: Vec<Vec<u8>> = keys
+        .clone()
+        .map(|key| pickle::text(&key.to_string()))
+        .collect();
     bytes.extend(pickle::whole(&[b"](", &names.concat()[..], b"e"].concat()));
     for key in keys {
         bytes.extend((storages[key].elements as u64).to_le_bytes());
@@ -235,7 +276,12 @@ impl CTranslate2 {
     }
 
     fn text(text: &str) -> Vec<u8> {
-        [&(text.len() as u16 + 1).to_le_bytes()[..], text.as_bytes(), b"\0"].concat()
+        [
+            &(text.len() as u16 + 1).to_le_bytes()[..],
+            text.as_bytes(),
+            b"\0",
+        ]
+        .concat()
     }
 
     /// Adds a variable, or an alias where there is an equal one.
@@ -295,10 +341,17 @@ impl CTranslate2 {
                 let scales: Vec<f32> = rows.clone().map(|row| 127.0 / largest(row)).collect();
                 let bytes: Vec<u8> = rows
                     .zip(&scales)
-                    .flat_map(|(row, scale)| row.iter().map(move |x| (x * scale).round() as i8 as u8))
+                    .flat_map(|(row, scale)| {
+                        row.iter().map(move |x| (x * scale).round() as i8 as u8)
+                    })
                     .collect();
                 self.add(name, shape, (1, 1), &bytes);
-                self.add(&format!("{name}_scale"), &[shape[0]], (0, 4), &wide(&scales));
+                self.add(
+                    &format!("{name}_scale"),
+                    &[shape[0]],
+                    (0, 4),
+                    &wide(&scales),
+                );
             }
             Packed::Int16 if quantised => {
                 let scale = 1024.0 / largest(values);
@@ -330,20 +383,33 @@ impl CTranslate2 {
 }
 
 /// A Whisper's `model.bin` as CTranslate2's converter makes it.
-pub fn ctranslate2(tensors: &Tensors, heads: [i16; 2], packed: Packed, version: u32) -> CTranslate2 {
+pub fn ctranslate2(
+    tensors: &Tensors,
+    heads: [i16; 2],
+    packed: Packed,
+    version: u32,
+) -> CTranslate2 {
     let mut model = CTranslate2::new(version);
     let get = |name: &str| tensors.get(&format!("model.{name}"));
     // Rows of several tensors; zeros for a bias that is not there.
     let stacked = |names: &[String], field: &str| {
         let width = get("encoder.conv1.bias").unwrap().0[0];
-        let parts = names.iter().map(|name| match get(&format!("{name}.{field}")) {
-            Some(part) => part.clone(),
-            None => (vec![width], vec![0.0; width]),
-        });
+        let parts = names
+            .iter()
+            .map(|name| match get(&format!("{name}.{field}")) {
+                Some(part) => part.clone(),
+                None => (vec![width], vec![0.0; width]),
+            });
         let parts: Vec<_> = parts.collect();
         let mut shape = parts[0].0.clone();
         shape[0] = parts.iter().map(|(shape, _)| shape[0]).sum();
-        (shape, parts.into_iter().flat_map(|(_, values)| values).collect::<Vec<f32>>())
+        (
+            shape,
+            parts
+                .into_iter()
+                .flat_map(|(_, values)| values)
+                .collect::<Vec<f32>>(),
+        )
     };
     for (part, heads) in [("encoder", heads[0]), ("decoder", heads[1])] {
         model.setting(&format!("{part}/num_heads"), heads);
@@ -353,11 +419,23 @@ pub fn ctranslate2(tensors: &Tensors, heads: [i16; 2], packed: Packed, version: 
         };
         if part == "encoder" {
             for convolution in ["conv1", "conv2"] {
-                one(format!("{convolution}/weight"), &format!("encoder.{convolution}.weight"), true);
-                one(format!("{convolution}/bias"), &format!("encoder.{convolution}.bias"), false);
+                one(
+                    format!("{convolution}/weight"),
+                    &format!("encoder.{convolution}.weight"),
+                    true,
+                );
+                one(
+                    format!("{convolution}/bias"),
+                    &format!("encoder.{convolution}.bias"),
+                    false,
+                );
             }
         } else {
-            one("embeddings/weight".into(), "decoder.embed_tokens.weight", true);
+            one(
+                "embeddings/weight".into(),
+                "decoder.embed_tokens.weight",
+                true,
+            );
         }
         one(
             "position_encodings/encodings".into(),
@@ -365,7 +443,11 @@ pub fn ctranslate2(tensors: &Tensors, heads: [i16; 2], packed: Packed, version: 
             false,
         );
         for (own, field) in [("gamma", "weight"), ("beta", "bias")] {
-            one(format!("layer_norm/{own}"), &format!("{part}.layer_norm.{field}"), false);
+            one(
+                format!("layer_norm/{own}"),
+                &format!("{part}.layer_norm.{field}"),
+                false,
+            );
         }
         for layer in 0.. {
             let prefix = format!("{part}.layers.{layer}");
@@ -389,7 +471,10 @@ pub fn ctranslate2(tensors: &Tensors, heads: [i16; 2], packed: Packed, version: 
             several("ffn/linear_1", &["fc2"]);
             if part == "decoder" {
                 several("attention/linear_0", &["encoder_attn.q_proj"]);
-                several("attention/linear_1", &["encoder_attn.k_proj", "encoder_attn.v_proj"]);
+                several(
+                    "attention/linear_1",
+                    &["encoder_attn.k_proj", "encoder_attn.v_proj"],
+                );
                 several("attention/linear_2", &["encoder_attn.out_proj"]);
             }
             let norms = [
@@ -414,7 +499,9 @@ pub fn ctranslate2(tensors: &Tensors, heads: [i16; 2], packed: Packed, version: 
     // Equal to the embedding: an alias, since version 3.
     if version >= 3 {
         let embedding = "decoder/embeddings/weight".to_owned();
-        model.aliases.push(("decoder/projection/weight".into(), embedding));
+        model
+            .aliases
+            .push(("decoder/projection/weight".into(), embedding));
     }
     model
 }

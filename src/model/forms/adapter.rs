@@ -108,7 +108,9 @@ impl AdapterConfig {
             _ => true,
         };
         if let Some(key) = OTHER_KINDS.iter().find(used) {
-            return Err(fail(format!("uses {key}, which is not merged here; {advice}")));
+            return Err(fail(format!(
+                "uses {key}, which is not merged here; {advice}"
+            )));
         }
         if let Some(begun) = value["init_lora_weights"].as_str()
             && BEGINNINGS.iter().any(|kind| begun.starts_with(kind))
@@ -149,7 +151,9 @@ impl AdapterConfig {
         let number = |patterns: &[Pattern], key: &str| {
             let mut found = patterns.iter();
             let found = found.find(|pattern| pattern.name.is_match(module).unwrap_or(false));
-            found.map(|pattern| pattern.value).or_else(|| self.value[key].as_f64())
+            found
+                .map(|pattern| pattern.value)
+                .or_else(|| self.value[key].as_f64())
         };
         let rank = number(&self.ranks, "r")?;
         let alpha = number(&self.alphas, "lora_alpha")?;
@@ -168,13 +172,17 @@ impl AdapterConfig {
             rows => rows,
         };
         let rows = rows.as_array()?.iter();
-        rows.map(|row| usize::try_from(row.as_u64()?).ok()).collect()
+        rows.map(|row| usize::try_from(row.as_u64()?).ok())
+            .collect()
     }
 
     /// Whether a copy of the embedding was trained: a projection that was tied
     /// to it is as before then.
     pub fn copies_embedding(&self) -> bool {
-        let saved = self.value["modules_to_save"].as_array().into_iter().flatten();
+        let saved = self.value["modules_to_save"]
+            .as_array()
+            .into_iter()
+            .flatten();
         let mut saved = saved.filter_map(Value::as_str);
         saved.any(|module| "model.decoder.embed_tokens".ends_with(module))
     }
@@ -223,10 +231,14 @@ impl AdapterConfig {
                 let values = tensor.clone();
                 let change = Change::Rows { rows, values };
                 adapter.changes.push((format!("{module}.weight"), change));
-            } else if [".lora_B.weight", ".lora_embedding_B"].iter().any(|end| name.ends_with(end))
+            } else if [".lora_B.weight", ".lora_embedding_B"]
+                .iter()
+                .any(|end| name.ends_with(end))
                 || name.contains(".lora_magnitude_vector")
             {
-                let module = name.rsplit_once(".lora_").map_or(name, |(module, _)| module);
+                let module = name
+                    .rsplit_once(".lora_")
+                    .map_or(name, |(module, _)| module);
                 let prefix = &full[..full.len() - name.len()];
                 let partners = ["lora_A.weight", "lora_embedding_A"];
                 let mut partners = partners.iter().map(|end| format!("{prefix}{module}.{end}"));
@@ -236,7 +248,9 @@ impl AdapterConfig {
             } else if name.contains("lora_") {
                 return Err(wrong("is of a kind of LoRA that is not merged here"));
             } else {
-                let name = name.replace(".base_layer.", ".").replace(".modules_to_save.", ".");
+                let name = name
+                    .replace(".base_layer.", ".")
+                    .replace(".modules_to_save.", ".");
                 adapter.whole.push(Stored {
                     name,
                     ..tensor.clone()
@@ -269,7 +283,9 @@ impl AdapterConfig {
             )));
         }
         if magnitude.is_none() && self.value["use_dora"] == true {
-            return Err(wrong("has no lora_magnitude_vector beside it, which use_dora asks for"));
+            return Err(wrong(
+                "has no lora_magnitude_vector beside it, which use_dora asks for",
+            ));
         }
         Ok(Change::Product {
             down: down.clone(),
@@ -289,7 +305,9 @@ fn patterns(value: &Value) -> Result<Vec<Pattern>, String> {
             // As peft matches them: whole components at the end of the name.
             let name = Regex::new(&format!(r"^(?:.*\.)?(?:{key})$"));
             let name = name.map_err(|e| format!("has {key:?}, which is no expression: {e}"))?;
-            let value = number.as_f64().ok_or_else(|| format!("has no number for {key:?}"))?;
+            let value = number
+                .as_f64()
+                .ok_or_else(|| format!("has no number for {key:?}"))?;
             Ok(Pattern { name, value })
         })
         .collect()
@@ -303,7 +321,10 @@ impl Change {
     pub fn apply(&self, name: &str, rows: usize, values: &mut [f32], files: &Files) -> Result<()> {
         let misfit = |own: &Stored| {
             let path = files.get(own.file).map(|(path, _)| path.clone());
-            let problem = format!("{} {:?} does not fit the base's {name}", own.name, own.shape);
+            let problem = format!(
+                "{} {:?} does not fit the base's {name}",
+                own.name, own.shape
+            );
             Error::file(path.unwrap_or_default(), problem)
         };
         let columns = values.len().checked_div(rows).unwrap_or(0);
@@ -338,7 +359,10 @@ impl Change {
                 let rank = down.shape.first().copied().unwrap_or(0).max(1);
                 let (mut left, mut right) = (up.read(files)?, down.read(files)?);
                 if *turned {
-                    (left, right) = (transposed(&right, rank), transposed(&left, left.len() / rank));
+                    (left, right) = (
+                        transposed(&right, rank),
+                        transposed(&left, left.len() / rank),
+                    );
                 }
                 if left.len() != rows * rank {
                     return Err(misfit(if *turned { down } else { up }));
@@ -380,7 +404,13 @@ fn transposed(values: &[f32], rows: usize) -> Vec<f32> {
 
 /// Gives rows, or columns, the lengths.
 fn set_lengths(values: &mut [f32], columns: usize, lengths: &[f32], of_columns: bool) {
-    let which = |at: usize| if of_columns { at % columns } else { at / columns };
+    let which = |at: usize| {
+        if of_columns {
+            at % columns
+        } else {
+            at / columns
+        }
+    };
     let mut squares = vec![0.0f64; lengths.len()];
     for (at, &value) in values.iter().enumerate() {
         squares[which(at)] += f64::from(value) * f64::from(value);

@@ -74,7 +74,8 @@ pub fn is_model(bytes: &[u8]) -> bool {
     let mut reader = Reader { bytes, at: 0 };
     let version = reader.number(4);
     let name = reader.text();
-    let name = name.is_ok_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()));
+    let name =
+        name.is_ok_and(|name| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()));
     version.is_ok_and(|version| (1..=255).contains(&version)) && name
 }
 
@@ -136,7 +137,9 @@ impl Variables {
     fn variable(&mut self, reader: &mut Reader, version: u32) -> Result<(), Problem> {
         let name = reader.text()?;
         let rank = reader.number(1)?;
-        let shape = (0..rank).map(|_| reader.size()).collect::<Result<Vec<_>, _>>()?;
+        let shape = (0..rank)
+            .map(|_| reader.size())
+            .collect::<Result<Vec<_>, _>>()?;
         let (number, bytes) = if version >= 4 {
             let number = match reader.number(1)? {
                 0 => Number::F32,
@@ -171,7 +174,8 @@ impl Variables {
         if shape.is_empty() {
             match (&number, value) {
                 (Number::I8, &[value]) => {
-                    self.settings.insert(name.to_owned(), i64::from(value as i8));
+                    self.settings
+                        .insert(name.to_owned(), i64::from(value as i8));
                 }
                 (Number::I16, &[low, high]) if !name.ends_with("_scale") => {
                     let value = i16::from_le_bytes([low, high]);
@@ -205,11 +209,17 @@ impl Variables {
     /// All names of tensors that are weights.
     fn names(&self) -> BTreeSet<&str> {
         let aliases = self.aliases.keys().map(String::as_str);
-        let names = self.tensors.iter().filter(|(_, stored)| !stored.shape.is_empty());
+        let names = self
+            .tensors
+            .iter()
+            .filter(|(_, stored)| !stored.shape.is_empty());
         let names = names.map(|(name, _)| name.as_str()).chain(aliases);
         names
             .filter(|name| !name.ends_with("_scale"))
-            .filter(|name| self.get(name).is_some_and(|stored| !stored.shape.is_empty()))
+            .filter(|name| {
+                self.get(name)
+                    .is_some_and(|stored| !stored.shape.is_empty())
+            })
             .collect()
     }
 
@@ -219,7 +229,8 @@ impl Variables {
     /// If a variable is missing, has other sizes, or a setting is not
     /// Whisper's.
     pub fn sizes(&self, path: &Path) -> Result<Sizes> {
-        self.find_sizes().map_err(|problem| Error::file(path, problem))
+        self.find_sizes()
+            .map_err(|problem| Error::file(path, problem))
     }
 
     fn find_sizes(&self) -> Result<Sizes, Problem> {
@@ -315,7 +326,12 @@ impl Variables {
 
     /// Whether a name is another of the embedding's.
     fn is_embedding(&self, name: &str) -> bool {
-        let own = |name: &str| self.aliases.get(name).cloned().unwrap_or_else(|| name.into());
+        let own = |name: &str| {
+            self.aliases
+                .get(name)
+                .cloned()
+                .unwrap_or_else(|| name.into())
+        };
         own(name) == own("decoder/embeddings/weight")
     }
 }
@@ -384,7 +400,11 @@ fn renamed(name: &str) -> Option<Vec<String>> {
             };
             let field = linear(field)?;
             let names = names.iter();
-            Some(names.map(|name| format!("{layer}.{attention}.{name}.{field}")).collect())
+            Some(
+                names
+                    .map(|name| format!("{layer}.{attention}.{name}.{field}"))
+                    .collect(),
+            )
         }
         _ => None,
     }

@@ -29,8 +29,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-pub(super) use self::adapter::Change;
 use self::adapter::AdapterConfig;
+pub(super) use self::adapter::Change;
 use self::ctranslate2::Variables;
 pub(super) use self::stored::{Files, Stored};
 use self::torch::TorchFile;
@@ -244,7 +244,10 @@ pub(super) fn open(files: &ModelFiles) -> Result<Opened> {
 
 /// The tensors of one file, whichever of the two kinds it is.
 fn tensors(path: &Path, bytes: &[u8], place: usize) -> Result<Vec<Stored>> {
-    if path.extension().is_some_and(|ending| ending == "safetensors") {
+    if path
+        .extension()
+        .is_some_and(|ending| ending == "safetensors")
+    {
         return safetensors::tensors(path, bytes, place);
     }
     let file = TorchFile::open(path, bytes, place)?;
@@ -301,16 +304,22 @@ fn adapted(folder: PathBuf) -> Result<ModelFiles> {
     let (path, bytes_of) = mapped(weights)?;
     let adapter = config.sort(tensors(&path, &bytes_of, 0)?)?;
     let mut own = base.json(CONFIG)?;
-    let embedding = adapter.whole.iter().find(|tensor| {
-        tensor.name.ends_with("decoder.embed_tokens.weight")
-    });
+    let embedding = adapter
+        .whole
+        .iter()
+        .find(|tensor| tensor.name.ends_with("decoder.embed_tokens.weight"));
     if let Some(&rows) = embedding.and_then(|tensor| tensor.shape.first())
         && own.is_object()
     {
         own["vocab_size"] = json!(rows);
     }
     let made = BTreeMap::from([(CONFIG, bytes(&own))]);
-    Ok(converted(folder.clone(), Form::Adapter(Box::new(base)), made, folder))
+    Ok(converted(
+        folder.clone(),
+        Form::Adapter(Box::new(base)),
+        made,
+        folder,
+    ))
 }
 
 fn converted(
@@ -457,7 +466,10 @@ fn describe(
         ));
     }
     let config = sizes.config(id).map_err(|token| {
-        Error::file(tokenizer.file(), format!("has no {token}: it is not Whisper's"))
+        Error::file(
+            tokenizer.file(),
+            format!("has no {token}: it is not Whisper's"),
+        )
     })?;
     made.insert(CONFIG, bytes(&config));
     if files.read_if_present(GENERATION)?.is_some() {
@@ -472,7 +484,9 @@ fn describe(
     if !generation.contains_key("suppress_tokens") {
         let (always, first) = suppressed(&tokenizer);
         generation.insert("suppress_tokens".into(), json!(always));
-        generation.entry("begin_suppress_tokens").or_insert_with(|| json!(first));
+        generation
+            .entry("begin_suppress_tokens")
+            .or_insert_with(|| json!(first));
     }
     made.insert(GENERATION, bytes(&Value::Object(generation)));
     Ok(())

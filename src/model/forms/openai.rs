@@ -33,7 +33,10 @@ pub fn sizes(path: &Path, file: &TorchFile) -> Result<Sizes> {
     };
     let width = size("n_audio_state")?;
     if size("n_text_state")? != width {
-        return Err(Error::file(path, "has n_text_state other than n_audio_state"));
+        return Err(Error::file(
+            path,
+            "has n_text_state other than n_audio_state",
+        ));
     }
     // The width between the products of a feed-forward is no size of its own.
     let inner = width.saturating_mul(4);
@@ -55,8 +58,12 @@ pub fn sizes(path: &Path, file: &TorchFile) -> Result<Sizes> {
 pub fn tensors(path: &Path, file: &TorchFile) -> Result<Vec<Stored>> {
     let state = file.pickle().entry(file.root(), STATE);
     let state = state.ok_or_else(|| Error::file(path, format!("has no {STATE}")))?;
-    let tensors = file.tensors(state).map_err(|problem| Error::file(path, problem))?;
-    let kept = tensors.into_iter().filter(|tensor| !is_buffer(&tensor.name));
+    let tensors = file
+        .tensors(state)
+        .map_err(|problem| Error::file(path, problem))?;
+    let kept = tensors
+        .into_iter()
+        .filter(|tensor| !is_buffer(&tensor.name));
     let renamed = kept.map(|tensor| Stored {
         name: renamed(&tensor.name),
         ..tensor

@@ -491,18 +491,25 @@ mod tests {
         .unwrap();
         assert_eq!(pickle.length, 54);
         let a = pickle.entry(pickle.root, "a").unwrap();
-        let sizes: Vec<_> = pickle.items(a).unwrap().iter().map(|&id| pickle.get(id).clone()).collect();
+        let sizes: Vec<_> = pickle
+            .items(a)
+            .unwrap()
+            .iter()
+            .map(|&id| pickle.get(id).clone())
+            .collect();
         assert_eq!(sizes, [Value::Int(1), Value::Int(-2), Value::Int(300)]);
-        assert_eq!(pickle.entry(pickle.root, "b"), pickle.entry(pickle.root, "c"));
+        assert_eq!(
+            pickle.entry(pickle.root, "b"),
+            pickle.entry(pickle.root, "c")
+        );
         assert_eq!(pickle.entry(pickle.root, "d"), None);
         // An OrderedDict with attributes.
-        let pickle = read(
-            b"\x80\x02ccollections\nOrderedDict\n)R(U\x01xK\x05u}U\x09_metadata}sb.",
-        )
-        .unwrap();
+        let pickle =
+            read(b"\x80\x02ccollections\nOrderedDict\n)R(U\x01xK\x05u}U\x09_metadata}sb.").unwrap();
         let x = pickle.entry(pickle.root, "x").unwrap();
         assert_eq!(pickle.size(x), Some(5));
-        let pickle = read(b"\x80\x04\x95\0\0\0\0\0\0\0\0\x8c\x05torch\x94\x8c\x01f\x94\x93)R.").unwrap();
+        let pickle =
+            read(b"\x80\x04\x95\0\0\0\0\0\0\0\0\x8c\x05torch\x94\x8c\x01f\x94\x93)R.").unwrap();
         let Value::Call(called, _) = *pickle.get(pickle.root) else {
             panic!("no call")
         };

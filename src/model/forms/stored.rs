@@ -103,7 +103,9 @@ impl Stored {
         start: usize,
     ) -> Result<Self, Problem> {
         let name = name.into();
-        let size = number.bytes().and_then(|bytes| elements(&shape)?.checked_mul(bytes));
+        let size = number
+            .bytes()
+            .and_then(|bytes| elements(&shape)?.checked_mul(bytes));
         let end = size.and_then(|size| start.checked_add(size));
         match end.filter(|&end| end <= length) {
             Some(end) => Ok(Self {
@@ -210,7 +212,11 @@ fn gathered(values: &[f32], shape: &[usize], strides: &[usize]) -> Option<Vec<f3
     let mut all = Vec::with_capacity(count);
     let mut index = vec![0; shape.len()];
     for _ in 0..count {
-        let at: usize = index.iter().zip(strides).map(|(i, stride)| i * stride).sum();
+        let at: usize = index
+            .iter()
+            .zip(strides)
+            .map(|(i, stride)| i * stride)
+            .sum();
         all.push(*values.get(at)?);
         for axis in (0..shape.len()).rev() {
             index[axis] += 1;

@@ -66,7 +66,12 @@ fn known(module: &str, name: &str) -> bool {
 
 /// The numbers that a storage's class or a dtype stands for, and their bytes.
 fn kind(name: &str) -> Option<(Number, usize)> {
-    let other = |bytes| Some((Number::Other(name.trim_end_matches("Storage").into()), bytes));
+    let other = |bytes| {
+        Some((
+            Number::Other(name.trim_end_matches("Storage").into()),
+            bytes,
+        ))
+    };
     match name {
         "DoubleStorage" | "float64" => Some((Number::F64, 8)),
         "FloatStorage" | "float32" => Some((Number::F32, 4)),
@@ -78,7 +83,7 @@ fn kind(name: &str) -> Option<(Number, usize)> {
         "CharStorage" | "ByteStorage" | "BoolStorage" | "QInt8Storage" | "QUInt8Storage"
         | "int8" | "uint8" | "bool" => other(1),
         "ComplexDoubleStorage" | "complex128" => other(16),
-        _ if name.starts_with("float8_") => Some((Number::Other(name.replace("f", "F")), 1)),
+        _ if name.starts_with("float8_") => Some((Number::Other(name.replacen('f', "F", 1)), 1)),
         _ => None,
     }
 }
@@ -122,17 +127,23 @@ impl<'a> TorchFile<'a> {
                 )
                 .into());
             }
-            let start = part.data_start().and_then(|start| usize::try_from(start).ok());
+            let start = part
+                .data_start()
+                .and_then(|start| usize::try_from(start).ok());
             let end = usize::try_from(part.compressed_size()).ok();
-            let range = start.zip(end).and_then(|(start, size)| Some(start..start.checked_add(size)?));
+            let range = start
+                .zip(end)
+                .and_then(|(start, size)| Some(start..start.checked_add(size)?));
             let range = range.filter(|range| range.end <= bytes.len());
             let range = range.ok_or_else(|| format!("ends before its part {name} does"))?;
             parts.insert(name, range);
         }
         if parts.keys().any(|name| name.ends_with("/constants.pkl")) {
-            return Err("is a TorchScript program, not a state dict; save model.state_dict() \
+            return Err(
+                "is a TorchScript program, not a state dict; save model.state_dict() \
                         or use save_pretrained"
-                .into());
+                    .into(),
+            );
         }
         let root = parts.keys().find_map(|name| name.strip_suffix("data.pkl"));
         let root = root.ok_or("is a zip without data.pkl: not a file that torch.save wrote")?;
@@ -144,7 +155,11 @@ impl<'a> TorchFile<'a> {
         }
         let pickle = Pickle::read(part("data.pkl").unwrap_or_default(), known)?;
         let mut storages = HashMap::new();
-        for key in pickle.storages().into_iter().filter_map(|place| pickle.text(place.key)) {
+        for key in pickle
+            .storages()
+            .into_iter()
+            .filter_map(|place| pickle.text(place.key))
+        {
             if let Some(range) = parts.get(&format!("{root}data/{key}")) {
                 storages.insert(key, range.clone());
             }
@@ -250,11 +265,17 @@ impl<'a> TorchFile<'a> {
                 ("_rebuild_from_type_v2", [_, arguments, ..]) => {
                     // The arguments of the function that stands first.
                     let inner = Value::Call(*first, *arguments);
-                    return self.rebuilt(name, &inner).ok_or_else(|| odd().into()).flatten();
+                    return self
+                        .rebuilt(name, &inner)
+                        .ok_or_else(|| odd().into())
+                        .flatten();
                 }
                 _ => {
                     let whole = self.pickle.get(call);
-                    return self.rebuilt(name, whole).ok_or_else(|| odd().into()).flatten();
+                    return self
+                        .rebuilt(name, whole)
+                        .ok_or_else(|| odd().into())
+                        .flatten();
                 }
             }
         }
@@ -307,10 +328,16 @@ impl<'a> TorchFile<'a> {
         let span = steps.clone().try_fold(0usize, |sum, (&side, &stride)| {
             sum.checked_add(side.saturating_sub(1).checked_mul(stride)?)
         });
-        let span = if count == 0 { Some(0) } else { span.and_then(|span| span.checked_add(1)) };
+        let span = if count == 0 {
+            Some(0)
+        } else {
+            span.and_then(|span| span.checked_add(1))
+        };
         let bytes = |elements: usize| elements.checked_mul(storage.element);
         let start = bytes(offset).and_then(|bytes| storage.range.start.checked_add(bytes));
-        let end = start.zip(span.and_then(bytes)).and_then(|(start, span)| start.checked_add(span));
+        let end = start
+            .zip(span.and_then(bytes))
+            .and_then(|(start, span)| start.checked_add(span));
         // One element may stand for many; never for more than the file has bytes.
         let range = start.zip(end).filter(|&(_, end)| {
             end <= storage.range.end && storage.range.end <= self.length && count <= self.length
@@ -354,7 +381,10 @@ impl<'a> TorchFile<'a> {
         let Some(range) = range else {
             return Some(Err("has its storage in no part of the file".into()));
         };
-        let start = place.offset.checked_mul(element)?.checked_add(range.start)?;
+        let start = place
+            .offset
+            .checked_mul(element)?
+            .checked_add(range.start)?;
         let range = start..range.end;
         Some(Ok(Storage {
             number,
@@ -400,6 +430,8 @@ impl<'a> Pickle<'a> {
 
     /// All storages that are referred to.
     fn storages(&self) -> Vec<Place<'a>> {
-        (0..self.count()).filter_map(|id| self.storage(id)).collect()
+        (0..self.count())
+            .filter_map(|id| self.storage(id))
+            .collect()
     }
 }

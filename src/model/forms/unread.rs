@@ -96,16 +96,32 @@ mod tests {
 
     #[test]
     fn what_is_not_read_is_named() {
-        for name in ["a.nemo", "ggml-base.en.bin", "m.GGUF", "encoder_model.onnx", "tf_model.h5",
-            "flax_model.msgpack", "weights.npz", "last.ckpt"]
-        {
+        for name in [
+            "a.nemo",
+            "ggml-base.en.bin",
+            "m.GGUF",
+            "encoder_model.onnx",
+            "tf_model.h5",
+            "flax_model.msgpack",
+            "weights.npz",
+            "last.ckpt",
+        ] {
             assert!(file(name).is_some(), "{name}");
         }
-        for name in ["model.safetensors", "pytorch_model.bin", "model.bin", "tiny.pt"] {
+        for name in [
+            "model.safetensors",
+            "pytorch_model.bin",
+            "model.bin",
+            "tiny.pt",
+        ] {
             assert_eq!(file(name), None, "{name}");
         }
         assert!(architecture("Wav2Vec2ForCTC").unwrap().contains("CTC"));
-        assert!(architecture("ParakeetForTDT").unwrap().contains("transducer"));
+        assert!(
+            architecture("ParakeetForTDT")
+                .unwrap()
+                .contains("transducer")
+        );
         assert_eq!(architecture("MoonshineForConditionalGeneration"), None);
         assert!(pointer(b"version https://git-lfs.github.com/spec/v1\noid").is_some());
         assert_eq!(pointer(b"{}"), None);

@@ -31,7 +31,9 @@ pub fn lines(bytes: &[u8]) -> Result<Vec<String>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "is not a text in UTF-8")?;
     // One token is a character that other ways to cut lines would cut at.
     let lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
-    Ok(lines.map(|line| line.trim_end_matches('\r').to_owned()).collect())
+    Ok(lines
+        .map(|line| line.trim_end_matches('\r').to_owned())
+        .collect())
 }
 
 /// The tokens of a `vocabulary.json`, by their ids.
@@ -51,24 +53,46 @@ pub fn tiktoken(bytes: &[u8], vocabulary: usize) -> Result<Vec<String>, String> 
     let text = std::str::from_utf8(bytes).map_err(|_| "is not a text in UTF-8")?;
     let letters = letters();
     let mut tokens = Vec::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
+    for (number, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+    {
         let wrong = || format!("line {} is no token and its rank", number + 1);
         let (token, rank) = line.split_once(' ').ok_or_else(wrong)?;
         if rank.parse() != Ok(tokens.len()) {
             return Err(wrong());
         }
         let token = BASE64_STANDARD.decode(token).map_err(|_| wrong())?;
-        tokens.push(token.iter().map(|&byte| letters[usize::from(byte)]).collect());
+        tokens.push(
+            token
+                .iter()
+                .map(|&byte| letters[usize::from(byte)])
+                .collect(),
+        );
     }
-    let mut marks = vec!["<|endoftext|>".to_owned(), "<|startoftranscript|>".to_owned()];
-    let others = ["translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"];
+    let mut marks = vec![
+        "<|endoftext|>".to_owned(),
+        "<|startoftranscript|>".to_owned(),
+    ];
+    let others = [
+        "translate",
+        "transcribe",
+        "startoflm",
+        "startofprev",
+        "nospeech",
+        "notimestamps",
+    ];
     let times = (0..=1_500).map(|step| format!("<|{:.2}|>", f64::from(step) * 0.02));
     let times: Vec<String> = times.collect();
     let known = tokens.len() + marks.len() + others.len() + times.len();
     let languages = vocabulary.checked_sub(known);
     let languages = languages.filter(|count| (99..=LANGUAGES.split(' ').count()).contains(count));
     let languages = languages.ok_or_else(|| {
-        format!("has {} tokens, which no Whisper of {vocabulary} has", tokens.len())
+        format!(
+            "has {} tokens, which no Whisper of {vocabulary} has",
+            tokens.len()
+        )
     })?;
     let codes = LANGUAGES.split(' ').take(languages);
     marks.extend(codes.chain(others).map(|mark| format!("<|{mark}|>")));
@@ -102,14 +126,22 @@ pub fn files(tokens: &[String]) -> Result<[(&'static str, Vec<u8>); 3], String> 
             merges.push_str(&format!("{left} {right}\n"));
         }
     }
-    let vocabulary: serde_json::Map<String, Value> =
-        tokens.iter().enumerate().map(|(id, token)| (token.clone(), json!(id))).collect();
+    let vocabulary: serde_json::Map<String, Value> = tokens
+        .iter()
+        .enumerate()
+        .map(|(id, token)| (token.clone(), json!(id)))
+        .collect();
     Ok([
-        ("vocab.json", Value::Object(vocabulary).to_string().into_bytes()),
+        (
+            "vocab.json",
+            Value::Object(vocabulary).to_string().into_bytes(),
+        ),
         ("merges.txt", merges.into_bytes()),
         (
             "tokenizer_config.json",
-            json!({"added_tokens_decoder": marks}).to_string().into_bytes(),
+            json!({"added_tokens_decoder": marks})
+                .to_string()
+                .into_bytes(),
         ),
     ])
 }
@@ -163,15 +195,23 @@ mod tests {
 
     #[test]
     fn merges_are_those_that_make_the_tokens() {
-        let tokens: Vec<String> = ["a", "b", "c", "\u{120}", "ab", "\u{120}a", "abc", "\u{120}abc", "<|x|>", "<|0.00|>"]
-            .map(str::to_owned)
-            .into();
+        let tokens: Vec<String> = [
+            "a",
+            "b",
+            "c",
+            "\u{120}",
+            "ab",
+            "\u{120}a",
+            "abc",
+            "\u{120}abc",
+            "<|x|>",
+            "<|0.00|>",
+        ]
+        .map(str::to_owned)
+        .into();
         let files = files(&tokens).unwrap();
         let merges = std::str::from_utf8(&files[1].1).unwrap();
-        assert_eq!(
-            merges,
-            "#version: 0.2\na b\n\u{120} a\nab c\n\u{120} abc\n"
-        );
+        assert_eq!(merges, "#version: 0.2\na b\n\u{120} a\nab c\n\u{120} abc\n");
         let read = |name: &str| {
             let found = files.iter().find(|(own, _)| *own == name);
             Ok(found.map(|(_, bytes)| bytes.clone()))
@@ -191,10 +231,16 @@ mod tests {
         assert!(list(b"{}").is_err());
         let bytes = b"IQ== 0\nIGE= 1\n";
         let tokens = tiktoken(bytes, 2 + 2 + 99 + 6 + 1_501).unwrap();
-        assert_eq!(tokens[..4], ["!", "\u{120}a", "<|endoftext|>", "<|startoftranscript|>"]);
+        assert_eq!(
+            tokens[..4],
+            ["!", "\u{120}a", "<|endoftext|>", "<|startoftranscript|>"]
+        );
         assert_eq!(tokens[4], "<|en|>");
         assert_eq!(tokens[102], "<|su|>");
-        assert_eq!(tokens[103..110].join(" "), "<|translate|> <|transcribe|> <|startoflm|> <|startofprev|> <|nospeech|> <|notimestamps|> <|0.00|>");
+        assert_eq!(
+            tokens[103..110].join(" "),
+            "<|translate|> <|transcribe|> <|startoflm|> <|startofprev|> <|nospeech|> <|notimestamps|> <|0.00|>"
+        );
         assert_eq!(tokens.last().unwrap(), "<|30.00|>");
         assert!(tiktoken(bytes, 2_000).is_err());
         assert!(tiktoken(b"IQ== 1\n", 1_609).is_err());

@@ -79,8 +79,8 @@ pub fn generation(
         let tags = tags.filter_map(|tag| Some((tag.clone(), json!(id(&tag)?))));
         set("lang_to_id", Value::Object(tags.collect()));
         let tasks = ["transcribe", "translate"].iter();
-        let tasks = tasks
-            .filter_map(|task| Some(((*task).to_owned(), json!(id(&format!("<|{task}|>"))?))));
+        let tasks =
+            tasks.filter_map(|task| Some(((*task).to_owned(), json!(id(&format!("<|{task}|>"))?))));
         set("task_to_id", Value::Object(tasks.collect()));
     }
     if let Some(id) = id("<|notimestamps|>") {

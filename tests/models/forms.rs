@@ -788,6 +788,16 @@ fn adapters_are_merged_as_peft_merges_them() {
     let bytes = zipped(&state(&storages, &views), &storages, &[]);
     fs::write(folder.join("adapter_model.bin"), bytes).unwrap();
     assert_eq!(numbers(&load(&folder).unwrap()), wanted);
+    // In a whole model's folder it changes that model; its config alone does not.
+    let embedded = base.without_weights("embedded");
+    fs::copy(base.folder().join(WEIGHTS), embedded.join(WEIGHTS)).unwrap();
+    let mut config = fs::read_to_string(folder.join("adapter_config.json")).unwrap();
+    config = config.replace("\"base\"", "\"nowhere\"");
+    fs::write(embedded.join("adapter_config.json"), config).unwrap();
+    assert_eq!(numbers(&load(&embedded).unwrap()), base.numbers());
+    let file = "adapter_model.bin";
+    fs::copy(folder.join(file), embedded.join(file)).unwrap();
+    assert_eq!(numbers(&load(&embedded).unwrap()), wanted);
     // The base's words, and the adapter's where it has a vocabulary.
     let with_base = text(&folder);
     fs::copy(

@@ -89,11 +89,14 @@ pub fn find(path: PathBuf) -> Result<ModelFiles> {
         return Err(Error::file(path, advice));
     }
     let files = ModelFiles::Folder(path.clone());
-    if files.has_weights() {
-        return Ok(files);
-    }
-    if path.join(adapter::CONFIG).is_file() {
+    // As in transformers, an adapter in a whole model's folder changes that model.
+    let mut adapters = adapter::WEIGHTS.iter().map(|name| path.join(name));
+    let whole = files.has_weights();
+    if path.join(adapter::CONFIG).is_file() && (!whole || adapters.any(|file| file.is_file())) {
         return adapted(path);
+    }
+    if whole {
+        return Ok(files);
     }
     if path.join(ctranslate2::FILE).is_file() {
         return from_ctranslate2(path);
@@ -299,7 +302,11 @@ fn base_folder(config: &AdapterConfig, folder: &Path) -> Result<PathBuf> {
 /// An adapter's folder, with its base.
 fn adapted(folder: PathBuf) -> Result<ModelFiles> {
     let (config, weights) = adapter_parts(&folder)?;
-    let base = find(base_folder(&config, &folder)?)?;
+    let own = ModelFiles::Folder(folder.clone());
+    let base = match own.has_weights() {
+        true => own,
+        false => find(base_folder(&config, &folder)?)?,
+    };
     // A vocabulary that was resized has as many tokens as its embedding rows.
     let (path, bytes_of) = mapped(weights)?;
     let adapter = config.sort(tensors(&path, &bytes_of, 0)?)?;

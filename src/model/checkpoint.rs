@@ -244,7 +244,7 @@ impl WeightFiles {
         }
         for (name, change) in opened.changes {
             let name = rename(&name);
-            if matches!(change, Change::Product { .. })
+            if matches!(change, Change::Product(_))
                 && [EMBEDDING, PROJECTION].contains(&name.as_str())
             {
                 // LoRA changes one use of a tied matrix; the other keeps it as it is.

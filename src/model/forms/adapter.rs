@@ -58,22 +58,26 @@ struct Pattern {
 /// What is done to a tensor of the base.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// scale · up · down is added.
-    Product {
-        /// A: (r, ...)
-        down: Stored,
-        /// B: (outputs, r, ...)
-        up: Stored,
-        scale: f32,
-        /// Whether the product is turned: embeddings.
-        turned: bool,
-        /// The lengths that rows get (columns, where turned).
-        magnitude: Option<Stored>,
-    },
+    /// A product is added: LoRA itself.
+    Product(Box<Product>),
     /// scale · values is added.
     Sum { values: Stored, scale: f32 },
     /// Some rows are replaced.
     Rows { rows: Vec<usize>, values: Stored },
+}
+
+/// scale · up · down, which is added to a matrix.
+#[derive(Clone, Debug)]
+pub struct Product {
+    /// A: (r, ...)
+    down: Stored,
+    /// B: (outputs, r, ...)
+    up: Stored,
+    scale: f32,
+    /// Whether the product is turned: embeddings.
+    turned: bool,
+    /// The lengths that rows get (columns, where turned).
+    magnitude: Option<Stored>,
 }
 
 /// An adapter's tensors, sorted by what they do.
@@ -287,13 +291,13 @@ impl AdapterConfig {
                 "has no lora_magnitude_vector beside it, which use_dora asks for",
             ));
         }
-        Ok(Change::Product {
+        Ok(Change::Product(Box::new(Product {
             down: down.clone(),
             up: up.clone(),
             scale,
             turned,
             magnitude: magnitude.cloned(),
-        })
+        })))
     }
 }
 
@@ -349,13 +353,14 @@ impl Change {
                     place.copy_from_slice(new);
                 }
             }
-            Self::Product {
-                down,
-                up,
-                scale,
-                turned,
-                magnitude,
-            } => {
+            Self::Product(product) => {
+                let Product {
+                    down,
+                    up,
+                    scale,
+                    turned,
+                    magnitude,
+                } = &**product;
                 let rank = down.shape.first().copied().unwrap_or(0).max(1);
                 let (mut left, mut right) = (up.read(files)?, down.read(files)?);
                 if *turned {

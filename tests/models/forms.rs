@@ -697,6 +697,15 @@ fn merged(base: &Tensors, own: &Tensors, module: &str, scale: f64) -> (Vec<usize
     (shape.clone(), sum.into_iter().map(|x| x as f32).collect())
 }
 
+/// Name, config, tensors (module, what of it, shape), and what their products
+/// are multiplied by.
+type Case = (
+    &'static str,
+    Value,
+    Vec<(&'static str, &'static str, Vec<usize>)>,
+    Vec<(&'static str, f64)>,
+);
+
 #[test]
 fn adapters_are_merged_as_peft_merges_them() {
     let base = Base::new();
@@ -706,7 +715,7 @@ fn adapters_are_merged_as_peft_merges_them() {
             (module, "lora_B.weight", vec![width, rank]),
         ]
     };
-    let cases: [(&str, Value, Vec<_>, Vec<(&str, f64)>); 6] = [
+    let cases: [Case; 6] = [
         (
             "plain",
             json!({}),

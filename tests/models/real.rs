@@ -232,6 +232,15 @@ fn listener(model: &str) -> Listener {
     builder.open().unwrap()
 }
 
+/// The id of an added token.
+fn token(model: &str, name: &str) -> u32 {
+    let path = place().join("models").join(model).join("tokenizer.json");
+    let tokenizer: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let mut added = tokenizer["added_tokens"].as_array().unwrap().iter();
+    let token = added.find(|token| token["content"] == name).unwrap();
+    token["id"].as_u64().unwrap() as u32
+}
+
 /// All texts: greedy and with five beams, transcribed and translated, longer
 /// than a window, languages detected.
 fn texts(model: &str) {
@@ -255,7 +264,9 @@ fn texts(model: &str) {
         wanted.task = text("task");
         wanted.timestamps = long;
         wanted.beams = entry["num_beams"].as_u64().map(|beams| beams as usize);
-        let heard = listener.transcribe_as(&sound, &wanted).unwrap();
+        let heard = listener
+            .transcribe_as(&sound, &wanted, &mut |_| true)
+            .unwrap();
         let expected = entry["text"].as_str().unwrap().trim();
         if heard.text() != expected {
             wrong.push(format!("{entry}\n    {:?}", heard.text()));
@@ -263,11 +274,13 @@ fn texts(model: &str) {
         if let Some(language) = text("detected") {
             let mut wanted = Wanted::default();
             wanted.task = Some("transcribe".into());
-            let heard = listener.transcribe_as(&sound, &wanted).unwrap();
-            let transcript = heard.transcript().unwrap();
-            println!("{named}: {language}, {:?}", transcript.language);
-            if transcript.language.as_deref() != Some(&language) {
-                wrong.push(format!("{named} is {language}, {:?}", transcript.language));
+            let heard = listener
+                .transcribe_as(&sound, &wanted, &mut |_| true)
+                .unwrap();
+            let prompt = &heard.transcript().unwrap().windows[0].generated.prompt;
+            let token = token(model, &format!("<|{language}|>"));
+            if !prompt.contains(&token) {
+                wrong.push(format!("{named} is {language}, {token}: {prompt:?}"));
             }
         }
     }

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use serde_json::Map;
 
 use super::progress;
 use super::{
@@ -13,7 +12,7 @@ use super::{
     start, stem, warn,
 };
 use crate::align::AlignOptions;
-use crate::align::formats::{AlignedRecording, Format};
+use crate::align::formats::{AlignedRecording, Format, ctm_id};
 use crate::explain::alignment::{
     AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
@@ -125,12 +124,14 @@ enum FormatName {
     /// One line for each recording
     #[default]
     Json,
-    /// NIST's, one line for each word
+    /// NIST's, one line for each word, recordings in the order of their names
     Ctm,
     /// Subtitles
     Srt,
     /// Subtitles with a time for each word
     Vtt,
+    /// The same without times of words, for readers that know cues alone
+    VttLines,
     /// Praat's
     #[value(name = "textgrid")]
     TextGrid,
@@ -143,6 +144,7 @@ impl FormatName {
             Self::Ctm => Format::Ctm,
             Self::Srt => Format::Srt,
             Self::Vtt => Format::Vtt,
+            Self::VttLines => Format::VttLines,
             Self::TextGrid => Format::TextGrid,
         }
     }
@@ -189,7 +191,7 @@ pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
     let masked = matches!(options.source, Source::Map(Method::Spes, _));
     // Only masks can be cut short: whoever scores none keeps Ctrl-C as it is.
     let mut masks = masked.then(|| progress::reporter("aligning by what they gave"));
-    let outcome = for_each_file(&args.audio, |path| {
+    let outcome = for_each_file(&args.in_order(), |path| {
         let name = path.display().to_string();
         let sound = read_sound(path)?.named(name);
         let watch = |event: Event| match (event, &mut masks) {
@@ -210,6 +212,15 @@ pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
 }
 
 impl AlignArgs {
+    /// The recordings in the order in which they are written.
+    fn in_order(&self) -> Vec<PathBuf> {
+        let mut audio = self.audio.clone();
+        if self.format == FormatName::Ctm {
+            audio.sort_by_key(|path| ctm_id(path));
+        }
+        audio
+    }
+
     /// The text whose words are to be found, if one is given.
     fn given_text(&self) -> Result<Option<String>> {
         let (name, text) = match (&self.text, &self.transcript) {
@@ -339,20 +350,14 @@ impl Output {
         if format == Format::Ctm && !matches!(output, Self::Folder(..)) {
             let mut names: HashMap<String, &Path> = HashMap::new();
             for audio in &args.audio {
-                let empty = AlignedRecording::new(
-                    audio.display().to_string(),
-                    0.0,
-                    String::new(),
-                    &[],
-                    Map::new(),
-                );
-                if let Some(other) = names.insert(empty.id(), audio) {
+                let id = ctm_id(audio);
+                if let Some(other) = names.insert(id.clone(), audio) {
                     return Err(Error::Input(format!(
                         "{} and {} would both be called {} in one CTM file; name a folder with \
                          --out",
                         other.display(),
                         audio.display(),
-                        empty.id()
+                        id
                     )));
                 }
             }

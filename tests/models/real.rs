@@ -172,7 +172,8 @@ fn values(name: &str) {
 
     let what = "log_probs";
     let logits = read(pass.forward.logits);
-    let vocabulary = logits.len() / labels.len();
+    let vocabulary = logits.len() / ids.len();
+    let logits = &logits[first * vocabulary..];
     let log_prob = |(scores, &label): (&[f32], &u32)| {
         let sum: f64 = scores.iter().map(|&x| f64::from(x).exp()).sum();
         f64::from(scores[label as usize]) - sum.ln()
@@ -247,6 +248,7 @@ fn texts(model: &str) {
     let file = fs::read(Path::new(FIXTURES).join("texts.json")).unwrap();
     let listed: Vec<Value> = serde_json::from_slice(&file).unwrap();
     let mut listener = listener(model);
+    let end = token(model, "<|endoftext|>");
     let mut wrong = Vec::new();
     let own = listed.iter().filter(|entry| entry["model"] == model);
     let mut count = 0;
@@ -268,8 +270,12 @@ fn texts(model: &str) {
             .transcribe_as(&sound, &wanted, &mut |_| true)
             .unwrap();
         let expected = entry["text"].as_str().unwrap().trim();
-        if heard.text() != expected {
-            wrong.push(format!("{entry}\n    {:?}", heard.text()));
+        let ids = entry["tokens"].as_array().unwrap().iter();
+        let expected_ids: Vec<u64> = ids.map(|id| id.as_u64().unwrap()).collect();
+        let ids = heard.tokens().iter().filter(|&&id| id < end);
+        let ids: Vec<u64> = ids.map(|&id| u64::from(id)).collect();
+        if heard.text() != expected || ids != expected_ids {
+            wrong.push(format!("{entry}\n    {:?} {ids:?}", heard.text()));
         }
         if let Some(language) = text("detected") {
             let mut wanted = Wanted::default();

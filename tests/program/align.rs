@@ -294,6 +294,13 @@ fn check_intervals(intervals: &[(u64, u64, String)], recording: &Value) {
 
 fn check_ctm(text: &str, recordings: &[Value]) {
     let mut lines = text.lines();
+    // sclite takes recordings in the order of their names.
+    let mut recordings: Vec<&Value> = recordings.iter().collect();
+    let stem = |recording: &Value| {
+        let audio = Path::new(recording["audio"].as_str().unwrap());
+        audio.file_stem().unwrap().to_owned()
+    };
+    recordings.sort_by_key(|recording| stem(recording));
     for recording in recordings {
         let audio = Path::new(recording["audio"].as_str().unwrap());
         let id = audio.file_stem().unwrap().to_str().unwrap();
@@ -368,7 +375,16 @@ fn files_and_folders_are_written() {
     let printed = place.text(&both);
     assert_eq!(place.read("all.jsonl"), printed);
     place.text(&[&both[..], &["--format", "ctm", "--out", "all.ctm"]].concat());
-    assert!(place.read("all.ctm").contains("taxi_to_edinburgh 1 "));
+    let ctm = place.read("all.ctm");
+    let names = ctm.lines().map(|line| line.split(' ').next().unwrap());
+    let mut names: Vec<&str> = names.collect();
+    names.dedup();
+    assert_eq!(names, ["taxi_to_edinburgh", "train_to_barcelona"]);
+    let lines = place.text(&[train.as_str(), "--format", "vtt-lines"]);
+    assert!(lines.starts_with("WEBVTT\n"), "{lines}");
+    for line in lines.lines() {
+        assert!(line.contains(" --> ") || !line.contains(':'), "{line}");
+    }
     place.text(&[train.as_str(), "--format", "srt", "--out", "one.srt"]);
     assert!(place.read("one.srt").starts_with("1\n00:00:0"));
     // A folder is made, and used again.

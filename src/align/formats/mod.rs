@@ -28,8 +28,10 @@ pub enum Format {
     Ctm,
     /// SubRip subtitles.
     Srt,
-    /// Web subtitles.
+    /// Web subtitles with a time for each word.
     Vtt,
+    /// Web subtitles without times of words.
+    VttLines,
     /// Praat's tiers.
     TextGrid,
 }
@@ -41,7 +43,7 @@ impl Format {
             Self::Json => "json",
             Self::Ctm => "ctm",
             Self::Srt => "srt",
-            Self::Vtt => "vtt",
+            Self::Vtt | Self::VttLines => "vtt",
             Self::TextGrid => "TextGrid",
         }
     }
@@ -60,6 +62,7 @@ impl Format {
             Self::Ctm => ctm::text(recording),
             Self::Srt => srt::text(recording),
             Self::Vtt => vtt::text(recording),
+            Self::VttLines => vtt::plain(recording),
             Self::TextGrid => text_grid::text(recording),
         }
     }
@@ -136,13 +139,20 @@ impl AlignedRecording {
 
     /// The recording's name in CTM: its file's, without folder and ending.
     pub fn id(&self) -> String {
-        let stem = Path::new(&self.audio).file_stem().unwrap_or_default();
-        let name = unspaced(&stem.to_string_lossy());
-        // A line that begins so would be a comment.
-        match name.starts_with(";;") {
-            true => format!("_{name}"),
-            false => name,
-        }
+        ctm_id(Path::new(&self.audio))
+    }
+}
+
+/// What a sound file is called in CTM: its name without folder and ending.
+/// Recordings stand in the order of these names, byte by byte: NIST's scoring
+/// programs want both files in it, and sclite 2.4.10 ends where they differ.
+pub fn ctm_id(audio: &Path) -> String {
+    let stem = audio.file_stem().unwrap_or_default();
+    let name = unspaced(&stem.to_string_lossy());
+    // A line that begins so would be a comment.
+    match name.starts_with(";;") {
+        true => format!("_{name}"),
+        false => name,
     }
 }
 

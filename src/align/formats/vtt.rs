@@ -1,14 +1,24 @@
 //! WebVTT subtitles, which browsers show. Within a cue every word but the
-//! first has a timestamp at which it is said.
+//! first has a timestamp at which it is said, or none has: pysubs2 1.8 takes a
+//! line with exactly two timestamps for the times of a cue.
 
 use super::cues::{Cue, cues};
 use super::{AlignedRecording, AlignedWord, clock};
 
 pub(super) fn text(recording: &AlignedRecording) -> String {
+    written(recording, timed)
+}
+
+/// Without times of words, for readers that know cues alone.
+pub(super) fn plain(recording: &AlignedRecording) -> String {
+    written(recording, |cue| cue.text(|word| escaped(&word.text)))
+}
+
+fn written(recording: &AlignedRecording, of_cue: impl Fn(&Cue) -> String) -> String {
     let mut text = String::from("WEBVTT\n");
     for cue in cues(recording) {
         let (start, end) = (clock(cue.start, '.'), clock(cue.end, '.'));
-        text += &format!("\n{start} --> {end}\n{}\n", timed(&cue));
+        text += &format!("\n{start} --> {end}\n{}\n", of_cue(&cue));
     }
     text
 }
@@ -55,6 +65,12 @@ mod tests {
             text(&given),
             "WEBVTT\n\
              \n00:00:00.040 --> 00:00:01.000\na &lt;b&gt; &amp; <00:00:00.400>c\n\
+             \n00:00:03.000 --> 00:00:04.040\n--&gt;\n"
+        );
+        assert_eq!(
+            plain(&given),
+            "WEBVTT\n\
+             \n00:00:00.040 --> 00:00:01.000\na &lt;b&gt; &amp; c\n\
              \n00:00:03.000 --> 00:00:04.040\n--&gt;\n"
         );
         assert_eq!(text(&recording(5_000, &[])), "WEBVTT\n");

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import soxr
 import torch
 from references.ctranslate2 import load
 from safetensors.numpy import save_file
-from scipy.signal import resample_poly
 from tokenizers import Tokenizer
 from transformers import WhisperFeatureExtractor
 
@@ -40,10 +40,10 @@ ITALIAN = [
 
 
 def hear(path):
-    """Samples at 16 kHz; 8 kHz are doubled with scipy's polyphase filter."""
+    """Samples at 16 kHz; 8 kHz are doubled by libsoxr at its highest quality."""
     samples, rate = soundfile.read(path, dtype="float64")
     if rate == 8_000:
-        samples = resample_poly(samples, 2, 1)
+        samples = soxr.resample(samples, rate, RATE, quality="VHQ")
     elif rate != RATE:
         raise ValueError(f"{path} has {rate} Hz")
     return samples
@@ -131,45 +131,43 @@ def options(model, prompt_names):
     return {"language": prompt_names[1].strip("<|>"), "task": prompt_names[2].strip("<|>")}
 
 
-def texts(models, sounds):
-    """What is written of each sound, by model, language, task and beams; long sounds with times."""
+def texts(models, sounds, name):
+    """What a model writes of each sound, by language, task and beams; of a long one with times."""
+    model = load(models / name, torch.float32)
+    tokenizer = Tokenizer.from_file(str(models / name / "tokenizer.json"))
+    extractor = WhisperFeatureExtractor()
     listed = []
-    for name in ("tiny-en", "base"):
-        model = load(models / name, torch.float32)
-        tokenizer = Tokenizer.from_file(str(models / name / "tokenizer.json"))
-        extractor = WhisperFeatureExtractor()
 
-        def note(sound, samples, long=False, **asked):
-            # Without more than a window, a sound is padded to one.
-            kept = {"truncation": False, "padding": "longest", "return_attention_mask": True} if long else {}
-            heard = extractor(samples, sampling_rate=RATE, return_tensors="pt", **kept)
-            extra = {"attention_mask": heard.attention_mask, "return_timestamps": True} if long else {}
-            tokens = model.generate(heard.input_features, **extra, **asked)
-            tokens = (tokens if torch.is_tensor(tokens) else tokens["sequences"])[0].tolist()
-            tokens = [token for token in tokens if token < model.config.eos_token_id]
-            entry = {"model": name, "sound": sound, **asked, "tokens": tokens, "text": tokenizer.decode(tokens)}
-            if long:
-                entry["long"] = True
-            print(entry["text"])
-            listed.append(entry)
+    def note(sound, samples, long=False, **asked):
+        # What is longer than a window is not cut to one.
+        kept = {"truncation": False, "padding": "longest", "return_attention_mask": True} if long else {}
+        heard = extractor(samples, sampling_rate=RATE, return_tensors="pt", **kept)
+        extra = {"attention_mask": heard.attention_mask, "return_timestamps": True} if long else {}
+        tokens = model.generate(heard.input_features, **extra, **asked)
+        tokens = (tokens if torch.is_tensor(tokens) else tokens["sequences"])[0].tolist()
+        tokens = [token for token in tokens if token < model.config.eos_token_id]
+        entry = {"sound": sound, **asked, "tokens": tokens, "text": tokenizer.decode(tokens)}
+        if long:
+            entry["long"] = True
+        print(entry["text"], flush=True)
+        listed.append(entry)
 
-        asked = {} if name == "tiny-en" else {"language": "en", "task": "transcribe"}
-        for sound in LIBRIVOX:
-            samples = hear(librivox(sounds, sound))
-            for beams in (1, 5):
-                note(f"librivox/{sound}", samples, num_beams=beams, **asked)
-        whole = np.concatenate([hear(librivox(sounds, sound)) for sound in LIBRIVOX * 2])
-        note("librivox/all twice", whole, long=True, num_beams=1, **asked)
-        if name == "tiny-en":
-            continue
-        for sound in ITALIAN:
-            samples = hear(sounds / "italian" / f"{sound}.wav")
-            features = extractor(samples, sampling_rate=RATE, return_tensors="pt").input_features
-            language = tokenizer.id_to_token(int(model.detect_language(features)[0])).strip("<|>")
-            for task in ("transcribe", "translate"):
-                for beams in (1, 5) if task == "transcribe" and sound in ITALIAN[:3] else (1,):
-                    note(f"italian/{sound}", samples, num_beams=beams, language="it", task=task)
-            listed[-1]["detected"] = language
+    multilingual = model.generation_config.is_multilingual
+    asked = {"language": "en", "task": "transcribe"} if multilingual else {}
+    for sound in LIBRIVOX:
+        samples = hear(librivox(sounds, sound))
+        for beams in (1, 5):
+            note(f"librivox/{sound}", samples, num_beams=beams, **asked)
+    whole = np.concatenate([hear(librivox(sounds, sound)) for sound in LIBRIVOX * 2])
+    note("librivox/all twice", whole, long=True, num_beams=1, **asked)
+    for sound in ITALIAN if multilingual else []:
+        samples = hear(sounds / "italian" / f"{sound}.wav")
+        features = extractor(samples, sampling_rate=RATE, return_tensors="pt").input_features
+        language = tokenizer.id_to_token(int(model.detect_language(features)[0])).strip("<|>")
+        for task, beams in (("transcribe", 1), ("transcribe", 5), ("translate", 1)):
+            if beams == 1 or sound in ITALIAN[:3]:
+                note(f"italian/{sound}", samples, num_beams=beams, language="it", task=task)
+        listed[-1]["detected"] = language
     return listed
 
 
@@ -177,6 +175,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("models", "sounds", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--texts", nargs="*", default=["tiny-en", "base"], help="models whose texts are wanted")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
@@ -189,8 +188,10 @@ def main():
         out = args.out / f"{name}.safetensors"
         if not out.exists():
             values(args.models / name, sound, prompt, out)
-    lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in texts(args.models, args.sounds))
-    (args.out / "texts.json").write_text(f"[\n{lines}\n]\n")
+    for name in args.texts:
+        listed = texts(args.models, args.sounds, name)
+        lines = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in listed)
+        (args.out / f"{name}.json").write_text(f"[\n{lines}\n]\n")
 
 
 if __name__ == "__main__":

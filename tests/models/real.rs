@@ -245,15 +245,13 @@ fn token(model: &str, name: &str) -> u32 {
 /// All texts: greedy and with five beams, transcribed and translated, longer
 /// than a window, languages detected.
 fn texts(model: &str) {
-    let file = fs::read(Path::new(FIXTURES).join("texts.json")).unwrap();
+    let file = fs::read(Path::new(FIXTURES).join(format!("{model}.json"))).unwrap();
     let listed: Vec<Value> = serde_json::from_slice(&file).unwrap();
     let mut listener = listener(model);
     let end = token(model, "<|endoftext|>");
     let mut wrong = Vec::new();
-    let own = listed.iter().filter(|entry| entry["model"] == model);
-    let mut count = 0;
-    for entry in own {
-        count += 1;
+    let count = listed.len();
+    for entry in &listed {
         let named = entry["sound"].as_str().unwrap();
         let long = entry["long"] == true;
         let sound = match named {

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::cache::Repository;
 use super::choice::{self, Wanted};
-use super::client::Client;
+use super::client::{Client, is_network};
 use super::{Found, Hub, ModelName, Source, Watch, download};
 use crate::{Error, Result};
 
@@ -26,7 +26,14 @@ pub(super) fn complete(
     watch: Watch<'_>,
 ) -> Result<Found> {
     let client = Client::new(hub, name)?;
-    let listing = client.listing(commit.unwrap_or(name.revision()))?;
+    let listing = match commit.filter(|own| *own != name.revision()) {
+        None => client.listing(name.revision())?,
+        Some(commit) => match client.listing(commit) {
+            // The hub has it no more, as after a rewritten history.
+            Err(problem) if !is_network(&problem) => client.listing(name.revision())?,
+            listing => listing?,
+        },
+    };
     let commit = &*listing.commit;
     let folder = repository.snapshot(commit);
     let model = name.id();
@@ -79,6 +86,7 @@ pub(super) fn complete(
     }
     Ok(Found {
         folder,
+        base: None,
         source: Some(Source {
             name: model,
             revision: commit.to_owned(),

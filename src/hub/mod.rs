@@ -73,6 +73,8 @@ pub type Watch<'a> = &'a mut dyn FnMut(Download<'_>) -> bool;
 pub struct Found {
     /// Its folder.
     pub folder: PathBuf,
+    /// Folder of the model that it is an adapter for, where that came by name.
+    pub base: Option<PathBuf>,
     /// What it is, where it came by name.
     pub source: Option<Source>,
 }
@@ -110,9 +112,9 @@ impl Hub {
     /// If it is neither, is not whole in the cache and cannot be downloaded, or
     /// `watch` ended it ([`Error::Stopped`]).
     pub fn find(&self, place: &Path, watch: Watch<'_>) -> Result<Found> {
-        let found = self.find_one(place, watch)?;
+        let mut found = self.find_one(place, watch)?;
         if let Some(base) = base_of(&found.folder) {
-            self.find_one(Path::new(&base), watch)?;
+            found.base = Some(self.find_one(Path::new(&base), watch)?.folder);
         }
         Ok(found)
     }
@@ -124,6 +126,7 @@ impl Hub {
         let folder = repository.snapshot(&commit);
         choice::lacking(&folder).is_empty().then(|| Found {
             folder,
+            base: None,
             source: Some(Source {
                 name: name.id(),
                 revision: commit,
@@ -136,6 +139,7 @@ impl Hub {
             return Ok(Found {
                 source: cache::source_of(place),
                 folder: place.to_owned(),
+                base: None,
             });
         }
         match place.to_str().and_then(ModelName::parse) {

@@ -681,6 +681,7 @@ fn an_adapter_brings_the_model_that_it_is_for() {
     }
     let found = place.hub().find(&adapter, &mut |_| true).unwrap();
     assert_eq!((found.folder, found.source), (adapter, None));
+    assert_eq!(found.base.unwrap(), place.snapshot());
     place.is_whole();
 }
 

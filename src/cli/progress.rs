@@ -75,7 +75,7 @@ fn look() {
     });
 }
 
-/// Shows downloads: a bar on a terminal, a line for each large file elsewhere.
+/// Shows downloads of large files: a bar on a terminal, a line elsewhere.
 /// Ctrl-C ends them, and the next run goes on from there.
 pub(super) fn downloads() -> impl FnMut(Download<'_>) -> bool {
     let disabled = std::env::var("HF_HUB_DISABLE_PROGRESS_BARS").unwrap_or_default();
@@ -113,6 +113,9 @@ impl Shown {
         self.end();
         self.file = download.file.to_owned();
         let bytes = download.bytes.unwrap_or(0);
+        if bytes <= LARGE_BYTES {
+            return;
+        }
         if bars {
             let bar = ProgressBar::new(bytes);
             let style = "{msg} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
@@ -122,7 +125,7 @@ impl Shown {
             );
             bar.set_message(download.file.to_owned());
             self.bar = Some(bar);
-        } else if bytes > LARGE_BYTES {
+        } else {
             let megabytes = bytes as f64 / 1e6;
             eprintln!(
                 "downloading {} of {}, {megabytes:.0} MB",

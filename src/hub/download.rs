@@ -81,7 +81,11 @@ impl Wanted<'_> {
     fn lock(&self, etag: &str, bytes: Option<u64>, watch: Watch<'_>) -> Result<Option<File>> {
         let place = self.repository.lock(etag);
         make_parent(&place)?;
-        let file = OpenOptions::new().create(true).read(true).append(true).open(&place);
+        let file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(&place);
         let file = file.map_err(|problem| Error::file(&place, problem))?;
         loop {
             match file.try_lock() {

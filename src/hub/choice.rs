@@ -39,6 +39,10 @@ const WEIGHTS: [(&str, Option<&str>); 5] = [
 /// How many of them are a whole model's, in Hugging Face's forms.
 const OWN: usize = 2;
 
+/// Those of adapters.
+#[cfg(feature = "hub")]
+const ADAPTERS: std::ops::Range<usize> = OWN..OWN + 2;
+
 /// Whether a folder has weights of its own, not an adapter's.
 pub(super) fn has_own_weights(folder: &Path) -> bool {
     let mut own = WEIGHTS[..OWN].iter();
@@ -139,6 +143,8 @@ pub(super) struct Wanted<'a> {
     pub settings: Vec<&'a str>,
     /// Weights, or the index that names them.
     pub weights: Option<&'a str>,
+    /// An adapter that changes them, which a whole model's folder may have.
+    pub adapter: Option<&'a str>,
     /// What the listing has not.
     pub absent: Vec<&'static str>,
 }
@@ -160,6 +166,8 @@ impl<'a> Wanted<'a> {
                 .chain(models)
                 .collect(),
             weights: weights.find_map(|name| find(name?)),
+            adapter: find(ADAPTER_CONFIG)
+                .and_then(|_| WEIGHTS[ADAPTERS].iter().find_map(|(name, _)| find(name))),
             absent: SETTINGS
                 .into_iter()
                 .filter(|name| find(name).is_none())

@@ -73,6 +73,9 @@ pub(super) fn complete(
             fetch(&shard)?;
         }
     }
+    if let Some(file) = wanted.adapter {
+        fetch(file)?;
+    }
     for file in wanted.absent {
         if !repository.is_absent(commit, file) {
             repository.note_absent(commit, file);

@@ -249,6 +249,6 @@ fn base_of(folder: &Path) -> Option<String> {
     let beside = std::path::absolute(folder).ok()?.parent()?.join(base);
     let is_here = [PathBuf::from(base), folder.join(base), beside]
         .iter()
-        .any(|place| place.is_dir());
+        .any(|place| place.is_dir() && !place.join(ADAPTER_CONFIG).is_file());
     (!is_here).then(|| name.to_string())
 }

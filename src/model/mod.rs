@@ -172,7 +172,7 @@ impl Model {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn open(found: Found) -> Result<Self> {
-        let mut model = Self::load(ModelFiles::folder(found.folder)?)?;
+        let mut model = Self::load(ModelFiles::found(&found)?)?;
         if let Some(Source { name, revision }) = found.source {
             model.name = name;
             model.revision = Some(revision);

@@ -8,8 +8,10 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use safetensors::tensor::Dtype;
 use serde_json::json;
 use sonograd::ErrorKind;
 use sonograd::hub::{Download, Hub, ModelName};
@@ -37,6 +39,8 @@ enum Fault {
     Long,
     /// It begins at the first byte whatever is asked for.
     NoRanges,
+    /// Weights stop after so many bytes, and the connection stays.
+    Silent(usize),
     /// Everything is refused with a status and a code.
     Refused(u16, &'static str),
 }
@@ -244,7 +248,7 @@ fn answer(
     let from = request.from.filter(|_| fault != Fault::NoRanges);
     let rest = &contents[from.unwrap_or(0)..];
     let sent = match fault {
-        Fault::Cut(bytes) => &rest[..bytes.min(rest.len())],
+        Fault::Cut(bytes) | Fault::Silent(bytes) => &rest[..bytes.min(rest.len())],
         _ => rest,
     };
     match from {
@@ -254,7 +258,11 @@ fn answer(
             let range = format!("Content-Range: bytes {from}-{last}/{}", contents.len());
             send("206 Part", &[range], rest.len(), sent)
         }
+    }?;
+    if let Fault::Silent(_) = fault {
+        std::thread::sleep(Duration::from_secs(60));
     }
+    Ok(())
 }
 
 /// A cache with nothing in it, and a hub.
@@ -366,13 +374,15 @@ impl Place {
             .current_dir(self.folder.path())
             .env("HF_HOME", self.folder.path())
             .env("HF_ENDPOINT", self.server.endpoint());
-        for name in [
-            "HF_HUB_CACHE",
-            "HF_TOKEN",
-            "HF_HUB_OFFLINE",
-            "TRANSFORMERS_OFFLINE",
-        ] {
-            command.env_remove(name);
+        for (name, _) in std::env::vars() {
+            let own = name.to_lowercase();
+            if ["hf_hub_", "hf_token", "transformers_"]
+                .iter()
+                .any(|begin| own.starts_with(begin))
+                || own.ends_with("_proxy")
+            {
+                command.env_remove(name);
+            }
         }
         command.envs(variables.iter().copied()).output().unwrap()
     }
@@ -450,6 +460,29 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
         from.contains(&third) && from.contains(&(2 * third)),
         "{from:?}"
     );
+}
+
+#[test]
+fn a_server_that_falls_silent_is_asked_again() {
+    let place = Place::new();
+    let half = place.files[WEIGHTS].len() / 2 + 1;
+    place.server.fault(Fault::Silent(half));
+    let mut hub = place.hub();
+    hub.patience = Duration::from_secs(1);
+    hub.find(Path::new("some/model"), &mut |_| true).unwrap();
+    place.is_whole();
+}
+
+#[test]
+fn a_proxy_is_the_way_where_one_is_named() {
+    let place = Place::new();
+    let proxy = ("HTTP_PROXY", "http://127.0.0.1:1");
+    let run = ["transcribe", "sound.wav", "--model", "some/model"];
+    let output = place.run(&run, &[proxy]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(place.server.asked().is_empty());
+    let output = place.run(&run, &[proxy, ("NO_PROXY", "127.0.0.1")]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]
@@ -666,22 +699,41 @@ fn a_model_without_weights_is_named() {
 }
 
 #[test]
+fn an_adapter_in_a_whole_model_s_folder_comes_too() {
+    let mut files = model();
+    files.insert("adapter_config.json".into(), b"{}".to_vec());
+    files.insert("adapter_model.safetensors".into(), vec![1; 9]);
+    let place = Place::with(files);
+    place.find("some/model").unwrap();
+    place.is_whole();
+}
+
+#[test]
 fn an_adapter_brings_the_model_that_it_is_for() {
-    let mut files = Files::new();
-    let config = json!({"peft_type": "LORA", "base_model_name_or_path": "some/model"});
     let place = Place::new();
-    files.insert(
-        "adapter_config.json".into(),
-        config.to_string().into_bytes(),
-    );
     let adapter = place.folder.path().join("adapter");
     fs::create_dir(&adapter).unwrap();
-    for (name, contents) in files {
-        fs::write(adapter.join(name), contents).unwrap();
-    }
+    let config = json!({"peft_type": "LORA", "base_model_name_or_path": "some/model", "r": 1,
+        "lora_alpha": 1});
+    fs::write(adapter.join("adapter_config.json"), config.to_string()).unwrap();
+    let module = "base_model.model.model.decoder.layers.0.encoder_attn.q_proj";
+    let tensor = |part: &str, shape: [usize; 2]| random_model::Tensor {
+        name: format!("{module}.lora_{part}.weight"),
+        shape: shape.to_vec(),
+        data: vec![0.5; SIZES.width],
+    };
+    random_model::write_tensors(
+        &adapter.join("adapter_model.safetensors"),
+        &[tensor("A", [1, SIZES.width]), tensor("B", [SIZES.width, 1])],
+        Dtype::F32,
+    );
     let found = place.hub().find(&adapter, &mut |_| true).unwrap();
     assert_eq!((found.folder, found.source), (adapter, None));
     assert_eq!(found.base.unwrap(), place.snapshot());
+    let run = ["transcribe", "sound.wav", "--model", "adapter"];
+    let output = place.run(&run, &[]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{message}");
     place.is_whole();
 }
 

@@ -100,6 +100,7 @@ impl Hub {
         Self {
             cache: cache.into(),
             endpoint: endpoint.into(),
+            token: None,
             ..environment::hub(&|_| None)
         }
     }

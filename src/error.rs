@@ -38,6 +38,10 @@ pub enum Error {
     /// Memory that a device does not have; less work at once may fit.
     #[error("{0}")]
     Memory(String),
+    /// A server that cannot be reached or does not give what it should; the
+    /// same may work another time.
+    #[error("{0}")]
+    Network(String),
     /// Work that its caller stopped and that has no half result.
     #[error("stopped")]
     Stopped,
@@ -75,6 +79,9 @@ pub enum ErrorKind {
     Device,
     /// Memory that a device does not have; less work at once may fit.
     Memory,
+    /// A server that cannot be reached or does not give what it should; the
+    /// same may work another time.
+    Network,
     /// Work that its caller stopped and that has no half result.
     Stopped,
     /// A recording that breaks an operator's shape rule.
@@ -119,6 +126,7 @@ impl Error {
             Self::Input(_) => ErrorKind::Input,
             Self::Device(_) => ErrorKind::Device,
             Self::Memory(_) => ErrorKind::Memory,
+            Self::Network(_) => ErrorKind::Network,
             Self::Stopped => ErrorKind::Stopped,
             Self::Shape { .. } => ErrorKind::Shape,
             Self::Caused { error, .. } => error.kind(),

@@ -21,6 +21,7 @@ pub mod tokenizer;
 pub mod engine;
 pub mod ops;
 
+pub mod hub;
 pub mod model;
 
 pub mod generate;

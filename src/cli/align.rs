@@ -185,7 +185,7 @@ pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
     let wanted = args
         .generation
         .wanted(args.timestamps, args.fallback.wanted()?);
-    let mut listener = args.model.builder().wanted(wanted).open()?;
+    let mut listener = args.model.open(args.model.builder().wanted(wanted))?;
     let options = args.options(listener.model())?;
     start(&mut listener)?;
     let masked = matches!(options.source, Source::Map(Method::Spes, _));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ModelArgs, Outcome, print};
+use super::{ModelArgs, Outcome, print, progress};
 use crate::bench::Measurement;
 use crate::bench::counting::CountingExecutor;
 use crate::bench::peak::Peak;
@@ -14,6 +14,7 @@ use crate::bench::subject::Subject;
 use crate::bench::works::{Bench, Work};
 use crate::engine::device::NativeInfo;
 use crate::engine::executor::Executor;
+use crate::hub::Hub;
 use crate::model::Model;
 use crate::model::files::ModelFiles;
 use crate::{Error, Result};
@@ -186,10 +187,13 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
 /// The model, unless its weights alone are more than this machine holds.
 fn load(args: &BenchArgs) -> Result<Model> {
     let Some(name) = &args.preset else {
-        return Model::load(match &args.model.model {
-            Some(folder) => ModelFiles::folder(folder)?,
-            None => ModelFiles::default_model(),
-        });
+        return match &args.model.model {
+            Some(place) => {
+                let found = Hub::from_environment().find(place, &mut progress::downloads())?;
+                Model::open(found)
+            }
+            None => Model::load(ModelFiles::default_model()),
+        };
     };
     let preset = Preset::named(name)?;
     let bytes = 4 * preset.parameters()? as u64;

@@ -288,7 +288,8 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     let mut stages = Stages::new();
     let folders = args.folders()?;
     let builder = args.model.builder().profiling(args.profile);
-    let mut listener = builder.wanted(args.generation.wanted(false, None)).open()?;
+    let wanted = args.generation.wanted(false, None);
+    let mut listener = args.model.open(builder.wanted(wanted))?;
     stages.end("load");
     if args.audio.len() > 1 {
         // What fails for all files fails before the first.

@@ -82,7 +82,7 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let items = manifest::read_all(&args.manifests, limit)?;
     let onsets = onsets_of(&items, &args.onsets)?;
-    let mut listener = args.model.builder().open()?;
+    let mut listener = args.model.open(args.model.builder())?;
     let model = listener.model();
     let top = args.top(model)?;
     // What cannot be written fails before the long work.

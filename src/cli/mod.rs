@@ -98,9 +98,9 @@ pub fn main() -> ExitCode {
 /// The model and the device, as most subcommands take them.
 #[derive(Args)]
 struct ModelArgs {
-    /// Model folder as Hugging Face saves it [default: the small English model
-    /// that is part of the program]
-    #[arg(long, value_name = "DIR")]
+    /// Model folder as Hugging Face saves it, or OWNER/NAME or OWNER/NAME@REVISION on the hub
+    /// [default: the small English model that is part of the program]
+    #[arg(long, value_name = "DIR|NAME")]
     model: Option<PathBuf>,
     #[command(flatten)]
     executor: ExecutorArgs,
@@ -287,9 +287,14 @@ impl ModelArgs {
             .precision(self.executor.precision.into())
             .start_later();
         match &self.model {
-            Some(folder) => builder.model(folder),
+            Some(place) => builder.model(place),
             None => builder,
         }
+    }
+
+    /// Opens the listener; shows downloads.
+    fn open(&self, builder: Builder) -> Result<Listener> {
+        builder.open_watched(&mut progress::downloads())
     }
 }
 

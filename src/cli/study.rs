@@ -43,9 +43,9 @@ pub(super) struct StudyArgs {
         conflicts_with = "tables"
     )]
     manifests: Vec<PathBuf>,
-    /// Model folders; each does the directions that its generation_config.json names, or all
+    /// Model folders, or names on the Hugging Face hub; each does the directions that its generation_config.json names, or all
     /// [default: the small English model that is part of the program]
-    #[arg(long, value_name = "DIR", num_args = 1..)]
+    #[arg(long, value_name = "DIR|NAME", num_args = 1..)]
     model: Vec<PathBuf>,
     /// Folder for logs and tables
     #[arg(long, value_name = "DIR", required_unless_present = "tables")]
@@ -187,7 +187,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
             model: model.cloned(),
             executor: args.executor.clone(),
         };
-        let mut listener = model.builder().open()?;
+        let mut listener = model.open(model.builder())?;
         let name = listener.model().name.clone();
         if names.contains(&name) {
             let problem = format!("two models have the name {name}; rename one of the folders");
@@ -274,7 +274,8 @@ impl StudyArgs {
         if let Some(left_out) = left_out {
             eprintln!("{left_out}");
         }
-        let header = Header::new(name, &settings);
+        let mut header = Header::new(name, &settings);
+        header.revision.clone_from(&listener.model().revision);
         let mut log = Log::open(&out.join(log_name(name, self.shard)), &header)?;
         if items.iter().all(|item| log.has(item)) {
             return Ok(true);

@@ -43,7 +43,7 @@ pub(super) fn run(args: &TranscribeArgs) -> Result<Outcome> {
     let wanted = args
         .generation
         .wanted(args.timestamps, args.fallback.wanted()?);
-    let mut listener = args.model.builder().wanted(wanted).open()?;
+    let mut listener = args.model.open(args.model.builder().wanted(wanted))?;
     start(&mut listener)?;
     for_each_file(&args.audio, |path| {
         let sound = read_quietly(path)?;

@@ -27,16 +27,16 @@ pub(super) struct ValidateArgs {
 }
 
 pub(super) fn run(args: &ValidateArgs) -> Result<Outcome> {
-    let reference = match (&args.reference, &args.model.model) {
-        (Some(file), _) => file.clone(),
-        (None, Some(folder)) => folder.join("reference.safetensors"),
-        (None, None) => {
-            return Err(Error::Input(
-                "give --model DIR with a reference.safetensors in it, or --reference FILE".into(),
-            ));
-        }
+    if args.reference.is_none() && args.model.model.is_none() {
+        return Err(Error::Input(
+            "give --model DIR with a reference.safetensors in it, or --reference FILE".into(),
+        ));
+    }
+    let mut listener = args.model.open(args.model.builder().without_tokenizer())?;
+    let reference = match &args.reference {
+        Some(file) => file.clone(),
+        None => listener.model().files.path("reference.safetensors"),
     };
-    let mut listener = args.model.builder().without_tokenizer().open()?;
     start(&mut listener)?;
     let Parts {
         model,

@@ -420,6 +420,8 @@ impl Aligner<'_> {
             ("median", json!(prepared.median)),
             ("windows", json!(aligned.windows)),
         ];
+        let revision = self.model.revision.iter();
+        let revision = revision.map(|own| ("revision", json!(own)));
         let heads = source.heads(self.model).into_iter();
         let heads = heads.flat_map(|heads| [("heads", json!(heads)), ("crop", json!(crop.name()))]);
         let map = match source {
@@ -431,6 +433,7 @@ impl Aligner<'_> {
         };
         let all = made
             .into_iter()
+            .chain(revision)
             .chain(heads)
             .chain(map.into_iter().flatten());
         all.map(|(name, value)| (name.to_owned(), value)).collect()

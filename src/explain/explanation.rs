@@ -77,8 +77,11 @@ pub struct Audio {
 /// The model and the sizes of its maps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Model {
-    /// Name of the model's folder, or of the embedded model.
+    /// Name of the model's folder, of the embedded model, or on the hub.
     pub name: String,
+    /// The commit, where it is the hub's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// The architecture as `config.json` names it.
     pub architecture: String,
     pub decoder_layers: usize,

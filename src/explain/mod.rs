@@ -166,6 +166,7 @@ fn describe(
         text: text(model, tokenizer, subject.tokens),
         model: ModelInfo {
             name: model.name.clone(),
+            revision: model.revision.clone(),
             architecture: model.architecture.clone(),
             decoder_layers: decoder.layers,
             decoder_heads: decoder.heads,

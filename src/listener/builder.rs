@@ -10,6 +10,7 @@ use super::machine::{Machine, Start};
 use crate::engine::device::DeviceChoice;
 use crate::engine::precision::Precision;
 use crate::generate::Wanted;
+use crate::hub::{self, Hub};
 use crate::model::Model;
 use crate::model::files::ModelFiles;
 use crate::{Error, Result};
@@ -20,6 +21,7 @@ use crate::{Error, Result};
 #[must_use = "nothing is opened until `open`"]
 pub struct Builder {
     model: Option<PathBuf>,
+    hub: Option<Hub>,
     device: Option<String>,
     start: Start,
     wanted: Wanted,
@@ -28,10 +30,20 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A model's folder, as Hugging Face saves it. Without it the listener has
-    /// the small English model that is part of the program: a demonstration.
-    pub fn model(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.model = Some(folder.into());
+    /// A model's folder, as Hugging Face saves it, or its name on the hub:
+    /// `OWNER/NAME` or `OWNER/NAME@REVISION`. A folder that is there goes
+    /// before a name; a name is looked for in Hugging Face's cache and
+    /// downloaded into it, if the cargo feature `hub` is on. Without it the
+    /// listener has the small English model that is part of the program: a
+    /// demonstration.
+    pub fn model(mut self, folder_or_name: impl Into<PathBuf>) -> Self {
+        self.model = Some(folder_or_name.into());
+        self
+    }
+
+    /// Where a name is looked for, if not where the environment says.
+    pub fn hub(mut self, hub: Hub) -> Self {
+        self.hub = Some(hub);
         self
     }
 
@@ -77,19 +89,30 @@ impl Builder {
     /// Loads the model and opens the device.
     ///
     /// # Errors
-    /// If the folder is no whole model, the model has not what is wanted, or
-    /// the device is not there or does not fit.
+    /// If the model is not found, not whole or cannot be downloaded, it has not
+    /// what is wanted, or the device is not there or does not fit.
     pub fn open(self) -> Result<Listener> {
+        self.open_watched(&mut |_| true)
+    }
+
+    /// The same; `watch` is told of downloads, and ends them by returning
+    /// false.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), and [`Error::Stopped`].
+    pub fn open_watched(self, watch: hub::Watch<'_>) -> Result<Listener> {
         let mut start = self.start;
         if let Some(choice) = &self.device {
             start.device = DeviceChoice::from_str(choice)
                 .map_err(|_| Error::Input("the device's name is empty".into()))?;
         }
-        let files = match &self.model {
-            Some(folder) => ModelFiles::folder(folder)?,
-            None => ModelFiles::default_model(),
+        let model = match &self.model {
+            Some(place) => {
+                let hub = self.hub.unwrap_or_else(Hub::from_environment);
+                Model::open(hub.find(place, watch)?)?
+            }
+            None => Model::load(ModelFiles::default_model())?,
         };
-        let model = Model::load(files)?;
         let ears = Ears::new(model.front_end()?);
         let tokenizer = match self.without_tokenizer {
             true => None,

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::forms::{self, Converted, unread};
 use crate::error::Problem;
+use crate::hub::Found;
 use crate::{Error, Result};
 
 /// Weight files of a Hugging Face folder, each with the index of its shards, in
@@ -95,6 +96,14 @@ impl ModelFiles {
     /// If it does not, or is of a form that is not read.
     pub fn folder(path: impl Into<PathBuf>) -> Result<Self> {
         forms::find(path.into())
+    }
+
+    /// What was found by a name or a path.
+    ///
+    /// # Errors
+    /// As [`folder`](Self::folder).
+    pub fn found(found: &Found) -> Result<Self> {
+        forms::find_with(found.folder.clone(), found.base.clone())
     }
 
     /// The folder's name, or the embedded model's.

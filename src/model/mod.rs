@@ -30,6 +30,7 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 use crate::engine::weights::WeightTable;
 use crate::features::{FRAME_SECONDS, Features, FrontEnd};
+use crate::hub::{Found, Source};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -125,8 +126,10 @@ pub fn parameters(files: &ModelFiles) -> Result<usize> {
 
 /// A loaded model.
 pub struct Model {
-    /// Name of the folder, or of the embedded model.
+    /// Name of the folder, of the embedded model, or on the hub.
     pub name: String,
+    /// The commit, where it is the hub's.
+    pub revision: Option<String>,
     /// `architectures[0]`
     pub architecture: String,
     /// Numbers in its weights.
@@ -163,6 +166,20 @@ pub struct SpecialTokens {
 }
 
 impl Model {
+    /// Loads a model that was found: it is known by its name on the hub, if it
+    /// has one.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn open(found: Found) -> Result<Self> {
+        let mut model = Self::load(ModelFiles::found(&found)?)?;
+        if let Some(Source { name, revision }) = found.source {
+            model.name = name;
+            model.revision = Some(revision);
+        }
+        Ok(model)
+    }
+
     /// Loads a model.
     ///
     /// # Errors
@@ -201,6 +218,7 @@ impl Model {
         };
         Ok(Self {
             name: files.name(),
+            revision: None,
             architecture: family.architecture.to_owned(),
             parameters: tensors.parameters(),
             capabilities: parts.capabilities,

@@ -1018,7 +1018,7 @@
 
     const about = make('tbody');
     const fact = (name, text) => about.append(tableRow([[name], [text, 'wide']]));
-    fact('model', `${model.name}, ${model.architecture}, ${model.decoder_layers} decoder layers of ${model.decoder_heads} heads`);
+    fact('model', `${model.name}${model.revision ? ` at commit ${model.revision}` : ''}, ${model.architecture}, ${model.decoder_layers} decoder layers of ${model.decoder_heads} heads`);
     fact('frames', `${model.frames} by ${model.mel_bins} mel bins, ${number(1000 * model.frame_seconds)} ms each; ${model.encoder_frames} encoder frames, ${number(1000 * model.encoder_frame_seconds)} ms each`);
     fact('arithmetic', `${explanation.precision} on ${explanation.device.name} (${explanation.device.executor}), seed ${explanation.seed}`);
     for (const info of explanation.maps) {

@@ -27,11 +27,22 @@ pub struct Header {
     /// Version of the program.
     pub sonograd: String,
     pub model: String,
+    /// The model's commit, where it is the hub's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
     /// What shaped the numbers.
     pub settings: Settings,
 }
 
 impl Header {
+    /// The model as `--model` takes it again.
+    pub fn model_again(&self) -> String {
+        match &self.revision {
+            Some(revision) => format!("{}@{revision}", self.model),
+            None => self.model.clone(),
+        }
+    }
+
     /// Of a model's log that this program begins.
     pub fn new(model: &str, settings: &Settings) -> Self {
         Self {
@@ -39,6 +50,7 @@ impl Header {
             version: VERSION,
             sonograd: env!("CARGO_PKG_VERSION").into(),
             model: model.into(),
+            revision: None,
             settings: settings.clone(),
         }
     }
@@ -156,6 +168,15 @@ impl Log {
         let mut length = 0;
         if begun {
             let contents = read(path)?;
+            if contents.header.revision != header.revision {
+                let problem = format!(
+                    "was made with commit {} of the model, where {} is here; name the commit \
+                     (--model NAME@COMMIT) to go on, or choose another folder with --out",
+                    contents.header.revision.as_deref().unwrap_or("(none)"),
+                    header.revision.as_deref().unwrap_or("none"),
+                );
+                return Err(Error::file(path, problem));
+            }
             if contents.header != *header {
                 return Err(Error::file(
                     path,

@@ -56,6 +56,8 @@ impl FromStr for Shard {
 
 /// The name of a model's log: `base-en.jsonl`, `base-en.1-of-2.jsonl`.
 pub fn log_name(model: &str, shard: Option<Shard>) -> String {
+    // A name on the hub, as Hugging Face's cache writes it.
+    let model = model.replace('/', "--");
     match shard {
         None => format!("{model}.jsonl"),
         Some(Shard { number, count }) => format!("{model}.{number}-of-{count}.jsonl"),

@@ -66,6 +66,7 @@ impl Sample {
                 text: texts.join(" "),
                 model: Model {
                     name: "toy".into(),
+                    revision: None,
                     architecture: "Toy".into(),
                     decoder_layers: 2,
                     decoder_heads: 2,

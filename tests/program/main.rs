@@ -18,5 +18,8 @@ mod align;
 mod cli;
 /// `sonograd heads`: its ranking against the study's, what it writes.
 mod heads;
+/// Models by name: a server that plays the hub, caches by other programs.
+#[cfg(feature = "hub")]
+mod hub;
 /// Standard input, and what is said of odd sounds.
 mod sounds;

@@ -80,6 +80,14 @@ pub(super) struct Opened {
 /// # Errors
 /// If there is none, or it is of a form that is not read.
 pub fn find(path: PathBuf) -> Result<ModelFiles> {
+    find_with(path, None)
+}
+
+/// The same, where it is known which folder an adapter is for.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_with(path: PathBuf, base: Option<PathBuf>) -> Result<ModelFiles> {
     if path.is_file() {
         return of_file(path);
     }
@@ -93,7 +101,7 @@ pub fn find(path: PathBuf) -> Result<ModelFiles> {
     let mut adapters = adapter::WEIGHTS.iter().map(|name| path.join(name));
     let whole = files.has_weights();
     if path.join(adapter::CONFIG).is_file() && (!whole || adapters.any(|file| file.is_file())) {
-        return adapted(path);
+        return adapted(path, base);
     }
     if whole {
         return Ok(files);
@@ -299,13 +307,14 @@ fn base_folder(config: &AdapterConfig, folder: &Path) -> Result<PathBuf> {
     })
 }
 
-/// An adapter's folder, with its base.
-fn adapted(folder: PathBuf) -> Result<ModelFiles> {
+/// An adapter's folder, with its base, if it is known where that is.
+fn adapted(folder: PathBuf, base: Option<PathBuf>) -> Result<ModelFiles> {
     let (config, weights) = adapter_parts(&folder)?;
     let own = ModelFiles::Folder(folder.clone());
-    let base = match own.has_weights() {
-        true => own,
-        false => find(base_folder(&config, &folder)?)?,
+    let base = match base {
+        _ if own.has_weights() => own,
+        Some(base) => find(base)?,
+        None => find(base_folder(&config, &folder)?)?,
     };
     // A vocabulary that was resized has as many tokens as its embedding rows.
     let (path, bytes_of) = mapped(weights)?;

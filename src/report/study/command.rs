@@ -29,7 +29,7 @@ pub fn again(header: &Header) -> String {
     } = header.settings;
     let mut command = String::from("sonograd study MANIFEST --out FOLDER");
     let mut option = |name: &str, value: &str| command += &format!(" --{name} {}", word(value));
-    option("model", &header.model);
+    option("model", &header.model_again());
     // Attention is always there.
     let others = methods.iter().filter(|own| **own != Method::Attention);
     let others: Vec<&str> = others.map(|own| own.name()).collect();
@@ -67,7 +67,7 @@ pub fn again(header: &Header) -> String {
 
 /// One word of a shell's command.
 fn word(text: &str) -> String {
-    let plain = |letter: char| letter.is_alphanumeric() || "-_.,/".contains(letter);
+    let plain = |letter: char| letter.is_alphanumeric() || "-_.,/@".contains(letter);
     match !text.is_empty() && text.chars().all(plain) {
         true => text.to_owned(),
         false => format!("'{}'", text.replace('\'', "'\\''")),

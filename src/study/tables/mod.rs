@@ -128,6 +128,10 @@ impl Tables {
                 studies.insert(model, study);
                 continue;
             };
+            if study.header.revision != contents.header.revision {
+                let problem = format!("another log of {model} is of another commit of it");
+                return Err(Error::file(path, problem));
+            }
             if study.header != contents.header {
                 let problem = format!("another log of {model} was made with other settings");
                 return Err(Error::file(path, problem));

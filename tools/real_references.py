@@ -102,10 +102,10 @@ def values(folder, sound, prompt_names, out):
     own = passes(single, features, prompt, labels, explained)
     heard = len(samples) // 320
     frames = {
-        "encoder_output": np.unique(np.r_[0 : heard : max(heard // 16, 1), 500, 1000, 1499]),
-        "cross_attention": np.unique(np.r_[0 : heard : max(heard // 24, 1), 1000]),
+        "encoder_output": np.unique(np.r_[0 : heard : max(heard // 8, 1), 500, 1499]),
+        "cross_attention": np.unique(np.r_[0 : heard : max(heard // 8, 1), 1000]),
         "input_gradient": np.unique(np.r_[0 : 2 * heard : max(2 * heard // 30, 1), 2000]),
-        "encoder_output_gradient": np.unique(np.r_[0 : heard : max(heard // 10, 1), 1000]),
+        "encoder_output_gradient": np.unique(np.r_[0 : heard : max(heard // 5, 1), 1000]),
     }
     tensors = {
         "features": features[:stored].astype(np.float32),
@@ -183,7 +183,7 @@ def main():
     italian = ["<|startoftranscript|>", "<|it|>", "<|transcribe|>", "<|notimestamps|>"]
     for name, sound, prompt in (
         ("tiny-en", librivox(args.sounds, "0880"), english),
-        ("base", args.sounds / "italian" / "conf-invalid.wav", italian),
+        ("base", args.sounds / "italian" / "all-circuits-busy-now.wav", italian),
     ):
         out = args.out / f"{name}.safetensors"
         if not out.exists():

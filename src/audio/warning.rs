@@ -69,7 +69,7 @@ impl fmt::Display for Warning {
 
 /// Whether it is about times alone.
 impl Warning {
-    pub(crate) fn concerns_times(&self) -> bool {
+    pub fn concerns_times(&self) -> bool {
         matches!(self, Self::DelayUnknown)
     }
 }

@@ -7,12 +7,13 @@
 # What happens: both are read only as long as tokenizer_config.json has no key
 #   `added_tokens_decoder`. Once that key is there, even if it names nothing but
 #   one other token, both files are ignored without a word: "<|noise|>" is no
-#   token any more but nine letters, and there is no padding token.
+#   token any more but nine characters, and there is no padding token.
 # Why it matters: people add event marks such as <|noise|> to Whisper's
-#   tokenizer, and the model's embedding has rows for them. A folder of mixed
-#   age (files by an older release, the config saved again by a newer one) loses
-#   them: targets are spelt letter by letter, and ids the model gives are
-#   dropped from the text. A reader that joins all files gives other ids.
+#   tokenizer, and the model's embedding has rows for them. In a folder put
+#   together from two places (these files from the fine-tuning, the config from
+#   the base model) they are lost: targets are spelt letter by letter, and ids
+#   that the model gives vanish from the text. A reader that joins all the files
+#   gives other ids.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT

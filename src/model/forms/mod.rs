@@ -9,7 +9,7 @@
 //!
 //! The last three have not the files that a Hugging Face folder has. What such
 //! a folder would say ([`Converted`]) is made from what they have, and the rest
-//! of the program sees no difference. Tensors ([`Stored`]) stay where they are
+//! of the program sees no difference. Tensors (`Stored`) stay where they are
 //! in the mapped files until each is read.
 
 mod adapter;

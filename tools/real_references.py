@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 import torch
 from references.ctranslate2 import load
 from safetensors.numpy import save_file
@@ -39,12 +38,26 @@ ITALIAN = [
 ]
 
 
+# Half of the taps of the filter between two samples.
+REACH = 16
+
+
+def doubled(samples):
+    """Twice as many samples a second: between two, a sinc of 32 taps under a cosine's square. Texts of telephone
+    speech hang on the resampler (three of them, three translations), so the tests hear what this makes."""
+    taps = np.arange(1 - REACH, REACH + 1) - 0.5
+    weights = np.sinc(taps) * np.cos(np.pi * taps / (2 * REACH + 1)) ** 2
+    padded = np.pad(samples, (REACH - 1, REACH))
+    between = np.lib.stride_tricks.sliding_window_view(padded, 2 * REACH) @ weights
+    return np.column_stack([samples, between]).ravel()
+
+
 def hear(path):
-    """Samples at 16 kHz; 8 kHz are doubled by libsoxr at its highest quality."""
+    """Samples at 16 kHz."""
     samples, rate = soundfile.read(path, dtype="float64")
-    if rate == 8_000:
-        samples = soxr.resample(samples, rate, RATE, quality="VHQ")
-    elif rate != RATE:
+    if rate == RATE // 2:
+        return doubled(samples)
+    if rate != RATE:
         raise ValueError(f"{path} has {rate} Hz")
     return samples
 

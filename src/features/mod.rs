@@ -105,6 +105,10 @@ pub enum FrontEnd {
     LogMel(LogMel),
 }
 
+/// Kinds of front ends, as transformers calls them.
+const FILTER_BANK: &str = "Speech2TextFeatureExtractor";
+const SPECTROGRAM: &str = "WhisperFeatureExtractor";
+
 impl FrontEnd {
     /// The filter bank with its published settings but for the number of mel
     /// bins: for a folder without `preprocessor_config.json`.
@@ -150,18 +154,52 @@ impl FrontEnd {
     /// If it is not such a file, or asks for a feature extractor, a sample
     /// rate or another setting that is not supported.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
-        let fail = |problem: Problem| Error::file(&name, problem);
+        Self::read(name.as_ref(), bytes, FILTER_BANK)
+    }
+
+    /// The same for a family that hears with `own`: a file without a
+    /// `feature_extractor_type` has settings of that kind.
+    ///
+    /// # Errors
+    /// As for [`FrontEnd::from_bytes`], and if the file asks for another kind.
+    pub fn of_family(name: impl AsRef<Path>, bytes: &[u8], own: &Self) -> Result<Self> {
+        let name = name.as_ref();
+        let read = Self::read(name, bytes, own.kind())?;
+        match read.kind() == own.kind() {
+            true => Ok(read),
+            false => Err(Error::file(
+                name,
+                format!(
+                    "feature_extractor_type is {}; such a model hears with {}",
+                    read.kind(),
+                    own.kind()
+                ),
+            )),
+        }
+    }
+
+    /// What transformers calls it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Fbank(_) => FILTER_BANK,
+            Self::LogMel(_) => SPECTROGRAM,
+        }
+    }
+
+    /// Reads settings that are of `kind` unless they say otherwise.
+    fn read(name: &Path, bytes: &[u8], kind: &'static str) -> Result<Self> {
+        let fail = |problem: Problem| Error::file(name, problem);
         let json: Value = serde_json::from_slice(bytes).map_err(|e| fail(e.into()))?;
         if !json.is_object() {
             return Err(fail("expected a JSON object with settings".into()));
         }
-        match json.get("feature_extractor_type").map(Value::as_str) {
-            // A file without a type is read as a filter bank's.
-            None | Some(Some("Speech2TextFeatureExtractor")) => {
+        let named = json.get("feature_extractor_type").map(Value::as_str);
+        match named.unwrap_or(Some(kind)) {
+            Some(FILTER_BANK) => {
                 let config = FbankConfig::from_json(json).map_err(fail)?;
                 Ok(Self::Fbank(Fbank::new(config).map_err(|e| fail(e.into()))?))
             }
-            Some(Some("WhisperFeatureExtractor")) => {
+            Some(SPECTROGRAM) => {
                 let config = LogMelConfig::from_json(json).map_err(fail)?;
                 Ok(Self::LogMel(
                     LogMel::new(config).map_err(|e| fail(e.into()))?,
@@ -169,8 +207,7 @@ impl FrontEnd {
             }
             _ => Err(fail(
                 format!(
-                    "feature_extractor_type is {}; Speech2TextFeatureExtractor and \
-                 WhisperFeatureExtractor are supported",
+                    "feature_extractor_type is {}; {FILTER_BANK} and {SPECTROGRAM} are supported",
                     json["feature_extractor_type"]
                 )
                 .into(),

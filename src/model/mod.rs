@@ -255,15 +255,17 @@ impl Model {
         let key = ["feature_extractor", "audio_processor"];
         let key = key.into_iter().find(|key| processor.get(key).is_some());
         let nested = key.map_or(&serde_json::Value::Null, |key| &processor[key]);
+        let default = self.encoder.default_front_end()?;
         let (file, front_end) = match (nested, self.files.read_if_present(FILE)?) {
             (serde_json::Value::Null, Some(bytes)) => {
-                (FILE, FrontEnd::from_bytes(self.files.path(FILE), &bytes)?)
+                let path = self.files.path(FILE);
+                (FILE, FrontEnd::of_family(path, &bytes, &default)?)
             }
-            (serde_json::Value::Null, None) => (FILE, self.encoder.default_front_end()?),
+            (serde_json::Value::Null, None) => (FILE, default),
             (nested, _) => {
                 let bytes = nested.to_string().into_bytes();
                 let path = self.files.path(PROCESSOR);
-                (PROCESSOR, FrontEnd::from_bytes(path, &bytes)?)
+                (PROCESSOR, FrontEnd::of_family(path, &bytes, &default)?)
             }
         };
         if front_end.bins() != self.encoder.mel_bins() {

@@ -38,6 +38,57 @@ fn in_folder(run: impl FnOnce(&Path)) {
     run(&model);
 }
 
+/// Settings without a type are of the family's own kind, and another kind is
+/// refused: a filter bank would make nonsense of a Whisper, silently.
+#[test]
+fn a_family_hears_in_its_own_way() {
+    in_folder(|model| {
+        let file = model.join("preprocessor_config.json");
+        let own = |model: &Path| load(model).front_end();
+        for (settings, window) in [(json!({}), 480_000), (json!({"chunk_length": 2}), 32_000)] {
+            fs::write(&file, settings.to_string()).unwrap();
+            match own(model).unwrap() {
+                FrontEnd::LogMel(own) => assert_eq!(own.config().window(), window),
+                other => panic!("{other:?}"),
+            }
+        }
+        let processor = model.join("processor_config.json");
+        let nested = json!({"feature_extractor": {"hop_length": 160}});
+        fs::write(&processor, nested.to_string()).unwrap();
+        assert!(matches!(own(model).unwrap(), FrontEnd::LogMel(_)));
+        fs::remove_file(&processor).unwrap();
+        let other = json!({"feature_extractor_type": "Speech2TextFeatureExtractor"});
+        fs::write(&file, other.to_string()).unwrap();
+        let message = own(model).unwrap_err().to_string();
+        assert!(message.contains("preprocessor_config.json"), "{message}");
+        assert!(
+            message.contains("hears with WhisperFeatureExtractor"),
+            "{message}"
+        );
+    });
+    // And the other way round.
+    let place = tempfile::tempdir().unwrap();
+    let model = place.path().join("model");
+    fs::create_dir(&model).unwrap();
+    for file in fs::read_dir("tests/fixtures/speech_to_text").unwrap() {
+        let file = file.unwrap().path();
+        fs::copy(&file, model.join(file.file_name().unwrap())).unwrap();
+    }
+    let file = model.join("preprocessor_config.json");
+    let spectrogram = json!({"feature_extractor_type": "WhisperFeatureExtractor"});
+    fs::write(&file, spectrogram.to_string()).unwrap();
+    let message = load(&model).front_end().unwrap_err().to_string();
+    assert!(
+        message.contains("hears with Speech2TextFeatureExtractor"),
+        "{message}"
+    );
+    fs::write(&file, "{}").unwrap();
+    assert!(matches!(
+        load(&model).front_end().unwrap(),
+        FrontEnd::Fbank(_)
+    ));
+}
+
 #[test]
 fn the_processor_goes_before_the_feature_extractor() {
     in_folder(|model| {
@@ -71,7 +122,7 @@ fn the_processor_goes_before_the_feature_extractor() {
                 "sampling_rate is 8000",
             ),
             (
-                json!({"feature_extractor": {"num_mel_bins": 40}}),
+                json!({"feature_extractor": {"feature_size": 40}}),
                 "40 mel bins",
             ),
         ] {

@@ -1,6 +1,6 @@
 // y[k] = (Pearson's correlation of a[k] and b[k] over positions, 1), or (0, 0)
-// where it is undefined because one of them is constant. One workgroup for
-// each token.
+// where it is undefined: one of them is constant, or there are fewer than
+// FEWEST positions. One workgroup for each token.
 
 // #import lanes
 
@@ -20,6 +20,8 @@ struct Params {
 override CAUSAL: bool;
 
 const WORKGROUP: u32 = 256u;
+// Two points always lie on a line.
+const FEWEST: u32 = 3u;
 alias Lane = f32;
 
 @compute @workgroup_size(WORKGROUP)
@@ -73,8 +75,8 @@ fn forward(
     if lane == 0u {
         let scale = sqrt(aa) * sqrt(bb);
         var result = vec2(0.0);
-        if varies > 0.0 && scale > 0.0 {
-            result = vec2(ab / scale, 1.0);
+        if count >= FEWEST && varies > 0.0 && scale > 0.0 {
+            result = vec2(clamp(ab / scale, -1.0, 1.0), 1.0);
         }
         y[2u * k] = result.x;
         y[2u * k + 1u] = result.y;

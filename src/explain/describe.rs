@@ -1,5 +1,7 @@
 //! The tokens and words of an explanation, as `explanation.json` lists them.
 
+use std::ops::Range;
+
 use super::explanation::{Token, Word};
 use super::subject::Forced;
 use super::timing;
@@ -40,6 +42,18 @@ pub fn words(model: &Model, tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<WordTo
     words.filter(|word| !word.text.is_empty()).collect()
 }
 
+/// Ranges of places at which indices go up one by one.
+fn runs(indices: &[usize]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for (place, &index) in indices.iter().enumerate() {
+        match runs.last_mut() {
+            Some(run) if indices[place - 1] + 1 == index => run.end = place + 1,
+            _ => runs.push(place..place + 1),
+        }
+    }
+    runs
+}
+
 /// The explained tokens and their words, timed by `attention` (K, T'), the
 /// cross-attention averaged over heads and layers.
 pub(super) fn tokens_and_words(
@@ -66,7 +80,16 @@ pub(super) fn tokens_and_words(
         special: special[index],
         peak_seconds: (timing::peak(row(index)) as f64 + 0.5) * step,
     });
-    let words = tokenizer.words(&forced.labels, |i| special[i]).into_iter();
+    // Only tokens that follow each other in the text make a word.
+    let words = runs(&forced.chosen).into_iter().flat_map(|run| {
+        let first = run.start;
+        let words = tokenizer.words(&forced.labels[run], |i| special[first + i]);
+        let shifted = words.into_iter().map(move |(text, mut tokens)| {
+            tokens.iter_mut().for_each(|token| *token += first);
+            (text, tokens)
+        });
+        shifted.collect::<Vec<_>>()
+    });
     let words = words.map(|(text, tokens)| {
         let rows: Vec<&[f32]> = tokens.iter().map(|&token| row(token)).collect();
         let (start, end) = timing::span(&rows);
@@ -78,4 +101,17 @@ pub(super) fn tokens_and_words(
         }
     });
     (tokens.collect(), words.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_neighbours_are_in_one_run() {
+        assert_eq!(runs(&[0, 1, 6]), [0..2, 2..3]);
+        assert_eq!(runs(&[3]), [0..1]);
+        assert_eq!(runs(&[4, 3, 4, 5, 7]), [0..1, 1..4, 4..5]);
+        assert!(runs(&[]).is_empty());
+    }
 }

@@ -8,7 +8,8 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 
 /// `y[k]` = (Pearson's correlation of `a[k]` and `b[k]` over positions, 1), or
-/// (0, 0) where it is undefined because one of them is constant
+/// (0, 0) where it is undefined: one of them is constant, or there are fewer
+/// than three positions, as two points always lie on a line
 #[derive(Clone, Debug, PartialEq)]
 pub struct Correlate {
     /// (K, R, C)
@@ -20,6 +21,9 @@ pub struct Correlate {
     /// (K, 1, 2)
     pub y: TensorId,
 }
+
+/// Fewest positions that say anything, as in the shader.
+const FEWEST: usize = 3;
 
 impl Operate for Correlate {
     const NAME: &'static str = "correlate";
@@ -54,8 +58,12 @@ impl Operate for Correlate {
             let scale = aa.sqrt() * bb.sqrt();
             // Rounding leaves a constant map a variance; it has none.
             let constant = |x: &[T]| x.iter().all(|value| *value == x[0]);
-            let defined = scale > zero && !constant(a) && !constant(b);
-            y[0] = if defined { ab / scale } else { zero };
+            let varies = !constant(a) && !constant(b);
+            let defined = seen >= FEWEST && scale > zero && varies;
+            let one = T::from_f32(1.0);
+            // Rounding leads past 1.
+            let within = |x: T| if x > one { one } else if x < -one { -one } else { x };
+            y[0] = if defined { within(ab / scale) } else { zero };
             y[1] = T::from_f32(if defined { 1.0 } else { 0.0 });
         }
         context.give(self.y, y);

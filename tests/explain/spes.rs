@@ -329,6 +329,11 @@ fn reliability_grows_and_stops_the_run() {
     assert_eq!((pass.masks, pass.checkpoints.len()), (30, 1));
     const { assert!(MOST_MASKS == 20_000) };
     assert_eq!(spearman_brown(0.5), 2.0 / 3.0);
+    assert_eq!(spearman_brown(1.0), 1.0);
+    // Halves that contradict each other are as unreliable as can be, no more.
+    for half in [-1.0, -0.9999, -0.5] {
+        assert_eq!(spearman_brown(half), -1.0, "{half}");
+    }
 }
 
 /// A model whose score is linear: a weight for every element, summed over the

@@ -408,6 +408,8 @@ fn correlate() {
             case.compare(&name, ONCE, &[within(2.0 * sum + 7.0 + 12.5, 1, 1.0)]);
             let got = &case.gpu(ONCE, MODES[0])[0];
             let want = &case.native(ONCE)[0];
+            // Two points always lie on a line, which says nothing.
+            assert_eq!(want[1] != 0.0, shape.inner() >= 3, "{name}");
             let flags = got.iter().zip(want).skip(1).step_by(2);
             assert!(
                 flags

@@ -6,7 +6,7 @@
 pub struct Checkpoint {
     pub masks: usize,
     /// By token, of the map pooled to the encoder's frames; absent where a
-    /// map is constant.
+    /// map is constant or has fewer than three frames.
     pub pooled: Vec<Option<f64>>,
     /// By token, of the map at its own resolution.
     pub full: Vec<Option<f64>>,
@@ -35,7 +35,9 @@ pub fn median(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
     }
 }
 
-/// Spearman and Brown's correction of a half's reliability to the whole.
+/// Spearman and Brown's correction of a half's reliability to the whole, for
+/// correlations: from -1 to 1, where the formula falls without a bound for
+/// halves that contradict each other.
 pub fn spearman_brown(half: f64) -> f64 {
-    2.0 * half / (1.0 + half).max(f64::EPSILON)
+    (2.0 * half / (1.0 + half).max(f64::EPSILON)).clamp(-1.0, 1.0)
 }

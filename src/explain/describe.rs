@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn only_neighbours_are_in_one_run() {
         assert_eq!(runs(&[0, 1, 6]), [0..2, 2..3]);
-        assert_eq!(runs(&[3]), [0..1]);
+        assert_eq!(runs(&[3]), vec![Range { start: 0, end: 1 }]);
         assert_eq!(runs(&[4, 3, 4, 5, 7]), [0..1, 1..4, 4..5]);
         assert!(runs(&[]).is_empty());
     }

@@ -248,14 +248,6 @@ impl FrontEnd {
     }
 }
 
-/// The filter bank with the settings that FBK's and the published Speech2Text
-/// models use: for a folder without `preprocessor_config.json`.
-impl Default for FrontEnd {
-    fn default() -> Self {
-        Self::Fbank(Fbank::new(FbankConfig::default()).expect("the default settings are valid"))
-    }
-}
-
 /// Checks what `preprocessor_config.json` says whatever the extractor is: the
 /// problem, if there is one.
 fn check_common(json: &Value) -> std::result::Result<(), String> {
@@ -301,10 +293,10 @@ mod tests {
     fn absent_fields_have_the_published_values() {
         assert_eq!(config_of("{}"), FbankConfig::default());
         assert!(matches!(
-            FrontEnd::default(),
+            FrontEnd::fbank(80).unwrap(),
             FrontEnd::Fbank(fbank) if fbank.config() == &FbankConfig::default()
         ));
-        assert_eq!(FrontEnd::default().bins(), 80);
+        assert_eq!(FrontEnd::fbank(80).unwrap().bins(), 80);
         let json = r#"{"feature_extractor_type": "WhisperFeatureExtractor"}"#;
         for whisper in [
             FrontEnd::from_bytes("p.json", json.as_bytes()).unwrap(),
@@ -398,7 +390,7 @@ mod tests {
             whisper.recording(&short).unwrap(),
             whisper.features(&short).unwrap()
         );
-        let fbank = FrontEnd::default();
+        let fbank = FrontEnd::fbank(80).unwrap();
         assert_eq!(
             fbank.recording(&sound).unwrap(),
             fbank.features(&sound).unwrap()

@@ -116,8 +116,9 @@ pub fn compression_ratio(tokens: &[u32], vocabulary: usize) -> f64 {
     // At this level it packs as tightly as zlib does at its own default.
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(9));
     let written = encoder.write_all(&bytes).and_then(|()| encoder.finish());
-    let packed = written.expect("memory does not refuse bytes");
-    bytes.len() as f64 / packed.len() as f64
+    // Memory refuses no bytes.
+    let packed = written.map_or(bytes.len(), |packed| packed.len());
+    bytes.len() as f64 / packed.max(1) as f64
 }
 
 /// Searches, and draws until tokens are good enough or temperatures are used
@@ -148,8 +149,7 @@ pub(super) fn search(
         None => None,
     };
     let mut attempts = fallback.temperatures.iter().enumerate();
-    loop {
-        let (attempt, &temperature) = attempts.next().expect("one temperature at least");
+    while let Some((attempt, &temperature)) = attempts.next() {
         let draw = (temperature > 0.0).then_some(Draw {
             temperature,
             seed: fallback.seed,
@@ -179,6 +179,7 @@ pub(super) fn search(
             return Ok(generated);
         }
     }
+    Err(Error::Input("there are no temperatures to draw at".into()))
 }
 
 #[cfg(test)]

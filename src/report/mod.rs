@@ -2,5 +2,7 @@
 
 pub mod folder;
 pub mod html;
+// Its templates are our own.
+#[allow(clippy::expect_used, clippy::panic)]
 mod markup;
 pub mod study;

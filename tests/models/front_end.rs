@@ -154,7 +154,7 @@ fn the_filter_bank_is_the_reference() {
         RELATIVE
     ));
 
-    let out = FrontEnd::default().features(&wave).unwrap();
+    let out = FrontEnd::fbank(80).unwrap().features(&wave).unwrap();
     let normalised = features(&file, "fbank_cmvn");
     assert_eq!((out.frames, out.bins), shape);
     let bounds = normalised_bounds(&reference);
@@ -271,7 +271,7 @@ fn segments_of_our_own_features_are_nearly_the_same() {
     let bytes = fs::read(fixture("front_end/front_end.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let wave = audio::load(fixture("front_end/utterance.wav")).unwrap();
-    let image = FrontEnd::default().features(&wave).unwrap();
+    let image = FrontEnd::fbank(80).unwrap().features(&wave).unwrap();
     for nominal in [2000, 2500, 3000] {
         let options = SlicOptions::published(scaled_segments(nominal, image.frames));
         let out = slic(&image, options).unwrap();

@@ -27,10 +27,7 @@ impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = Self { folder };
-        let model = place.path("model");
-        fs::create_dir(&model).unwrap();
-        random_model::write(&model, SIZES);
-        fs::write(model.join("tokenizer.json"), tokenizer(SIZES.vocabulary)).unwrap();
+        random_model::write_folder(&place.path("model"), SIZES);
         write_wav(&place.path("sound.wav"), &tone(8_000));
         place
     }

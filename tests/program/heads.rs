@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use crate::random_model::{self, SMALL, Sizes, tensors, tokenizer, tone, write_tensors, write_wav};
+use crate::random_model::{self, SMALL, Sizes, tensors, tone, write_tensors, write_wav};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 
@@ -41,9 +41,7 @@ impl Place {
             ..SMALL
         };
         let model = place.path("model");
-        fs::create_dir(&model).unwrap();
-        random_model::write(&model, sizes);
-        fs::write(model.join("tokenizer.json"), tokenizer(sizes.vocabulary)).unwrap();
+        random_model::write_folder(&model, sizes);
         let mut tensors = tensors(sizes);
         let dead = flat * sizes.width / sizes.heads;
         for l in 0..sizes.decoder_layers.min(flat) {

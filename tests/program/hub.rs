@@ -16,7 +16,7 @@ use serde_json::json;
 use sonograd::ErrorKind;
 use sonograd::hub::{Download, Hub, ModelName};
 
-use crate::random_model::{self, SMALL, Sizes, tokenizer, tone, write_wav};
+use crate::random_model::{self, SMALL, Sizes, tone, write_wav};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const WEIGHTS: &str = "model.safetensors";
@@ -68,12 +68,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 /// A whole small model.
 fn model() -> Files {
     let folder = tempfile::tempdir().unwrap();
-    random_model::write(folder.path(), SIZES);
-    fs::write(
-        folder.path().join("tokenizer.json"),
-        tokenizer(SIZES.vocabulary),
-    )
-    .unwrap();
+    random_model::write_folder(folder.path(), SIZES);
     let entries = fs::read_dir(folder.path()).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
     let file = |path: PathBuf| {

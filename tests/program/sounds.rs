@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use crate::random_model::{self, SMALL, Sizes, tokenizer, tone, write_wav};
+use crate::random_model::{self, SMALL, Sizes, tone, write_wav};
 use serde_json::Value;
 
 const SIZES: Sizes = Sizes {
@@ -27,10 +27,7 @@ impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = Self { folder };
-        let model = place.path("model");
-        fs::create_dir(&model).unwrap();
-        random_model::write(&model, SIZES);
-        fs::write(model.join("tokenizer.json"), tokenizer(SIZES.vocabulary)).unwrap();
+        random_model::write_folder(&place.path("model"), SIZES);
         write_wav(&place.path("whole.wav"), &tone(8_000));
         let mut piped = fs::read(place.path("whole.wav")).unwrap();
         let data = piped.windows(4).position(|own| own == b"data").unwrap();

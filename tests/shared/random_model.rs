@@ -234,6 +234,14 @@ pub fn write(folder: &Path, sizes: Sizes) {
     );
 }
 
+/// Makes a folder with such a model and its tokenizer.
+pub fn write_folder(folder: &Path, sizes: Sizes) {
+    std::fs::create_dir_all(folder).unwrap();
+    write(folder, sizes);
+    let tokenizer = tokenizer(sizes.vocabulary);
+    std::fs::write(folder.join("tokenizer.json"), tokenizer).unwrap();
+}
+
 /// A tokenizer of `size` tokens; two of them look like HTML.
 pub fn tokenizer(size: usize) -> String {
     let mut vocabulary = vec![

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::random_model::{self, SMALL, Sizes, tokenizer, tone, write_wav};
+use crate::random_model::{self, SMALL, Sizes, tone, write_wav};
 use serde_json::Value;
 use sonograd::study::tables::Tables;
 
@@ -28,10 +28,7 @@ impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let place = Self { folder };
-        let model = place.path("model");
-        fs::create_dir(&model).unwrap();
-        random_model::write(&model, SIZES);
-        fs::write(model.join("tokenizer.json"), tokenizer(SIZES.vocabulary)).unwrap();
+        random_model::write_folder(&place.path("model"), SIZES);
         let mut lines = vec!["id\taudio\tn_frames\ttgt_text\tspeaker\tsrc_lang\ttgt_lang".into()];
         for n in 0..6 {
             let name = format!("{n}.wav");

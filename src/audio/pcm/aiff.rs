@@ -6,7 +6,7 @@
 use super::chunks::Style;
 use super::encoding::{Encoding, Order};
 use super::riff::is_no_length;
-use super::{Layout, Part, ends_early, unusable};
+use super::{Layout, ends_early, unusable};
 use crate::audio::CONVERT;
 use crate::error::Problem;
 
@@ -43,21 +43,16 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
         return Err(ends_early());
     };
     let encoding = common.encoding()?;
-    let channels = usize::from(common.channels);
-    let promised = u64::from(common.frames) * (channels * encoding.bytes()) as u64;
+    let channels = u32::from(common.channels);
+    let frame = u64::from(channels) * encoding.bytes() as u64;
+    let promised = u64::from(common.frames) * frame;
     // Both lengths are written last; a program that cannot come back leaves 0 or a number that
     // is none in either.
     let there = samples.len() as u64;
     let unknown = (promised == 0 && (length == 0 || length > there))
         || (promised > there && length > there && (common.frames == u32::MAX || is_no_end(length)));
     let stated = (!unknown || samples.is_empty()).then_some(promised);
-    Ok(Layout {
-        encoding,
-        channels,
-        rate: common.rate,
-        parts: vec![Part::new(samples, stated)],
-        surplus: 0,
-    })
+    Layout::new(encoding, channels, common.rate, samples, stated)
 }
 
 /// As in WAV; SoX writes numbers near 0x7f000000.

@@ -3,7 +3,7 @@
 //! Source: Oracle, `au(4)` of Solaris; libsndfile's numbers of encodings.
 
 use super::encoding::{Encoding, Order};
-use super::{Layout, Part, ends_early, unusable};
+use super::{Layout, ends_early, unusable};
 use crate::audio::CONVERT;
 use crate::error::Problem;
 
@@ -47,14 +47,5 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
         0 if !rest.is_empty() => None,
         stated => Some(stated.into()),
     };
-    if channels > u32::from(u16::MAX) {
-        return Err(unusable("an AU", &format!("{channels} channels")));
-    }
-    Ok(Layout {
-        encoding,
-        channels: channels as usize,
-        rate,
-        parts: vec![Part::new(rest, stated)],
-        surplus: 0,
-    })
+    Layout::new(encoding, channels, rate, rest, stated)
 }

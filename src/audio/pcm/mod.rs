@@ -76,7 +76,28 @@ pub(super) fn decode(bytes: &[u8], container: Container) -> Result<Mixed, Proble
     layout.decode()
 }
 
-impl Layout<'_> {
+impl<'a> Layout<'a> {
+    /// Samples that stand together behind a header of so many channels, which
+    /// states their bytes or does not.
+    fn new(
+        encoding: Encoding,
+        channels: u32,
+        rate: u32,
+        rest: &'a [u8],
+        stated: Option<u64>,
+    ) -> Result<Self, Problem> {
+        // No recorder has as many, and each has a place in memory.
+        let few = u16::try_from(channels);
+        let few = few.map_err(|_| format!("has a header that promises {channels} channels"))?;
+        Ok(Self {
+            encoding,
+            channels: few.into(),
+            rate,
+            parts: vec![Part::new(rest, stated)],
+            surplus: 0,
+        })
+    }
+
     fn decode(&self) -> Result<Mixed, Problem> {
         check_rate(self.rate)?;
         if self.channels == 0 {
@@ -90,7 +111,7 @@ impl Layout<'_> {
             let there = part.bytes.len() / frame;
             let promised = part.stated.map_or(there as u64, |n| n / frame as u64);
             // What is promised counts: a header of so many hours is refused by its own words.
-            let all = mixer.mono.len() as u64 + promised;
+            let all = promised.saturating_add(mixer.mono.len() as u64);
             check_length(usize::try_from(all).unwrap_or(usize::MAX), self.rate)?;
             if (there as u64) < promised {
                 return Err(format!(

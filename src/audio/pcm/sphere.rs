@@ -4,7 +4,7 @@
 //! the length that it states, then samples.
 
 use super::encoding::{Encoding, Order};
-use super::{Layout, Part, ends_early, unusable};
+use super::{Layout, ends_early, unusable};
 use crate::error::Problem;
 
 /// The line that a file begins with, and the length of that and the next.
@@ -28,22 +28,13 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
     let rate = header.number("sample_rate")?;
     let rate = rate.ok_or_else(|| unusable("a SPHERE", "no sample_rate"))?;
     let channels = header.number("channel_count")?.unwrap_or(1);
-    if channels > u32::from(u16::MAX) {
-        return Err(unusable("a SPHERE", &format!("{channels} channels")));
-    }
     let encoding = header.encoding()?;
     let frame = u64::from(channels) * encoding.bytes() as u64;
     let stated = match header.number("sample_count")? {
         Some(0) if !rest.is_empty() => None,
         count => count.map(|count| u64::from(count) * frame),
     };
-    Ok(Layout {
-        encoding,
-        channels: channels as usize,
-        rate,
-        parts: vec![Part::new(rest, stated)],
-        surplus: 0,
-    })
+    Layout::new(encoding, channels, rate, rest, stated)
 }
 
 /// Lines of `name -type value` up to `end_head`.

@@ -3,7 +3,7 @@
     python real_references.py --models FOLDER --sounds FOLDER --out ../tests/fixtures/real
 
 `--models` has `tiny-en` and `base`, CTranslate2 folders of Whisper tiny.en and base; `--sounds` has
-`librivox` and `italian`: what `./check` fetches (see `tests/real-files`) has these names. Values are
+`librivox` and `italian`: what `./check` fetches (see `tests/real_files`) has these names. Values are
 computed in float64 from the weights as they are and stored as float32, on rows that are listed with them; beside
 each stands the error that PyTorch's own float32 has. Weights and recordings are not stored. Files of
 values that are there already stay.

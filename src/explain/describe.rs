@@ -18,7 +18,9 @@ pub fn encoder_frame_seconds(model: &Model) -> f64 {
 /// Whether a token stands for no text.
 pub fn is_special(model: &Model, tokenizer: &Tokenizer, id: u32) -> bool {
     let tokens = model.tokens;
-    [tokens.start, tokens.end, tokens.pad, tokens.begin].contains(&id) || tokenizer.is_special(id)
+    [tokens.start, tokens.end, tokens.pad, tokens.begin].contains(&id)
+        || model.ends.contains(&id)
+        || tokenizer.is_special(id)
 }
 
 /// The text of tokens, special ones left out.

@@ -105,9 +105,38 @@ pub enum FrontEnd {
     LogMel(LogMel),
 }
 
-/// Kinds of front ends, as transformers calls them.
-const FILTER_BANK: &str = "Speech2TextFeatureExtractor";
-const SPECTROGRAM: &str = "WhisperFeatureExtractor";
+/// What a front end is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Kaldi's filter bank.
+    FilterBank,
+    /// Whisper's spectrogram.
+    Spectrogram,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::FilterBank, Self::Spectrogram];
+
+    /// What transformers calls it, as in `feature_extractor_type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FilterBank => "Speech2TextFeatureExtractor",
+            Self::Spectrogram => "WhisperFeatureExtractor",
+        }
+    }
+
+    /// With its published settings.
+    ///
+    /// # Errors
+    /// If so many mel bins cannot be.
+    pub fn published(self, bins: usize) -> Result<FrontEnd> {
+        match self {
+            Self::FilterBank => FrontEnd::fbank(bins),
+            Self::Spectrogram => FrontEnd::whisper(bins),
+        }
+    }
+}
 
 impl FrontEnd {
     /// The filter bank with its published settings but for the number of mel
@@ -154,61 +183,65 @@ impl FrontEnd {
     /// If it is not such a file, or asks for a feature extractor, a sample
     /// rate or another setting that is not supported.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
-        Self::read(name.as_ref(), bytes, FILTER_BANK)
+        Self::read(name.as_ref(), bytes, Kind::FilterBank)
     }
 
-    /// The same for a family that hears with `own`: a file without a
+    /// The same for a family that hears in its `own` way: a file without a
     /// `feature_extractor_type` has settings of that kind.
     ///
     /// # Errors
     /// As for [`FrontEnd::from_bytes`], and if the file asks for another kind.
-    pub fn of_family(name: impl AsRef<Path>, bytes: &[u8], own: &Self) -> Result<Self> {
+    pub fn of_family(name: impl AsRef<Path>, bytes: &[u8], own: Kind) -> Result<Self> {
         let name = name.as_ref();
-        let read = Self::read(name, bytes, own.kind())?;
-        match read.kind() == own.kind() {
+        let read = Self::read(name, bytes, own)?;
+        match read.kind() == own {
             true => Ok(read),
             false => Err(Error::file(
                 name,
                 format!(
                     "feature_extractor_type is {}; such a model hears with {}",
-                    read.kind(),
-                    own.kind()
+                    read.kind().name(),
+                    own.name()
                 ),
             )),
         }
     }
 
-    /// What transformers calls it.
-    fn kind(&self) -> &'static str {
+    /// What it is like.
+    pub fn kind(&self) -> Kind {
         match self {
-            Self::Fbank(_) => FILTER_BANK,
-            Self::LogMel(_) => SPECTROGRAM,
+            Self::Fbank(_) => Kind::FilterBank,
+            Self::LogMel(_) => Kind::Spectrogram,
         }
     }
 
     /// Reads settings that are of `kind` unless they say otherwise.
-    fn read(name: &Path, bytes: &[u8], kind: &'static str) -> Result<Self> {
+    fn read(name: &Path, bytes: &[u8], kind: Kind) -> Result<Self> {
         let fail = |problem: Problem| Error::file(name, problem);
         let json: Value = serde_json::from_slice(bytes).map_err(|e| fail(e.into()))?;
         if !json.is_object() {
             return Err(fail("expected a JSON object with settings".into()));
         }
-        let named = json.get("feature_extractor_type").map(Value::as_str);
-        match named.unwrap_or(Some(kind)) {
-            Some(FILTER_BANK) => {
+        let kind = match json.get("feature_extractor_type") {
+            None => Some(kind),
+            Some(named) => Kind::ALL.into_iter().find(|own| named == own.name()),
+        };
+        match kind {
+            Some(Kind::FilterBank) => {
                 let config = FbankConfig::from_json(json).map_err(fail)?;
                 Ok(Self::Fbank(Fbank::new(config).map_err(|e| fail(e.into()))?))
             }
-            Some(SPECTROGRAM) => {
+            Some(Kind::Spectrogram) => {
                 let config = LogMelConfig::from_json(json).map_err(fail)?;
                 Ok(Self::LogMel(
                     LogMel::new(config).map_err(|e| fail(e.into()))?,
                 ))
             }
-            _ => Err(fail(
+            None => Err(fail(
                 format!(
-                    "feature_extractor_type is {}; {FILTER_BANK} and {SPECTROGRAM} are supported",
-                    json["feature_extractor_type"]
+                    "feature_extractor_type is {}; {} are supported",
+                    json["feature_extractor_type"],
+                    Kind::ALL.map(Kind::name).join(" and ")
                 )
                 .into(),
             )),

@@ -4,17 +4,14 @@
 use super::fallback::Fallback;
 use super::languages::{bare, code};
 use super::scores::ScoreRules;
-use crate::model::Model;
 use crate::model::family::Tasks;
 use crate::model::generation_config::{EarlyStopping, Origin};
+use crate::model::{Model, TIMES};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 /// Most hypotheses kept: more are a mistake that no memory holds.
 const MOST_BEAMS: usize = 1024;
-
-/// Times in OpenAI's vocabularies: 0 to 30 s by .02 s.
-const TIMES: u32 = 1501;
 
 /// The start token in OpenAI's English-only vocabulary; in the others it is one
 /// more.
@@ -326,7 +323,10 @@ impl Multitask {
         let no_timestamps = no_timestamps.or_else(|| id("<|notimestamps|>"));
         let asked = wanted.language.is_some() || wanted.task.is_some();
         let silent = !asked && config.language.is_none() && config.task.is_none();
-        let forced = forced_tokens(model)?.filter(|_| silent);
+        let forced = match silent {
+            true => forced_tokens(model)?,
+            false => None,
+        };
         let timestamps = wanted.timestamps || config.return_timestamps == Some(true);
         let says_no_timestamps = config.no_timestamps_token_id.is_some()
             || forced.is_none() && (asked || config.origin != Origin::File);
@@ -497,7 +497,7 @@ fn bad_words(model: &Model) -> Vec<Vec<u32>> {
 fn behind_timestamps(model: &Model, tokenizer: Option<&Tokenizer>, no_timestamps: u32) -> u32 {
     let first = no_timestamps.saturating_add(1);
     let vocabulary = u32::try_from(model.decoder.config.vocabulary).unwrap_or(u32::MAX);
-    let most = first.saturating_add(TIMES).min(vocabulary);
+    let most = first.saturating_add(TIMES as u32).min(vocabulary);
     let is_time = |id: &u32| tokenizer.is_some_and(|own| own.is_time(*id));
     match (first..vocabulary).take_while(is_time).last() {
         Some(last) => last + 1,

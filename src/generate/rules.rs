@@ -105,7 +105,8 @@ fn ranges(options: &GenerationOptions, text: &[u32]) -> Ranges {
         return Ranges::NONE;
     };
     let times = multitask.first_timestamp();
-    let end = options.ends.iter().copied().min().unwrap_or(0);
+    // The vocabulary's own end stands behind all text; a folder may name words, too.
+    let end = options.ends.iter().copied().max().unwrap_or(0);
     let mut ranges = Ranges {
         times,
         times_from: times,

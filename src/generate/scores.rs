@@ -57,6 +57,9 @@ impl ScoreRules {
     }
 
     fn add_bias(&self, scores: &mut [f32], sequence: &[u32]) {
+        if self.bias.is_empty() {
+            return;
+        }
         let mut sums = vec![0.0; scores.len()];
         for (place, (own, bias)) in self.bias.iter().enumerate() {
             // Of equal sequences the last counts.
@@ -134,14 +137,15 @@ pub struct Place<'a> {
 }
 
 /// The `count` best ways to go on from a row of logits (V,), best first; fewer
-/// where the rules leave fewer.
+/// where the rules leave fewer. Nothing where the rules make scores that are no
+/// numbers.
 pub(super) fn best(
     options: &GenerationOptions,
     logits: &[f32],
     place: Place,
     bans: &Bans,
     count: usize,
-) -> Vec<Candidate> {
+) -> Option<Vec<Candidate>> {
     let rules = &options.scores;
     let all = log_sum(logits.iter().copied());
     // Greedy search looks at logits, beams at logarithms of probabilities.
@@ -162,21 +166,28 @@ pub(super) fn best(
             *score -= left;
         }
     }
+    if !are_numbers(&scores) {
+        return None;
+    }
     let mut order: Vec<usize> = (0..scores.len())
         .filter(|&id| scores[id] > f32::NEG_INFINITY)
         .collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
     let chosen = order.into_iter().take(count);
-    chosen
-        .map(|id| {
-            let own = if beams { scores[id] } else { logits[id] - all };
-            Candidate {
-                log_probability: f64::from(own),
-                id: id as u32,
-                all_left: 0.0,
-            }
-        })
-        .collect()
+    let chosen = chosen.map(|id| {
+        let own = if beams { scores[id] } else { logits[id] - all };
+        Candidate {
+            log_probability: f64::from(own),
+            id: id as u32,
+            all_left: 0.0,
+        }
+    });
+    Some(chosen.collect())
+}
+
+/// Whether something can be chosen by them; what is banned is minus infinity.
+fn are_numbers(scores: &[f32]) -> bool {
+    scores.iter().all(|score| *score < f32::INFINITY)
 }
 
 fn ban(scores: &mut [f32], ids: &[u32]) {
@@ -287,5 +298,20 @@ mod tests {
         assert_eq!(scores, [1.0, -1.0, -2.0]);
         rules.force_last(&mut scores, place(&[0; 8], 2, 9));
         assert_eq!(scores, [none, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn scores_that_are_no_numbers_are_not_chosen_from() {
+        let rules = |bias: f32| ScoreRules {
+            bias: vec![(vec![0], bias)],
+            ..ScoreRules::default()
+        };
+        for (bias, scores) in [(9.0, Some(9.0)), (f32::INFINITY, None), (f32::NAN, None)] {
+            let mut own = [0.0, 1.0];
+            rules(bias).add_bias(&mut own, &[]);
+            assert_eq!(are_numbers(&own).then_some(own[0]), scores, "{bias}");
+        }
+        // What is banned is minus infinity.
+        assert!(are_numbers(&[f32::NEG_INFINITY, 0.0]));
     }
 }

@@ -340,11 +340,11 @@ impl<'a> Session<'a> {
                 prompt,
                 limit: self.limit,
             };
-            let mut own = best(options, row, place, bans, self.count);
+            let mut own = best(options, row, place, bans, self.count).ok_or_else(no_numbers)?;
             own.resize(self.count, NO_CANDIDATE);
-            own
+            Ok(own)
         });
-        Ok(candidates.collect())
+        candidates.collect()
     }
 
     fn upload(

@@ -29,7 +29,7 @@ use self::generation_config::GenerationConfig;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 use crate::engine::weights::WeightTable;
-use crate::features::{FRAME_SECONDS, Features, FrontEnd};
+use crate::features::{FRAME_SECONDS, Features, FrontEnd, Kind};
 use crate::hub::{Found, Source};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -41,8 +41,8 @@ const FIRST_POSITION: usize = 2;
 /// Numbers that vocabularies are filled up to multiples of.
 const ROUND: [usize; 8] = [1, 8, 16, 32, 64, 128, 256, 512];
 
-/// Times in OpenAI's vocabularies.
-const TIMES: usize = 1501;
+/// Times in OpenAI's vocabularies: each 0.02 s of 30 s, and the end.
+pub(crate) const TIMES: usize = 1501;
 
 /// The part of a model that differs between families.
 pub trait Encoder: Send + Sync {
@@ -52,12 +52,9 @@ pub trait Encoder: Send + Sync {
     /// Most feature frames the model takes.
     fn max_frames(&self) -> usize;
 
-    /// How the model hears where its folder does not say.
-    ///
-    /// # Errors
-    /// If there is no such front end for its mel bins.
-    fn default_front_end(&self) -> Result<FrontEnd> {
-        FrontEnd::fbank(self.mel_bins())
+    /// The kind of its front end.
+    fn hears_by(&self) -> Kind {
+        Kind::FilterBank
     }
 
     /// T' for T feature frames.
@@ -255,17 +252,17 @@ impl Model {
         let key = ["feature_extractor", "audio_processor"];
         let key = key.into_iter().find(|key| processor.get(key).is_some());
         let nested = key.map_or(&serde_json::Value::Null, |key| &processor[key]);
-        let default = self.encoder.default_front_end()?;
+        let kind = self.encoder.hears_by();
         let (file, front_end) = match (nested, self.files.read_if_present(FILE)?) {
             (serde_json::Value::Null, Some(bytes)) => {
                 let path = self.files.path(FILE);
-                (FILE, FrontEnd::of_family(path, &bytes, &default)?)
+                (FILE, FrontEnd::of_family(path, &bytes, kind)?)
             }
-            (serde_json::Value::Null, None) => (FILE, default),
+            (serde_json::Value::Null, None) => (FILE, kind.published(self.encoder.mel_bins())?),
             (nested, _) => {
                 let bytes = nested.to_string().into_bytes();
                 let path = self.files.path(PROCESSOR);
-                (PROCESSOR, FrontEnd::of_family(path, &bytes, &default)?)
+                (PROCESSOR, FrontEnd::of_family(path, &bytes, kind)?)
             }
         };
         if front_end.bins() != self.encoder.mel_bins() {

@@ -14,7 +14,7 @@ use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{TensorId, WeightId};
 use crate::engine::weights::{Form, Part, WeightTable};
-use crate::features::FrontEnd;
+use crate::features::Kind;
 use crate::ops::Activation;
 
 /// The name in `architectures[0]`.
@@ -156,8 +156,8 @@ impl Encoder for Whisper {
         self.positions_count * SUBSAMPLING
     }
 
-    fn default_front_end(&self) -> Result<FrontEnd> {
-        FrontEnd::whisper(self.mel_bins)
+    fn hears_by(&self) -> Kind {
+        Kind::Spectrogram
     }
 
     fn encoder_frames(&self, frames: usize) -> usize {

@@ -2,6 +2,7 @@
 
 use super::Operate;
 use crate::engine::gpu::launch::{Extent, Launch};
+use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -22,9 +23,6 @@ pub struct Correlate {
     pub y: TensorId,
 }
 
-/// Fewest positions that say anything, as in the shader.
-const FEWEST: usize = 3;
-
 impl Operate for Correlate {
     const NAME: &'static str = "correlate";
 
@@ -41,6 +39,8 @@ impl Operate for Correlate {
         let (a, b) = (context.read(self.a), context.read(self.b));
         let causal = self.causal.map(|id| context.read_indices(id));
         let inner = a.shape.inner();
+        // Two points always lie on a line.
+        let fewest = Shader::load("correlate").constant("FEWEST") as usize;
         for (y, k) in y.chunks_mut(2).zip(context.leads.clone()) {
             let seen = causal.map_or(inner, |rows| (rows[k] as usize + 1) * a.shape.cols);
             let (a, b) = (&a.at(k)[..seen], &b.at(k)[..seen]);
@@ -59,7 +59,7 @@ impl Operate for Correlate {
             // Rounding leaves a constant map a variance; it has none.
             let constant = |x: &[T]| x.iter().all(|value| *value == x[0]);
             let varies = !constant(a) && !constant(b);
-            let defined = seen >= FEWEST && scale > zero && varies;
+            let defined = seen >= fewest && scale > zero && varies;
             let one = T::from_f32(1.0);
             // Rounding leads past 1.
             let within = |x: T| if x > one { one } else if x < -one { -one } else { x };

@@ -74,7 +74,7 @@ pub trait Operate {
         &self,
         recording: &Recording,
         live: &dyn Fn(TensorId) -> bool,
-        _features: Extras,
+        _extras: Extras,
     ) -> Vec<Choice> {
         let launches = self.launches(recording, live).into_iter();
         launches.map(Choice::from).collect()

@@ -21,32 +21,37 @@ pub(super) struct Beside<'a> {
 pub(super) struct Stated {
     pub token: AddedToken,
     pub id: Option<u32>,
+    /// Whether the file says all of it, as `added_tokens_decoder` does.
+    pub described: bool,
 }
 
 impl Beside<'_> {
     /// The tokens in the order in which they are added, known ones among
     /// them: first those with ids. With `added_tokens_decoder` the two old files
     /// count for nothing.
-    pub fn tokens(&self) -> Vec<Stated> {
+    ///
+    /// # Errors
+    /// If an id is no number from 0 on; the text names its entry.
+    pub fn tokens(&self) -> Result<Vec<Stated>, String> {
         let newer = self.config["added_tokens_decoder"].as_object();
         let mut named = special(self.config);
         let mut numbered: BTreeMap<u32, AddedToken> = BTreeMap::new();
         match newer {
             Some(decoder) => {
                 for (id, token) in decoder {
-                    if let (Ok(id), Some(token)) = (id.parse(), token_of(token, false)) {
-                        numbered.insert(id, token);
-                    }
+                    let wrong = |_| format!("added_tokens_decoder has {id:?} for an id");
+                    let id = id.parse().map_err(wrong)?;
+                    numbered.extend(token_of(token, false).map(|token| (id, token)));
                 }
             }
             None => {
                 named.extend(special(self.map));
                 for (content, id) in self.added.as_object().into_iter().flatten() {
                     let is_special = named.iter().any(|own| own.content == *content);
-                    let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-                    if let Some(id) = id {
-                        numbered.insert(id, AddedToken::from(content.clone(), is_special));
-                    }
+                    let number = id.as_u64().and_then(|id| u32::try_from(id).ok());
+                    let wrong = || format!("gives {content:?} {id} for an id");
+                    let id = number.ok_or_else(wrong)?;
+                    numbered.insert(id, AddedToken::from(content.clone(), is_special));
                 }
             }
         }
@@ -54,9 +59,14 @@ impl Beside<'_> {
         let numbered = numbered.map(|(id, token)| Stated {
             token,
             id: Some(id),
+            described: newer.is_some(),
         });
-        let named = named.into_iter().map(|token| Stated { token, id: None });
-        numbered.chain(named).collect()
+        let named = named.into_iter().map(|token| Stated {
+            token,
+            id: None,
+            described: false,
+        });
+        Ok(numbered.chain(named).collect())
     }
 }
 
@@ -104,7 +114,7 @@ mod tests {
 
     fn contents(config: &Value, map: &Value, added: &Value) -> Vec<(String, Option<u32>, bool)> {
         let beside = Beside { config, map, added };
-        let tokens = beside.tokens().into_iter();
+        let tokens = beside.tokens().unwrap().into_iter();
         tokens
             .map(|own| (own.token.content.clone(), own.id, own.token.special))
             .collect()
@@ -116,7 +126,7 @@ mod tests {
             "image_token": {"content": "<i>"}, "extra_special_tokens": ["<x>"]});
         let map = json!({"eos_token": {"content": "</s>"}, "additional_special_tokens": ["<y>"],
             "unk_token": ""});
-        let added = json!({"<y>": 8, "noise": 7, "bad": -1});
+        let added = json!({"<y>": 8, "noise": 7});
         let owned = |own: &[(&str, Option<u32>, bool)]| -> Vec<(String, Option<u32>, bool)> {
             let own = own
                 .iter()
@@ -137,10 +147,25 @@ mod tests {
         );
         // With the newer entry the older files count for nothing.
         let newer = json!({"added_tokens_decoder": {
-            "9": {"content": "b", "special": false}, "x": {"content": "c"}}});
+            "9": {"content": "b", "special": false}}});
         let wanted = owned(&[("b", Some(9), false)]);
         assert_eq!(contents(&newer, &map, &added), wanted);
         let null = Value::Null;
         assert_eq!(contents(&null, &null, &null), []);
+        // An id that is none is not passed over.
+        let problem = |config: &Value, added: &Value| {
+            let beside = Beside {
+                config,
+                map: &null,
+                added,
+            };
+            beside.tokens().err().unwrap()
+        };
+        let decoder = json!({"added_tokens_decoder": {"x": {"content": "c"}}});
+        assert!(problem(&decoder, &null).contains("\"x\""));
+        for id in [json!(-1), json!("x"), json!(1.5)] {
+            let text = problem(&null, &json!({"bad": id}));
+            assert!(text.contains("\"bad\""), "{text}");
+        }
     }
 }

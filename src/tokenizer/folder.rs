@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tokenizers::AddedToken;
 
 use super::added::AddedTokens;
 use super::beside::{Beside, Stated};
@@ -101,15 +102,19 @@ impl Tokenizer {
             false => ADDED,
         };
         let fail = |problem: Problem| Error::file(folder.join(file), problem);
-        for Stated { token, id } in beside.tokens() {
-            let content = token.content.clone();
-            let known = library
-                .get_added_vocabulary()
-                .get_vocab()
-                .contains_key(&content);
-            if !known {
-                library.add_tokens([token]).map_err(|e| fail(e.into()))?;
-            }
+        // A known token is made anew where a file describes it as a whole, by
+        // its id; one that is only named stays as it is.
+        let stated = beside.tokens().map_err(|problem| fail(problem.into()))?;
+        let known = library.get_added_vocabulary().get_vocab();
+        let wanted = stated.iter().filter(|own| {
+            let whole = own.id.is_some() && own.described;
+            whole || !known.contains_key(&own.token.content)
+        });
+        // All at once: the library prepares its search after every call.
+        let wanted: Vec<AddedToken> = wanted.map(|own| own.token.clone()).collect();
+        library.add_tokens(wanted).map_err(|e| fail(e.into()))?;
+        for Stated { token, id, .. } in stated {
+            let content = token.content;
             let own = library.token_to_id(&content);
             if let (Some(id), Some(own)) = (id, own)
                 && id != own

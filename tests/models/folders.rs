@@ -9,12 +9,12 @@ use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
 use sonograd::engine::native::NativeExecutor;
 use sonograd::explain::alignment::model_heads;
-use sonograd::features::FrontEnd;
+use sonograd::features::{FrontEnd, Kind};
 use sonograd::generate::{GenerationOptions, Language, Wanted, transcribe};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 
-use crate::whisper_folder::whisper_folder;
+use crate::whisper_folder::{whisper_folder, word};
 
 fn load(place: &Path) -> Model {
     Model::load(ModelFiles::folder(place).unwrap()).unwrap()
@@ -66,6 +66,10 @@ fn a_family_hears_in_its_own_way() {
             "{message}"
         );
     });
+    // What the published settings would not do for.
+    let settings = json!({"feature_size": 240, "n_fft": 1024}).to_string();
+    let wide = FrontEnd::of_family("p.json", settings.as_bytes(), Kind::Spectrogram);
+    assert_eq!(wide.unwrap().bins(), 240);
     // And the other way round.
     let place = tempfile::tempdir().unwrap();
     let model = place.path().join("model");
@@ -201,6 +205,62 @@ fn a_vocabulary_fits_the_model() {
         let last = generation["no_timestamps_token_id"].as_u64().unwrap() as usize;
         shorter(size - 1 - last);
         load(model).tokenizer().unwrap();
+    });
+}
+
+/// A word that a folder names among several ends is no text: neither in what
+/// is written nor in what is given.
+#[test]
+fn every_end_is_none_of_the_words() {
+    in_folder(|model| {
+        let sound = sonograd::Sound::new(&[0.1, -0.1].repeat(4_000), 16_000).unwrap();
+        let words = |model: &Path| -> Vec<String> {
+            let listener = sonograd::Listener::builder().model(model).device("cpu");
+            let mut listener = listener.open().unwrap();
+            // The first word has no space before it and is another token.
+            let text = [word(9), word(7), word(5)].join(" ");
+            let heard = listener.given(&sound, &text).unwrap();
+            let words = heard.words().iter();
+            words.skip(1).map(|own| own.text.clone()).collect()
+        };
+        assert_eq!(words(model), [word(7), word(5)]);
+        change(&model.join("generation_config.json"), |own| {
+            own["eos_token_id"] = json!([own["eos_token_id"], 5]);
+        });
+        assert_eq!(words(model), [word(7)]);
+    });
+}
+
+/// A token that `added_tokens_decoder` describes is as it says there, also if
+/// `tokenizer.json` says otherwise.
+#[test]
+fn a_described_token_is_as_it_is_described() {
+    in_folder(|model| {
+        let text = |model: &Path, id: u32| {
+            let loaded = load(model);
+            let tokenizer = loaded.tokenizer().unwrap();
+            tokenizer.is_special(id)
+        };
+        let id = load(model).decoder.config.vocabulary as u32 - 1;
+        let name = "<noise>";
+        change(&model.join("tokenizer.json"), |own| {
+            let vocabulary = own["model"]["vocab"].as_object_mut().unwrap();
+            vocabulary.retain(|_, other| *other != json!(id));
+            vocabulary.insert(name.to_owned(), json!(id));
+            let tokens = own["added_tokens"].as_array_mut().unwrap();
+            let token = tokens.iter_mut().find(|token| token["id"] == id).unwrap();
+            token["special"] = json!(false);
+            token["content"] = json!(name);
+        });
+        assert!(!text(model, id));
+        let config = |token: Value| {
+            let decoder = json!({"added_tokens_decoder": {id.to_string(): token}});
+            fs::write(model.join("tokenizer_config.json"), decoder.to_string()).unwrap();
+        };
+        config(json!({"content": name, "special": true}));
+        assert!(text(model, id));
+        config(json!({"content": name, "special": false}));
+        assert!(!text(model, id));
     });
 }
 

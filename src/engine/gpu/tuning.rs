@@ -52,21 +52,19 @@ pub struct Tuning {
     entries: BTreeMap<String, String>,
 }
 
-fn hash(bytes: &[u8]) -> String {
+fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hasher = FnvHasher::default();
-    hasher.write(bytes);
+    for part in parts {
+        hasher.write(part);
+    }
     format!("{:016x}", hasher.finish())
 }
 
 /// Any change of a shader may change which is the fastest. Their texts are
 /// taken as they stand in the files: nothing is parsed for it.
 fn hash_of_shaders() -> String {
-    let mut hasher = FnvHasher::default();
-    for (stem, text) in SOURCES.iter().chain(SHARED) {
-        hasher.write(stem.as_bytes());
-        hasher.write(text.as_bytes());
-    }
-    format!("{:016x}", hasher.finish())
+    let texts = SOURCES.iter().chain(SHARED);
+    hash(texts.flat_map(|(stem, text)| [stem.as_bytes(), text.as_bytes()]))
 }
 
 impl Tuning {
@@ -87,7 +85,7 @@ impl Tuning {
             checked: options.shaders == ShaderMode::Checked,
         };
         let named = serde_json::to_string(&identity).unwrap_or_default();
-        let name = format!("kernels-{}.json", hash(named.as_bytes()));
+        let name = format!("kernels-{}.json", hash([named.as_bytes()]));
         let mut tuning = Self {
             tune,
             identity,

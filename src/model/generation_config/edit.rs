@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{ALIGNMENT_HEADS, FROM_MODEL_CONFIG};
+use super::{ALIGNMENT_HEADS, FROM_MODEL_CONFIG, is_true};
 
 /// The text of a `generation_config.json` that names these heads for
 /// alignment, and is otherwise the same to the last byte. A true
@@ -19,10 +20,10 @@ pub fn with_alignment_heads(text: &str, heads: &[[usize; 2]]) -> serde_json::Res
     let text = with_entry(text, ALIGNMENT_HEADS, &format!("[{}]", heads.join(", ")))?;
     let entries: HashMap<String, &RawValue> = serde_json::from_str(&text)?;
     let own = entries.get(FROM_MODEL_CONFIG).map(|own| own.get());
-    // What Python takes for true; a null or a 0 drops nothing.
-    match own {
-        None | Some("null" | "false" | "0") => Ok(text),
-        Some(_) => with_entry(&text, FROM_MODEL_CONFIG, "false"),
+    let own: Value = own.map_or(Ok(Value::Null), serde_json::from_str)?;
+    match is_true(&own) {
+        true => with_entry(&text, FROM_MODEL_CONFIG, "false"),
+        false => Ok(text),
     }
 }
 
@@ -122,6 +123,18 @@ mod tests {
             (
                 r#"{"alignment_heads": null, "_from_model_config": 1}"#,
                 r#"{"alignment_heads": [[0, 1], [2, 3]], "_from_model_config": false}"#,
+            ),
+            (
+                r#"{"_from_model_config": 0.0}"#,
+                r#"{"_from_model_config": 0.0, "alignment_heads": [[0, 1], [2, 3]]}"#,
+            ),
+            (
+                r#"{"_from_model_config": ""}"#,
+                r#"{"_from_model_config": "", "alignment_heads": [[0, 1], [2, 3]]}"#,
+            ),
+            (
+                r#"{"_from_model_config": "no"}"#,
+                r#"{"_from_model_config": false, "alignment_heads": [[0, 1], [2, 3]]}"#,
             ),
             (
                 r#"{"_from_model_config": null}"#,

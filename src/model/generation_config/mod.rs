@@ -215,12 +215,7 @@ impl GenerationConfig {
         if !value.is_object() {
             return Err(Error::file(path, "is not a JSON object"));
         }
-        // As Python takes it for true.
-        let dropped = match &value[FROM_MODEL_CONFIG] {
-            Value::Null => false,
-            Value::Bool(flag) => *flag,
-            other => other.as_f64() != Some(0.0),
-        };
+        let dropped = is_true(&value[FROM_MODEL_CONFIG]);
         let own = Self::entries(path, value, vocabulary, !dropped)?;
         Ok(Self {
             origin: Origin::File,
@@ -335,6 +330,18 @@ impl GenerationConfig {
             ))
         });
         Ok(directions?.map(Vec::as_slice))
+    }
+}
+
+/// Whether Python takes a value for true.
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(flag) => *flag,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(entries) => !entries.is_empty(),
     }
 }
 

@@ -98,9 +98,10 @@ pub fn main() -> ExitCode {
 /// The model and the device, as most subcommands take them.
 #[derive(Args)]
 struct ModelArgs {
-    /// Model folder as Hugging Face saves it, or OWNER/NAME or OWNER/NAME@REVISION on the hub
+    /// Model folder as Hugging Face saves it, CTranslate2's, or a LoRA adapter's; OpenAI's file
+    /// (.pt); or OWNER/NAME or OWNER/NAME@REVISION on the hub
     /// [default: the small English model that is part of the program]
-    #[arg(long, value_name = "DIR|NAME")]
+    #[arg(long, value_name = "DIR|FILE|NAME")]
     model: Option<PathBuf>,
     #[command(flatten)]
     executor: ExecutorArgs,

@@ -45,7 +45,7 @@ pub(super) struct StudyArgs {
     manifests: Vec<PathBuf>,
     /// Model folders, or names on the Hugging Face hub; each does the directions that its generation_config.json names, or all
     /// [default: the small English model that is part of the program]
-    #[arg(long, value_name = "DIR|NAME", num_args = 1..)]
+    #[arg(long, value_name = "DIR|FILE|NAME", num_args = 1..)]
     model: Vec<PathBuf>,
     /// Folder for logs and tables
     #[arg(long, value_name = "DIR", required_unless_present = "tables")]

@@ -60,20 +60,33 @@ impl Repository {
         (is_commit(&commit) && self.snapshot(&commit).is_dir()).then_some(commit)
     }
 
-    /// Whether it is known that a commit has not a file.
-    pub fn is_absent(&self, commit: &str, file: &str) -> bool {
-        let place = self.folder.join(".no_exist").join(commit).join(file);
-        place.is_file()
-            || self
-                .tree(commit)
-                .is_some_and(|tree| tree["files"].is_object() && tree["files"].get(file).is_none())
-    }
-
-    /// What a whole listing by Python says.
-    fn tree(&self, commit: &str) -> Option<Value> {
+    /// What is known of files that a commit has not.
+    pub fn absent(&self, commit: &str) -> Absent {
         let place = self.folder.join("trees").join(format!("{commit}.json"));
-        let tree: Value = serde_json::from_slice(&fs::read(place).ok()?).ok()?;
-        (tree["format_version"] == 1).then_some(tree)
+        let tree = fs::read(place).ok();
+        let tree = tree.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        Absent {
+            notes: self.folder.join(".no_exist").join(commit),
+            tree: tree
+                .filter(|tree| tree["format_version"] == 1)
+                .and_then(|tree| tree["files"].as_object().cloned()),
+        }
+    }
+}
+
+/// What is known of files that a commit has not.
+pub(super) struct Absent {
+    /// A folder with files of their names.
+    notes: PathBuf,
+    /// What a whole listing by Python says.
+    tree: Option<serde_json::Map<String, Value>>,
+}
+
+impl Absent {
+    /// Whether it is known that a file is not there.
+    pub fn has_not(&self, file: &str) -> bool {
+        let listed = || self.tree.as_ref().map(|tree| tree.contains_key(file));
+        self.notes.join(file).is_file() || listed() == Some(false)
     }
 }
 

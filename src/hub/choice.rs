@@ -1,12 +1,11 @@
 //! Which files of a model are wanted, and which of them a folder lacks.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::cache::Repository;
-use super::{ADAPTER_CONFIG, name};
+use super::layout::{self, ADAPTER_CONFIG, ADAPTERS, CTRANSLATE2, Kind, WEIGHTS, shards};
+#[cfg(feature = "hub")]
+use super::name;
 
 /// What is read beside the weights, where a model has it, and files `*.model`.
 const SETTINGS: [&str; 14] = [
@@ -26,47 +25,28 @@ const SETTINGS: [&str; 14] = [
     "vocabulary.txt",
 ];
 
-/// Files of weights in the order in which they are looked for, each with the
-/// index of its shards: Hugging Face's, an adapter's, CTranslate2's.
-const WEIGHTS: [(&str, Option<&str>); 5] = [
-    ("model.safetensors", Some("model.safetensors.index.json")),
-    ("pytorch_model.bin", Some("pytorch_model.bin.index.json")),
-    ("adapter_model.safetensors", None),
-    ("adapter_model.bin", None),
-    ("model.bin", None),
-];
-
-/// How many of them are a whole model's, in Hugging Face's forms.
-const OWN: usize = 2;
-
-/// Those of adapters.
-#[cfg(feature = "hub")]
-const ADAPTERS: std::ops::Range<usize> = OWN..OWN + 2;
-
-/// Whether a folder has weights of its own, not an adapter's.
-pub(super) fn has_own_weights(folder: &Path) -> bool {
-    let mut own = WEIGHTS[..OWN].iter();
-    own.any(|(single, index)| {
-        folder.join(single).is_file() || index.is_some_and(|index| folder.join(index).is_file())
-    })
-}
-
 /// What a folder lacks to be a model; of things that may have several names
-/// the usual one.
-pub(super) fn lacking(folder: &Path) -> Vec<String> {
+/// the usual one. `absent` says of which files it is known that the model has
+/// them not.
+pub(super) fn lacking(folder: &Path, absent: &dyn Fn(&str) -> bool) -> Vec<String> {
     let has = |name: &str| folder.join(name).is_file();
-    let adapter = has(ADAPTER_CONFIG) && !has_own_weights(folder);
+    let kind = layout::kind(folder);
     let mut lacking = Vec::new();
-    let converted = has("model.bin") && !has_own_weights(folder);
-    if !has("config.json") && !adapter && !converted {
+    if matches!(kind, None | Some(Kind::Whole)) && !has("config.json") {
         lacking.push("config.json".to_owned());
     }
-    match weights_here(folder) {
-        None => lacking.push(if adapter { WEIGHTS[2].0 } else { WEIGHTS[0].0 }.to_owned()),
-        Some(Here { file, index }) => match index.map_or(Ok(Vec::new()), |own| shards(&own)) {
-            Ok(shards) => lacking.extend(shards.into_iter().filter(|name| !has(name))),
-            Err(_) => lacking.push(format!("a sound {file}")),
-        },
+    match kind {
+        None => lacking.push(WEIGHTS[0][0].to_owned()),
+        Some(Kind::Whole) => lacking.extend(lacking_shards(folder)),
+        Some(Kind::Adapter | Kind::CTranslate2) => {}
+    }
+    // Weights of another kind may be here while those that go before are not:
+    // of an adapter in a whole model's folder, too, either part counts.
+    if has(ADAPTER_CONFIG) && !ADAPTERS.into_iter().any(|name| has(name)) {
+        let known = kind != Some(Kind::Adapter) && ADAPTERS.into_iter().all(absent);
+        if !known {
+            lacking.push(ADAPTERS[0].to_owned());
+        }
     }
     let vocabularies = [
         "tokenizer.json",
@@ -74,10 +54,40 @@ pub(super) fn lacking(folder: &Path) -> Vec<String> {
         "vocabulary.json",
         "vocabulary.txt",
     ];
+    let adapter = kind == Some(Kind::Adapter);
     if !adapter && !vocabularies.into_iter().any(has) && !has_sentencepiece(folder) {
         lacking.push(vocabularies[0].to_owned());
     }
     lacking
+}
+
+/// Shards that a folder's index names and it has not.
+fn lacking_shards(folder: &Path) -> Vec<String> {
+    match index_here(folder) {
+        None => Vec::new(),
+        Some((file, index)) => match shards(&index) {
+            Ok(shards) => {
+                let shards = shards.into_iter();
+                let gone = |name: &String| !folder.join(name).is_file();
+                shards.filter(gone).collect()
+            }
+            Err(_) => vec![format!("a sound {file}")],
+        },
+    }
+}
+
+/// The index of the shards that a folder's weights are in, and its bytes;
+/// nothing where they are one file or none.
+pub(super) fn index_here(folder: &Path) -> Option<(&'static str, Vec<u8>)> {
+    let here = |name: &str| folder.join(name).is_file();
+    let [single, index] = WEIGHTS
+        .into_iter()
+        .find(|names| names.iter().any(|name| here(name)))?;
+    let bytes = std::fs::read(folder.join(index));
+    bytes
+        .ok()
+        .filter(|_| !here(single))
+        .map(|bytes| (index, bytes))
 }
 
 fn has_sentencepiece(folder: &Path) -> bool {
@@ -86,54 +96,16 @@ fn has_sentencepiece(folder: &Path) -> bool {
     paths.any(|path| path.extension().is_some_and(|ending| ending == "model") && path.is_file())
 }
 
-/// The weights of a folder.
-pub(super) struct Here {
-    /// The file that they are in or that names them.
-    pub file: &'static str,
-    /// What that says, if it is an index.
-    pub index: Option<Vec<u8>>,
-}
-
-/// The weights that a folder has or names in an index.
-pub(super) fn weights_here(folder: &Path) -> Option<Here> {
-    WEIGHTS.into_iter().find_map(|(single, index)| {
-        if folder.join(single).is_file() {
-            return Some(Here {
-                file: single,
-                index: None,
-            });
-        }
-        let bytes = std::fs::read(folder.join(index?)).ok()?;
-        Some(Here {
-            file: index?,
-            index: Some(bytes),
-        })
-    })
-}
-
-/// The files that an index names.
-///
-/// # Errors
-/// In words, if it is no index or names a file elsewhere.
-pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
-    let index: Value = serde_json::from_slice(index).map_err(|e| e.to_string())?;
-    let map = index["weight_map"].as_object();
-    let map = map.ok_or("has no weight_map from tensors to files")?;
-    let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
-    if let Some(odd) = names.iter().find(|name| !name::is_safe(name)) {
-        return Err(format!(
-            "names a shard {odd:?}, which leads out of the folder"
-        ));
-    }
-    Ok(names.into_iter().map(Into::into).collect())
-}
-
 /// What may be among a commit's files and is not here.
 pub(super) fn unknown(repository: &Repository, commit: &str) -> Vec<&'static str> {
     let folder = repository.snapshot(commit);
-    let known = |name: &str| folder.join(name).is_file() || repository.is_absent(commit, name);
-    let settings = SETTINGS.into_iter();
-    settings.filter(|name| !known(name)).collect()
+    let absent = repository.absent(commit);
+    let known = |name: &str| folder.join(name).is_file() || absent.has_not(name);
+    // A model beside an adapter that is here would be what that changes.
+    let adapter = layout::kind(&folder) == Some(Kind::Adapter);
+    let weights = WEIGHTS.into_iter().flatten().filter(|_| adapter);
+    let all = SETTINGS.into_iter().chain(weights);
+    all.filter(|name| !known(name)).collect()
 }
 
 /// Which files of a listing are wanted.
@@ -141,9 +113,9 @@ pub(super) fn unknown(repository: &Repository, commit: &str) -> Vec<&'static str
 pub(super) struct Wanted<'a> {
     /// All but the weights.
     pub settings: Vec<&'a str>,
-    /// Weights, or the index that names them.
+    /// Weights of a model, or the index that names them.
     pub weights: Option<&'a str>,
-    /// An adapter that changes them, which a whole model's folder may have.
+    /// Weights of an adapter, which a whole model's folder may have, too.
     pub adapter: Option<&'a str>,
     /// What the listing has not.
     pub absent: Vec<&'static str>,
@@ -156,29 +128,31 @@ impl<'a> Wanted<'a> {
         let models = listing.iter().map(|own| &**own);
         let models = models
             .filter(|name| name.ends_with(".model") && !name.contains('/') && name::is_safe(name));
-        let mut weights = WEIGHTS
-            .iter()
-            .flat_map(|(single, index)| [Some(*single), *index]);
+        // Which weights there are not counts where there may be two kinds.
+        let weights = WEIGHTS.into_iter().flatten().chain(ADAPTERS);
+        let weights = weights.filter(|_| find(ADAPTER_CONFIG).is_some());
+        let absent = SETTINGS.into_iter().chain(weights);
+        let first = |names: &[&str]| names.iter().find_map(|name| find(name));
+        let settings = SETTINGS.iter().filter_map(|name| find(name));
+        let whole = first(WEIGHTS.as_flattened());
+        let adapter = find(ADAPTER_CONFIG).and_then(|_| first(&ADAPTERS));
         Self {
-            settings: SETTINGS
-                .iter()
-                .filter_map(|name| find(name))
-                .chain(models)
-                .collect(),
-            weights: weights.find_map(|name| find(name?)),
-            adapter: find(ADAPTER_CONFIG)
-                .and_then(|_| WEIGHTS[ADAPTERS].iter().find_map(|(name, _)| find(name))),
-            absent: SETTINGS
-                .into_iter()
-                .filter(|name| find(name).is_none())
-                .collect(),
+            settings: settings.chain(models).collect(),
+            weights: match (whole, adapter) {
+                (None, None) => find(CTRANSLATE2),
+                _ => whole,
+            },
+            adapter,
+            absent: absent.filter(|name| find(name).is_none()).collect(),
         }
     }
 
     /// What is said of a model that has no weights.
     pub fn no_weights() -> String {
-        let names: Vec<&str> = WEIGHTS.iter().map(|(single, _)| *single).collect();
-        names.join(", ")
+        let whole = WEIGHTS.iter().map(|[single, _]| *single);
+        let names: Vec<&str> = whole.chain([CTRANSLATE2]).collect();
+        let adapters = ADAPTERS.join(" or ");
+        format!("{}, {ADAPTER_CONFIG} with {adapters}", names.join(", "))
     }
 }
 
@@ -210,15 +184,34 @@ mod tests {
             (&["adapter_config.json"], &["adapter_model.safetensors"]),
             (&[], &["config.json", "model.safetensors", "tokenizer.json"]),
         ] {
-            assert_eq!(lacking(folder(files).path()), lacks, "{files:?}");
+            let own = folder(files);
+            assert_eq!(lacking(own.path(), &|_| false), lacks, "{files:?}");
         }
+        // Of a whole model with an adapter neither part is enough.
+        let both = [
+            "config.json",
+            "model.safetensors",
+            "vocab.json",
+            ADAPTER_CONFIG,
+        ];
+        let own = folder(&both);
+        assert_eq!(lacking(own.path(), &|_| false), [ADAPTERS[0]]);
+        let one_is_not = |name: &str| name == ADAPTERS[0];
+        assert_eq!(lacking(own.path(), &one_is_not), [ADAPTERS[0]]);
+        assert!(lacking(own.path(), &|_| true).is_empty());
+        std::fs::write(own.path().join(ADAPTERS[1]), "").unwrap();
+        assert!(lacking(own.path(), &|_| false).is_empty());
+        // CTranslate2's weights are not the adapter's.
+        let other = folder(&["model.bin", "vocabulary.txt", ADAPTER_CONFIG]);
+        assert_eq!(lacking(other.path(), &|_| false), [ADAPTERS[0]]);
         let index = "model.safetensors.index.json";
         let sharded = folder(&["config.json", "tokenizer.json", "a.safetensors"]);
         let write = |text: &str| std::fs::write(sharded.path().join(index), text).unwrap();
         write(r#"{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}"#);
-        assert_eq!(lacking(sharded.path()), ["b.safetensors"]);
+        assert_eq!(lacking(sharded.path(), &|_| false), ["b.safetensors"]);
         write(r#"{"weight_map": {"x": "../a.safetensors"}}"#);
-        assert_eq!(lacking(sharded.path()), [format!("a sound {index}")]);
+        let sound = format!("a sound {index}");
+        assert_eq!(lacking(sharded.path(), &|_| false), [sound]);
     }
 
     #[test]
@@ -244,13 +237,19 @@ mod tests {
             ),
             (&["model.bin", "config.json"], Some("model.bin")),
             (
-                &["adapter_model.safetensors"],
+                &[
+                    "adapter_config.json",
+                    "adapter_model.safetensors",
+                    "model.bin",
+                ],
                 Some("adapter_model.safetensors"),
             ),
+            (&["adapter_model.safetensors"], None),
             (&["tf_model.h5"], None),
         ] {
             let listing: Vec<String> = listing(names);
-            assert_eq!(Wanted::of(&listing).weights, weights);
+            let wanted = Wanted::of(&listing);
+            assert_eq!(wanted.weights.or(wanted.adapter), weights);
         }
         let listing: Vec<String> = listing(&[
             "README.md",

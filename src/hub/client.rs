@@ -2,6 +2,7 @@
 //! what is said where it refuses.
 
 use std::io::Read;
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -20,6 +21,9 @@ const REDIRECTIONS: usize = 6;
 
 /// Most bytes of a listing: a million files.
 const LISTING_BYTES: u64 = 64 << 20;
+
+/// Longest patience: a day. What is added to a time has to stay one.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Letters of a path's part that stay as they are, as in Python's `quote`.
 const PART: &AsciiSet = &NON_ALPHANUMERIC
@@ -71,7 +75,7 @@ impl<'a> Client<'a> {
                            that no token has";
             return Err(Error::Input(problem.into()));
         }
-        let patience = Some(hub.patience);
+        let patience = Some(hub.patience.min(PATIENCE));
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)

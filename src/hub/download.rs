@@ -5,7 +5,7 @@
 //! takes, too, keeps two processes from writing to one.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -58,12 +58,14 @@ impl Wanted<'_> {
             let mut half = Half::open(place)?;
             let begun = half.length > 0;
             self.fill(&mut half, &metadata, watch)?;
+            let mut right = half.is_right(etag)?;
             // What was there may have been another program's.
-            if begun && !half.is_right(etag)? {
+            if begun && !right {
                 half.empty()?;
                 self.fill(&mut half, &metadata, watch)?;
+                right = half.is_right(etag)?;
             }
-            if !half.is_right(etag)? {
+            if !right {
                 half.remove();
                 let problem = format!(
                     "gave a {} whose checksum is wrong; it was not kept, try again",
@@ -206,21 +208,18 @@ impl Wanted<'_> {
 }
 
 impl Half {
+    /// With the place to write behind what is there. Opened to write, not to
+    /// append: Windows lets nobody else cut a file.
     fn open(path: PathBuf) -> Result<Self> {
         let file = OpenOptions::new()
             .create(true)
-            .read(true)
-            .append(true)
+            .truncate(false)
+            .write(true)
             .open(&path);
-        let file = file.map_err(|problem| Error::file(&path, problem))?;
-        let length = file
-            .metadata()
-            .map_err(|problem| Error::file(&path, problem))?;
-        Ok(Self {
-            path,
-            file,
-            length: length.len(),
-        })
+        let mut file = file.map_err(|problem| Error::file(&path, problem))?;
+        let length = file.seek(SeekFrom::End(0));
+        let length = length.map_err(|problem| Error::file(&path, problem))?;
+        Ok(Self { path, file, length })
     }
 
     fn add(&mut self, bytes: &[u8]) -> Result<()> {
@@ -231,7 +230,7 @@ impl Half {
     }
 
     fn empty(&mut self) -> Result<()> {
-        let emptied = self.file.set_len(0);
+        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
         emptied.map_err(|problem| Error::file(&self.path, problem))?;
         self.length = 0;
         Ok(())

@@ -16,12 +16,13 @@ pub(super) fn hub(variable: &dyn Fn(&str) -> Option<String>) -> Hub {
         let caches = caches.unwrap_or_else(|| user().join(".cache"));
         caches.join("huggingface")
     });
+    // One of blanks alone is none: the file's counts then.
+    let clean = |token: String| Some(token.trim().to_owned()).filter(|token| !token.is_empty());
     let token = set("HF_TOKEN").or_else(|| set("HUGGING_FACE_HUB_TOKEN"));
-    let token = token.or_else(|| {
+    let token = token.and_then(clean).or_else(|| {
         let path = place("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token"));
-        fs::read_to_string(path).ok()
+        clean(fs::read_to_string(path).ok()?)
     });
-    let token = token.map(|token| token.trim().to_owned());
     let seconds = set("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|text| text.parse().ok());
     Hub {
         cache: place("HF_HUB_CACHE")
@@ -31,8 +32,7 @@ pub(super) fn hub(variable: &dyn Fn(&str) -> Option<String>) -> Hub {
             .unwrap_or_else(|| "https://huggingface.co".into())
             .trim_end_matches('/')
             .to_owned(),
-        token: token
-            .filter(|token| !token.is_empty() && !is_true(set("HF_HUB_DISABLE_IMPLICIT_TOKEN"))),
+        token: token.filter(|_| !is_true(set("HF_HUB_DISABLE_IMPLICIT_TOKEN"))),
         offline: is_true(set("HF_HUB_OFFLINE").or_else(|| set("TRANSFORMERS_OFFLINE"))),
         links: !is_true(set("HF_HUB_DISABLE_SYMLINKS")),
         patience: Duration::from_secs(seconds.filter(|&seconds| seconds > 0).unwrap_or(10)),
@@ -138,6 +138,7 @@ mod tests {
         };
         assert_eq!(token(&[]).unwrap(), "hf_file");
         assert_eq!(token(&[("HF_TOKEN", " hf_own\n")]).unwrap(), "hf_own");
+        assert_eq!(token(&[("HF_TOKEN", " \n")]).unwrap(), "hf_file");
         assert_eq!(token(&[("HUGGING_FACE_HUB_TOKEN", "x")]).unwrap(), "x");
         assert_eq!(token(&[("HF_TOKEN_PATH", &other)]).unwrap(), "hf_other");
         assert_eq!(token(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);

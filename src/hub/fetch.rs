@@ -6,7 +6,7 @@ use std::io::Write;
 use super::cache::Repository;
 use super::choice::{self, Wanted};
 use super::client::{Client, is_network};
-use super::{Found, Hub, ModelName, Source, Watch, download};
+use super::{Found, Hub, ModelName, Source, Watch, download, layout};
 use crate::{Error, Result};
 
 /// What says to backup programs that a folder is a cache (bford.info/cachedir).
@@ -55,29 +55,30 @@ pub(super) fn complete(
     for file in wanted.settings {
         fetch(file)?;
     }
-    // Weights that are here, of whatever form, are enough.
-    if choice::weights_here(&folder).is_none() {
-        let file = wanted.weights.ok_or_else(|| {
-            let names = Wanted::no_weights();
-            Error::Input(format!("{model} has none of {names}"))
-        })?;
+    if wanted.weights.or(wanted.adapter).is_none() {
+        let names = Wanted::no_weights();
+        return Err(Error::Input(format!("{model} has none of {names}")));
+    }
+    // A whole model's weights that are here, of whatever form, are enough.
+    if let Some(file) = wanted.weights
+        && !layout::is_whole(&folder)
+    {
         fetch(file)?;
     }
-    if let Some(choice::Here {
-        file,
-        index: Some(index),
-    }) = choice::weights_here(&folder)
-    {
-        let shards = choice::shards(&index);
+    if let Some((file, index)) = choice::index_here(&folder) {
+        let shards = layout::shards(&index);
         for shard in shards.map_err(|problem| Error::file(folder.join(file), problem))? {
             fetch(&shard)?;
         }
     }
-    if let Some(file) = wanted.adapter {
+    if let Some(file) = wanted.adapter
+        && !layout::has_adapter(&folder)
+    {
         fetch(file)?;
     }
+    let absent = repository.absent(commit);
     for file in wanted.absent {
-        if !repository.is_absent(commit, file) {
+        if !absent.has_not(file) {
             repository.note_absent(commit, file);
         }
     }

@@ -15,6 +15,7 @@ mod download;
 mod environment;
 #[cfg(feature = "hub")]
 mod fetch;
+pub(crate) mod layout;
 mod name;
 
 use std::path::{Path, PathBuf};
@@ -23,11 +24,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use self::cache::Repository;
+use self::layout::ADAPTER_CONFIG;
 pub use self::name::ModelName;
-use crate::{Error, Result};
-
-/// A folder for a peft adapter, not for a model, has this file.
-const ADAPTER_CONFIG: &str = "adapter_config.json";
+use crate::error::Problem;
+use crate::{Error, ErrorKind, Result};
 
 /// Where models of a name are looked for.
 #[derive(Clone)]
@@ -45,7 +45,7 @@ pub struct Hub {
     /// Whether files in the cache are links to where their contents are, or
     /// stand there themselves: `HF_HUB_DISABLE_SYMLINKS`.
     pub links: bool,
-    /// How long the hub may be silent: `HF_HUB_DOWNLOAD_TIMEOUT`.
+    /// How long the hub may be silent, a day at most: `HF_HUB_DOWNLOAD_TIMEOUT`.
     pub patience: Duration,
 }
 
@@ -114,8 +114,20 @@ impl Hub {
     /// `watch` ended it ([`Error::Stopped`]).
     pub fn find(&self, place: &Path, watch: Watch<'_>) -> Result<Found> {
         let mut found = self.find_one(place, watch)?;
-        if let Some(base) = base_of(&found.folder) {
-            found.base = Some(self.find_one(Path::new(&base), watch)?.folder);
+        if let Some(base) = base_of(&found.folder)? {
+            let base = self.find_name(&base, watch).map_err(|problem| {
+                let config = found.folder.join(ADAPTER_CONFIG);
+                let text = format!("is of an adapter for {base}, which is not here: {problem}");
+                match problem.kind() {
+                    ErrorKind::Stopped => problem,
+                    ErrorKind::Network => {
+                        let text = format!("{}: {text}", config.display());
+                        Error::Network(text).because(problem)
+                    }
+                    _ => Error::file(config, Problem::new(text, problem)),
+                }
+            })?;
+            found.base = Some(base.folder);
         }
         Ok(found)
     }
@@ -125,7 +137,9 @@ impl Hub {
         let repository = Repository::new(self, name);
         let commit = repository.commit(name.revision())?;
         let folder = repository.snapshot(&commit);
-        choice::lacking(&folder).is_empty().then(|| Found {
+        let absent = repository.absent(&commit);
+        let lacking = choice::lacking(&folder, &|file| absent.has_not(file));
+        lacking.is_empty().then(|| Found {
             folder,
             base: None,
             source: Some(Source {
@@ -145,11 +159,7 @@ impl Hub {
         }
         match place.to_str().and_then(ModelName::parse) {
             Some(name) => self.find_name(&name, watch),
-            None => Err(Error::file(
-                place,
-                "no such folder; a model is a folder with config.json and model.safetensors, as \
-                 Hugging Face saves it, or a name on the hub: OWNER/NAME",
-            )),
+            None => Err(Error::file(place, layout::NO_FOLDER)),
         }
     }
 
@@ -179,13 +189,14 @@ impl Hub {
             None => format!("no such folder, and not in {}", self.cache.display()),
             Some(commit) => {
                 let folder = repository.snapshot(&commit);
-                let lacking = choice::lacking(&folder).join(", ");
+                let absent = repository.absent(&commit);
+                let lacking = choice::lacking(&folder, &|file| absent.has_not(file)).join(", ");
                 format!("{} lacks {lacking}", folder.display())
             }
         };
         let text = format!("{name}: {here}; {problem}");
         Err(match problem.kind() {
-            crate::ErrorKind::Network => Error::Network(text),
+            ErrorKind::Network => Error::Network(text),
             _ => Error::Input(text),
         }
         .because(problem))
@@ -238,18 +249,38 @@ impl std::fmt::Debug for Hub {
 }
 
 /// The name of the model that an adapter's folder is for, if it is none of a
-/// folder. What is wrong with the file is found when it is loaded.
-fn base_of(folder: &Path) -> Option<String> {
-    if choice::has_own_weights(folder) {
-        return None;
+/// folder, with the revision that the adapter names. What else is wrong with the
+/// file is found when it is loaded.
+///
+/// # Errors
+/// If the revision cannot be one.
+fn base_of(folder: &Path) -> Result<Option<ModelName>> {
+    if layout::kind(folder) != Some(layout::Kind::Adapter) {
+        return Ok(None);
     }
-    let config = std::fs::read(folder.join(ADAPTER_CONFIG)).ok()?;
-    let config: Value = serde_json::from_slice(&config).ok()?;
-    let base = config["base_model_name_or_path"].as_str()?;
-    let name = ModelName::parse(base)?;
-    let beside = std::path::absolute(folder).ok()?.parent()?.join(base);
-    let is_here = [PathBuf::from(base), folder.join(base), beside]
-        .iter()
-        .any(|place| place.is_dir() && !place.join(ADAPTER_CONFIG).is_file());
-    (!is_here).then(|| name.to_string())
+    let path = folder.join(ADAPTER_CONFIG);
+    let config = std::fs::read(&path).ok();
+    let config = config.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let Some(config) = config else {
+        return Ok(None);
+    };
+    let base = config["base_model_name_or_path"].as_str();
+    let named = base.and_then(|base| Some((base, ModelName::parse(base)?)));
+    let Some((base, name)) = named else {
+        return Ok(None);
+    };
+    if layout::base_folder(folder, base).is_ok() {
+        return Ok(None);
+    }
+    match config["revision"].as_str() {
+        Some(revision) if !revision.is_empty() && !base.contains('@') => {
+            let with = ModelName::parse(&format!("{base}@{revision}"));
+            let problem = || {
+                let what = format!("has revision {revision:?}, which is no branch, tag or commit");
+                Error::file(path, what)
+            };
+            with.ok_or_else(problem).map(Some)
+        }
+        _ => Ok(Some(name)),
+    }
 }

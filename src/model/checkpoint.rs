@@ -8,6 +8,7 @@ use super::config::Config;
 use super::files::ModelFiles;
 use super::forms::{self, Change, Files, Stored};
 use super::random::values;
+use crate::hub::layout::ADAPTER_CONFIG;
 use crate::{Error, Result};
 
 /// What the numbers of a file's tensor are for: what random ones in their place
@@ -230,20 +231,36 @@ impl WeightFiles {
             }
         }
         // A tied projection is the embedding, also where the file has a copy.
-        let names = opened.instead.iter().map(|tensor| rename(&tensor.name));
-        let names: Vec<String> = names.collect();
-        let has = |name: &str| names.iter().any(|own| own == name);
+        let mut instead: BTreeMap<String, Stored> = BTreeMap::new();
+        for tensor in opened.instead {
+            let name = rename(&tensor.name);
+            if let Some(other) = instead.insert(name.clone(), tensor) {
+                let problem = format!("has {name} twice, once as {}", other.name);
+                return Err(all.problem(&other, problem));
+            }
+        }
+        let has = |name: &str| instead.contains_key(name);
         if tied && has(EMBEDDING) && !has(PROJECTION) {
             match opened.copied {
                 true => all.part_projection(),
                 false => drop(all.index.remove(PROJECTION)),
             }
         }
-        for (name, tensor) in names.into_iter().zip(opened.instead) {
-            all.index.insert(name, tensor);
+        let changes = opened.changes.into_iter();
+        let changes = changes.map(|(name, change)| (rename(&name), change));
+        // Rows that were trained are what products are added to.
+        let is_rows = |change: &Change| matches!(change, Change::Rows { .. });
+        let (mut rows, others): (Vec<_>, Vec<_>) = changes.partition(|(_, change)| is_rows(change));
+        // They are rows of both uses of a tied matrix, whoever has a copy of it.
+        let of_tied = rows.iter().filter(|(name, _)| tied && name == EMBEDDING);
+        let of_tied: Vec<Change> = of_tied.map(|(_, change)| change.clone()).collect();
+        match (has(EMBEDDING), has(PROJECTION)) {
+            (true, true) => rows.extend(of_tied.into_iter().map(|own| (PROJECTION.into(), own))),
+            (false, false) if !of_tied.is_empty() => drop(all.index.remove(PROJECTION)),
+            _ => {}
         }
-        for (name, change) in opened.changes {
-            let name = rename(&name);
+        all.index.extend(instead);
+        for (name, change) in rows.into_iter().chain(others) {
             if matches!(change, Change::Product(_))
                 && [EMBEDDING, PROJECTION].contains(&name.as_str())
             {
@@ -251,7 +268,7 @@ impl WeightFiles {
                 all.part_projection();
             }
             if !all.index.contains_key(&name) {
-                let path = files.path("adapter_config.json");
+                let path = files.path(ADAPTER_CONFIG);
                 let problem =
                     format!("is of an adapter that changes {name}, which the base has not");
                 return Err(Error::file(path, problem));
@@ -268,6 +285,9 @@ impl WeightFiles {
             && let Some(embedding) = self.index.get(EMBEDDING)
         {
             self.index.insert(PROJECTION.to_owned(), embedding.clone());
+            if let Some(changes) = self.changes.get(EMBEDDING).cloned() {
+                self.changes.insert(PROJECTION.to_owned(), changes);
+            }
         }
     }
 
@@ -326,9 +346,13 @@ impl WeightFiles {
     }
 
     fn read(&self, name: &str, entry: &Stored) -> Result<Vec<f32>> {
+        // They are finite as they come.
         let mut values = entry.read(&self.files)?;
+        let Some(changes) = self.changes.get(name) else {
+            return Ok(values);
+        };
         let rows = entry.shape.first().copied().unwrap_or(1);
-        for change in self.changes.get(name).into_iter().flatten() {
+        for change in changes {
             change.apply(name, rows, &mut values, &self.files)?;
         }
         match values.iter().position(|x| !x.is_finite()) {

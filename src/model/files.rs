@@ -1,7 +1,6 @@
 //! The files of a model: a folder as Hugging Face saves it, or the model that
 //! is part of the program.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::Deref;
@@ -14,14 +13,8 @@ use serde_json::Value;
 use super::forms::{self, Converted, unread};
 use crate::error::Problem;
 use crate::hub::Found;
+use crate::hub::layout::{WEIGHTS, shards};
 use crate::{Error, Result};
-
-/// Weight files of a Hugging Face folder, each with the index of its shards, in
-/// the order in which transformers looks for them.
-const WEIGHTS: [[&str; 2]; 2] = [
-    ["model.safetensors", "model.safetensors.index.json"],
-    ["pytorch_model.bin", "pytorch_model.bin.index.json"],
-];
 
 /// Where a model's files come from.
 #[derive(Clone, Debug)]
@@ -190,14 +183,6 @@ impl ModelFiles {
         }
     }
 
-    /// Whether there are weight files of a Hugging Face folder.
-    pub(super) fn has_weights(&self) -> bool {
-        WEIGHTS
-            .iter()
-            .flatten()
-            .any(|name| self.path(name).is_file())
-    }
-
     /// The weight files with their paths: `model.safetensors`, or the shards
     /// that `model.safetensors.index.json` lists, or else `pytorch_model.bin`
     /// or its shards, in transformers' order.
@@ -209,8 +194,8 @@ impl ModelFiles {
             if let Some(bytes) = self.map_if_present(single)? {
                 return Ok(vec![(self.path(single), bytes)]);
             }
-            if self.read_if_present(index)?.is_some() {
-                return self.shards(index);
+            if let Some(bytes) = self.read_if_present(index)? {
+                return self.shards(index, &bytes);
             }
         }
         if let Self::Folder(folder) = self
@@ -223,15 +208,11 @@ impl ModelFiles {
         Err(Error::file(self.path(WEIGHTS[0][0]), problem))
     }
 
-    /// The files that an index lists.
-    fn shards(&self, index: &str) -> Result<Vec<(PathBuf, WeightBytes)>> {
-        let value = self.json(index)?;
-        let shards = value["weight_map"].as_object().ok_or_else(|| {
-            Error::file(self.path(index), "has no weight_map from tensors to files")
-        })?;
-        let names: BTreeSet<&str> = shards.values().filter_map(Value::as_str).collect();
+    /// The files that an index of these bytes lists.
+    fn shards(&self, index: &str, bytes: &[u8]) -> Result<Vec<(PathBuf, WeightBytes)>> {
+        let names = shards(bytes).map_err(|problem| Error::file(self.path(index), problem))?;
         names
-            .into_iter()
+            .iter()
             .map(|name| {
                 let bytes = self.map_if_present(name)?;
                 Ok((self.path(name), bytes.ok_or_else(|| self.missing(name))?))

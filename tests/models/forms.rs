@@ -941,7 +941,7 @@ fn adapters_that_are_not_merged_are_named() {
         ),
         (json!({"rank_pattern": {"(": 3}}), &pair, "no expression"),
         (json!({"r": 3}), &pair, "rank 3, but"),
-        (json!({"r": 0}), &pair, "no rank or alpha"),
+        (json!({"r": 0}), &pair, "r is 0 for model.decoder"),
         (json!({"use_dora": true}), &pair, "use_dora asks for"),
         (json!({}), &pair[..1], "no lora_B beside it"),
         (json!({}), &pair[1..], "no lora_A beside it"),
@@ -970,4 +970,257 @@ fn adapters_that_are_not_merged_are_named() {
         assert!(error.contains(words), "{error}");
         assert!(error.contains("adapter_"), "{error}");
     }
+}
+
+/// Gives entries of an adapter's config values as they stand in a text, in the
+/// order that they have there.
+fn set_texts(folder: &Path, entries: &[(&str, &str)]) {
+    let file = folder.join("adapter_config.json");
+    let mut whole: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    for (key, _) in entries {
+        whole[key] = json!(format!("the {key}"));
+    }
+    let mut text = whole.to_string();
+    for (key, value) in entries {
+        text = text.replace(&format!("\"the {key}\""), value);
+    }
+    fs::write(&file, text).unwrap();
+}
+
+#[test]
+fn the_first_pattern_of_the_file_counts() {
+    let base = Base::new();
+    let tensors: [(&str, &str, &[usize]); 2] = [
+        (QUERY, "lora_A.weight", &[4, 32]),
+        (QUERY, "lora_B.weight", &[32, 4]),
+    ];
+    let (folder, own) = adapter(&base, "ordered", json!({}), &tensors);
+    // The place of an entry that stands there twice is the first, its value the last.
+    let alphas = r#"{"q_proj": 5, ".*decoder.*q_proj": 32, "q_proj": 16}"#;
+    let ranks = r#"{"q_proj": 4, "decoder.*": 9}"#;
+    set_texts(
+        &folder,
+        &[("rank_pattern", ranks), ("alpha_pattern", alphas)],
+    );
+    let mut right = base.tensors.clone();
+    right.insert(
+        format!("{QUERY}.weight"),
+        merged(&base.tensors, &own, QUERY, 4.0),
+    );
+    let right = base.with("ordered merged", &right);
+    close(&numbers(&load(&folder).unwrap()), &right, 1e-6);
+}
+
+#[test]
+fn trained_rows_reach_a_tied_projection() {
+    let mut base = Base::new();
+    // The file has the projection, too, as many have.
+    let embedding = base.tensors[&format!("{EMBEDDING}.weight")].clone();
+    base.tensors
+        .insert("proj_out.weight".into(), embedding.clone());
+    write_safetensors(&base.folder().join(WEIGHTS), &base.tensors);
+    let of = |folder: &Path, name: &str| {
+        let model = load(folder).unwrap();
+        let mut all = model.weights.iter();
+        all.find(|weight| weight.name == name)
+            .map(|weight| weight.data.to_vec())
+    };
+    let (inner, outer) = (
+        "decoder.embed_tokens.weight",
+        "decoder.output_projection.weight",
+    );
+    let rows = (
+        EMBEDDING,
+        "token_adapter.trainable_tokens_delta",
+        &[2, 32][..],
+    );
+    let config = json!({"trainable_token_indices": {"embed_tokens": [7, 111]}});
+    let (folder, own) = adapter(&base, "rows", config.clone(), &[rows]);
+    let new = &own.values().next().unwrap().1;
+    let mut right = embedding.1.clone();
+    right[7 * 32..8 * 32].copy_from_slice(&new[..32]);
+    right[111 * 32..].copy_from_slice(&new[32..]);
+    assert_eq!(of(&folder, inner).unwrap(), right);
+    assert_eq!(of(&folder, outer).unwrap_or(right.clone()), right);
+    // LoRA of the projection alone: the rows are of both, its product is not.
+    let tensors = [
+        rows,
+        ("proj_out", "lora_A.weight", &[2, 32]),
+        ("proj_out", "lora_B.weight", &[112, 2]),
+    ];
+    let (folder, own) = adapter(&base, "rows and product", config, &tensors);
+    assert_eq!(of(&folder, inner).unwrap(), right);
+    let replaced = Tensors::from([("proj_out.weight".into(), (vec![112, 32], right))]);
+    let wanted = merged(&replaced, &own, "proj_out", 3.0).1;
+    for (own, wanted) in of(&folder, outer).unwrap().iter().zip(wanted) {
+        assert!((own - wanted).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn numbers_of_adapters_that_do_not_fit_are_named() {
+    let base = Base::new();
+    let row = |id: u64| json!({"trainable_token_indices": {"embed_tokens": [7, id]}});
+    let rows: &[(&str, &str, &[usize])] =
+        &[(EMBEDDING, "token_adapter.trainable_tokens_delta", &[2, 32])];
+    let pair: &[(&str, &str, &[usize])] = &[
+        (QUERY, "lora_A.weight", &[2, 32]),
+        (QUERY, "lora_B.weight", &[32, 2]),
+    ];
+    let huge = 1 << 62;
+    let empty: &[(&str, &str, &[usize])] = &[
+        (QUERY, "lora_A.weight", &[huge, 0]),
+        (QUERY, "lora_B.weight", &[0, huge]),
+    ];
+    let twice: &[(&str, &str, &[usize])] = &[
+        (EMBEDDING, "base_layer.weight", &[112, 32]),
+        (EMBEDDING, "weight", &[112, 32]),
+    ];
+    let slow = "(a|b|ab)*(?=c)|".repeat(2) + "(.*.*)*(?<=x)q_proj";
+    for (at, (config, tensors, words)) in [
+        (row(112), rows, "token 112"),
+        (row(1 << 63), rows, "token 9223372036854775808"),
+        (json!({"r": huge}), empty, "does not fit the base's"),
+        (json!({}), twice, "twice"),
+        (json!({"r": 2.5}), pair, "r is 2.5"),
+        (json!({"r": "2"}), pair, "r is \"2\""),
+        (json!({"r": 0}), pair, "r is 0"),
+        (json!({"lora_alpha": null}), pair, "lora_alpha is null"),
+        (
+            json!({"rank_pattern": {"q_proj": 2.5}}),
+            pair,
+            "rank_pattern",
+        ),
+        (json!({"rank_pattern": [2]}), pair, "rank_pattern"),
+        (json!({"alpha_pattern": {slow: 3}}), pair, "alpha_pattern"),
+        (
+            json!({"base_model_name_or_path": 5}),
+            pair,
+            "base_model_name_or_path is 5",
+        ),
+        (
+            json!({"base_model_name_or_path": "/gone/model"}),
+            pair,
+            "\"/gone/model\", and there is no such model's folder",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (folder, _) = adapter(&base, &format!("misfit {at}"), config, tensors);
+        let error = error(&folder);
+        assert!(error.contains(words), "{words}: {error}");
+        assert!(error.contains("adapter_"), "{error}");
+        assert!(!error.contains("hf download /"), "{error}");
+    }
+}
+
+#[test]
+fn odd_tensors_of_torch_save_are_named() {
+    let base = Base::new();
+    let file = base.without_weights("odd torch").join("pytorch_model.bin");
+    let refused = |root: &[u8], storages: &[Storage], words: &str| {
+        fs::write(&file, zipped(root, storages, &[])).unwrap();
+        let error = error(file.parent().unwrap());
+        assert!(error.contains(words), "{words}: {error}");
+        assert!(error.contains("pytorch_model.bin"), "{error}");
+    };
+    let storages = [Storage::new("FloatStorage", &[0.0; 15])];
+    let view = |shape: Vec<usize>, strides: Vec<usize>| View {
+        name: "a".into(),
+        storage: 0,
+        offset: 0,
+        shape,
+        strides,
+    };
+    // No elements, but sizes whose product is beyond all numbers.
+    let none = view(vec![0, 1 << 30, 1 << 30, 1 << 30], vec![0; 4]);
+    refused(
+        &state(&storages, &[none]),
+        &storages,
+        "does not fit config.json",
+    );
+    let many = view(vec![1; 65], vec![1; 65]);
+    refused(&state(&storages, &[many]), &storages, "is no tensor");
+    // A tensor of which each number is to be taken with the other sign.
+    let negative = {
+        let whole = state(&storages, &[view(vec![15], vec![1])]);
+        // The last argument's place: behind the hooks.
+        let hooks = b"ccollections\nOrderedDict\n)Rt";
+        let at = whole.windows(hooks.len()).position(|own| own == hooks);
+        let at = at.unwrap() + hooks.len() - 1;
+        let flag = pickle::dict(&[("neg", b"\x88".to_vec())]);
+        [&whole[..at], &flag, &whole[at..]].concat()
+    };
+    refused(&negative, &storages, "is no tensor");
+}
+
+#[test]
+fn scales_and_revisions_of_ctranslate2_that_are_not_known_are_refused() {
+    let base = Base::new();
+    let folder = converted(&base, "scales", &[]);
+    let refused = |bytes: &[u8], words: &str| {
+        fs::write(folder.join("model.bin"), bytes).unwrap();
+        let error = error(&folder);
+        assert!(
+            error.contains(words) && error.contains("model.bin"),
+            "{words}: {error}"
+        );
+    };
+    // As many as rows, or one, in floats.
+    let scaled = |shape: &[usize], kind: (u8, usize), count: usize| {
+        let mut model = ctranslate2(&base.tensors, HEADS, Packed::F32, 6);
+        let bias = "decoder/layer_0/ffn/linear_9/weight";
+        model.add(bias, &[4, 2], (1, 1), &[1; 8]);
+        let bytes = vec![1; kind.1 * count];
+        model.add(&format!("{bias}_scale"), shape, kind, &bytes);
+        model.finish("WhisperSpec")
+    };
+    for (shape, kind, count) in [
+        (&[3][..], (0, 4), 3),
+        (&[5], (0, 4), 5),
+        (&[2, 2], (0, 4), 4),
+        (&[4], (2, 2), 4),
+    ] {
+        refused(&scaled(shape, kind, count), "linear_9/weight_scale");
+    }
+    for (shape, count) in [(&[][..], 1), (&[1], 1), (&[4], 4)] {
+        // Nothing is wrong with the scales, but Whisper has no such part.
+        refused(&scaled(shape, (0, 4), count), "which Whisper has not");
+    }
+    let mut bytes = ctranslate2(&base.tensors, HEADS, Packed::F32, 6).finish("WhisperSpec");
+    let revision = 4 + 2 + "WhisperSpec\0".len();
+    bytes[revision] = 4;
+    refused(&bytes, "revision 4");
+    // What the folder's own config says is wrong with that.
+    let whole = ctranslate2(&base.tensors, HEADS, Packed::F32, 6).finish("WhisperSpec");
+    fs::write(folder.join("model.bin"), whole).unwrap();
+    let config = json!({"suppress_ids": [3, "a"]});
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let odd = error(&folder);
+    assert!(
+        odd.contains("suppress_ids") && odd.contains("config.json"),
+        "{odd}"
+    );
+    // Without weights it says so.
+    fs::remove_file(folder.join("model.bin")).unwrap();
+    let config = json!({"suppress_ids": [3], "lang_ids": [50], "alignment_heads": [[1, 0]]});
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let missing = error(&folder);
+    assert!(missing.contains("model.bin"), "{missing}");
+}
+
+#[test]
+fn shards_stay_in_the_folder() {
+    let base = Base::new();
+    let folder = base.without_weights("inner");
+    fs::copy(base.folder().join(WEIGHTS), base.place.path().join(WEIGHTS)).unwrap();
+    let index = "model.safetensors.index.json";
+    let map = json!({"weight_map": {"x": format!("../{WEIGHTS}")}});
+    fs::write(folder.join(index), map.to_string()).unwrap();
+    let out = error(&folder);
+    assert!(
+        out.contains(index) && out.contains("leads out of the folder"),
+        "{out}"
+    );
 }

@@ -725,11 +725,124 @@ fn an_adapter_brings_the_model_that_it_is_for() {
     let found = place.hub().find(&adapter, &mut |_| true).unwrap();
     assert_eq!((found.folder, found.source), (adapter, None));
     assert_eq!(found.base.unwrap(), place.snapshot());
+    // Another adapter's folder of that name is no model.
+    let other = place.folder.path().join("some/model");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("adapter_config.json"), "{}").unwrap();
     let run = ["transcribe", "sound.wav", "--model", "adapter"];
     let output = place.run(&run, &[]);
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{message}");
     place.is_whole();
+}
+
+/// An adapter that changes nothing but for its config's entries.
+fn adapter_config(base: &str, revision: Option<&str>) -> Vec<u8> {
+    let config = json!({"peft_type": "LORA", "base_model_name_or_path": base, "r": 1,
+        "lora_alpha": 1, "revision": revision});
+    config.to_string().into_bytes()
+}
+
+#[test]
+fn an_adapter_s_revision_is_its_base_s() {
+    let place = Place::new();
+    let adapter = place.folder.path().join("adapter");
+    fs::create_dir(&adapter).unwrap();
+    fs::write(adapter.join("adapter_model.safetensors"), "").unwrap();
+    let asked = |base: &str, revision: Option<&str>| {
+        let config = adapter_config(base, revision);
+        fs::write(adapter.join("adapter_config.json"), config).unwrap();
+        let found = place.hub().find(&adapter, &mut |_| true);
+        let paths: Vec<String> = place
+            .server
+            .asked()
+            .into_iter()
+            .map(|own| own.path)
+            .collect();
+        let begin = "/api/models/some/model/revision/";
+        let revisions = paths.iter().filter_map(|path| path.strip_prefix(begin));
+        (revisions.map(str::to_owned).collect::<Vec<_>>(), found)
+    };
+    let (revisions, found) = asked("some/model", Some("v1/x"));
+    assert_eq!(revisions, ["v1%2Fx"]);
+    assert_eq!(found.unwrap().base.unwrap(), place.snapshot());
+    // One in the name goes before.
+    let (revisions, found) = asked("some/model@main", Some("gone"));
+    assert_eq!(revisions, ["main"]);
+    assert_eq!(found.unwrap().base.unwrap(), place.snapshot());
+    for (base, revision, words) in [
+        (
+            "some/model",
+            Some("gone"),
+            "no branch, tag or commit \"gone\"",
+        ),
+        ("some/model", Some("../.."), "revision \"../..\""),
+        ("some/other", None, "no such model"),
+    ] {
+        let (_, found) = asked(base, revision);
+        let error = found.unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("adapter_config.json"), "{message}");
+        assert!(message.contains(words), "{message}");
+        assert_eq!(error.kind(), ErrorKind::File);
+    }
+}
+
+#[test]
+fn parts_of_a_model_with_an_adapter_are_not_enough() {
+    let mut files = model();
+    files.insert(
+        "adapter_config.json".into(),
+        adapter_config("some/model", None),
+    );
+    files.insert("adapter_model.safetensors".into(), vec![1; 9]);
+    for gone in [
+        &["adapter_model.safetensors"][..],
+        &[WEIGHTS],
+        &[WEIGHTS, "adapter_model.safetensors"],
+    ] {
+        let place = Place::with(files.clone());
+        place.by_python(true);
+        for file in gone {
+            fs::remove_file(place.snapshot().join(file)).unwrap();
+            fs::remove_file(place.blob(file)).unwrap();
+        }
+        place.find("some/model").unwrap();
+        place.is_whole();
+        place.server.asked();
+        place.find("some/model").unwrap();
+        assert!(place.server.asked().is_empty());
+    }
+    // Without a network it is said what is lacking.
+    let place = Place::with(files.clone());
+    place.by_python(true);
+    fs::remove_file(place.snapshot().join("adapter_model.safetensors")).unwrap();
+    let mut hub = place.hub();
+    hub.offline = true;
+    let error = hub.find(Path::new("some/model"), &mut |_| true);
+    let message = error.unwrap_err().to_string();
+    assert!(
+        message.contains("lacks adapter_model.safetensors"),
+        "{message}"
+    );
+    // A config alone is of no adapter; that there is none is known then.
+    files.remove("adapter_model.safetensors");
+    let place = Place::with(files);
+    place.find("some/model").unwrap();
+    let mut hub = place.hub();
+    hub.offline = true;
+    hub.find(Path::new("some/model"), &mut |_| true).unwrap();
+}
+
+#[test]
+fn the_longest_patience_is_one() {
+    let place = Place::new();
+    let mut hub = place.hub();
+    for patience in [Duration::MAX, Duration::from_secs(u64::MAX)] {
+        hub.patience = patience;
+        hub.find(Path::new("some/model"), &mut |_| true).unwrap();
+        fs::remove_dir_all(place.repository()).unwrap();
+    }
 }
 
 #[test]

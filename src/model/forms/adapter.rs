@@ -7,20 +7,25 @@
 //! that were trained whole (`modules_to_save`, embeddings, biases) take the
 //! place of the base's. All of it is done while a tensor is read, in 32 bits.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use fancy_regex::Regex;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::stored::{Files, Stored};
 use crate::error::Problem;
 use crate::{Error, Result};
 
-/// The file that makes a folder an adapter's.
-pub const CONFIG: &str = "adapter_config.json";
+/// The entry that names the base model.
+const BASE: &str = "base_model_name_or_path";
 
-/// Files that the tensors may be in; the first that is there is taken.
-pub const WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+/// Entries with numbers of their own for some modules.
+const RANKS: &str = "rank_pattern";
+const ALPHAS: &str = "alpha_pattern";
 
 /// Kinds of LoRA that compute something else.
 const OTHER_KINDS: [&str; 10] = [
@@ -52,7 +57,56 @@ pub struct AdapterConfig {
 #[derive(Debug)]
 struct Pattern {
     name: Regex,
-    value: f64,
+    value: Value,
+}
+
+/// The entries of a map in the order of the file, which counts in patterns and
+/// which [`Value`] does not keep. As in Python, one that stands there twice
+/// has its first place and its last value.
+#[derive(Default)]
+struct Ordered(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Ordered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Ordered;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map from patterns to numbers")
+            }
+
+            fn visit_unit<E>(self) -> Result<Ordered, E> {
+                Ok(Ordered::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Ordered, A::Error> {
+                let mut entries: Vec<(String, Value)> = Vec::new();
+                let mut places: HashMap<String, usize> = HashMap::new();
+                while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                    match places.get(&key) {
+                        Some(&place) => entries[place].1 = value,
+                        None => {
+                            places.insert(key.clone(), entries.len());
+                            entries.push((key, value));
+                        }
+                    }
+                }
+                Ok(Ordered(entries))
+            }
+        }
+        deserializer.deserialize_any(Entries)
+    }
+}
+
+/// The entries of an `adapter_config.json` that have an order.
+#[derive(Deserialize)]
+struct Patterns {
+    #[serde(default)]
+    rank_pattern: Ordered,
+    #[serde(default)]
+    alpha_pattern: Ordered,
 }
 
 /// What is done to a tensor of the base.
@@ -62,8 +116,8 @@ pub enum Change {
     Product(Box<Product>),
     /// scale · values is added.
     Sum { values: Stored, scale: f32 },
-    /// Some rows are replaced.
-    Rows { rows: Vec<usize>, values: Stored },
+    /// The rows of some tokens are replaced.
+    Rows { tokens: Vec<usize>, values: Stored },
 }
 
 /// scale · up · down, which is added to a matrix.
@@ -90,11 +144,15 @@ pub struct Adapter {
 }
 
 impl AdapterConfig {
-    /// What an `adapter_config.json` says; `path` stands in error messages.
+    /// What an `adapter_config.json` of these bytes says; `path` stands in
+    /// error messages.
     ///
     /// # Errors
-    /// If it is of another kind than LoRA, or of one that is not merged here.
-    pub fn new(path: &Path, value: Value) -> Result<Self> {
+    /// If it is not JSON, is of another kind than LoRA, or of one that is not
+    /// merged here.
+    pub fn new(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let broken = |problem| Error::file(path, Problem::json(problem));
+        let value: Value = serde_json::from_slice(bytes).map_err(broken)?;
         let fail = |problem: String| Error::file(path, problem);
         let advice = "merge it in Python (PeftModel.merge_and_unload, then save_pretrained)";
         match value["peft_type"].as_str() {
@@ -123,10 +181,15 @@ impl AdapterConfig {
                 "has init_lora_weights {begun:?}, which changes the base model too; {advice}"
             )));
         }
-        let patterns = |key: &str| patterns(&value[key]).map_err(|e| fail(format!("{key} {e}")));
+        let ordered: Patterns = serde_json::from_slice(bytes).map_err(|problem| {
+            let text = format!("has an unusable rank_pattern or alpha_pattern: {problem}");
+            Error::file(path, Problem::new(text, problem))
+        })?;
+        let patterns =
+            |key: &str, entries| patterns(entries).map_err(|e| fail(format!("{key} {e}")));
         Ok(Self {
-            ranks: patterns("rank_pattern")?,
-            alphas: patterns("alpha_pattern")?,
+            ranks: patterns(RANKS, ordered.rank_pattern)?,
+            alphas: patterns(ALPHAS, ordered.alpha_pattern)?,
             path: path.to_owned(),
             value,
         })
@@ -137,11 +200,14 @@ impl AdapterConfig {
     /// # Errors
     /// If it is not there.
     pub fn base(&self) -> Result<&str> {
-        let base = self.value["base_model_name_or_path"].as_str();
-        base.filter(|base| !base.is_empty()).ok_or_else(|| {
-            let problem = "has no base_model_name_or_path; write the base model's folder there";
-            Error::file(&self.path, problem)
-        })
+        let advice = "write the base model's folder or name there";
+        match &self.value[BASE] {
+            Value::String(base) if !base.is_empty() => Ok(base),
+            Value::Null | Value::String(_) => Err(self.problem(format!("has no {BASE}; {advice}"))),
+            other => Err(self.problem(format!(
+                "has a {BASE} that is no text: {BASE} is {other}; {advice}"
+            ))),
+        }
     }
 
     /// An error about the file.
@@ -151,19 +217,51 @@ impl AdapterConfig {
 
     /// The rank of a module, which its tensors have to have, and what their
     /// product is multiplied by.
-    fn rank_and_scale(&self, module: &str) -> Option<(usize, f32)> {
-        let number = |patterns: &[Pattern], key: &str| {
-            let mut found = patterns.iter();
-            let found = found.find(|pattern| pattern.name.is_match(module).unwrap_or(false));
-            found
-                .map(|pattern| pattern.value)
-                .or_else(|| self.value[key].as_f64())
+    ///
+    /// # Errors
+    /// If either number is missing or none, or an expression takes too long.
+    fn rank_and_scale(&self, module: &str) -> Result<(usize, f32)> {
+        let (rank, from) = self.number((RANKS, &self.ranks), "r", module)?;
+        let wrong = |from, value, right| {
+            self.problem(format!(
+                "{from} is {value} for {module}, where {right} is wanted"
+            ))
         };
-        let rank = number(&self.ranks, "r")?;
-        let alpha = number(&self.alphas, "lora_alpha")?;
+        let whole = rank.as_u64().and_then(|rank| usize::try_from(rank).ok());
+        let rank = whole
+            .filter(|&rank| rank > 0)
+            .ok_or_else(|| wrong(from, rank, "a whole number from 1 on"))?;
+        let (alpha, from) = self.number((ALPHAS, &self.alphas), "lora_alpha", module)?;
         let root = self.value["use_rslora"] == true;
-        let scale = alpha / if root { rank.sqrt() } else { rank };
-        (rank >= 1.0 && scale.is_finite()).then_some((rank as usize, scale as f32))
+        let divisor = if root {
+            (rank as f64).sqrt()
+        } else {
+            rank as f64
+        };
+        let scale = alpha.as_f64().map(|alpha| (alpha / divisor) as f32);
+        let scale = scale.filter(|scale| scale.is_finite());
+        let scale = scale.ok_or_else(|| wrong(from, alpha, "a number"))?;
+        Ok((rank, scale))
+    }
+
+    /// The number of a module, and where it stands: that of the first pattern
+    /// that fits, or else the one for all.
+    fn number<'a>(
+        &'a self,
+        (key, patterns): (&'static str, &'a [Pattern]),
+        all: &'static str,
+        module: &str,
+    ) -> Result<(&'a Value, &'static str)> {
+        for Pattern { name, value } in patterns {
+            let fits = name.is_match(module).map_err(|problem| {
+                let text = format!("{key} cannot be matched with {module}: {problem}");
+                self.problem(Problem::new(text, problem))
+            })?;
+            if fits {
+                return Ok((value, key));
+            }
+        }
+        Ok((&self.value[all], all))
     }
 
     /// Token ids whose rows were trained, of one module.
@@ -198,7 +296,9 @@ impl AdapterConfig {
     /// something that is not known here.
     pub fn sort(&self, tensors: Vec<Stored>) -> Result<Adapter> {
         let mut adapter = Adapter::default();
-        let find = |name: String| tensors.iter().find(|tensor| tensor.name == name);
+        let names = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor));
+        let names: HashMap<&str, &Stored> = names.collect();
+        let find = |name: String| names.get(name.as_str()).copied();
         for tensor in &tensors {
             let full = tensor.name.as_str();
             let name = full.strip_prefix("base_model.model.").unwrap_or(full);
@@ -208,22 +308,21 @@ impl AdapterConfig {
                 Some((module, full.strip_suffix(mark)?))
             };
             let wrong = |what: &str| self.problem(format!("{full} {what}"));
-            if let Some((module, prefix)) = part(".lora_A.weight") {
-                let up = find(format!("{prefix}.lora_B.weight"));
+            let embedding = part(".lora_embedding_A");
+            let turned = embedding.is_some();
+            if let Some((module, prefix)) = embedding.or_else(|| part(".lora_A.weight")) {
+                let up = if turned {
+                    "lora_embedding_B"
+                } else {
+                    "lora_B.weight"
+                };
+                let up = find(format!("{prefix}.{up}"));
                 let magnitude = find(format!("{prefix}.lora_magnitude_vector"))
                     .or_else(|| find(format!("{prefix}.lora_magnitude_vector.weight")));
-                let change = self.product(module, tensor, up, magnitude, false)?;
-                adapter.changes.push((format!("{module}.weight"), change));
-            } else if let Some((module, prefix)) = part(".lora_embedding_A") {
-                let up = find(format!("{prefix}.lora_embedding_B"));
-                let magnitude = find(format!("{prefix}.lora_magnitude_vector"))
-                    .or_else(|| find(format!("{prefix}.lora_magnitude_vector.weight")));
-                let change = self.product(module, tensor, up, magnitude, true)?;
+                let change = self.product(module, tensor, up, magnitude, turned)?;
                 adapter.changes.push((format!("{module}.weight"), change));
             } else if let Some((module, _)) = part(".lora_B.bias") {
-                let (_, scale) = self
-                    .rank_and_scale(module)
-                    .ok_or_else(|| wrong("has no rank or alpha in the config"))?;
+                let (_, scale) = self.rank_and_scale(module)?;
                 let values = tensor.clone();
                 let change = Change::Sum { values, scale };
                 adapter.changes.push((format!("{module}.bias"), change));
@@ -233,7 +332,10 @@ impl AdapterConfig {
                 let rows =
                     rows.ok_or_else(|| wrong("has other rows than trainable_token_indices says"))?;
                 let values = tensor.clone();
-                let change = Change::Rows { rows, values };
+                let change = Change::Rows {
+                    tokens: rows,
+                    values,
+                };
                 adapter.changes.push((format!("{module}.weight"), change));
             } else if [".lora_B.weight", ".lora_embedding_B"]
                 .iter()
@@ -277,9 +379,7 @@ impl AdapterConfig {
     ) -> Result<Change> {
         let wrong = |what: &str| self.problem(format!("{} {what}", down.name));
         let up = up.ok_or_else(|| wrong("has no lora_B beside it"))?;
-        let (rank, scale) = self
-            .rank_and_scale(module)
-            .ok_or_else(|| wrong("has no rank or alpha in the config"))?;
+        let (rank, scale) = self.rank_and_scale(module)?;
         if down.shape.first() != Some(&rank) || up.shape.get(1) != Some(&rank) {
             return Err(self.problem(format!(
                 "gives {module} rank {rank}, but its tensors are {:?} and {:?}",
@@ -301,17 +401,14 @@ impl AdapterConfig {
     }
 }
 
-/// Patterns of modules in the order of the file, the first that fits counts.
-fn patterns(value: &Value) -> Result<Vec<Pattern>, String> {
-    let entries = value.as_object().into_iter().flatten();
+/// Patterns of modules, of which the first that fits counts.
+fn patterns(entries: Ordered) -> Result<Vec<Pattern>, String> {
+    let entries = entries.0.into_iter();
     entries
-        .map(|(key, number)| {
+        .map(|(key, value)| {
             // As peft matches them: whole components at the end of the name.
             let name = Regex::new(&format!(r"^(?:.*\.)?(?:{key})$"));
             let name = name.map_err(|e| format!("has {key:?}, which is no expression: {e}"))?;
-            let value = number
-                .as_f64()
-                .ok_or_else(|| format!("has no number for {key:?}"))?;
             Ok(Pattern { name, value })
         })
         .collect()
@@ -323,13 +420,16 @@ impl Change {
     /// # Errors
     /// If the shapes do not fit, or the adapter's values cannot be read.
     pub fn apply(&self, name: &str, rows: usize, values: &mut [f32], files: &Files) -> Result<()> {
-        let misfit = |own: &Stored| {
+        let path_of = |own: &Stored| {
             let path = files.get(own.file).map(|(path, _)| path.clone());
+            path.unwrap_or_default()
+        };
+        let misfit = |own: &Stored| {
             let problem = format!(
                 "{} {:?} does not fit the base's {name}",
                 own.name, own.shape
             );
-            Error::file(path.unwrap_or_default(), problem)
+            Error::file(path_of(own), problem)
         };
         let columns = values.len().checked_div(rows).unwrap_or(0);
         match self {
@@ -342,15 +442,24 @@ impl Change {
                     *value += scale * sum;
                 }
             }
-            Self::Rows { rows, values: own } => {
+            Self::Rows {
+                tokens,
+                values: own,
+            } => {
                 let new = own.read(files)?;
-                if new.len() != rows.len() * columns {
+                if Some(new.len()) != tokens.len().checked_mul(columns) {
                     return Err(misfit(own));
                 }
-                for (&row, new) in rows.iter().zip(new.chunks(columns.max(1))) {
-                    let place = row * columns..(row + 1) * columns;
-                    let place = values.get_mut(place).ok_or_else(|| misfit(own))?;
-                    place.copy_from_slice(new);
+                for (&token, new) in tokens.iter().zip(new.chunks(columns.max(1))) {
+                    let mut lines = values.chunks_mut(columns.max(1)).take(rows);
+                    let line = lines.nth(token).ok_or_else(|| {
+                        let problem = format!(
+                            "{} is of token {token}, where the base's {name} has {rows} rows",
+                            own.name
+                        );
+                        Error::file(path_of(own), problem)
+                    })?;
+                    line.copy_from_slice(new);
                 }
             }
             Self::Product(product) => {
@@ -369,21 +478,22 @@ impl Change {
                         transposed(&left, left.len() / rank),
                     );
                 }
-                if left.len() != rows * rank {
+                if Some(left.len()) != rank.checked_mul(rows) {
                     return Err(misfit(if *turned { down } else { up }));
                 }
-                if right.len() != rank * columns {
+                if Some(right.len()) != rank.checked_mul(columns) {
                     return Err(misfit(if *turned { up } else { down }));
                 }
                 let lines = values.chunks_mut(columns.max(1)).zip(left.chunks(rank));
+                let mut sum = vec![0.0f32; columns];
                 for (line, left) in lines {
-                    let mut sum = vec![0.0f32; line.len()];
+                    sum.fill(0.0);
                     for (factor, right) in left.iter().zip(right.chunks(columns.max(1))) {
                         for (sum, right) in sum.iter_mut().zip(right) {
                             *sum += factor * right;
                         }
                     }
-                    for (value, sum) in line.iter_mut().zip(sum) {
+                    for (value, sum) in line.iter_mut().zip(&sum) {
                         *value += scale * sum;
                     }
                 }

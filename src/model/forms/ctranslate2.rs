@@ -1,4 +1,4 @@
-//! CTranslate2's `model.bin`, as faster-whisper has it: format versions 1 to 6,
+//! CTranslate2's `model.bin`, as faster-whisper has it: format versions 2 to 6,
 //! numbers in 32 and 16 bits, and whole ones with scales.
 //!
 //! The file is a list of variables with names, sizes and values, and aliases:
@@ -8,19 +8,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::stored::{Number, Stored};
 use super::whisper::Sizes;
 use crate::error::Problem;
 use crate::{Error, Result};
 
-/// The file's name in a folder.
-pub const FILE: &str = "model.bin";
-
 /// Newest format that is known.
 const NEWEST: u32 = 6;
 
-/// The specification that is read.
+/// The specification that is read, and its newest revision that is known.
 const WHISPER: &str = "WhisperSpec";
+const NEWEST_REVISION: u32 = 3;
 
 /// GELU in CTranslate2's list of activations.
 const GELU: i64 = 3;
@@ -79,6 +79,15 @@ pub fn is_model(bytes: &[u8]) -> bool {
     version.is_ok_and(|version| (1..=255).contains(&version)) && name
 }
 
+/// Whether a `config.json` is CTranslate2's: it names no architecture, but
+/// has entries that Whisper's converter writes.
+pub fn is_config(config: &Value) -> bool {
+    let has = |key: &&str| config.get(*key).is_some();
+    let family = ["architectures", "model_type"];
+    let own = ["suppress_ids", "suppress_ids_begin", "lang_ids"];
+    !family.iter().any(has) && own.iter().any(has)
+}
+
 impl Variables {
     /// Reads the list of variables of the file at `path`, whose contents are
     /// `bytes`.
@@ -111,7 +120,13 @@ impl Variables {
             )
             .into());
         }
-        reader.number(4)?;
+        let revision = reader.number(4)?;
+        if revision > NEWEST_REVISION {
+            return Err(format!(
+                "is of revision {revision} of {WHISPER}, where those to {NEWEST_REVISION} are read"
+            )
+            .into());
+        }
         let mut variables = Self {
             tensors: BTreeMap::new(),
             settings: BTreeMap::new(),
@@ -131,7 +146,32 @@ impl Variables {
             let rest = bytes.len() - reader.at;
             return Err(format!("has {rest} bytes behind its last variable").into());
         }
+        variables.check_scales()?;
         Ok(variables)
+    }
+
+    /// Checks that scales are floats: one for a tensor, or one for each row.
+    fn check_scales(&self) -> Result<(), Problem> {
+        let names = self.tensors.keys().chain(self.aliases.keys());
+        for stored in names.filter_map(|name| self.get(name)) {
+            let Some(scale) = &stored.scale else {
+                continue;
+            };
+            let rows = stored.shape.first();
+            let right = match scale.shape[..] {
+                [] | [1] => true,
+                [scales] => rows == Some(&scales),
+                _ => false,
+            };
+            if !right || !matches!(scale.number, Number::F32 | Number::F16 | Number::BF16) {
+                return Err(format!(
+                    "has {} {:?} in {} for {} {:?}, where one float is wanted, or one for each row",
+                    scale.name, scale.shape, scale.number, stored.name, stored.shape
+                )
+                .into());
+            }
+        }
+        Ok(())
     }
 
     fn variable(&mut self, reader: &mut Reader, version: u32) -> Result<(), Problem> {

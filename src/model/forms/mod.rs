@@ -36,6 +36,8 @@ pub(super) use self::stored::{Files, Stored};
 use self::torch::TorchFile;
 use self::whisper::{Sizes, generation, suppressed};
 use super::files::{ModelFiles, WeightBytes, map};
+use crate::hub::ModelName;
+use crate::hub::layout::{self, Kind};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -92,25 +94,24 @@ pub fn find_with(path: PathBuf, base: Option<PathBuf>) -> Result<ModelFiles> {
         return of_file(path);
     }
     if !path.is_dir() {
-        let advice = "no such folder; a model is a folder with config.json and \
-                      model.safetensors, as Hugging Face saves it";
-        return Err(Error::file(path, advice));
+        return Err(Error::file(path, layout::NO_FOLDER));
     }
     let files = ModelFiles::Folder(path.clone());
-    // As in transformers, an adapter in a whole model's folder changes that model.
-    let mut adapters = adapter::WEIGHTS.iter().map(|name| path.join(name));
-    let whole = files.has_weights();
-    if path.join(adapter::CONFIG).is_file() && (!whole || adapters.any(|file| file.is_file())) {
-        return adapted(path, base);
-    }
-    if whole {
-        return Ok(files);
-    }
-    if path.join(ctranslate2::FILE).is_file() {
-        return from_ctranslate2(path);
+    match layout::kind(&path) {
+        Some(Kind::Adapter) => return adapted(path, base),
+        // As in transformers, an adapter in a whole model's folder changes that model.
+        Some(Kind::Whole) if layout::has_adapter(&path) => return adapted(path, base),
+        Some(Kind::Whole) => return Ok(files),
+        Some(Kind::CTranslate2) => return from_ctranslate2(path),
+        None => {}
     }
     let (named, weights) = (path.join(CONFIG).is_file(), in_folder(&path, "pt"));
     match weights.as_slice() {
+        _ if named && ctranslate2::is_config(&files.json(CONFIG)?) => {
+            let problem = "there is no such file, which config.json, as CTranslate2 writes it, \
+                           stands beside";
+            Err(Error::file(path.join(layout::CTRANSLATE2), problem))
+        }
         [] if !named => match unread::in_folder(&path) {
             Some((file, what)) => Err(Error::file(file, what)),
             None => Ok(files),
@@ -161,7 +162,7 @@ impl Converted {
             Form::Adapter(base) if !self.is_own(file) => base.path(file),
             Form::OpenAi if self.made.contains_key(file) => self.path.clone(),
             Form::CTranslate2 if self.made.contains_key(file) => {
-                self.folder.join(ctranslate2::FILE)
+                self.folder.join(layout::CTRANSLATE2)
             }
             _ => self.folder.join(file),
         }
@@ -194,7 +195,7 @@ impl Converted {
         let has_any = |names: &[&str]| names.iter().any(|name| self.folder.join(name).is_file());
         match file {
             CONFIG | GENERATION => false,
-            adapter::CONFIG => true,
+            layout::ADAPTER_CONFIG => true,
             _ if PROCESSORS.contains(&file) => has_any(&PROCESSORS),
             _ => has_any(&VOCABULARIES),
         }
@@ -227,7 +228,7 @@ pub(super) fn open(files: &ModelFiles) -> Result<Opened> {
     };
     match &converted.form {
         Form::CTranslate2 => {
-            let (path, bytes) = mapped(converted.folder.join(ctranslate2::FILE))?;
+            let (path, bytes) = mapped(converted.folder.join(layout::CTRANSLATE2))?;
             let variables = Variables::read(&path, &bytes)?;
             opened.tensors = variables.tensors(&path, &bytes)?;
             opened.files.push((path, bytes));
@@ -277,33 +278,32 @@ fn mapped(path: PathBuf) -> Result<(PathBuf, WeightBytes)> {
 /// An adapter's config and the path of its tensors.
 fn adapter_parts(folder: &Path) -> Result<(AdapterConfig, PathBuf)> {
     let files = ModelFiles::Folder(folder.to_owned());
-    let path = folder.join(adapter::CONFIG);
-    let config = AdapterConfig::new(&path, files.json(adapter::CONFIG)?)?;
-    let weights = adapter::WEIGHTS.iter().map(|name| folder.join(name));
+    let path = folder.join(layout::ADAPTER_CONFIG);
+    let config = AdapterConfig::new(&path, &files.read(layout::ADAPTER_CONFIG)?)?;
+    let weights = layout::ADAPTERS.iter().map(|name| folder.join(name));
     let mut there = weights.filter(|path| path.is_file());
     let weights = there.next().ok_or_else(|| {
-        let problem = format!("there is neither this file nor {}", adapter::WEIGHTS[1]);
-        Error::file(folder.join(adapter::WEIGHTS[0]), problem)
+        let problem = format!("there is neither this file nor {}", layout::ADAPTERS[1]);
+        Error::file(folder.join(layout::ADAPTERS[0]), problem)
     })?;
     Ok((config, weights))
 }
 
-/// The folder of the model that an adapter is for: a path, from the folder where
-/// the program runs, as peft has it, or else from the adapter's or beside it.
+/// The folder of the model that an adapter is for.
 fn base_folder(config: &AdapterConfig, folder: &Path) -> Result<PathBuf> {
     let base = config.base()?;
-    let beside = std::path::absolute(folder).ok();
-    let beside = beside.as_deref().and_then(Path::parent).unwrap_or(folder);
-    let places = [PathBuf::from(base), folder.join(base), beside.join(base)];
-    let is_other = |place: &&PathBuf| place.is_dir() && !place.join(adapter::CONFIG).is_file();
-    places.iter().find(is_other).cloned().ok_or_else(|| {
-        config.problem(format!(
-            "is an adapter for {base:?}, which is no model's folder here, nor in {}, nor in {}; \
-             fetch it (`hf download {base} --local-dir DIR`) and write DIR as \
-             base_model_name_or_path",
-            folder.display(),
-            beside.display()
-        ))
+    layout::base_folder(folder, base).map_err(|[inside, beside]| {
+        let places = format!("nor in {}, nor in {}", inside.display(), beside.display());
+        config.problem(match ModelName::parse(base) {
+            Some(_) => format!(
+                "is an adapter for {base:?}, which is no model's folder here, {places}; fetch it \
+                 (`hf download {base} --local-dir DIR`) and write DIR as base_model_name_or_path"
+            ),
+            None => format!(
+                "is an adapter for {base:?}, and there is no such model's folder here, {places}; \
+                 write where it is, or its name on the hub, as base_model_name_or_path"
+            ),
+        })
     })
 }
 
@@ -312,7 +312,7 @@ fn adapted(folder: PathBuf, base: Option<PathBuf>) -> Result<ModelFiles> {
     let (config, weights) = adapter_parts(&folder)?;
     let own = ModelFiles::Folder(folder.clone());
     let base = match base {
-        _ if own.has_weights() => own,
+        _ if layout::is_whole(&folder) => own,
         Some(base) => find(base)?,
         None => find(base_folder(&config, &folder)?)?,
     };
@@ -354,7 +354,7 @@ fn converted(
 
 /// A CTranslate2 folder.
 fn from_ctranslate2(folder: PathBuf) -> Result<ModelFiles> {
-    let (path, weights) = mapped(folder.join(ctranslate2::FILE))?;
+    let (path, weights) = mapped(folder.join(layout::CTRANSLATE2))?;
     if !ctranslate2::is_model(&weights) {
         return Err(Error::file(path, "is no model.bin of CTranslate2"));
     }
@@ -367,11 +367,27 @@ fn from_ctranslate2(folder: PathBuf) -> Result<ModelFiles> {
         made.extend(vocabulary.map_err(|problem| Error::file(files.path(name), problem))?);
     }
     let own = files.json_if_present(CONFIG)?;
-    let taken = |key: &str| Some(&own[key]).filter(|value| value.is_array()).cloned();
+    let taken = |key: &str, is_right: fn(&Value) -> bool| match &own[key] {
+        Value::Null => Ok(None),
+        Value::Array(items) if items.iter().all(is_right) => Ok(Some(own[key].clone())),
+        other => {
+            let problem = format!("has {key} {other}, which is no list as CTranslate2 writes it");
+            Err(Error::file(files.path(CONFIG), problem))
+        }
+    };
+    // Tokens; -1 stands for those that OpenAI's program finds.
+    let is_token = |token: &Value| token.as_i64().is_some_and(|token| token >= -1);
+    let is_head = |head: &Value| {
+        let pair = head.as_array().filter(|pair| pair.len() == 2);
+        pair.is_some_and(|pair| pair.iter().all(Value::is_u64))
+    };
     let entries = BTreeMap::from([
-        ("suppress_tokens", taken("suppress_ids")),
-        ("begin_suppress_tokens", taken("suppress_ids_begin")),
-        ("alignment_heads", taken("alignment_heads")),
+        ("suppress_tokens", taken("suppress_ids", is_token)?),
+        (
+            "begin_suppress_tokens",
+            taken("suppress_ids_begin", is_token)?,
+        ),
+        ("alignment_heads", taken("alignment_heads", is_head)?),
     ]);
     describe(&path, &folder, sizes, entries, &mut made)?;
     Ok(converted(folder.clone(), Form::CTranslate2, made, folder))

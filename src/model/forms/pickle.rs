@@ -13,7 +13,8 @@ use crate::error::Problem;
 /// Place of a value in its [`Pickle`].
 pub type Id = usize;
 
-/// Most values of a pickle. State dicts have some ten for each tensor.
+/// Most values of a pickle, with the pairs of its dicts. State dicts have some
+/// ten for each tensor.
 const MOST_VALUES: usize = 1 << 22;
 
 /// What a pickle makes.
@@ -53,8 +54,9 @@ impl<'a> Pickle<'a> {
     /// may stand in it.
     ///
     /// # Errors
-    /// If it is cut short, is not a pickle of protocol 2 to 5, or has another
-    /// name in it.
+    /// If it is cut short, says that it is of another protocol than 2 to 5, has
+    /// an instruction or a name in it that weights have no need of, or asks for
+    /// too many values.
     pub fn read(bytes: &'a [u8], known: impl Fn(&str, &str) -> bool) -> Result<Self, Problem> {
         let mut machine = Machine {
             bytes,
@@ -63,9 +65,10 @@ impl<'a> Pickle<'a> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: HashMap::new(),
+            pairs: 0,
         };
         loop {
-            if machine.values.len() > MOST_VALUES {
+            if machine.values.len() + machine.pairs > MOST_VALUES {
                 return Err(format!("is a pickle of more than {MOST_VALUES} values").into());
             }
             if let Some(root) = machine.step(&known)? {
@@ -136,6 +139,8 @@ struct Machine<'a> {
     /// Heights of the stack.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
+    /// Pairs that are in dicts: a few bytes may ask for many.
+    pairs: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -231,6 +236,7 @@ impl<'a> Machine<'a> {
     fn set(&mut self, items: &[Id]) -> Result<(), Problem> {
         let dict = self.top()?;
         let pairs = items.as_chunks::<2>().0.iter();
+        self.pairs += pairs.len();
         match &mut self.values[dict] {
             Value::Dict(dict) => dict.extend(pairs.map(|&[key, value]| (key, value))),
             _ => return Err("sets an entry of what is no dict".into()),
@@ -279,16 +285,22 @@ impl<'a> Machine<'a> {
         }
         // The pairs that an `OrderedDict` may be made from.
         if let Value::Global("collections", "OrderedDict") = self.values[called]
-            && let Value::Tuple(arguments) = self.values[arguments].clone()
+            && let Value::Tuple(arguments) = &self.values[arguments]
             && let Some(&pairs) = arguments.first()
-            && let Value::List(pairs) = self.values[pairs].clone()
+            && let Value::List(pairs) = &self.values[pairs]
         {
-            for pair in pairs {
-                let (Value::Tuple(pair) | Value::List(pair)) = self.values[pair].clone() else {
-                    return Err("makes a dict of what are no pairs".into());
-                };
-                self.set(&pair)?;
-            }
+            let pairs = pairs.iter().map(|&pair| match &self.values[pair] {
+                Value::Tuple(pair) | Value::List(pair) => match pair[..] {
+                    [key, value] => Some((key, value)),
+                    _ => None,
+                },
+                _ => None,
+            });
+            let pairs: Option<Vec<_>> = pairs.collect();
+            let pairs = pairs.ok_or("makes a dict of what are no pairs")?;
+            self.pairs += pairs.len();
+            let dict = self.top()?;
+            self.values[dict] = Value::Dict(pairs);
         }
         Ok(())
     }
@@ -545,5 +557,29 @@ mod tests {
         assert!(read(&deep).is_ok());
         let many = vec![b'N'; MOST_VALUES + 10];
         assert!(read(&many).unwrap_err().contains("more than"));
+    }
+
+    #[test]
+    fn pairs_count_as_often_as_they_are_copied() {
+        // A list of so many pairs, and so many dicts that are made from it.
+        let dicts = |pairs: usize, dicts: usize| {
+            let mut bytes = b"ccollections\nOrderedDict\nq\x00](".to_vec();
+            bytes.extend(b"NN\x86".repeat(pairs));
+            bytes.extend(b"e\x85q\x01".iter());
+            bytes.extend(b"h\x00h\x01R".repeat(dicts));
+            bytes.push(b'.');
+            bytes
+        };
+        let bytes = dicts(3, 2);
+        let few = read(&bytes).unwrap();
+        assert_eq!(few.pairs(few.root).unwrap().len(), 3);
+        let many = dicts(1 << 11, MOST_VALUES >> 10);
+        assert!(read(&many).unwrap_err().contains("more than"));
+        // A pair is two.
+        for items in ["NN\u{86}", "N\u{85}", "(NNNNt"] {
+            let items: Vec<u8> = items.chars().map(|letter| letter as u8).collect();
+            let bytes = [b"ccollections\nOrderedDict\n](", &items[..], b"e\x85R."].concat();
+            assert_eq!(read(&bytes).is_ok(), items.ends_with(b"NN\x86"));
+        }
     }
 }

@@ -27,6 +27,9 @@ const ZIP: &[u8] = b"PK\x03\x04";
 /// A tensor may be wrapped so many times: as a parameter, with attributes.
 const WRAPPINGS: usize = 4;
 
+/// Most axes of a tensor, as in PyTorch's own loops.
+const AXES: usize = 64;
+
 /// A file that `torch.save` wrote.
 #[derive(Debug)]
 pub struct TorchFile<'a> {
@@ -302,6 +305,14 @@ impl<'a> TorchFile<'a> {
             },
             _ => return None,
         };
+        // Such as that the numbers have the other sign, or are complex.
+        let described = rest.get(if dtype.is_some() { 3 } else { 2 });
+        let described = described.map(|&metadata| self.pickle.get(metadata));
+        match described {
+            None | Some(Value::None) => {}
+            Some(Value::Dict(entries)) if entries.is_empty() => {}
+            Some(_) => return None,
+        }
         let storage = match self.storage(*storage, dtype)? {
             Ok(storage) => storage,
             Err(problem) => return Some(Err(format!("{name} {problem}").into())),
@@ -344,10 +355,11 @@ impl<'a> TorchFile<'a> {
         });
         let (start, end) = range.ok_or_else(wrong)?;
         let mut dense = true;
-        let mut step = 1;
+        let mut step = 1usize;
         for (&side, &stride) in steps.rev() {
             dense &= side == 1 || stride == step;
-            step *= side;
+            // Too large only beside a side of nothing.
+            step = side.saturating_mul(step);
         }
         Ok(Stored {
             name: name.to_owned(),
@@ -360,7 +372,8 @@ impl<'a> TorchFile<'a> {
         })
     }
 
-    /// Sizes or strides: a tuple, or a `torch.Size` of one.
+    /// Sizes or strides: a tuple, or a `torch.Size` of one. Not of more axes
+    /// than tensors have: many tensors may share what only one pays for.
     fn sizes(&self, id: Id) -> Option<Vec<usize>> {
         let items = match *self.pickle.get(id) {
             Value::Call(_, arguments) => {
@@ -368,7 +381,12 @@ impl<'a> TorchFile<'a> {
             }
             _ => self.pickle.items(id)?,
         };
-        items.iter().map(|&item| self.pickle.size(item)).collect()
+        let items = items.iter().map(|&item| self.pickle.size(item));
+        if items.len() > AXES {
+            None
+        } else {
+            items.collect()
+        }
     }
 
     /// A storage; `dtype` is that of a tensor whose storage does not say.

@@ -15,6 +15,15 @@ use serde_json::{Value, json};
 /// Most tokens of a list.
 const MOST: usize = 1 << 20;
 
+/// Most letters of a token; Whisper's longest has 128.
+const LONGEST: usize = 512;
+
+/// Steps of time that Whisper has tokens for: a window's, with both ends.
+const STEPS: u32 = 1_501;
+
+/// The token of no bytes, as OpenAI's list has it.
+const EMPTY: &str = "=";
+
 /// The codes of Whisper's languages in the order of their tokens. The last one
 /// came with the third large model.
 const LANGUAGES: &str = "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms \
@@ -63,6 +72,7 @@ pub fn tiktoken(bytes: &[u8], vocabulary: usize) -> Result<Vec<String>, String> 
         if rank.parse() != Ok(tokens.len()) {
             return Err(wrong());
         }
+        let token = if token == EMPTY { "" } else { token };
         let token = BASE64_STANDARD.decode(token).map_err(|_| wrong())?;
         tokens.push(
             token
@@ -83,7 +93,7 @@ pub fn tiktoken(bytes: &[u8], vocabulary: usize) -> Result<Vec<String>, String> 
         "nospeech",
         "notimestamps",
     ];
-    let times = (0..=1_500).map(|step| format!("<|{:.2}|>", f64::from(step) * 0.02));
+    let times = (0..STEPS).map(|step| format!("<|{:.2}|>", f64::from(step) * 0.02));
     let times: Vec<String> = times.collect();
     let known = tokens.len() + marks.len() + others.len() + times.len();
     let languages = vocabulary.checked_sub(known);
@@ -105,13 +115,18 @@ pub fn tiktoken(bytes: &[u8], vocabulary: usize) -> Result<Vec<String>, String> 
 /// `merges.txt` and `tokenizer_config.json`.
 ///
 /// # Errors
-/// If there are too many tokens, or two are the same.
+/// If there are too many tokens, one is too long, or two are the same.
 pub fn files(tokens: &[String]) -> Result<[(&'static str, Vec<u8>); 3], String> {
     if tokens.len() > MOST {
         return Err(format!("has {} tokens", tokens.len()));
     }
     let mut ids: HashMap<&str, usize> = HashMap::with_capacity(tokens.len());
     for (id, token) in tokens.iter().enumerate() {
+        // They are split pair by pair.
+        let letters = token.chars().count();
+        if letters > LONGEST {
+            return Err(format!("has a token of {letters} letters, id {id}"));
+        }
         if let Some(other) = ids.insert(token, id) {
             return Err(format!("gives {token:?} the ids {other} and {id}"));
         }
@@ -156,13 +171,20 @@ pub fn is_mark(token: &str) -> bool {
 fn pair<'a>(token: &'a str, id: usize, ids: &HashMap<&str, usize>) -> Option<(&'a str, &'a str)> {
     let mut cuts: Vec<usize> = token.char_indices().map(|(at, _)| at).collect();
     cuts.push(token.len());
+    // Of what begins at a cut and ends at the next but one.
+    let rank_at = |cuts: &[usize], at: usize| {
+        let joined = token.get(*cuts.get(at)?..*cuts.get(at + 2)?)?;
+        ids.get(joined).copied().filter(|&rank| rank < id)
+    };
+    let mut ranks: Vec<Option<usize>> = (0..cuts.len()).map(|at| rank_at(&cuts, at)).collect();
     while cuts.len() > 3 {
-        let ranks = cuts.windows(3).enumerate().filter_map(|(at, cut)| {
-            let rank = ids.get(&token[cut[0]..cut[2]]).filter(|&&rank| rank < id)?;
-            Some((*rank, at))
-        });
-        let (_, at) = ranks.min()?;
+        let known = ranks.iter().enumerate();
+        let (_, at) = known.filter_map(|(at, rank)| Some(((*rank)?, at))).min()?;
         cuts.remove(at + 1);
+        ranks.remove(at + 1);
+        for at in at.saturating_sub(1)..=at {
+            ranks[at] = rank_at(&cuts, at);
+        }
     }
     match cuts[..] {
         [_, middle, _] => Some(token.split_at(middle)),
@@ -221,6 +243,9 @@ mod tests {
         assert_eq!(tokenizer.id("<|0.00|>"), Some(9));
         assert!(tokenizer.is_special(8));
         assert!(super::files(&["a".into(), "a".into()]).is_err());
+        let longest = |letters: usize| super::files(&["a".into(), "a".repeat(letters)]);
+        assert!(longest(LONGEST).is_ok());
+        assert!(longest(LONGEST + 1).unwrap_err().contains("513 letters"));
     }
 
     #[test]
@@ -244,5 +269,16 @@ mod tests {
         assert_eq!(tokens.last().unwrap(), "<|30.00|>");
         assert!(tiktoken(bytes, 2_000).is_err());
         assert!(tiktoken(b"IQ== 1\n", 1_609).is_err());
+        // The last line of OpenAI's multilingual list is a token of no bytes.
+        let tokens = tiktoken(b"IQ== 0\nIGE= 1\n= 2\n", 3 + 2 + 99 + 6 + 1_501).unwrap();
+        assert_eq!(tokens[1..4], ["\u{120}a", "", "<|endoftext|>"]);
+        let read = files(&tokens).unwrap();
+        let read = |name: &str| {
+            let found = read.iter().find(|(own, _)| *own == name);
+            Ok(found.map(|(_, bytes)| bytes.clone()))
+        };
+        let tokenizer = Tokenizer::from_files("m", read).unwrap();
+        assert_eq!(tokenizer.encode("! a").unwrap(), [0, 1]);
+        assert_eq!(tokenizer.vocab_size(), tokens.len());
     }
 }

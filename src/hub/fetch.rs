@@ -6,6 +6,7 @@ use std::io::Write;
 use super::cache::Repository;
 use super::choice::{self, Wanted};
 use super::client::{Client, is_network};
+use super::layout::Kind;
 use super::{Found, Hub, ModelName, Source, Watch, download, layout};
 use crate::{Error, Result};
 
@@ -59,9 +60,14 @@ pub(super) fn complete(
         let names = Wanted::no_weights();
         return Err(Error::Input(format!("{model} has none of {names}")));
     }
-    // A whole model's weights that are here, of whatever form, are enough.
+    // A model's weights that are here, of whatever form, are enough.
+    let enough = match layout::kind(&folder) {
+        Some(Kind::Whole) => true,
+        Some(Kind::CTranslate2) => wanted.adapter.is_none(),
+        Some(Kind::Adapter) | None => false,
+    };
     if let Some(file) = wanted.weights
-        && !layout::is_whole(&folder)
+        && !enough
     {
         fetch(file)?;
     }

@@ -99,3 +99,47 @@ pub fn base_folder(adapter: &Path, base: &str) -> Result<PathBuf, [PathBuf; 2]> 
     let found = places.find(is_other);
     found.ok_or_else(|| [adapter.to_owned(), beside.to_owned()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_for_the_model() {
+        use Kind::{Adapter, CTranslate2, Whole};
+        for (files, right) in [
+            (&[][..], None),
+            (&["config.json"], None),
+            (&["pytorch_model.bin.index.json"], Some(Whole)),
+            (
+                &["model.safetensors", ADAPTER_CONFIG, ADAPTERS[0]],
+                Some(Whole),
+            ),
+            (&[CTRANSLATE2, ADAPTER_CONFIG, ADAPTERS[1]], Some(Adapter)),
+            (&[CTRANSLATE2, ADAPTER_CONFIG], Some(CTranslate2)),
+            (&[CTRANSLATE2, ADAPTERS[0]], Some(CTranslate2)),
+            (&[ADAPTER_CONFIG], Some(Adapter)),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            for file in files {
+                std::fs::write(folder.path().join(file), "").unwrap();
+            }
+            assert_eq!(kind(folder.path()), right, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn a_base_is_no_adapter() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        for name in ["adapter", "base", "adapter/inner"] {
+            std::fs::create_dir(place(name)).unwrap();
+        }
+        let found = |base: &str| base_folder(&place("adapter"), base).ok();
+        assert_eq!(found("base"), Some(place("base")));
+        assert_eq!(found("inner"), Some(place("adapter/inner")));
+        assert_eq!(found("gone"), None);
+        std::fs::write(place("base").join(ADAPTER_CONFIG), "").unwrap();
+        assert_eq!(found("base"), None);
+    }
+}

@@ -1092,7 +1092,11 @@ fn numbers_of_adapters_that_do_not_fit_are_named() {
             "rank_pattern",
         ),
         (json!({"rank_pattern": [2]}), pair, "rank_pattern"),
-        (json!({"alpha_pattern": {slow: 3}}), pair, "alpha_pattern"),
+        (
+            json!({"alpha_pattern": {slow: 3}}),
+            pair,
+            "alpha_pattern cannot be matched",
+        ),
         (
             json!({"base_model_name_or_path": 5}),
             pair,

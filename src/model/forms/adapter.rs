@@ -204,9 +204,7 @@ impl AdapterConfig {
         match &self.value[BASE] {
             Value::String(base) if !base.is_empty() => Ok(base),
             Value::Null | Value::String(_) => Err(self.problem(format!("has no {BASE}; {advice}"))),
-            other => Err(self.problem(format!(
-                "has a {BASE} that is no text: {BASE} is {other}; {advice}"
-            ))),
+            other => Err(self.problem(format!("{BASE} is {other}, which is no text; {advice}"))),
         }
     }
 

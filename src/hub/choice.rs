@@ -40,9 +40,9 @@ pub(super) fn lacking(folder: &Path, absent: &dyn Fn(&str) -> bool) -> Vec<Strin
         Some(Kind::Whole) => lacking.extend(lacking_shards(folder)),
         Some(Kind::Adapter | Kind::CTranslate2) => {}
     }
-    // Weights of another kind may be here while those that go before are not:
-    // of an adapter in a whole model's folder, too, either part counts.
-    if has(ADAPTER_CONFIG) && !ADAPTERS.into_iter().any(|name| has(name)) {
+    // What an adapter changes may be here while the adapter is not: without it
+    // that would be another model.
+    if has(ADAPTER_CONFIG) && !layout::has_adapter(folder) {
         let known = kind != Some(Kind::Adapter) && ADAPTERS.into_iter().all(absent);
         if !known {
             lacking.push(ADAPTERS[0].to_owned());

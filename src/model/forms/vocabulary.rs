@@ -182,8 +182,10 @@ fn pair<'a>(token: &'a str, id: usize, ids: &HashMap<&str, usize>) -> Option<(&'
         let (_, at) = known.filter_map(|(at, rank)| Some(((*rank)?, at))).min()?;
         cuts.remove(at + 1);
         ranks.remove(at + 1);
-        for at in at.saturating_sub(1)..=at {
-            ranks[at] = rank_at(&cuts, at);
+        // What ended or began at the cut that is gone.
+        let changed = ranks.iter_mut().enumerate().take(at + 1);
+        for (at, rank) in changed.skip(at.saturating_sub(1)) {
+            *rank = rank_at(&cuts, at);
         }
     }
     match cuts[..] {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::cache::Repository;
-use super::layout::{self, ADAPTER_CONFIG, ADAPTERS, CTRANSLATE2, Kind, WEIGHTS, shards};
+use super::layout::{self, ADAPTER_CONFIG, ADAPTERS, Kind, WEIGHTS, shards};
 #[cfg(feature = "hub")]
 use super::name;
 
@@ -139,7 +139,7 @@ impl<'a> Wanted<'a> {
         Self {
             settings: settings.chain(models).collect(),
             weights: match (whole, adapter) {
-                (None, None) => find(CTRANSLATE2),
+                (None, None) => find(layout::CTRANSLATE2),
                 _ => whole,
             },
             adapter,
@@ -150,7 +150,7 @@ impl<'a> Wanted<'a> {
     /// What is said of a model that has no weights.
     pub fn no_weights() -> String {
         let whole = WEIGHTS.iter().map(|[single, _]| *single);
-        let names: Vec<&str> = whole.chain([CTRANSLATE2]).collect();
+        let names: Vec<&str> = whole.chain([layout::CTRANSLATE2]).collect();
         let adapters = ADAPTERS.join(" or ");
         format!("{}, {ADAPTER_CONFIG} with {adapters}", names.join(", "))
     }

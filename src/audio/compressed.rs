@@ -81,10 +81,10 @@ impl Decoding {
     /// Adds the sound of a file, or of a part that could be one.
     fn take(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         let name = self.name;
-        if name == "OGG" && ogg::is_opus(bytes) {
+        if let Some(own) = Some(bytes).filter(|_| name == "OGG").and_then(ogg::opus) {
             self.at_rate(opus::RATE)?;
-            opus::decode_ogg(bytes, &mut self.mixer)?;
-            return match ogg::ends(bytes) {
+            opus::decode_ogg(&own, &mut self.mixer)?;
+            return match ogg::ends(&own) {
                 true => Ok(()),
                 false => Err(truncated(name).into()),
             };
@@ -101,7 +101,7 @@ impl Decoding {
         let parameters = track.codec_params.as_ref().and_then(|p| p.audio());
         let parameters =
             parameters.ok_or_else(|| format!("is {name} without a sound track; {CONVERT}"))?;
-        let mut edit = (name == "MP4").then(|| Edit::read(bytes)).flatten();
+        let edit = (name == "MP4").then(|| Edit::read(bytes)).flatten();
         if parameters.codec == CODEC_ID_OPUS {
             let head = parameters.extra_data.as_deref();
             let head = head.and_then(|head| opus::Head::read(head, name == "MP4"));
@@ -111,8 +111,8 @@ impl Decoding {
         match parameters.codec {
             CODEC_ID_MP3 => self.delay_known &= delay.is_some(),
             CODEC_ID_AAC => self.delay_known &= edit.is_some(),
-            // Nothing else has silence before it.
-            _ => edit = None,
+            // Nothing else has silence before it that an encoder put there.
+            _ => {}
         }
         let options = AudioDecoderOptions::default().verify(true);
         let mut decoder = symphonia::default::get_codecs()
@@ -242,7 +242,7 @@ fn truncated(name: &str) -> String {
     )
 }
 
-fn damaged(name: &str, how: &str) -> String {
+pub(super) fn damaged(name: &str, how: &str) -> String {
     format!("is damaged {name}: {how}; record or copy it again, or {CONVERT}")
 }
 

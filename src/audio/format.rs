@@ -1,7 +1,7 @@
 //! Which format a file has, by its first bytes.
 
 use super::CONVERT;
-use super::pcm::Container;
+use super::pcm::{self, Container};
 
 /// As many bytes as tell the formats apart.
 pub(super) const HEAD: u64 = 16;
@@ -39,7 +39,7 @@ pub(super) fn format(head: &[u8]) -> Result<Format, String> {
         [b'.', b's', b'n', b'd', ..] | [b'd', b'n', b's', b'.', ..] => {
             return Ok(Pcm(Container::Au));
         }
-        [b'N', b'I', b'S', b'T', b'_', b'1', b'A', b'\n', ..] => return Ok(Pcm(Container::Sphere)),
+        _ if head.starts_with(pcm::SPHERE) => return Ok(Pcm(Container::Sphere)),
         [b'f', b'L', b'a', b'C', ..] => return Ok(Compressed("FLAC")),
         [b'O', b'g', b'g', b'S', ..] => return Ok(Compressed("OGG")),
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => return Ok(Compressed("MP4")),

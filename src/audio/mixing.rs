@@ -53,7 +53,7 @@ impl Power {
     }
 }
 
-/// A sample that is no number.
+/// A sample that is no number, or too large for 32 bits.
 #[derive(Debug)]
 pub(super) struct NotFinite {
     /// From 0.
@@ -71,7 +71,7 @@ impl Mixer {
         }
         let mut sum = 0.0;
         for (channel, &value) in frame.iter().enumerate() {
-            if !value.is_finite() {
+            if !value.is_finite() || value.abs() > f32::MAX.into() {
                 return Err(NotFinite { channel, value });
             }
             sum += value;

@@ -12,16 +12,16 @@ pub(super) fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
             walk.tagged(at);
             at += length;
         } else if let Some(frame) = Frame::read(rest) {
-            begins.extend(walk.frame(at, &frame, rest));
+            if let Some(begin) = walk.frame(at, &frame, rest) {
+                // What stands before the first is its tag, or junk that the decoder skips.
+                let first = begins.is_empty() && begin == at;
+                begins.push(if first { 0 } else { begin });
+            }
             at += frame.length;
         } else {
             let next = rest[1..].iter().position(|&b| matches!(b, 0xff | b'I'));
             at += next.map_or(rest.len(), |n| n + 1);
         }
-    }
-    // What stands before the first is its tag, or junk that the decoder skips.
-    if let Some(first) = begins.first_mut() {
-        *first = 0;
     }
     let ends = begins.iter().skip(1).copied().chain([bytes.len()]);
     let pieces: Vec<&[u8]> = begins
@@ -62,6 +62,10 @@ impl Walk {
     fn frame(&mut self, at: usize, frame: &Frame, bytes: &[u8]) -> Option<usize> {
         let tag = self.tag.take();
         let info = frame.info(bytes);
+        // An encoder that never came back to count them. The decoder would take its word.
+        if info.is_some_and(|info| info.frames == Some(0)) {
+            return Some(self.begin(at + frame.length, None));
+        }
         let Some(frames) = &mut self.frames else {
             return Some(self.begin(at, info));
         };

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use opus_pure::{MAX_PACKET_SAMPLES, OggOpusReader, OpusDecoder, OpusMSDecoder, Trim};
 
+use super::compressed;
 use super::mixing::Mixer;
 use super::{CONVERT, check_length};
 use crate::error::Problem;
@@ -101,6 +102,10 @@ impl Opus {
 
     /// Decodes a packet; the values of its samples, interleaved.
     pub fn decode(&mut self, packet: &[u8]) -> Result<&[f32], Problem> {
+        // To the decoder that is a lost packet, which it fills with what came before.
+        if packet.is_empty() {
+            return Err(compressed::damaged("Opus", "a packet is empty").into());
+        }
         let block = &mut self.block;
         let count = match &mut self.decoder {
             Decoder::Plain(decoder) => decoder.decode(packet, MAX_PACKET_SAMPLES, block),
@@ -118,7 +123,7 @@ impl Opus {
                 *value = sample.into();
             }
             if mixer.push(&self.frame).is_err() {
-                return Err(super::compressed::no_numbers("Opus").into());
+                return Err(compressed::no_numbers("Opus").into());
             }
         }
         Ok(check_length(mixer.mono.len(), RATE)?)
@@ -148,6 +153,5 @@ pub(super) fn decode_ogg(bytes: &[u8], mixer: &mut Mixer) -> Result<(), Problem>
 }
 
 fn damaged(cause: opus_pure::Error) -> Problem {
-    let text = format!("is damaged Opus: {cause}; record or copy it again, or {CONVERT}");
-    Problem::new(text, cause)
+    Problem::new(compressed::damaged("Opus", &cause.to_string()), cause)
 }

@@ -60,6 +60,10 @@ pub(super) fn resample(samples: &[f32], rate: u32) -> std::result::Result<Vec<f3
         let missing = length - resampled.len();
         resampled.extend(output[late..].iter().take(missing).map(|&x| x as f32));
     }
+    // Between samples near the largest number the sound may go beyond it.
+    if resampled.iter().any(|x| !x.is_finite()) {
+        return Err(fail(&"its samples are too large"));
+    }
     Ok(resampled)
 }
 

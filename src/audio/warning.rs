@@ -17,7 +17,8 @@ pub enum Warning {
         /// How many.
         count: usize,
     },
-    /// Behind the sound's stated end stand bytes that are no chunk of the file.
+    /// Behind the sound's stated end stand bytes that are no known part of the
+    /// file.
     Surplus {
         /// How many.
         bytes: usize,
@@ -67,8 +68,8 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Whether it is about times alone.
 impl Warning {
+    /// Whether it is about times alone.
     pub fn concerns_times(&self) -> bool {
         matches!(self, Self::DelayUnknown)
     }

@@ -157,6 +157,38 @@ fn mp3_without_a_length_is_read_to_its_end() {
     assert!(correlation(late, whole) > 0.999);
 }
 
+/// LAME writes the number of frames last; who cannot come back leaves 0.
+#[test]
+fn mp3_whose_frames_were_never_counted_is_read_to_its_end() {
+    let mut file = bytes("speech.mp3");
+    let names = [&b"Info"[..], b"Xing"];
+    let at = file
+        .windows(4)
+        .position(|own| names.contains(&own))
+        .unwrap();
+    file[at + 8..at + 12].fill(0);
+    let read = Sound::decode(file.clone()).unwrap();
+    let both = [Warning::LengthUnknown, Warning::DelayUnknown];
+    assert_eq!(read.warnings(), both);
+    let frames = Sound::decode(untold()).unwrap();
+    assert_eq!(read.waveform(), frames.waveform());
+    let tagged = [b"ID3\x04\0\0\0\0\0\x05abcde", &file[..]].concat();
+    let read = Sound::decode(tagged).unwrap();
+    assert_eq!(read.waveform(), frames.waveform());
+}
+
+/// An edit list counts whatever the sound is coded by.
+#[test]
+fn what_an_edit_list_leaves_out_is_left_out_of_alac() {
+    let mut file = bytes("speech_alac.m4a");
+    let list = file.windows(4).position(|own| own == b"elst").unwrap();
+    let start = list + 4 + 8 + 4;
+    assert_eq!(file[start..start + 4], [0; 4]);
+    file[start..start + 4].copy_from_slice(&1600u32.to_be_bytes());
+    let samples = Sound::decode(file).unwrap().waveform().samples.clone();
+    assert!(samples == original()[1600..]);
+}
+
 #[test]
 fn sounds_one_behind_the_other_are_all_read() {
     let several = Warning::Several { count: 2 };

@@ -30,6 +30,8 @@ mod front_end;
 mod generation;
 /// What a folder's files ask generation for, against transformers.
 mod generation_settings;
+/// Opus among other streams, of many channels, in packets that are none.
+mod opus_streams;
 /// Sounds whose samples are numbers, in every container and encoding.
 mod pcm_sounds;
 /// Real models on human speech against transformers.

@@ -339,6 +339,86 @@ fn wav_with_a_length_that_is_too_long_is_refused() {
     }
 }
 
+/// Beyond what 32 bits hold a sample would be infinite to the model.
+#[test]
+fn floats_too_large_for_32_bits_are_refused() {
+    let largest = f64::from(f32::MAX);
+    for large in [1e300, 2.0 * largest, -1e39, f64::MAX] {
+        let values = [0.5, 0.25, large, 0.0];
+        let little: Vec<u8> = values.into_iter().flat_map(f64::to_le_bytes).collect();
+        let big: Vec<u8> = values.into_iter().flat_map(f64::to_be_bytes).collect();
+        let mut faster = format(3, 1, 64, 8);
+        faster[4..8].copy_from_slice(&48_000u32.to_le_bytes());
+        for file in [
+            plain(&format(3, 1, 64, 8), &little),
+            plain(&faster, &little),
+            aiff(Some(b"fl64"), 64, &big),
+            au(Big, 7, 1, 32, &big),
+        ] {
+            let message = refusal(&file);
+            assert!(message.contains("sample 2 of channel 1"), "{message}");
+            assert!(message.contains(&format!("{large:e}")), "{message}");
+        }
+    }
+    // Of two channels the sum may be larger than the mean.
+    let pair: Vec<u8> = [largest; 2]
+        .into_iter()
+        .flat_map(f64::to_le_bytes)
+        .collect();
+    assert_eq!(samples(&plain(&format(3, 2, 64, 16), &pair)), [f32::MAX]);
+    // A step that goes beyond itself when it is resampled.
+    let step = [[f32::MAX; 4000], [f32::MIN; 4000]].concat();
+    let message = Sound::new(&step, 48_000).unwrap_err().to_string();
+    assert!(message.contains("too large"), "{message}");
+}
+
+/// Each of these chunks once led to a look at all that follow.
+#[test]
+fn many_chunks_are_read_in_little_time() {
+    let bytes = integers(2, Little);
+    let mut chunks = vec![chunk(b"fmt ", &format(1, 1, 16, 2))];
+    chunks.extend(vec![chunk(b"data", &[]); 100_000]);
+    chunks.push(chunk(b"data", &bytes));
+    let file = wav(&chunks);
+    let begin = std::time::Instant::now();
+    assert_eq!(samples(&file), expected());
+    let seconds = begin.elapsed().as_secs_f64();
+    assert!(seconds < 10.0, "{seconds} s");
+}
+
+/// What stands behind the stated end is named unless it is a part of the file.
+#[test]
+fn what_is_not_read_of_a_file_is_warned_of() {
+    let bytes = integers(2, Little);
+    let whole = plain(&format(1, 1, 16, 2), &bytes);
+    // Samples whose bytes could be a name, and fewer than a chunk's head has.
+    for (more, surplus) in [
+        (&b"abcdefgh"[..], 8),
+        (&[0x41; 600], 600),
+        (&[1, 2, 3, 4], 4),
+        (b"abcd", 4),
+        (&[7], 1),
+        (&[0; 4], 0),
+        (b"LIST\xff\0\0\0abc", 0),
+        (b"id3 \xff\0\0\0abc", 0),
+        (b"odd!\x02\0\0\0ab", 0),
+    ] {
+        let file = [&whole[..], more].concat();
+        assert_eq!(samples(&file), expected());
+        let found = warnings(&file);
+        let warned = Warning::Surplus { bytes: surplus };
+        assert_eq!(found, &[warned][..usize::from(surplus > 0)], "{more:?}");
+    }
+    let big = integers(2, Big);
+    let lines = sphere_lines(4, 2, "10", "pcm");
+    for short in [au(Big, 3, 1, 8, &big), sphere(&lines, 1024, &big)] {
+        assert_eq!(samples(&short), expected()[..4]);
+        assert_eq!(warnings(&short), [Warning::Surplus { bytes: 8 }]);
+    }
+    let filled = au(Big, 3, 1, 16, &[&big[..], &[0; 5]].concat());
+    assert_eq!(warnings(&filled), []);
+}
+
 #[test]
 fn chunks_of_wav_stand_in_any_order_and_number() {
     let format = chunk(b"fmt ", &format(1, 1, 16, 2));
@@ -530,6 +610,38 @@ fn aiff_that_is_unfinished_or_cut() {
         let message = refusal(&whole[..length]);
         assert!(message.contains("truncated"), "{length}: {message}");
     }
+}
+
+/// The number of frames and the length of the chunk that holds them.
+#[test]
+fn aiff_whose_two_lengths_differ() {
+    let bytes = integers(2, Big);
+    let more = short_chunk(Big, b"APPL", 16, &[0x55; 16]);
+    let file =
+        |frames, length| [aiff_with(None, 16, frames, length, &bytes), more.clone()].concat();
+    // Another chunk's bytes are no sound.
+    for frames in [9, 16, 1000] {
+        let message = refusal(&file(frames, 8 + 16));
+        assert!(message.contains("8 are there"), "{message}");
+    }
+    let short = file(2, 8 + 16);
+    assert_eq!(samples(&short), expected()[..2]);
+    assert_eq!(warnings(&short), [Warning::Surplus { bytes: 12 }]);
+    // The chunk knows where the count is none, and the count where the chunk does not.
+    for (frames, length) in [
+        (8, 24),
+        (0, 24),
+        (u32::MAX, 24),
+        (8, 0),
+        (8, 8),
+        (8, u32::MAX),
+    ] {
+        let file = file(frames, length);
+        assert_eq!(samples(&file), expected(), "{frames} {length}");
+        assert_eq!(warnings(&file), [], "{frames} {length}");
+    }
+    let empty = [aiff_with(None, 16, 0, 8, &[]), more.clone()].concat();
+    assert!(refusal(&empty).contains("holds no samples"));
 }
 
 #[test]

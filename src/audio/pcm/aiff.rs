@@ -3,9 +3,8 @@
 //! Sources: Apple, "Audio Interchange File Format" (1989) and "AIFF-C" (1991);
 //! names of encodings as Apple's tools and libsndfile write them.
 
-use super::chunks::Style;
+use super::chunks::{Style, is_near, is_no_length};
 use super::encoding::{Encoding, Order};
-use super::riff::is_no_length;
 use super::{Layout, ends_early, unusable};
 use crate::audio::CONVERT;
 use crate::error::Problem;
@@ -39,7 +38,7 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
             None => break,
         }
     }
-    let (Some(common), Some((samples, length))) = (common, sound) else {
+    let (Some(common), Some((mut samples, length))) = (common, sound) else {
         return Err(ends_early());
     };
     let encoding = common.encoding()?;
@@ -48,16 +47,30 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
     let promised = u64::from(common.frames) * frame;
     // Both lengths are written last; a program that cannot come back leaves 0 or a number that
     // is none in either.
+    let uncounted = matches!(common.frames, 0 | u32::MAX);
     let there = samples.len() as u64;
-    let unknown = (promised == 0 && (length == 0 || length > there))
-        || (promised > there && length > there && (common.frames == u32::MAX || is_no_end(length)));
-    let stated = (!unknown || samples.is_empty()).then_some(promised);
-    Layout::new(encoding, channels, common.rate, samples, stated)
+    let open = !(1..=there).contains(&length);
+    if !open {
+        // Other chunks may follow.
+        samples = &samples[..length as usize];
+    }
+    let stated = match promised {
+        _ if uncounted && !open => Some(length),
+        0 if length > there || !STYLE.are_chunks(samples) => None,
+        n if n > there && length > there && (uncounted || is_no_end(length)) => None,
+        n => Some(n),
+    };
+    let stated = stated.or(samples.is_empty().then_some(promised));
+    let mut layout = Layout::new(encoding, channels, common.rate, samples, stated)?;
+    if open && let [part] = &layout.parts[..] {
+        layout.surplus = STYLE.surplus(&samples[part.bytes.len()..]);
+    }
+    Ok(layout)
 }
 
 /// As in WAV; SoX writes numbers near 0x7f000000.
 fn is_no_end(length: u64) -> bool {
-    is_no_length(length) || length.abs_diff(0x7f00_0000) <= 1 << 16
+    is_no_length(length) || is_near(length, 0x7f00_0000)
 }
 
 /// What the common chunk says.

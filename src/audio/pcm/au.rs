@@ -14,11 +14,9 @@ pub(super) fn layout(bytes: &[u8]) -> Result<Layout<'_>, Problem> {
         _ => Order::Big,
     };
     let field = |i: usize| {
-        let bytes: Option<[u8; 4]> = bytes.get(4 * i..4 * i + 4).and_then(|b| b.try_into().ok());
-        bytes.ok_or_else(ends_early).map(|bytes| match order {
-            Order::Little => u32::from_le_bytes(bytes),
-            Order::Big => u32::from_be_bytes(bytes),
-        })
+        let bytes = bytes.get(4 * i..4 * i + 4).and_then(|b| b.try_into().ok());
+        let number = bytes.map(|bytes| order.u32(bytes));
+        number.ok_or_else(ends_early)
     };
     let (begin, stated, kind) = (field(1)?, field(2)?, field(3)?);
     let (rate, channels) = (field(4)?, field(5)?);

@@ -13,6 +13,7 @@ mod sphere;
 use std::io::ErrorKind;
 
 use self::encoding::Encoding;
+pub(super) use self::sphere::MAGIC as SPHERE;
 use super::mixing::{Mixed, Mixer};
 use super::{CONVERT, NO_SAMPLES, Warning, check_length, check_rate};
 use crate::error::Problem;
@@ -89,12 +90,14 @@ impl<'a> Layout<'a> {
         // No recorder has as many, and each has a place in memory.
         let few = u16::try_from(channels);
         let few = few.map_err(|_| format!("has a header that promises {channels} channels"))?;
+        let part = Part::new(rest, stated);
+        let behind = &rest[part.bytes.len()..];
         Ok(Self {
             encoding,
             channels: few.into(),
             rate,
-            parts: vec![Part::new(rest, stated)],
-            surplus: 0,
+            surplus: if is_filling(behind) { 0 } else { behind.len() },
+            parts: vec![part],
         })
     }
 
@@ -127,7 +130,8 @@ impl<'a> Layout<'a> {
                 }
                 mixer.push(&values).map_err(|bad| {
                     format!(
-                        "sample {} of channel {} is {}; every sample must be a finite number",
+                        "sample {} of channel {} is {:e}; every sample must be a finite number \
+                         that a 32-bit float can hold",
                         mixer.mono.len(),
                         bad.channel + 1,
                         bad.value
@@ -152,6 +156,11 @@ impl<'a> Layout<'a> {
         }
         Ok(mixed)
     }
+}
+
+/// Whether nothing is there, or what fills a block.
+fn is_filling(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
 }
 
 /// What a file is that ends before its samples do.

@@ -3,7 +3,7 @@
 //! Sources: Microsoft, "Multiple Channel Audio Data and WAVE Files" (2007);
 //! EBU Tech 3306 (RF64); Sonic Foundry, "Sony Wave64".
 
-use super::chunks::{Chunk, Style};
+use super::chunks::{Chunk, Style, is_no_length};
 use super::encoding::{Encoding, Order};
 use super::{Layout, Part, ends_early, unusable};
 use crate::audio::CONVERT;
@@ -37,9 +37,8 @@ fn read(mut rest: &[u8], style: Style, order: Order) -> Result<Layout<'_>, Probl
                 let (part, after) = data(&chunk, style, long);
                 parts.push(part);
                 rest = after;
-                // Samples are all that may be cut short; what follows tells of itself.
-                if !style.are_chunks(rest) && !begins_with_a_chunk(rest) {
-                    surplus = rest.len();
+                surplus = style.surplus(rest);
+                if surplus > 0 {
                     break;
                 }
                 continue;
@@ -71,13 +70,6 @@ fn read(mut rest: &[u8], style: Style, order: Order) -> Result<Layout<'_>, Probl
     })
 }
 
-/// Whether a name stands there, or nothing but filling.
-fn begins_with_a_chunk(bytes: &[u8]) -> bool {
-    let name = &bytes[..bytes.len().min(4)];
-    let named = name.iter().all(|byte| (b' '..=b'~').contains(byte));
-    named || bytes.iter().all(|&byte| byte == 0)
-}
-
 /// The samples of a chunk, and what follows them. `long` is the length that
 /// RF64 keeps elsewhere.
 fn data<'a>(chunk: &Chunk<'a>, style: Style, long: Option<u64>) -> (Part<'a>, &'a [u8]) {
@@ -100,14 +92,6 @@ fn data<'a>(chunk: &Chunk<'a>, style: Style, long: Option<u64>) -> (Part<'a>, &'
     (Part::new(chunk.rest, Some(stated)), after)
 }
 
-/// What programs write that cannot come back to write the length: numbers near
-/// 2^31 (arecord, SoX), 2^32 (ffmpeg), 2^63 and 2^64, less what stands before
-/// the samples and rounded to whole frames.
-pub(super) fn is_no_length(stated: u64) -> bool {
-    const NEAR: u64 = 1 << 16;
-    stated >= (1 << 62) || stated.abs_diff(1 << 31) <= NEAR || (1u64 << 32).abs_diff(stated) <= NEAR
-}
-
 /// What the format chunk says.
 struct Format {
     tag: u16,
@@ -124,20 +108,15 @@ impl Format {
     fn read(content: &[u8], order: Order) -> Result<Self, Problem> {
         let u16_at = |at: usize| {
             let bytes = content.get(at..at + 2).and_then(|b| b.try_into().ok());
-            bytes.map(|bytes| match order {
-                Order::Little => u16::from_le_bytes(bytes),
-                Order::Big => u16::from_be_bytes(bytes),
-            })
+            bytes.map(|bytes| order.u16(bytes))
         };
         let short = || unusable("a WAV", "its format chunk is too short");
-        let halves = [u16_at(4).ok_or_else(short)?, u16_at(6).ok_or_else(short)?].map(u32::from);
+        let rate = content.get(4..8).and_then(|b| b.try_into().ok());
+        let rate = rate.ok_or_else(short)?;
         let mut format = Self {
             tag: u16_at(0).ok_or_else(short)?,
             channels: u16_at(2).ok_or_else(short)?,
-            rate: match order {
-                Order::Little => halves[1] << 16 | halves[0],
-                Order::Big => halves[0] << 16 | halves[1],
-            },
+            rate: order.u32(rate),
             frame: u16_at(12).ok_or_else(short)?,
             bits: u16_at(14).ok_or_else(short)?,
             extensible: false,

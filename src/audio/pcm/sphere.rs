@@ -8,7 +8,7 @@ use super::{Layout, ends_early, unusable};
 use crate::error::Problem;
 
 /// The line that a file begins with, and the length of that and the next.
-pub(super) const MAGIC: &[u8] = b"NIST_1A\n";
+pub(in crate::audio) const MAGIC: &[u8] = b"NIST_1A\n";
 const HEAD: usize = 16;
 
 /// Of a file that begins with [`MAGIC`].

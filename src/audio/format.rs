@@ -46,8 +46,12 @@ pub(super) fn format(head: &[u8]) -> Result<Format, String> {
         [0x1a, 0x45, 0xdf, 0xa3, ..] => return Ok(Compressed("WebM")),
         // Two bits that in MP3 are never both 0 are always 0 in AAC.
         [0xff, second, ..] if second & 0xf6 == 0xf0 => return Ok(Compressed("AAC")),
-        // ID3 tags also stand before the other formats; symphonia skips them.
         [b'I', b'D', b'3', ..] | [0xff, 0xe0..=0xff, ..] => return Ok(Compressed("MP3")),
+        _ if head.starts_with(b"version https://") => {
+            return Err(
+                "is a Git LFS pointer, not the sound itself; fetch it with `git lfs pull`".into(),
+            );
+        }
         [b'c', b'a', b'f', b'f', ..] => "CAF",
         [b'#', b'!', b'A', b'M', b'R', ..] => "AMR",
         [0x30, 0x26, 0xb2, 0x75, ..] => "WMA",

@@ -78,6 +78,12 @@ pub fn load(path: impl AsRef<Path>) -> Result<Waveform> {
 type Decoded = (Waveform, Vec<Warning>);
 
 fn load_with_warnings(path: &Path) -> Result<Decoded> {
+    if path.is_dir() {
+        return Err(Error::file(
+            path,
+            "is a folder, not a sound; name the files in it",
+        ));
+    }
     let read = File::open(path).map_err(Problem::from).and_then(read);
     read.map_err(|problem| Error::file(path, problem))
 }
@@ -100,14 +106,26 @@ fn decode(bytes: Vec<u8>) -> std::result::Result<Decoded, Problem> {
         let most = MOST_BYTES >> 30;
         return Err(format!("is larger than {most} GiB; split the recording").into());
     }
-    let mixed = match format(&bytes)? {
-        Format::Pcm(container) => pcm::decode(&bytes, container)?,
-        Format::Compressed(name) => compressed::decode(&bytes, name)?,
+    let (content, format) = untagged(&bytes)?;
+    let mixed = match format {
+        Format::Pcm(container) => pcm::decode(content, container)?,
+        Format::Compressed(name) => compressed::decode(content, name)?,
     };
     // The file is not needed any more, and resampling takes memory too.
     drop(bytes);
     let samples = resample(&mixed.mono, mixed.rate)?;
     Ok((Waveform { samples }, mixed.warnings))
+}
+
+/// The sound and its format, without a tag that is not the format's own.
+fn untagged(bytes: &[u8]) -> std::result::Result<(&[u8], Format), String> {
+    let own = format(bytes)?;
+    // Some programs put the tag of MP3 before everything.
+    let behind = mp3::id3(bytes).and_then(|length| bytes.get(length..));
+    Ok(match behind.map(|rest| (rest, format(rest))) {
+        Some((rest, Ok(other))) if other != own => (rest, other),
+        _ => (bytes, own),
+    })
 }
 
 /// Refuses a sample rate that cannot be resampled.
@@ -403,7 +421,7 @@ mod tests {
         assert!(mu_law.contains("16 bits of 1 channels"), "{mu_law}");
         let half_float = patched(&[(20, &[3, 0])]);
         assert!(
-            half_float.contains("16 bits of 1 channels in 2 bytes"),
+            half_float.contains("holds 16-bit floats, which are not read"),
             "{half_float}"
         );
         let eight_in_sixteen = patched(&[(34, &[8, 0])]);

@@ -96,7 +96,7 @@ impl Walk {
 }
 
 /// The length of an ID3v2 tag.
-fn id3(bytes: &[u8]) -> Option<usize> {
+pub(super) fn id3(bytes: &[u8]) -> Option<usize> {
     let head: &[u8; 10] = bytes.first_chunk()?;
     let whole = head.starts_with(b"ID3") && head[6..].iter().all(|&byte| byte < 0x80);
     let length = head[6..]

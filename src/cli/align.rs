@@ -216,7 +216,7 @@ impl AlignArgs {
     fn in_order(&self) -> Vec<PathBuf> {
         let mut audio = self.audio.clone();
         if self.format == FormatName::Ctm {
-            audio.sort_by_key(|path| ctm_id(path));
+            audio.sort_by_cached_key(|path| ctm_id(path));
         }
         audio
     }

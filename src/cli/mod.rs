@@ -320,8 +320,9 @@ fn say_device(name: &str, precision: Precision) {
     }
 }
 
-/// Where a path is a sound's, this is standard input.
+/// Where a path is a sound's, this is standard input, and what that is called.
 const STANDARD_INPUT: &str = "-";
+const STANDARD_INPUT_NAME: &str = "standard input";
 
 /// Reads a sound and says on standard error what is odd about it.
 fn read_sound(path: &Path) -> Result<Sound> {
@@ -335,13 +336,17 @@ fn read_quietly(path: &Path) -> Result<Sound> {
         return Sound::read(path);
     }
     let sound = Sound::from_reader(std::io::stdin().lock());
-    let sound = sound.map_err(|problem| Error::file("standard input", problem))?;
-    Ok(sound.named("standard input"))
+    let sound = sound.map_err(|problem| Error::file(STANDARD_INPUT_NAME, problem))?;
+    Ok(sound.named(STANDARD_INPUT_NAME))
 }
 
 fn warn_of<'a>(path: &Path, warnings: impl IntoIterator<Item = &'a audio::Warning>) {
+    let name = match path == Path::new(STANDARD_INPUT) {
+        true => Path::new(STANDARD_INPUT_NAME),
+        false => path,
+    };
     for warning in warnings {
-        eprintln!("warning: {}: {warning}", path.display());
+        eprintln!("warning: {}: {warning}", name.display());
     }
 }
 
@@ -379,7 +384,17 @@ impl ExecutorArgs {
 
 /// Does `work` for every file. Where it fails the others are done all the
 /// same, unless the one file is the whole work.
+///
+/// # Errors
+/// That of the only file, or if standard input is to be read twice.
 fn for_each_file(files: &[PathBuf], mut work: impl FnMut(&Path) -> Result<()>) -> Result<Outcome> {
+    let inputs = files
+        .iter()
+        .filter(|path| **path == Path::new(STANDARD_INPUT));
+    if inputs.count() > 1 {
+        let problem = "standard input (-) is given twice, and can be read once";
+        return Err(Error::Input(problem.into()));
+    }
     if let [only] = files {
         return work(only).map(|()| Outcome::Done);
     }

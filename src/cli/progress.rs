@@ -86,7 +86,6 @@ pub(super) fn downloads() -> impl FnMut(Download<'_>) -> bool {
     };
     let bars = !disabled && std::io::stderr().is_terminal();
     move |download: Download<'_>| {
-        look();
         if shown.file != download.file {
             shown.begin(&download, bars);
         }
@@ -110,6 +109,7 @@ struct Shown {
 
 impl Shown {
     fn begin(&mut self, download: &Download<'_>, bars: bool) {
+        look();
         self.end();
         self.file = download.file.to_owned();
         let bytes = download.bytes.unwrap_or(0);

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::explain::{MethodName, fraction};
 use super::progress;
-use super::{ExecutorArgs, ModelArgs, Outcome, print, start};
+use super::{ExecutorArgs, ModelArgs, Outcome, print, start, warn_of};
 use crate::explain::Method;
 use crate::explain::spes::Stop;
 use crate::listener::Listener;
@@ -43,7 +43,8 @@ pub(super) struct StudyArgs {
         conflicts_with = "tables"
     )]
     manifests: Vec<PathBuf>,
-    /// Model folders, or names on the Hugging Face hub; each does the directions that its generation_config.json names, or all
+    /// Model folders, or names on the Hugging Face hub; each does the directions that its
+    /// generation_config.json names, or all
     /// [default: the small English model that is part of the program]
     #[arg(long, value_name = "DIR|FILE|NAME", num_args = 1..)]
     model: Vec<PathBuf>,
@@ -321,7 +322,7 @@ pub(super) fn utterances(before: String) -> impl FnMut(Event) -> bool {
     let begin = Instant::now();
     move |event| {
         if let Event::Sound { item, warning } = event {
-            eprintln!("warning: {}: {warning}", item.audio.display());
+            warn_of(&item.audio, [warning]);
         }
         if let Event::Utterance {
             item,

@@ -23,13 +23,14 @@ pub fn is_special(model: &Model, tokenizer: &Tokenizer, id: u32) -> bool {
         || tokenizer.is_special(id)
 }
 
-/// The text of tokens, special ones left out.
+/// The text of tokens, special ones left out, without the space that some
+/// vocabularies put before the first word.
 pub fn text(model: &Model, tokenizer: &Tokenizer, tokens: &[u32]) -> String {
     let spoken = tokens.iter().copied();
     let spoken: Vec<u32> = spoken
         .filter(|&id| !is_special(model, tokenizer, id))
         .collect();
-    tokenizer.decode(&spoken)
+    tokenizer.decode(&spoken).trim().to_owned()
 }
 
 /// The words of tokens, each with the range of tokens it is written with.

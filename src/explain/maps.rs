@@ -123,11 +123,6 @@ impl Maps {
         &self.explanation
     }
 
-    /// Adds what is odd about the sound.
-    pub(crate) fn set_warnings(&mut self, warnings: impl IntoIterator<Item = String>) {
-        self.explanation.audio.warnings = warnings.into_iter().collect();
-    }
-
     /// Adds counters and times to what is said of the maps.
     pub fn set_profile(&mut self, profile: serde_json::Value) {
         self.explanation.profile = Some(profile);

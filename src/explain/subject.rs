@@ -1,5 +1,6 @@
 //! What is explained: a sound's features and the tokens it is heard as.
 
+use crate::audio::Warning;
 use crate::features::Features;
 use crate::{Error, Result};
 
@@ -9,6 +10,8 @@ pub struct Subject<'a> {
     /// File name without its folder.
     pub file: String,
     pub seconds: f64,
+    /// What is odd about the sound.
+    pub warnings: &'a [Warning],
     pub features: &'a Features,
     /// What the decoder starts with.
     pub prompt: &'a [u32],

@@ -109,15 +109,14 @@ impl<'a> Explaining<'a> {
         let subject = Subject {
             file: sound.name().to_owned(),
             seconds: sound.seconds(),
+            warnings: sound.warnings(),
             features,
             prompt: &said.prompt,
             tokens: &said.tokens,
         };
         let executor = listener.machine.open(model)?;
         let watch = watch.as_mut();
-        let mut maps = explain(executor, model, tokenizer, &subject, &options, watch)?;
-        maps.set_warnings(sound.warnings().iter().map(ToString::to_string));
-        Ok(maps)
+        explain(executor, model, tokenizer, &subject, &options, watch)
     }
 }
 

@@ -3,7 +3,8 @@
 
 use super::manifest::Item;
 use super::onsets::TrueOnsets;
-use crate::audio::{Sound, Warning};
+use super::watch::{Event, Watch};
+use crate::audio::Sound;
 use crate::engine::executor::Executor;
 use crate::explain::Subject;
 use crate::features::{Features, FrontEnd};
@@ -35,18 +36,26 @@ pub(super) struct Heard {
 
 impl Heard {
     /// Reads the sound and writes about it, with so many hypotheses in the
-    /// search, or as many as the model keeps.
+    /// search, or as many as the model keeps. Tells `watch` what is odd about
+    /// the sound.
     ///
     /// # Errors
-    /// If it cannot be read or does not fit the model, or the device fails.
+    /// If it cannot be read or does not fit the model, the device fails, or
+    /// `watch` asks to stop.
     pub fn new(
         executor: &mut dyn Executor,
         subjects: &Subjects,
         beams: Option<usize>,
         item: &Item,
+        watch: &mut Watch,
     ) -> Result<Self> {
         let model = subjects.model;
         let sound = Sound::read(&item.audio)?;
+        for warning in sound.warnings() {
+            if !watch(Event::Sound { item, warning }) {
+                return Err(Error::Stopped);
+            }
+        }
         let features = subjects.front_end.features(sound.waveform());
         let features = features.map_err(|problem| Error::file(&item.audio, problem))?;
         let fits = model.check_features(&features);
@@ -68,16 +77,12 @@ impl Heard {
         })
     }
 
-    /// What is not as whoever gave the sound may think.
-    pub fn warnings(&self) -> &[Warning] {
-        self.sound.warnings()
-    }
-
     /// What is to be explained.
     pub fn subject(&self) -> Subject<'_> {
         Subject {
             file: self.sound.name().to_owned(),
             seconds: self.sound.seconds(),
+            warnings: self.sound.warnings(),
             features: &self.features,
             prompt: &self.prompt,
             tokens: &self.tokens,

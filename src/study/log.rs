@@ -172,7 +172,7 @@ impl Log {
                 let problem = format!(
                     "was made with commit {} of the model, where {} is here; name the commit \
                      (--model NAME@COMMIT) to go on, or choose another folder with --out",
-                    contents.header.revision.as_deref().unwrap_or("(none)"),
+                    contents.header.revision.as_deref().unwrap_or("none"),
                     header.revision.as_deref().unwrap_or("none"),
                 );
                 return Err(Error::file(path, problem));

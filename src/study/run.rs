@@ -178,10 +178,7 @@ impl Study<'_> {
             explain: options,
             comparison,
         } = how;
-        let heard = Heard::new(executor, &self.subjects, self.settings.beams, item)?;
-        for warning in heard.warnings() {
-            watch(Event::Sound { item, warning });
-        }
+        let heard = Heard::new(executor, &self.subjects, self.settings.beams, item, watch)?;
         let subject = heard.subject();
         let mut masks = |state: Progress| watch(Event::Explained(state));
         let explained = explain(executor, model, tokenizer, &subject, options, &mut masks)?;

@@ -40,7 +40,7 @@ fn page(flags: u8, number: u32, content: &[u8]) -> Vec<u8> {
         sum ^= u32::from(byte) << 24;
         for _ in 0..8 {
             let carry = sum >> 31;
-            sum = sum << 1 ^ carry * 0x04c1_1db7;
+            sum = (sum << 1) ^ (carry * 0x04c1_1db7);
         }
     }
     page[22..26].copy_from_slice(&sum.to_le_bytes());

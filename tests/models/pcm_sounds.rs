@@ -274,7 +274,7 @@ fn wav_of_other_encodings_is_refused_by_name() {
     for (format, words) in [
         (ambiguous, "24 bits of 1 channels in 4 bytes"),
         (extensible(1, 24, 24, 2), "24 bits"),
-        (format(3, 1, 16, 2), "16 bits"),
+        (format(3, 1, 16, 2), "holds 16-bit floats"),
         (format(1, 0, 16, 2), "no channels"),
         (format(1, 1, 0, 0), "0 bits"),
         (format(1, 3, 16, 4), "3 channels in 4 bytes"),
@@ -821,6 +821,28 @@ fn damaged_headers_do_no_harm() {
             }
         }
     }
+}
+
+/// What is no sound is called by its name.
+#[test]
+fn tags_pointers_and_folders() {
+    let file = plain(&format(1, 1, 16, 2), &integers(2, Little));
+    let tag = b"ID3\x04\0\0\0\0\0\x05abcde";
+    let tagged = [tag, &file[..]].concat();
+    assert_eq!(samples(&tagged), expected());
+    assert_eq!(warnings(&tagged), []);
+    let sound = Sound::from_reader(&tagged[..]).unwrap();
+    assert_eq!(sound.waveform().samples, expected());
+    let message = refusal(&[tag, &file[..file.len() - 4]].concat());
+    assert!(message.contains("its header promises 8"), "{message}");
+    refusal(tag);
+
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
+    let message = refusal(pointer);
+    assert!(message.contains("Git LFS pointer"), "{message}");
+    let folder = tempfile::tempdir().unwrap();
+    let message = Sound::read(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("is a folder, not a sound"), "{message}");
 }
 
 /// What gives bytes in order, such as a pipe, is read like a file, and not

@@ -90,8 +90,9 @@ fn standard_input_is_heard_like_a_file() {
     for name in names {
         let heard = place.fed(&["transcribe", name], "piped.wav");
         let said = said(&heard);
+        let called = if name == "-" { "standard input" } else { name };
         assert!(
-            said.contains(&format!("warning: {name}: the file {UNSTATED}")),
+            said.contains(&format!("warning: {called}: the file {UNSTATED}")),
             "{said}"
         );
         assert_eq!(heard.stdout, text.stdout);
@@ -105,6 +106,14 @@ fn standard_input_is_heard_like_a_file() {
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(
         message.contains("standard input: the sound is of an unknown format"),
+        "{message}"
+    );
+
+    let twice = place.fed(&["transcribe", "-", "whole.wav", "-"], "whole.wav");
+    assert_eq!(twice.status.code(), Some(2));
+    let message = String::from_utf8(twice.stderr).unwrap();
+    assert!(
+        message.contains("standard input (-) is given twice"),
         "{message}"
     );
 
@@ -168,8 +177,7 @@ fn every_command_warns_of_odd_sounds() {
         &["study", "list.tsv", "--out", "log", "--masks", "4"][..],
         &["heads", "list.tsv", "--by", "gradient"],
     ] {
-        let output = place.run(arguments);
-        let said = String::from_utf8(output.stderr).unwrap();
+        let said = said(&place.run(arguments));
         for (file, words) in [
             ("piped.wav", UNSTATED),
             ("loud.wav", "far above full scale"),
@@ -179,6 +187,20 @@ fn every_command_warns_of_odd_sounds() {
             assert!(own, "{arguments:?}: {said}");
         }
     }
+
+    // What is odd about a sound is said of one that then fails, too.
+    let whole = fs::read(place.path("piped.wav")).unwrap();
+    fs::write(place.path("short.wav"), &whole[..whole.len() - 31_800]).unwrap();
+    let list = list.replace("one\tpiped.wav", "one\tshort.wav");
+    fs::write(place.path("list.tsv"), list).unwrap();
+    let output = place.run(&["heads", "list.tsv", "--by", "gradient"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("1 of 2 utterances failed"), "{said}");
+    assert!(
+        said.contains("short.wav: the file does not state"),
+        "{said}"
+    );
 }
 
 /// Who asks for no times need not know that they may be late.

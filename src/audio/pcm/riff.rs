@@ -171,6 +171,9 @@ impl Format {
             (3, 8) if self.bits == 64 => Ok(Encoding::Float64(order)),
             (6, 1) => Ok(Encoding::ALaw),
             (7, 1) => Ok(Encoding::MuLaw),
+            (3, 2) if self.bits == 16 => {
+                Err(format!("holds 16-bit floats, which are not read in WAV; {CONVERT}").into())
+            }
             (1 | 3 | 6 | 7, _) => odd(),
             (tag, _) => Err(format!(
                 "holds {}, which is not read in WAV; {CONVERT}",

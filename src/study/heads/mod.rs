@@ -20,7 +20,6 @@ use super::record::{Comparison, utterance};
 use super::statistics::{Correlation, mean};
 use super::tables::Failure;
 use super::watch::{Event, Watch};
-use crate::audio;
 use crate::engine::executor::Executor;
 use crate::explain::alignment::{Head, all_heads};
 use crate::explain::spes::{SpesOptions, Stop};
@@ -123,9 +122,6 @@ pub struct Reading {
     /// If they are known and a word was matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onsets: Option<HeadOnsets>,
-    /// What is not as whoever gave the sound may think.
-    #[serde(skip)]
-    pub warnings: Vec<audio::Warning>,
 }
 
 /// Heads of an utterance as clocks.
@@ -147,16 +143,16 @@ impl Reading {
         subjects: &Subjects,
         how: &How,
         item: &Item,
-        progress: &mut dyn FnMut(Progress) -> bool,
+        watch: &mut Watch,
     ) -> Result<Self> {
-        let heard = Heard::new(executor, subjects, None, item)?;
+        let heard = Heard::new(executor, subjects, None, item, watch)?;
         let explained = explain(
             executor,
             subjects.model,
             subjects.tokenizer,
             &heard.subject(),
             &how.explain,
-            progress,
+            &mut |state: Progress| watch(Event::Explained(state)),
         )?;
         let result = utterance(item, &explained, &how.comparison)?;
         let agreement = match how.by {
@@ -192,7 +188,6 @@ impl Reading {
             hypothesis: result.hypothesis,
             agreement,
             onsets: onsets.filter(|own| own.matched > 0),
-            warnings: heard.warnings().to_vec(),
         })
     }
 
@@ -230,8 +225,7 @@ pub struct Survey {
 }
 
 /// Explains every utterance and keeps what it says of each head; tells `watch`
-/// of each. Where that asks to stop while masks are scored, the utterance in
-/// work is left out.
+/// of each. Where that asks to stop within an utterance, it is left out.
 ///
 /// # Errors
 /// If the settings name a map that heads do not agree with. What is wrong with
@@ -257,22 +251,17 @@ pub fn survey(
     };
     for (before, item) in items.iter().enumerate() {
         let mut stopped = false;
-        let mut masks = |state: Progress| {
-            stopped |= !watch(Event::Explained(state));
+        let mut within = |event: Event| {
+            stopped |= !watch(event);
             !stopped
         };
-        let reading = Reading::new(executor, subjects, &how, item, &mut masks);
+        let reading = Reading::new(executor, subjects, &how, item, &mut within);
         if stopped {
             return Ok(survey.sorted());
         }
         let mut error = None;
         match reading {
-            Ok(reading) => {
-                for warning in &reading.warnings {
-                    watch(Event::Sound { item, warning });
-                }
-                survey.readings.push(reading);
-            }
+            Ok(reading) => survey.readings.push(reading),
             Err(problem) => error = Some(problem.to_string()),
         }
         let event = Event::Utterance {

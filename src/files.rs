@@ -1,8 +1,8 @@
 //! Files that appear whole or not at all.
 
-use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
@@ -18,17 +18,87 @@ pub(crate) fn parent(path: &Path) -> Result<&Path> {
     }
 }
 
+/// Where a path leads that may be a link, also to what is not there yet.
+pub(crate) fn followed(path: &Path) -> PathBuf {
+    /// As many as Linux follows.
+    const MOST: usize = 40;
+    let mut place = path.to_owned();
+    for _ in 0..MOST {
+        match fs::read_link(&place) {
+            // A relative one begins at its own folder.
+            Ok(next) => place = place.parent().unwrap_or(Path::new("")).join(next),
+            Err(_) => return place,
+        }
+    }
+    path.to_owned()
+}
+
+/// Refuses a folder that nothing can be written into, before long work.
+pub(crate) fn check_writable(folder: &Path) -> Result<()> {
+    let mut builder = tempfile::Builder::new();
+    let probe = builder.prefix(PREFIX).tempfile_in(folder);
+    probe.map(drop).map_err(|problem| {
+        let problem = format!("nothing can be written into this folder: {problem}");
+        Error::file(folder, problem)
+    })
+}
+
+/// How much of a file tells whether this program wrote it.
+const HEAD: u64 = 1 << 12;
+
+/// Refuses to replace what another program or a person has put where a file is
+/// to be written: a file is this program's if `is_own` knows its first 4 KiB,
+/// and an empty one is nobody's.
+pub(crate) fn check_own(path: &Path, is_own: impl Fn(&[u8]) -> bool) -> Result<()> {
+    let place = followed(path);
+    match place.metadata() {
+        Ok(there) if there.is_dir() => return Err(Error::file(path, "is a folder")),
+        // Pipes and devices hold nothing.
+        Ok(there) if !there.is_file() => return Ok(()),
+        Ok(_) => {}
+        Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(problem) => return Err(Error::file(path, problem)),
+    }
+    let mut head = Vec::new();
+    let read = File::open(&place).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    read.map_err(|problem| Error::file(path, problem))?;
+    if head.is_empty() || is_own(&head) {
+        return Ok(());
+    }
+    Err(Error::file(
+        path,
+        "is there and was not written by sonograd, so it is not replaced; move it elsewhere, or \
+         choose another place with --out",
+    ))
+}
+
+/// Writes a file in one step, or replaces one that this program wrote.
+///
+/// # Errors
+/// As for [`check_own`], or if it cannot be written.
+pub(crate) fn write_own(path: &Path, bytes: &[u8], is_own: impl Fn(&[u8]) -> bool) -> Result<()> {
+    check_own(path, is_own)?;
+    write(path, bytes)
+}
+
+/// What names of files begin with that are not whole yet.
+pub(crate) const PREFIX: &str = ".sonograd-";
+
 /// Writes or replaces a file in one step. A link stays one, and the file it
 /// leads to is replaced; pipes and devices are written to.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let problem = |problem: std::io::Error| Error::file(path, problem);
-    let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let there = place.metadata().ok();
+    let place = followed(path);
+    let there = match place.metadata() {
+        Ok(there) => Some(there),
+        Err(own) if own.kind() == ErrorKind::NotFound => None,
+        Err(own) => return Err(problem(own)),
+    };
     if there.as_ref().is_some_and(|there| !there.is_file()) {
         return fs::write(&place, bytes).map_err(problem);
     }
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".sonograd-");
+    builder.prefix(PREFIX);
     // A temporary file is private; the finished one is like any other.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -66,5 +136,43 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
         let message = write(&folder.path().join("absent/file"), b"x").unwrap_err();
         assert!(message.to_string().contains("no such folder"));
+    }
+    #[test]
+    fn what_others_wrote_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let is_own = |head: &[u8]| head.starts_with(b"ours");
+        write_own(&path, b"ours 1", is_own).unwrap();
+        write_own(&path, b"ours 2", is_own).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ours 2");
+        fs::write(&path, "theirs").unwrap();
+        let message = write_own(&path, b"ours", is_own).unwrap_err().to_string();
+        assert!(message.contains("x: is there and was not"), "{message}");
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        fs::write(&path, "").unwrap();
+        write_own(&path, b"ours", is_own).unwrap();
+        let message = check_own(folder.path(), is_own).unwrap_err().to_string();
+        assert!(message.contains("is a folder"), "{message}");
+        check_writable(folder.path()).unwrap();
+        let message = check_writable(&path).unwrap_err().to_string();
+        assert!(message.contains("nothing can be written"), "{message}");
+        // The probe is gone.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_are_followed_to_what_is_not_there_yet() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        fs::create_dir(place("real")).unwrap();
+        symlink("real/file", place("link")).unwrap();
+        symlink("link", place("second")).unwrap();
+        write(&place("second"), b"x").unwrap();
+        assert_eq!(fs::read(place("real/file")).unwrap(), b"x");
+        assert!(place("second").is_symlink() && place("link").is_symlink());
+        symlink("loop", place("loop")).unwrap();
+        assert!(write(&place("loop"), b"x").is_err());
     }
 }

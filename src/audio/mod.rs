@@ -12,6 +12,7 @@ mod mixing;
 mod mp3;
 mod ogg;
 mod opus;
+mod part;
 mod pcm;
 mod resample;
 mod sound;
@@ -22,10 +23,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use self::part::{Part, Parted};
 pub use self::sound::Sound;
 pub use self::warning::Warning;
 
 use self::format::{Format, format};
+use self::mixing::Mixed;
 use self::resample::resample;
 use crate::error::Problem;
 use crate::{Error, Result};
@@ -78,43 +81,61 @@ pub fn load(path: impl AsRef<Path>) -> Result<Waveform> {
 type Decoded = (Waveform, Vec<Warning>);
 
 fn load_with_warnings(path: &Path) -> Result<Decoded> {
+    let resampled = resampled(whole(path)?);
+    resampled.map_err(|problem| Error::file(path, problem))
+}
+
+/// The sound of a file at its own rate.
+fn whole(path: &Path) -> Result<Mixed> {
     if path.is_dir() {
         return Err(Error::file(
             path,
             "is a folder, not a sound; name the files in it",
         ));
     }
-    let read = File::open(path).map_err(Problem::from).and_then(read);
-    read.map_err(|problem| Error::file(path, problem))
+    let read = File::open(path).map_err(Problem::from).and_then(bytes);
+    let mixed = read.and_then(decode_whole);
+    mixed.map_err(|problem| Error::file(path, problem))
 }
 
 /// The sound that something gives to its end, which need not be known: no more
 /// than a file may have is read.
-fn read(mut source: impl Read) -> std::result::Result<Decoded, Problem> {
+fn read(source: impl Read) -> std::result::Result<Decoded, Problem> {
+    decode(bytes(source)?)
+}
+
+fn bytes(mut source: impl Read) -> std::result::Result<Vec<u8>, Problem> {
     let mut bytes = Vec::new();
     let mut more = |most: u64, bytes: &mut Vec<u8>| source.by_ref().take(most).read_to_end(bytes);
     // Files of other kinds may be huge, and are refused by their first bytes.
     more(format::HEAD, &mut bytes)?;
     format(&bytes)?;
     more(MOST_BYTES, &mut bytes)?;
-    decode(bytes)
+    Ok(bytes)
 }
 
 /// The sound in the bytes of a file, which are given up.
 fn decode(bytes: Vec<u8>) -> std::result::Result<Decoded, Problem> {
+    // The file is not needed any more then, and resampling takes memory too.
+    resampled(decode_whole(bytes)?)
+}
+
+fn resampled(mixed: Mixed) -> std::result::Result<Decoded, Problem> {
+    let samples = resample(&mixed.mono, mixed.rate)?;
+    Ok((Waveform { samples }, mixed.warnings))
+}
+
+/// The same at the file's own rate.
+fn decode_whole(bytes: Vec<u8>) -> std::result::Result<Mixed, Problem> {
     if bytes.len() as u64 > MOST_BYTES {
         let most = MOST_BYTES >> 30;
         return Err(format!("is larger than {most} GiB; split the recording").into());
     }
     let (content, format) = untagged(&bytes)?;
-    let mixed = match format {
+    Ok(match format {
         Format::Pcm(container) => pcm::decode(content, container)?,
         Format::Compressed(name) => compressed::decode(content, name)?,
-    };
-    // The file is not needed any more, and resampling takes memory too.
-    drop(bytes);
-    let samples = resample(&mixed.mono, mixed.rate)?;
-    Ok((Waveform { samples }, mixed.warnings))
+    })
 }
 
 /// The sound and its format, without a tag that is not the format's own.

@@ -74,9 +74,13 @@ impl Sound {
     }
 
     fn unnamed((waveform, warnings): Decoded) -> Self {
+        Self::of(Arc::new(waveform), warnings)
+    }
+
+    pub(super) fn of(waveform: Arc<Waveform>, warnings: Vec<Warning>) -> Self {
         Self {
             name: "sound".into(),
-            waveform: Arc::new(waveform),
+            waveform,
             warnings: warnings.into(),
         }
     }

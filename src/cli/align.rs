@@ -17,7 +17,7 @@ use crate::explain::alignment::{
     AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
 use crate::explain::{Event, Method, Site};
-use crate::files::{parent, write};
+use crate::files::{check_own, check_writable, followed, parent, write, write_own};
 use crate::model::Model;
 use crate::{Error, Result};
 
@@ -343,7 +343,7 @@ impl Output {
             None => Self::Printed(format),
             Some(out) if out.is_dir() || one_only => Self::folder(args, format, out)?,
             Some(out) => {
-                parent(out)?;
+                check_writable(parent(out)?)?;
                 Self::File(format, out.clone(), None)
             }
         };
@@ -376,14 +376,14 @@ impl Output {
     }
 
     fn folder(args: &AlignArgs, format: Format, folder: &Path) -> Result<Self> {
-        if !folder.is_dir() {
-            if folder.exists() {
-                return Err(Error::file(
-                    folder,
-                    "is no folder; several files are written",
-                ));
+        let folder = &followed(folder);
+        match folder.is_dir() {
+            true => check_writable(folder)?,
+            false if folder.exists() => {
+                let problem = "is no folder; several files are written";
+                return Err(Error::file(folder, problem));
             }
-            parent(folder)?;
+            false => check_writable(parent(folder)?)?,
         }
         let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
         for audio in &args.audio {
@@ -391,6 +391,7 @@ impl Output {
             name.push(".");
             name.push(format.extension());
             let path = folder.join(name);
+            check_own(&path, |head| format.is_own(head))?;
             if let Some(other) = taken.insert(path.clone(), audio) {
                 return Err(Error::Input(format!(
                     "{} and {} would both be written to {}; align one of them at a time",
@@ -434,7 +435,8 @@ impl Output {
                 {
                     fs::create_dir(folder).map_err(|problem| Error::file(folder, problem))?;
                 }
-                write(path, format.text(recording).as_bytes())
+                let text = format.text(recording);
+                write_own(path, text.as_bytes(), |head| format.is_own(head))
             }
         }
     }

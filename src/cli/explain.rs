@@ -18,6 +18,7 @@ use crate::explain::methods::smoothgrad::SmoothGradOptions;
 use crate::explain::profile::ProfileDocument;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Maps, Method, Progress, Site};
+use crate::files::{check_writable, followed, parent};
 use crate::listener::Listener;
 use crate::ops::BaselineKind;
 use crate::report::folder::REPORT;
@@ -238,9 +239,24 @@ impl ExplainArgs {
             let problem = "--text is for one file; give one, or leave the text to the model";
             return Err(Error::Input(problem.into()));
         }
+        let inside = followed(&self.out.clone().unwrap_or_default());
+        // It is made once the model is there.
+        let is_there = inside.as_os_str().is_empty() || inside.is_dir();
+        if !is_there {
+            if inside.exists() {
+                return Err(Error::file(
+                    inside,
+                    "is no folder; several are written into it",
+                ));
+            }
+            check_writable(parent(&inside)?)?;
+        }
         let mut taken: HashMap<PathBuf, &Path> = HashMap::new();
         for audio in &self.audio {
-            let folder = self.out.clone().unwrap_or_default().join(explained(audio));
+            let folder = inside.join(explained(audio));
+            if is_there {
+                Maps::check_folder(&folder)?;
+            }
             if let Some(other) = taken.insert(folder.clone(), audio) {
                 return Err(Error::Input(format!(
                     "{} and {} would both be written to {}; explain one of them at a time",
@@ -294,10 +310,10 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     if args.audio.len() > 1 {
         // What fails for all files fails before the first.
         start(&mut listener)?;
-        if let Some(parent) = &args.out
-            && !parent.is_dir()
+        if let Some(out) = &args.out
+            && !out.is_dir()
         {
-            fs::create_dir(parent).map_err(|problem| Error::file(parent, problem))?;
+            fs::create_dir(followed(out)).map_err(|problem| Error::file(out, problem))?;
         }
     }
     for_each_file(&args.audio, |audio| {

@@ -27,7 +27,9 @@ use crate::engine::weights::WeightTable;
 use crate::explain::ExplainOptions;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::generate::{Fallback, Wanted};
+use crate::hub::Hub;
 use crate::listener::{Builder, Listener, Warning};
+use crate::model::files::ModelFiles;
 use crate::{Error, Result};
 
 /// Which sound made a speech-to-text model write each word.
@@ -291,6 +293,16 @@ impl ModelArgs {
             Some(place) => builder.model(place),
             None => builder,
         }
+    }
+
+    /// Finds the model, and gives the name that it will have; shows downloads.
+    fn find(&self) -> Result<String> {
+        let Some(place) = &self.model else {
+            return Ok(ModelFiles::default_model().name());
+        };
+        let found = Hub::from_environment().find(place, &mut progress::downloads())?;
+        let files = ModelFiles::found(&found)?;
+        Ok(found.source.map_or_else(|| files.name(), |own| own.name))
     }
 
     /// Opens the listener; shows downloads.

@@ -73,6 +73,9 @@ pub struct Weight {
     pub rows: usize,
     pub cols: usize,
     pub data: Arc<[f32]>,
+    /// Whether it follows from the config alone, such as a table of sines, and
+    /// is in no file.
+    pub computed: bool,
 }
 
 /// The largest number that f16 holds.
@@ -114,8 +117,14 @@ impl WeightTable {
             rows,
             cols,
             data,
+            computed: false,
         });
         WeightId((self.weights.len() - 1) as u32)
+    }
+
+    /// Notes that a weight follows from the config alone.
+    pub fn set_computed(&mut self, id: WeightId) {
+        self.weights[id.0 as usize].computed = true;
     }
 
     pub fn get(&self, id: WeightId) -> &Weight {

@@ -30,6 +30,8 @@ pub struct Alignment {
     name: String,
     seconds: f64,
     made: Map<String, Value>,
+    /// About the sound, in words.
+    of_sound: Vec<String>,
 }
 
 impl<'a> Aligning<'a> {
@@ -112,6 +114,7 @@ impl<'a> Aligning<'a> {
             made: aligner.made(&aligned, executor),
             name: sound.name().to_owned(),
             seconds: sound.seconds(),
+            of_sound: sound.warnings().iter().map(ToString::to_string).collect(),
             aligned,
         })
     }
@@ -137,6 +140,11 @@ impl Alignment {
     /// it. The name is that of the sound.
     pub fn recording(&self) -> AlignedRecording {
         let (name, text) = (self.name.clone(), self.aligned.text.clone());
-        AlignedRecording::new(name, self.seconds, text, self.words(), self.made.clone())
+        let made = self.made.clone();
+        let recording = AlignedRecording::new(name, self.seconds, text, self.words(), made);
+        AlignedRecording {
+            warnings: self.of_sound.clone(),
+            ..recording
+        }
     }
 }

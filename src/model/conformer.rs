@@ -5,7 +5,7 @@
 
 use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
-use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
+use super::decoder::{Decoder, DecoderConfig, DecoderDefaults, Positions};
 use super::family::{Capabilities, Family};
 use super::files::ModelFiles;
 use super::layers::{
@@ -223,7 +223,7 @@ fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
     };
     let positions = halved_positions(sizes.decoder.max_tokens, width, FIRST_POSITION);
     let mut loader = Loader::new(&checkpoint, &mut table, Part::Decoder);
-    let decoder = Decoder::read(&mut loader, sizes.decoder, positions)?;
+    let decoder = Decoder::read(&mut loader, sizes.decoder, Positions::Computed(positions))?;
     Ok(Parts {
         capabilities: Capabilities::plain("FBK conformer"),
         encoder: Box::new(encoder),

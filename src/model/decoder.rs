@@ -87,6 +87,14 @@ impl DecoderConfig {
     }
 }
 
+/// A decoder's table of positions (max_tokens, D), and where it comes from.
+pub(super) enum Positions {
+    /// The model's files.
+    Learned(Vec<f32>),
+    /// The config alone.
+    Computed(Vec<f32>),
+}
+
 /// A decoder's weights.
 #[derive(Clone, Debug)]
 pub struct Decoder {
@@ -181,19 +189,22 @@ impl Decoder {
         }
     }
 
-    /// Reads a decoder; `positions` is its table (max_tokens, D).
+    /// Reads a decoder with its table of positions.
     ///
     /// # Errors
     /// If a tensor cannot be read.
     pub(super) fn read(
         loader: &mut Loader,
         config: DecoderConfig,
-        positions: Vec<f32>,
+        positions: Positions,
     ) -> Result<Self> {
         let (width, vocabulary) = (config.width, config.vocabulary);
         let embedding = loader.load(Form::Embedding, EMBEDDING, vocabulary, width)?;
-        let name = "decoder positions";
-        let positions = loader.add(Form::Positions, name, config.max_tokens, width, positions);
+        let (form, name, rows) = (Form::Positions, "decoder positions", config.max_tokens);
+        let positions = match positions {
+            Positions::Learned(own) => loader.add(form, name, rows, width, own),
+            Positions::Computed(own) => loader.add_computed(form, name, rows, width, own),
+        };
         let layers = (0..config.layers)
             .map(|l| Layer::read(loader, &config, l))
             .collect::<Result<_>>()?;

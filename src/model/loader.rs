@@ -50,6 +50,20 @@ impl<'a> Loader<'a> {
             .add(Role { part, form }, name, rows, cols, values)
     }
 
+    /// Adds values (rows, cols) that follow from the config alone.
+    pub fn add_computed(
+        &mut self,
+        form: Form,
+        name: impl Into<String>,
+        rows: usize,
+        cols: usize,
+        values: Vec<f32>,
+    ) -> WeightId {
+        let id = self.add(form, name, rows, cols, values);
+        self.table.set_computed(id);
+        id
+    }
+
     /// Reads a tensor into the table, as (rows, cols).
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
-use super::decoder::{Decoder, DecoderConfig, DecoderDefaults};
+use super::decoder::{Decoder, DecoderConfig, DecoderDefaults, Positions};
 use super::family::{Capabilities, Family, LanguageName, Prompting, Tasks};
 use super::files::ModelFiles;
 use super::layers::Convolution;
@@ -132,7 +132,7 @@ fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
         transformer: sizes.transformer.load(loader)?,
     };
     let mut loader = Loader::new(&checkpoint, &mut table, Part::Decoder);
-    let positions = loader.read(DECODER_POSITIONS)?;
+    let positions = Positions::Learned(loader.read(DECODER_POSITIONS)?);
     let decoder = Decoder::read(&mut loader, sizes.decoder, positions)?;
     Ok(Parts {
         capabilities: Capabilities {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::html::page;
 use crate::explain::Maps;
 use crate::explain::explanation::{Explanation, FORMAT, VERSION};
+use crate::files::{PREFIX, check_writable, followed, parent};
 use crate::{Error, Result};
 
 /// The maps' file.
@@ -26,18 +27,17 @@ const FEATURES: &str = "features";
 
 impl Maps {
     /// Refuses a folder that [`save`](Self::save) would refuse, before the long work.
+    /// A link is followed.
     ///
     /// # Errors
     /// If it exists and this program did not write it, or its parent does not
-    /// exist.
+    /// exist or cannot be written.
     pub fn check_folder(folder: &Path) -> Result<()> {
+        let folder = &followed(folder);
         if folder.file_name().is_none() {
             return Err(Error::file(folder, "is no name for a new folder"));
         }
-        let parent = parent(folder);
-        if !parent.is_dir() {
-            return Err(Error::file(parent, "there is no such folder to write to"));
-        }
+        check_writable(parent(folder)?)?;
         if folder.symlink_metadata().is_err() || is_ours(folder) {
             return Ok(());
         }
@@ -109,13 +109,6 @@ impl Maps {
     }
 }
 
-fn parent(folder: &Path) -> &Path {
-    match folder.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 /// Whether a folder is an explanation: nothing else is ever replaced.
 fn is_ours(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else {
@@ -136,10 +129,11 @@ fn is_ours(folder: &Path) -> bool {
 
 fn write(folder: &Path, maps: &Maps) -> Result<()> {
     Maps::check_folder(folder)?;
+    let folder = &followed(folder);
     let problem = |problem: std::io::Error| Error::file(folder, problem);
     let temporary = tempfile::Builder::new()
-        .prefix(".sonograd-")
-        .tempdir_in(parent(folder))
+        .prefix(PREFIX)
+        .tempdir_in(parent(folder)?)
         .map_err(problem)?;
     let file = |name: &str| temporary.path().join(name);
     let mut json = serde_json::to_string_pretty(maps.explanation())
@@ -172,9 +166,10 @@ fn exchange(new: &Path, old: &Path) -> std::io::Result<()> {
     }
     // Without such a call (or a file system that has it) the old one moves
     // aside first, and back if the new one cannot come.
+    let parent = old.parent().filter(|own| !own.as_os_str().is_empty());
     let place = tempfile::Builder::new()
         .prefix(".sonograd-old-")
-        .tempdir_in(parent(old))?;
+        .tempdir_in(parent.unwrap_or(Path::new(".")))?;
     let aside = place.path().join("old");
     std::fs::rename(old, &aside)?;
     std::fs::rename(new, old).or_else(|failed| {

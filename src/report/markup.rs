@@ -15,6 +15,13 @@ const STYLE: &str = include_str!("common.css");
 /// What all scripts need; a page's own follows it.
 const SCRIPT: &str = include_str!("common.js");
 
+/// Whether the first bytes of a file are those of a page that this program
+/// wrote: every page has its policy behind the same few lines.
+pub(super) fn is_page(head: &[u8]) -> bool {
+    let fixed = SHELL.split("{{nonce}}").next().unwrap_or(SHELL);
+    head.starts_with(fixed.as_bytes())
+}
+
 /// What one page has of its own.
 pub(super) struct Page<'a> {
     /// Plain text.

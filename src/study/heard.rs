@@ -3,6 +3,7 @@
 
 use super::manifest::Item;
 use super::onsets::TrueOnsets;
+use super::sounds::Sounds;
 use super::watch::{Event, Watch};
 use crate::audio::Sound;
 use crate::engine::executor::Executor;
@@ -45,17 +46,19 @@ impl Heard {
     pub fn new(
         executor: &mut dyn Executor,
         subjects: &Subjects,
+        sounds: &mut Sounds,
         beams: Option<usize>,
         item: &Item,
         watch: &mut Watch,
     ) -> Result<Self> {
         let model = subjects.model;
-        let sound = Sound::read(&item.audio)?;
+        let sound = sounds.read(item)?;
         for warning in sound.warnings() {
             if !watch(Event::Sound { item, warning }) {
                 return Err(Error::Stopped);
             }
         }
+        subjects.onsets.check_within(item, sound.seconds())?;
         let features = subjects.front_end.features(sound.waveform());
         let features = features.map_err(|problem| Error::file(&item.audio, problem))?;
         let fits = model.check_features(&features);

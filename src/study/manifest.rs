@@ -1,23 +1,27 @@
 //! Lists of utterances: fairseq's speech-to-text TSV (`id audio n_frames
 //! tgt_text speaker src_lang tgt_lang`) and NeMo's JSON lines
-//! (`audio_filepath text duration`). An utterance is known by its direction
-//! and its id: the same recording may be transcribed and translated.
+//! (`audio_filepath offset duration text`). An utterance is known by its
+//! direction and its id: the same recording may be transcribed and translated.
+
+mod json_lines;
+mod tsv;
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
+use super::text::read_text;
+use crate::audio::Part;
 use crate::{Error, Result};
 
 /// One utterance of a manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Item {
     /// Unique within its direction.
     pub id: String,
     /// Relative to the manifest's folder, unless it is absolute.
     pub audio: PathBuf,
+    /// What of it is the utterance; all of it if absent.
+    pub part: Option<Part>,
     /// What should be written.
     pub text: String,
     /// Spoken language, if it is given.
@@ -26,6 +30,8 @@ pub struct Item {
     pub target: Option<String>,
     /// Place among the utterances of its direction, from 0.
     pub place: usize,
+    /// Line of its manifest, from 1.
+    pub line: usize,
 }
 
 impl Item {
@@ -79,25 +85,30 @@ pub fn read_all(paths: &[PathBuf], limit: usize) -> Result<Vec<Item>> {
 /// Reads a manifest; lines that begin with `{` are NeMo's.
 ///
 /// # Errors
-/// If it cannot be read, has no utterances, lacks a column, or names an
-/// utterance of one direction twice; the message names the line.
+/// If it cannot be read, has no utterances, lacks a column, names an utterance
+/// of one direction twice, or asks for what is not read; the message names the
+/// line.
 fn read(path: &Path) -> Result<Vec<Item>> {
-    let text = fs::read_to_string(path).map_err(|problem| Error::file(path, problem))?;
+    let text = read_text(path)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let items = match text.trim_start().starts_with('{') {
-        true => json_lines(&text),
-        false => tsv(&text),
+        true => json_lines::read(&text),
+        false => tsv::read(&text, folder),
     };
     let mut items = items.map_err(|problem| Error::file(path, problem))?;
     if items.is_empty() {
         return Err(Error::file(path, "has no utterances"));
     }
-    let mut seen = HashSet::new();
+    let mut seen = HashMap::new();
     for item in &mut items {
-        if !seen.insert((item.direction(), item.id.clone())) {
+        let key = (item.direction(), item.id.clone());
+        if let Some(line) = seen.insert(key, item.line) {
             return Err(Error::file(
                 path,
-                format!("has utterance {} twice", item.id),
+                format!(
+                    "has utterance {} twice, on lines {line} and {}",
+                    item.id, item.line
+                ),
             ));
         }
         item.audio = folder.join(&item.audio);
@@ -110,68 +121,10 @@ fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-fn tsv(text: &str) -> std::result::Result<Vec<Item>, String> {
-    let mut lines = text.lines().enumerate();
-    let header: Vec<&str> = lines
-        .next()
-        .map_or("", |(_, line)| line)
-        .split('\t')
-        .collect();
-    let column = |name: &str| header.iter().position(|own| own.trim() == name);
-    let needed = |name: &str| {
-        let missing = || format!("line 1 has no column {name}; columns are parted by tabs");
-        column(name).ok_or_else(missing)
-    };
-    let (id, audio, target_text) = (needed("id")?, needed("audio")?, needed("tgt_text")?);
-    let (source, target) = (column("src_lang"), column("tgt_lang"));
-    let mut items = Vec::new();
-    for (number, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
-        let fields: Vec<&str> = line.split('\t').collect();
-        if fields.len() != header.len() {
-            return Err(format!(
-                "line {} has {} fields where line 1 has {}",
-                number + 1,
-                fields.len(),
-                header.len()
-            ));
-        }
-        items.push(Item {
-            id: fields[id].trim().to_owned(),
-            audio: fields[audio].trim().into(),
-            text: fields[target_text].trim().to_owned(),
-            source: source.and_then(|column| some(fields[column])),
-            target: target.and_then(|column| some(fields[column])),
-            place: 0,
-        });
-    }
-    Ok(items)
-}
-
-fn json_lines(text: &str) -> std::result::Result<Vec<Item>, String> {
-    let lines = text.lines().enumerate();
-    let lines = lines.filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(number, line)| {
-            let problem = |what: &str| format!("line {}: {what}", number + 1);
-            let value: Value =
-                serde_json::from_str(line).map_err(|error| problem(&error.to_string()))?;
-            let field = |name: &str| value[name].as_str();
-            let audio = field("audio_filepath").ok_or_else(|| problem("no audio_filepath"))?;
-            let language = |name: &str| field(name).or(field("lang")).and_then(some);
-            Ok(Item {
-                id: field("id").unwrap_or(audio).to_owned(),
-                audio: audio.into(),
-                text: field("text").unwrap_or_default().trim().to_owned(),
-                source: language("source_lang"),
-                target: language("target_lang"),
-                place: 0,
-            })
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn written(text: &str) -> Result<Vec<Item>> {
@@ -213,6 +166,63 @@ mod tests {
         );
     }
 
+    /// Two cuts of one file are two utterances; ids are as stable as they can
+    /// be: a line's own, or else made of what it says.
+    #[test]
+    fn nemo_lines_name_parts_and_may_have_numbers_as_ids() {
+        let seconds = |offset, duration| Some(Part::Seconds { offset, duration });
+        let json = r#"{"audio_filepath": "a.wav", "offset": 0.0, "duration": 1.5, "text": "x"}
+            {"audio_filepath": "a.wav", "offset": 1.5, "duration": 2, "text": "y"}
+            {"audio_filepath": "a.wav", "offset": 1.5, "duration": 1, "text": "z"}
+            {"audio_filepath": "b.wav", "duration": 2.5, "id": 17}
+            {"audio_filepath": "b.wav", "duration": 2.5}
+            {"audio_filepath": "c.wav", "duration": 1}
+            {"audio_filepath": "c.wav", "duration": 2}
+            {"audio_filepath": "d.wav", "duration": -1, "offset": null, "id": "d"}
+            {"audio_filepath": "d.wav", "offset": 3}"#;
+        let items = written(&format!("\u{feff}{json}\r\n")).unwrap();
+        let found: Vec<_> = items.iter().map(|own| (&*own.id, own.part)).collect();
+        assert_eq!(
+            found,
+            [
+                ("a.wav:0:1.5", seconds(0.0, Some(1.5))),
+                ("a.wav:1.5:2", seconds(1.5, Some(2.0))),
+                ("a.wav:1.5:1", seconds(1.5, Some(1.0))),
+                ("17", seconds(0.0, Some(2.5))),
+                ("b.wav", seconds(0.0, Some(2.5))),
+                ("c.wav:0:1", seconds(0.0, Some(1.0))),
+                ("c.wav:0:2", seconds(0.0, Some(2.0))),
+                ("d", None),
+                ("d.wav:3", seconds(3.0, None)),
+            ]
+        );
+        let lines: Vec<usize> = items.iter().map(|own| own.line).collect();
+        assert_eq!(lines, (1..=9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn fairseq_lines_name_parts_in_samples() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list.tsv");
+        // A file of that name goes before a part of another.
+        fs::write(folder.path().join("odd:1:2"), "").unwrap();
+        let text = "\u{feff}id\taudio\ttgt_text\n1\ta.wav:0:16000\tx\n2\ta.wav:16000:8\tx\n\
+                    3\todd:1:2\tx\n4\tC:\\x.wav\tx\n5\ta.wav:0\tx\n";
+        fs::write(&path, text.replace("5\ta.wav:0\tx\n", "")).unwrap();
+        let items = read(&path).unwrap();
+        let part = |offset, count| Some(Part::Samples { offset, count });
+        let parts: Vec<_> = items.iter().map(|own| own.part).collect();
+        assert_eq!(parts, [part(0, 16_000), part(16_000, 8), None, None]);
+        let names: Vec<_> = items
+            .iter()
+            .map(|own| own.audio.file_name().unwrap())
+            .collect();
+        assert_eq!(names[..3], ["a.wav", "a.wav", "odd:1:2"]);
+        fs::write(&path, b"\xff\xfei\0d\0").unwrap();
+        let message = read(&path).unwrap_err().to_string();
+        assert!(message.contains("UTF-16"), "{message}");
+    }
+
     #[test]
     fn a_direction_tells_by_itself_whether_it_is_a_translation() {
         for (source, target) in [
@@ -226,12 +236,9 @@ mod tests {
             (None, None),
         ] {
             let item = Item {
-                id: String::new(),
-                audio: PathBuf::new(),
-                text: String::new(),
                 source: source.map(str::to_owned),
                 target: target.map(str::to_owned),
-                place: 0,
+                ..Item::default()
             };
             let direction = item.direction();
             assert_eq!(translates(&direction), item.translates(), "{direction}");
@@ -247,6 +254,50 @@ mod tests {
             ("id\taudio\ttgt_text\n1\ta.wav\n", "line 2 has 2 fields"),
             ("id\taudio\ttgt_text\n1\ta\tx\n1\tb\ty\n", "1 twice"),
             ("{\"text\": \"x\"}\n", "line 1: no audio_filepath"),
+            (
+                "\n{\"audio_filepath\": \"a\"}\n\n{\"audio_filepath\": \"a\"}\n",
+                "lines 2 and 4",
+            ),
+            (
+                "{\"audio_filepath\": \"a\", \"id\": true}",
+                "line 1: id is true",
+            ),
+            (
+                "{\"audio_filepath\": \"a\", \"offset\": -1}",
+                "line 1: offset is -1",
+            ),
+            (
+                "{\"audio_filepath\": \"a\", \"offset\": \"1\"}",
+                "line 1: offset is \"1\"",
+            ),
+            (
+                "{\"audio_filepath\": \"a\", \"duration\": [1]}",
+                "line 1: duration is [1]",
+            ),
+            (
+                "id\taudio\ttgt_text\n1\ta.zip:8:99\tx\n",
+                "line 2: audio a.zip:8:99 is in an archive",
+            ),
+            (
+                "id\taudio\ttgt_text\n1\ta.zip\tx\n",
+                "line 2: audio a.zip is in an archive",
+            ),
+            (
+                "id\taudio\ttgt_text\n1\ta.npy\tx\n",
+                "line 2: audio a.npy holds features",
+            ),
+            (
+                "id\taudio\ttgt_text\n1\ta.wav:8:0\tx\n",
+                "line 2: audio a.wav:8:0 is a part of no samples",
+            ),
+            (
+                "id\taudio\ttgt_text\n1\ta.wav:8\tx\n",
+                "line 2: audio a.wav:8 ",
+            ),
+            (
+                "id\taudio\ttgt_text\n1\ta.wav:8:99999999999999999999\tx\n",
+                "line 2: audio a.wav:8:",
+            ),
             ("{\"audio_filepath\": \"a\"}\n{", "line 2"),
         ] {
             let message = written(text).unwrap_err().to_string();

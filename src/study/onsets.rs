@@ -2,17 +2,20 @@
 //! word's start by dynamic time warping, and whether a map points at the word.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::error_rate::equal_words;
+use super::fingerprint::Fingerprint;
 use super::manifest::Item;
 use super::map_name::MapName;
 use super::record::Comparison;
+use super::text::read_text;
 use super::watch::Warning;
 use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
+use crate::audio::Part;
 use crate::explain::alignment::Head;
 use crate::explain::{Map, Maps, Method, Site};
 use crate::{Error, Result};
@@ -27,13 +30,23 @@ pub struct TrueWord {
 /// The spoken words of utterances, by id.
 #[derive(Clone, Debug, Default)]
 pub struct TrueOnsets {
-    utterances: BTreeMap<String, Vec<TrueWord>>,
+    files: Vec<PathBuf>,
+    utterances: BTreeMap<String, Known>,
+}
+
+/// What is known of one utterance.
+#[derive(Clone, Debug)]
+struct Known {
+    words: Vec<TrueWord>,
+    /// Index of the file that says so, and the line there, from 1.
+    file: usize,
+    line: usize,
 }
 
 /// A line of an onset file.
 #[derive(Deserialize)]
 struct Line {
-    id: String,
+    id: Value,
     words: Vec<TrueWord>,
 }
 
@@ -58,24 +71,38 @@ impl TrueOnsets {
     }
 
     /// Adds the utterances of a file: JSON lines with `id` and `words`, each
-    /// with `word` and `onset_seconds`, in order.
+    /// with `word` and `onset_seconds` from the beginning of the utterance, in
+    /// order.
     ///
     /// # Errors
     /// If it cannot be read, has no utterances, one twice or one that is
     /// known already, or onsets out of order; the message names the line.
     pub fn add(&mut self, path: &Path) -> Result<()> {
-        let text = fs::read_to_string(path).map_err(|problem| Error::file(path, problem))?;
+        let text = read_text(path)?;
         let lines = text.lines().enumerate();
         let mut lines = lines.filter(|(_, line)| !line.trim().is_empty()).peekable();
         if lines.peek().is_none() {
             return Err(Error::file(path, "has no utterances"));
         }
+        let file = self.files.len();
+        self.files.push(path.to_owned());
         for (number, line) in lines {
-            let problem = |what: &str| Error::file(path, format!("line {}: {what}", number + 1));
+            let line_number = number + 1;
+            let problem = |what: &str| Error::file(path, format!("line {line_number}: {what}"));
             let Line { id, words } =
                 serde_json::from_str(line).map_err(|error| problem(&error.to_string()))?;
+            let id = match id {
+                Value::String(id) => id,
+                Value::Number(id) => id.to_string(),
+                other => return Err(problem(&format!("id is {other}, neither text nor number"))),
+            };
             check(&words).map_err(|what| problem(&what))?;
-            if self.utterances.insert(id.clone(), words).is_some() {
+            let known = Known {
+                words,
+                file,
+                line: line_number,
+            };
+            if self.utterances.insert(id.clone(), known).is_some() {
                 return Err(problem(&format!("has utterance {id} again")));
             }
         }
@@ -84,7 +111,62 @@ impl TrueOnsets {
 
     /// The words of an utterance, if they are known.
     pub fn of(&self, id: &str) -> Option<&[TrueWord]> {
-        self.utterances.get(id).map(Vec::as_slice)
+        self.utterances.get(id).map(|known| known.words.as_slice())
+    }
+
+    /// Refuses onsets of an utterance that are behind its end, where they count.
+    ///
+    /// # Errors
+    /// If one is; the message names file and line.
+    pub fn check_within(&self, item: &Item, seconds: f64) -> Result<()> {
+        let Some(known) = self.utterances.get(&item.id).filter(|_| !item.translates()) else {
+            return Ok(());
+        };
+        let mut words = known.words.iter();
+        let Some(TrueWord {
+            word,
+            onset_seconds,
+        }) = words.find(|own| own.onset_seconds >= seconds)
+        else {
+            return Ok(());
+        };
+        let path = self.files.get(known.file).cloned().unwrap_or_default();
+        let (id, line) = (&item.id, known.line);
+        Err(Error::file(
+            path,
+            format!(
+                "line {line}: \"{word}\" begins at {onset_seconds} s, where utterance {id} has \
+                 ended at {seconds:.3} s; onsets count from an utterance's own beginning"
+            ),
+        ))
+    }
+
+    /// The same of all utterances whose length their manifest says.
+    ///
+    /// # Errors
+    /// As [`check_within`](Self::check_within).
+    pub fn check_parts(&self, items: &[Item]) -> Result<()> {
+        let mut lengths = items.iter().filter_map(|item| match item.part {
+            Some(Part::Seconds {
+                duration: Some(seconds),
+                ..
+            }) => Some((item, seconds)),
+            _ => None,
+        });
+        lengths.try_for_each(|(item, seconds)| self.check_within(item, seconds))
+    }
+
+    /// Of all words and their onsets; absent where nothing is known.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        let mut text = String::new();
+        for (id, known) in &self.utterances {
+            text += &format!("{id}\n");
+            for own in &known.words {
+                text += &format!("{}\t{}\n", own.onset_seconds, own.word);
+            }
+            text.push('\n');
+        }
+        (!self.utterances.is_empty()).then(|| Fingerprint::of(text.as_bytes()))
     }
 
     /// The words of an utterance, if they are known and are what should be
@@ -98,7 +180,7 @@ impl TrueOnsets {
     }
 
     pub fn words(&self) -> usize {
-        self.utterances.values().map(Vec::len).sum()
+        self.utterances.values().map(|own| own.words.len()).sum()
     }
 }
 
@@ -407,6 +489,8 @@ fn peak(map: &TokenMap, word: &WordTokens) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn truth(words: &[(&str, f64)]) -> Vec<TrueWord> {

@@ -13,6 +13,7 @@ use super::manifest::Item;
 use super::map_name::MapName;
 use super::onsets::Onsets;
 use super::perturbation::Foretelling;
+use super::sounds::Given;
 use super::statistics::Correlation;
 use crate::explain::methods::spes::SpesMade;
 use crate::explain::spes::median;
@@ -34,6 +35,12 @@ pub struct Record {
     pub id: String,
     /// `en-it`
     pub direction: String,
+    /// Absent in logs of versions that did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
+    /// What is not as whoever gave the sound may think, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     #[serde(flatten)]
     pub outcome: Outcome,
 }

@@ -11,6 +11,7 @@ use super::onsets;
 use super::perturbation::Perturbation;
 use super::record::{Comparison, Outcome, Record, Utterance, utterance};
 use super::settings::Settings;
+use super::sounds::{Files, Sounds};
 use super::watch::{Event, Rewritten, Watch};
 use crate::engine::executor::Executor;
 use crate::engine::weights::WeightTable;
@@ -121,17 +122,22 @@ impl Study<'_> {
         watch: &mut Watch,
     ) -> Result<bool> {
         let open: Vec<&Item> = items.iter().filter(|item| !log.has(item)).collect();
-        let how = How {
+        let mut how = How {
+            files: Files::default(),
+            sounds: Sounds::default(),
             explain: self.settings.explain_options(self.subjects.memory),
             comparison: self.settings.comparison(),
         };
         for (before, item) in open.iter().enumerate() {
-            let mut stopped = false;
+            let (mut stopped, mut warnings) = (false, Vec::new());
             let mut within = |event: Event| {
+                if let Event::Sound { warning, .. } = event {
+                    warnings.push(warning.to_string());
+                }
                 stopped |= !watch(event);
                 !stopped
             };
-            let done = self.utterance(executor, shuffled, item, &how, &mut within);
+            let done = self.utterance(executor, shuffled, item, &mut how, &mut within);
             // What was cut short would not be what the settings say.
             if stopped {
                 return Ok(false);
@@ -139,6 +145,8 @@ impl Study<'_> {
             let record = Record {
                 id: item.id.clone(),
                 direction: item.direction(),
+                given: Some(how.files.given(item)),
+                warnings,
                 outcome: match done {
                     Ok(utterance) => Outcome::Done(Box::new(utterance)),
                     Err(error) => Outcome::Failed {
@@ -168,7 +176,7 @@ impl Study<'_> {
         executor: &mut dyn Executor,
         shuffled: &mut [ShuffledModel],
         item: &Item,
-        how: &How,
+        how: &mut How,
         watch: &mut Watch,
     ) -> Result<Utterance> {
         let Subjects {
@@ -177,8 +185,11 @@ impl Study<'_> {
         let How {
             explain: options,
             comparison,
+            sounds,
+            ..
         } = how;
-        let heard = Heard::new(executor, &self.subjects, self.settings.beams, item, watch)?;
+        let beams = self.settings.beams;
+        let heard = Heard::new(executor, &self.subjects, sounds, beams, item, watch)?;
         let subject = heard.subject();
         let mut masks = |state: Progress| watch(Event::Explained(state));
         let explained = explain(executor, model, tokenizer, &subject, options, &mut masks)?;
@@ -224,6 +235,8 @@ impl Study<'_> {
 
 /// How every utterance is explained and compared.
 struct How {
+    files: Files,
+    sounds: Sounds,
     explain: ExplainOptions,
     comparison: Comparison,
 }

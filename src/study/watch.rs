@@ -1,6 +1,7 @@
 //! What long work says while it goes on, and what it leaves out.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use super::choosing::Criterion;
 use super::manifest::Item;
@@ -56,6 +57,8 @@ pub enum Warning {
         model: String,
         directions: Vec<String>,
     },
+    /// Nothing keeps two runs from writing one log.
+    NoLock { log: PathBuf },
     /// Fewer heads can be chosen than were wanted.
     FewHeads {
         found: usize,
@@ -78,6 +81,12 @@ impl fmt::Display for Warning {
                     "{model}: leaves out {directions}, which it was not made for"
                 )
             }
+            Self::NoLock { log } => write!(
+                f,
+                "{}: the file system has no locks, so that a second run that writes it is not \
+                 stopped",
+                log.display()
+            ),
             Self::FewHeads { found, by, wanted } => {
                 write!(f, "{found} heads vary with {by}, not {wanted}")
             }

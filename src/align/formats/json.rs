@@ -18,6 +18,8 @@ struct Recording<'a> {
     text: &'a str,
     words: Vec<Word<'a>>,
     made: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -42,6 +44,10 @@ impl<'a> From<&'a AlignedWord> for Word<'a> {
     }
 }
 
+pub(super) fn is_own(head: &[u8]) -> bool {
+    head.starts_with(format!("{{\"format\":\"{FORMAT}\",").as_bytes())
+}
+
 pub(super) fn text(recording: &AlignedRecording) -> String {
     let line = serde_json::to_string(&Recording {
         format: FORMAT,
@@ -51,6 +57,7 @@ pub(super) fn text(recording: &AlignedRecording) -> String {
         text: &recording.text,
         words: recording.words.iter().map(Word::from).collect(),
         made: &recording.made,
+        warnings: &recording.warnings,
     });
     // Numbers and texts are always JSON.
     line.unwrap_or_default() + "\n"
@@ -78,6 +85,8 @@ mod tests {
              \"end_seconds\":1.36,\"confidence\":0.5,\"reliable\":false}],\
              \"made\":{\"from\":\"attention\"}}\n"
         );
-        assert!(text(&recording(1, &[])).contains("\"words\":[]"));
+        let text = text(&recording(1, &[]));
+        assert!(text.contains("\"words\":[]") && is_own(text.as_bytes()));
+        assert!(!is_own(b"{\"format\":\"other\"}") && !is_own(b"{"));
     }
 }

@@ -53,6 +53,16 @@ impl Format {
         matches!(self, Self::Json | Self::Ctm)
     }
 
+    /// Whether the first bytes of a file are as this program writes them. Of
+    /// CTM and subtitles nobody can tell who wrote them.
+    pub fn is_own(self, head: &[u8]) -> bool {
+        match self {
+            Self::Json => json::is_own(head),
+            Self::TextGrid => text_grid::is_own(head),
+            Self::Ctm | Self::Srt | Self::Vtt | Self::VttLines => false,
+        }
+    }
+
     /// The text of a file with one recording; what several recordings give
     /// can follow each other where [`holds_several`](Self::holds_several)
     /// says so.
@@ -96,6 +106,8 @@ pub struct AlignedRecording {
     pub words: Vec<AlignedWord>,
     /// How it was made: for JSON only.
     pub made: Map<String, Value>,
+    /// What is not as whoever gave the sound may think, in words: for JSON only.
+    pub warnings: Vec<String>,
 }
 
 impl AlignedRecording {
@@ -134,6 +146,7 @@ impl AlignedRecording {
             length,
             text,
             made,
+            warnings: Vec::new(),
         }
     }
 

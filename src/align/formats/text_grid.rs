@@ -13,6 +13,23 @@ struct Interval<'a> {
     words: Vec<&'a str>,
 }
 
+/// Whether a file begins as [`text`] writes it: Praat, with which people correct
+/// times, puts spaces behind `[]:` and numbers.
+pub(super) fn is_own(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head);
+    let mut lines = head.lines().filter(|line| !line.contains("max = "));
+    let own = text(&AlignedRecording::new(
+        String::new(),
+        1.0,
+        String::new(),
+        &[],
+        serde_json::Map::new(),
+    ));
+    let own = own.lines().filter(|line| !line.contains("max = "));
+    own.take_while(|line| !line.contains("intervals: size"))
+        .all(|line| lines.next() == Some(line))
+}
+
 pub(super) fn text(recording: &AlignedRecording) -> String {
     // Praat knows no tier without a length.
     let length = recording.length.max(1);

@@ -13,10 +13,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::markup::{Page, escape, fill};
+use super::markup::{Page, escape, fill, is_page};
 use crate::Result;
-use crate::files::write;
-use crate::study::tables::Tables;
+use crate::files::{check_own, write_own};
+use crate::study::log::FORMAT;
+use crate::study::tables::{COLUMNS, Tables};
 pub use command::again as command;
 use content::{Subject, in_words};
 use data::Embedded;
@@ -72,15 +73,39 @@ struct Data<'a> {
     rows: Embedded<'a>,
 }
 
+/// The files of a study, and whether the first bytes of one are this program's.
+const FILES: [(&str, fn(&[u8]) -> bool); 3] = [
+    (JSON, |head| has(head, FORMAT) && has(head, "\"settings\"")),
+    (CSV, |head| head.starts_with(COLUMNS.as_bytes())),
+    (REPORT, is_page),
+];
+
+fn has(head: &[u8], text: &str) -> bool {
+    let mut places = head.windows(text.len());
+    places.any(|own| own == text.as_bytes())
+}
+
+/// Refuses a folder into which [`save`] would not write, before long work.
+///
+/// # Errors
+/// If one of its files stands there that this program did not write.
+pub fn check(folder: &Path) -> Result<()> {
+    let mut files = FILES.iter();
+    files.try_for_each(|(name, is_own)| check_own(&folder.join(name), is_own))
+}
+
 /// Writes the tables of a study and their page into a folder, each file in one
-/// step.
+/// step. Only files that this program wrote are replaced.
 ///
 /// # Errors
 /// If one cannot be written.
 pub fn save(tables: &Tables, folder: &Path) -> Result<()> {
-    write(&folder.join(JSON), tables.json()?.as_bytes())?;
-    write(&folder.join(CSV), tables.csv().as_bytes())?;
-    write(&folder.join(REPORT), render(tables).as_bytes())
+    check(folder)?;
+    let texts = [tables.json()?, tables.csv(), render(tables)];
+    let mut files = FILES.iter().zip(texts);
+    files.try_for_each(|((name, is_own), text)| {
+        write_own(&folder.join(name), text.as_bytes(), is_own)
+    })
 }
 
 /// The page of a study.

@@ -17,6 +17,7 @@ use super::map_name::MapName;
 use super::onset_statistics::mean_error;
 use super::onsets::{Scored, TimedHeads};
 use super::record::{Comparison, utterance};
+use super::sounds::Sounds;
 use super::statistics::{Correlation, mean};
 use super::tables::Failure;
 use super::watch::{Event, Watch};
@@ -113,6 +114,9 @@ pub struct Reading {
     pub id: String,
     /// `en-it`
     pub direction: String,
+    /// What is not as whoever gave the sound may think, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What the model wrote, and what was explained.
     pub hypothesis: String,
     /// By layer and head: the correlation with the map, if heads are ranked
@@ -141,11 +145,12 @@ impl Reading {
     fn new(
         executor: &mut dyn Executor,
         subjects: &Subjects,
+        sounds: &mut Sounds,
         how: &How,
         item: &Item,
         watch: &mut Watch,
     ) -> Result<Self> {
-        let heard = Heard::new(executor, subjects, None, item, watch)?;
+        let heard = Heard::new(executor, subjects, sounds, None, item, watch)?;
         let explained = explain(
             executor,
             subjects.model,
@@ -185,6 +190,7 @@ impl Reading {
         Ok(Self {
             id: item.id.clone(),
             direction: item.direction(),
+            warnings: Vec::new(),
             hypothesis: result.hypothesis,
             agreement,
             onsets: onsets.filter(|own| own.matched > 0),
@@ -249,19 +255,26 @@ pub fn survey(
         failures: Vec::new(),
         complete: false,
     };
+    let mut sounds = Sounds::default();
     for (before, item) in items.iter().enumerate() {
-        let mut stopped = false;
+        let (mut stopped, mut warnings) = (false, Vec::new());
         let mut within = |event: Event| {
+            if let Event::Sound { warning, .. } = event {
+                warnings.push(warning.to_string());
+            }
             stopped |= !watch(event);
             !stopped
         };
-        let reading = Reading::new(executor, subjects, &how, item, &mut within);
+        let reading = Reading::new(executor, subjects, &mut sounds, &how, item, &mut within);
         if stopped {
             return Ok(survey.sorted());
         }
         let mut error = None;
         match reading {
-            Ok(reading) => survey.readings.push(reading),
+            Ok(reading) => survey.readings.push(Reading {
+                warnings,
+                ..reading
+            }),
             Err(problem) => error = Some(problem.to_string()),
         }
         let event = Event::Utterance {

@@ -6,12 +6,12 @@ mod onsets;
 mod statistic;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::faithfulness::{Curve, Measure};
+use super::folder::logs_in;
 use super::log::{self, Header};
 use super::map_name::MapName;
 use super::onset_statistics::OnsetStatistic;
@@ -22,6 +22,9 @@ use crate::{Error, Result};
 pub use attention::{Attention, View, Weighting};
 use group::Group;
 pub use statistic::Statistic;
+
+/// The first line of the rows as comma-separated values.
+pub const COLUMNS: &str = "model,direction,map,statistic,attention,mean,low,high,utterances";
 
 /// One row: a mean over utterances.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,13 +100,7 @@ impl Tables {
     pub fn new(folders: &[PathBuf]) -> Result<Self> {
         let mut paths = Vec::new();
         for folder in folders {
-            let entries = fs::read_dir(folder).map_err(|e| Error::file(folder, e))?;
-            for entry in entries {
-                let path = entry.map_err(|e| Error::file(folder, e))?.path();
-                if log::is_log(&path) {
-                    paths.push(path);
-                }
-            }
+            paths.extend(logs_in(folder)?);
         }
         paths.sort();
         let first = folders
@@ -118,7 +115,10 @@ impl Tables {
         }
         let mut studies: BTreeMap<String, Study> = BTreeMap::new();
         for path in &paths {
-            let contents = log::read(path)?;
+            // A run that has just begun has no line yet.
+            let Some(contents) = log::read_begun(path)? else {
+                continue;
+            };
             let model = contents.header.model.clone();
             let Some(study) = studies.get_mut(&model) else {
                 let study = Study {
@@ -128,15 +128,14 @@ impl Tables {
                 studies.insert(model, study);
                 continue;
             };
-            if study.header.revision != contents.header.revision {
-                let problem = format!("another log of {model} is of another commit of it");
-                return Err(Error::file(path, problem));
-            }
-            if study.header != contents.header {
-                let problem = format!("another log of {model} was made with other settings");
+            if let Some(differences) = study.header.differences(&contents.header) {
+                let problem = format!("another log of {model} was made with {differences}");
                 return Err(Error::file(path, problem));
             }
             study.records.extend(contents.records);
+        }
+        if studies.is_empty() {
+            return Err(Error::file(first, "has no log with a finished utterance"));
         }
         let mut tables = Self {
             settings: Vec::new(),
@@ -153,6 +152,8 @@ impl Tables {
                 return Err(Error::file(first, problem));
             }
             tables.add(&model, &study.records);
+            // Tables say what was done, and are the same of the same numbers.
+            study.header.about = None;
             tables.settings.push(study.header);
         }
         Ok(tables)
@@ -193,8 +194,7 @@ impl Tables {
 
     /// The rows as comma-separated values.
     pub fn csv(&self) -> String {
-        let mut text =
-            String::from("model,direction,map,statistic,attention,mean,low,high,utterances\n");
+        let mut text = format!("{COLUMNS}\n");
         for row in &self.rows {
             let quoted = row
                 .names()

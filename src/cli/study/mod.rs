@@ -1,24 +1,24 @@
 //! `sonograd study`: how much of the explanation is cross-attention?
 
-use std::fs;
+mod work;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
+use self::work::nothing_to_do;
 use super::explain::{MethodName, fraction};
 use super::progress;
-use super::{ExecutorArgs, ModelArgs, Outcome, print, start, warn_of};
+use super::{ExecutorArgs, Outcome, print, warn_of};
 use crate::explain::Method;
 use crate::explain::spes::Stop;
-use crate::listener::Listener;
-use crate::study::Subjects;
 use crate::study::agreement::{Normalisation, Pooling};
-use crate::study::directions::within;
-use crate::study::log::{Header, Log};
+use crate::study::folder::Folder;
+use crate::study::log::Lock;
 use crate::study::manifest::{self, Item};
 use crate::study::onsets::TrueOnsets;
-use crate::study::run::{Shard, Study, log_name};
+use crate::study::run::Shard;
 use crate::study::settings::{KnownOnsets, Settings};
 use crate::study::tables::Tables;
 use crate::study::watch::Event;
@@ -169,44 +169,44 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     let Some(out) = &args.out else {
         return Err(Error::Input("name a folder to write with --out".into()));
     };
-    let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
-    let items = manifest::read_all(&args.manifests, limit)?;
-    let items = match args.shard {
-        Some(shard) => shard.of(items),
-        None => items,
-    };
+    let items = args.items()?;
     let onsets = onsets_of(&items, &args.onsets)?;
-    // What cannot work fails before the long work.
-    fs::create_dir_all(out).map_err(|problem| Error::file(out, problem))?;
-    let models: Vec<Option<&PathBuf>> = match args.model.is_empty() {
-        true => vec![None],
-        false => args.model.iter().map(Some).collect(),
-    };
-    let mut names: Vec<String> = Vec::new();
-    for model in models {
-        let model = ModelArgs {
-            model: model.cloned(),
-            executor: args.executor.clone(),
+    // What cannot work fails before the long work: first what needs no model,
+    // then what needs each.
+    let folder = Folder::open(out)?;
+    report::study::check(folder.path())?;
+    let mut works = args.works(&folder)?;
+    let mut listener = None;
+    let several = works.len() > 1;
+    for work in &mut works {
+        // One at a time: together they may not fit the memory.
+        drop(listener.take());
+        let opened = work.model.open(work.model.builder())?;
+        args.look(work, &opened, &folder, (&items, &onsets))?;
+        listener = Some(opened);
+    }
+    nothing_to_do(&works, &items)?;
+    for work in &mut works {
+        let opened = match listener.take().filter(|_| !several) {
+            Some(opened) => opened,
+            None => work.model.open(work.model.builder())?,
         };
-        let mut listener = model.open(model.builder())?;
-        let name = listener.model().name.clone();
-        if names.contains(&name) {
-            let problem = format!("two models have the name {name}; rename one of the folders");
-            return Err(Error::Input(problem));
-        }
-        if !args.study(&mut listener, &items, &onsets, out)? {
+        if !args.study(work, opened, &onsets, several)? {
             eprintln!("stopped; the same command goes on");
             return Ok(Outcome::Failures);
         }
-        names.push(name);
     }
-    finish(args, std::slice::from_ref(out), out)
+    finish(args, &[folder.path().to_owned()], folder.path())
 }
 
 /// Writes the tables of some folders and their page, and prints what is first.
 fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> {
+    // Parts of one study that end at once make the tables one after the other,
+    // so that the last ones are of all.
+    let place = Lock::wait(&out.join(report::study::JSON))?;
     let tables = Tables::new(folders)?;
     report::study::save(&tables, out)?;
+    drop(place);
     if args.json {
         print(tables.json()?.trim_end())?;
     } else {
@@ -230,6 +230,7 @@ pub(super) fn onsets_of(items: &[Item], files: &[PathBuf]) -> Result<TrueOnsets>
     if let Some(warning) = onsets.check(items) {
         eprintln!("warning: {warning}");
     }
+    onsets.check_parts(items)?;
     Ok(onsets)
 }
 
@@ -261,43 +262,24 @@ impl StudyArgs {
         }
     }
 
-    /// Does one model's utterances; returns whether it came to its end.
-    fn study(
-        &self,
-        listener: &mut Listener,
-        items: &[Item],
-        onsets: &TrueOnsets,
-        out: &Path,
-    ) -> Result<bool> {
-        let settings = self.settings(onsets);
-        let name = &listener.model().name.clone();
-        let (items, left_out) = within(items, listener.model())?;
-        if let Some(left_out) = left_out {
-            eprintln!("{left_out}");
-        }
-        let mut header = Header::new(name, &settings);
-        header.revision.clone_from(&listener.model().revision);
-        let mut log = Log::open(&out.join(log_name(name, self.shard)), &header)?;
-        if items.iter().all(|item| log.has(item)) {
-            return Ok(true);
-        }
-        start(listener)?;
-        let parts = listener.parts()?;
-        let study = Study {
-            subjects: Subjects {
-                model: parts.model,
-                front_end: parts.front_end,
-                tokenizer: parts.tokenizer()?,
-                onsets,
-                memory: (self.memory as usize) << 20,
-            },
-            settings: &settings,
+    /// The utterances of this run.
+    fn items(&self) -> Result<Vec<Item>> {
+        let limit = self.limit.map_or(usize::MAX, |limit| limit as usize);
+        let items = manifest::read_all(&self.manifests, limit)?;
+        let Some(shard) = self.shard else {
+            return Ok(items);
         };
-        let mut open = |weights: &_| self.executor.open(weights, false);
-        let mut shuffled = study.shuffled_models(&items, &mut open)?;
-        let becomes = "the utterance is left for the next run";
-        let mut watch = watcher(format!("{name}: "), becomes);
-        study.run(parts.executor, &mut shuffled, &items, &mut log, &mut watch)
+        let all = items.len();
+        let items = shard.of(items);
+        if items.is_empty() {
+            let Shard { number, count } = shard;
+            let problem = format!(
+                "there is nothing to do: none of {all} utterances is in part {number} of {count} \
+                 (--shard)"
+            );
+            return Err(Error::Input(problem));
+        }
+        Ok(items)
     }
 }
 
@@ -348,6 +330,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::study::log::Header;
 
     #[derive(Parser)]
     struct Line {

@@ -52,7 +52,11 @@ const HEAD: u64 = 1 << 12;
 pub(crate) fn check_own(path: &Path, is_own: impl Fn(&[u8]) -> bool) -> Result<()> {
     let place = followed(path);
     match place.metadata() {
-        Ok(there) if there.is_dir() => return Err(Error::file(path, "is a folder")),
+        Ok(there) if there.is_dir() => {
+            let problem = "is a folder, where a file is to be written; choose another place with \
+                           --out";
+            return Err(Error::file(path, problem));
+        }
         // Pipes and devices hold nothing.
         Ok(there) if !there.is_file() => return Ok(()),
         Ok(_) => {}

@@ -23,3 +23,5 @@ mod heads;
 mod hub;
 /// Standard input, and what is said of odd sounds.
 mod sounds;
+/// What is written, and what is left as it is.
+mod written;

@@ -12,6 +12,8 @@ mod random_model;
 mod command;
 /// Error rates against jiwer and sacreBLEU.
 mod error_rate;
+/// What a log is about, who may write it, kills.
+mod mixing;
 /// True onsets of words.
 mod onsets;
 /// The page, in a real browser too.

@@ -562,10 +562,14 @@ fn moments(within: Duration) -> impl Iterator<Item = Duration> {
         .map(move |x| within.mul_f32((x + 1.0) / 2.0))
 }
 
-/// Starts a command, kills it at a moment, and says whether it had ended.
-fn killed(mut command: Command, moment: Duration) -> bool {
+/// Starts a command, kills it some time after something `begins`, and says
+/// whether it had ended.
+fn killed(mut command: Command, moment: Duration, begins: impl Fn() -> bool) -> bool {
     let command = command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
+    while !begins() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_micros(200));
+    }
     std::thread::sleep(moment);
     let ended = child.try_wait().unwrap().is_some();
     if !ended {
@@ -598,6 +602,7 @@ fn killed_at_random_moments_the_log_is_the_same() {
             && !killed(
                 place.command(&place.arguments(&[])),
                 moments.next().unwrap(),
+                || true,
             )
         {
             done += 1;
@@ -638,17 +643,24 @@ fn killed_at_random_moments_an_explanation_is_whole_or_absent() {
             .concat(),
         )
     };
-    // Longer to write than to compute.
+    // Long to write.
     for name in ["0.wav", "1.wav"] {
         write_wav(&place.path(name), &tone(30_000));
     }
-    assert!(explain("0.wav").output().unwrap().status.success());
     let begin = Instant::now();
     assert!(explain("0.wav").output().unwrap().status.success());
     let whole = begin.elapsed();
     fs::remove_dir_all(place.path("out")).unwrap();
+    let is_writing = || {
+        let names = fs::read_dir(place.folder.path()).unwrap();
+        let own = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            name.to_string_lossy().starts_with(".sonograd-") && entry.path().is_dir()
+        };
+        names.filter_map(Result::ok).any(|entry| own(&entry))
+    };
     let wanted = kills(12);
-    let [mut absent, mut old, mut done] = [0; 3];
+    let [mut absent, mut old, mut new, mut done, mut writing] = [0; 5];
     let mut before: Option<String> = None;
     for (n, moment) in moments(whole).enumerate() {
         if done == wanted {
@@ -660,12 +672,32 @@ fn killed_at_random_moments_an_explanation_is_whole_or_absent() {
             before = None;
         }
         let sound = ["0.wav", "1.wav"][n % 2];
-        // Most of them near the end, where it is written.
-        let moment = match n % 4 {
-            0 => moment,
-            _ => whole.mul_f32(0.7) + moment.mul_f32(0.4),
+        // The others find an explanation of the other sound.
+        if n % 5 == 1 {
+            let other = ["1.wav", "0.wav"][n % 2];
+            assert!(explain(other).output().unwrap().status.success());
+            before = Some(other.into());
+        }
+        let ended = match n % 4 {
+            0 => killed(explain(sound), moment, || true),
+            // Most of them where it is written: that takes far less time.
+            _ => killed(explain(sound), moment.mul_f32(0.08), is_writing),
         };
-        done += usize::from(!killed(explain(sound), moment));
+        done += usize::from(!ended);
+        // Half a folder has another name, and goes.
+        let begun = is_writing();
+        writing += usize::from(!ended && begun);
+        for entry in fs::read_dir(place.folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            if entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(".sonograd-")
+            {
+                let _ = fs::remove_dir_all(entry.path());
+                let _ = fs::remove_file(entry.path());
+            }
+        }
         if !place.path("out").exists() {
             assert_eq!(before, None, "what was there is gone");
             absent += 1;
@@ -676,8 +708,14 @@ fn killed_at_random_moments_an_explanation_is_whole_or_absent() {
         assert!(page.trim_end().ends_with("</html>"));
         let now = maps.explanation().audio.file.clone();
         assert!(page.contains(&now));
-        old += usize::from(now != sound);
+        match now == sound {
+            true => new += 1,
+            false => old += 1,
+        }
         before = Some(now);
     }
-    println!("{done} kills: {absent} times no folder, {old} times the old one, else the new one");
+    println!(
+        "{done} kills, {writing} of them within the writing: {absent} times no folder, {old} times \
+         the old one, {new} times the new one"
+    );
 }

@@ -22,8 +22,18 @@ pub(crate) fn parent(path: &Path) -> Result<&Path> {
 pub(crate) fn followed(path: &Path) -> PathBuf {
     /// As many as Linux follows.
     const MOST: usize = 40;
+    if !path.is_symlink() {
+        return path.to_owned();
+    }
+    if let Ok(place) = fs::canonicalize(path) {
+        return place;
+    }
     let mut place = path.to_owned();
     for _ in 0..MOST {
+        // Links of the system lead to pipes that have no name.
+        if place.exists() {
+            return place;
+        }
         match fs::read_link(&place) {
             // A relative one begins at its own folder.
             Ok(next) => place = place.parent().unwrap_or(Path::new("")).join(next),
@@ -31,6 +41,17 @@ pub(crate) fn followed(path: &Path) -> PathBuf {
         }
     }
     path.to_owned()
+}
+
+/// Refuses a file that nothing can be written into, before long work: its
+/// folder is not there or has no place for new files. Pipes and devices are
+/// written to as they are.
+pub(crate) fn check_place(path: &Path) -> Result<()> {
+    let place = followed(path);
+    match place.metadata() {
+        Ok(there) if !there.is_file() => Ok(()),
+        _ => check_writable(parent(&place)?),
+    }
 }
 
 /// Refuses a folder that nothing can be written into, before long work.

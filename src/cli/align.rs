@@ -17,7 +17,7 @@ use crate::explain::alignment::{
     AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
 use crate::explain::{Event, Method, Site};
-use crate::files::{check_own, check_writable, followed, parent, write, write_own};
+use crate::files::{check_own, check_place, check_writable, followed, parent, write, write_own};
 use crate::model::Model;
 use crate::{Error, Result};
 
@@ -343,7 +343,7 @@ impl Output {
             None => Self::Printed(format),
             Some(out) if out.is_dir() || one_only => Self::folder(args, format, out)?,
             Some(out) => {
-                check_writable(parent(out)?)?;
+                check_place(out)?;
                 Self::File(format, out.clone(), None)
             }
         };

@@ -70,7 +70,8 @@ pub fn read_all(paths: &[PathBuf], limit: usize) -> Result<Vec<Item>> {
     for path in paths {
         for mut item in read(path)?.into_iter().take(limit) {
             if !seen.insert((item.direction(), item.id.clone())) {
-                let problem = format!("has utterance {} as another manifest has", item.id);
+                let (id, line) = (&item.id, item.line);
+                let problem = format!("line {line}: has utterance {id} as another manifest has");
                 return Err(Error::file(path, problem));
             }
             let place = places.entry(item.direction()).or_default();

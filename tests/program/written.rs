@@ -194,6 +194,12 @@ fn word_times_that_others_wrote_are_not_replaced() {
         place.refused(&align(format), &[file, "not written by sonograd"]);
         assert_eq!(place.read(&format!("out/{file}")), "mine");
     }
+    #[cfg(target_os = "linux")]
+    assert!(
+        place
+            .done(&["align", "y.wav", "--out", "/dev/stdout"])
+            .contains("y.wav")
+    );
     // Who names the file means it.
     fs::write(place.path("all.json"), "old").unwrap();
     place.done(&["align", "y.wav", "--out", "all.json"]);

@@ -374,6 +374,21 @@ fn what_cannot_end_well_is_found_before_the_first_model() {
         place.refused(&["--out", out, "--model", "absent"], &[out, "--out"]);
         assert_eq!(place.read(name), text);
     }
+    // A page of this program, but not a study's.
+    let explain = [
+        "explain",
+        "0.wav",
+        "--method",
+        "attention",
+        "--model",
+        "model",
+    ];
+    let explain = [&explain[..], &["--device", "cpu", "--out", "page2"]].concat();
+    assert!(place.command(&explain).output().unwrap().status.success());
+    place.refused(
+        &["--out", "page2"],
+        &["page2/report.html", "not written by"],
+    );
     // An empty file is nobody's.
     put("empty/tables.csv", "");
     place.done(&["--out", "empty", "--limit", "1"]);

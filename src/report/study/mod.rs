@@ -31,6 +31,9 @@ pub const JSON: &str = "tables.json";
 pub const CSV: &str = "tables.csv";
 pub const REPORT: &str = "report.html";
 
+/// What a page's title begins with; an explanation's page has another one.
+const TITLE: &str = "Study of ";
+
 /// A range of values, both ends included.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Range {
@@ -77,7 +80,9 @@ struct Data<'a> {
 const FILES: [(&str, fn(&[u8]) -> bool); 3] = [
     (JSON, |head| has(head, FORMAT) && has(head, "\"settings\"")),
     (CSV, |head| head.starts_with(COLUMNS.as_bytes())),
-    (REPORT, is_page),
+    (REPORT, |head| {
+        is_page(head) && has(head, &format!("<title>{TITLE}"))
+    }),
 ];
 
 fn has(head: &[u8], text: &str) -> bool {
@@ -116,7 +121,7 @@ pub fn render(tables: &Tables) -> String {
         rows: Embedded::new(&tables.rows),
     };
     let models: Vec<&str> = tables.settings.iter().map(|own| &*own.model).collect();
-    let title = format!("Study of {}", in_words(&models));
+    let title = format!("{TITLE}{}", in_words(&models));
     let values = [
         ("title", escape(&title)),
         ("facts", content::facts(tables, &subjects)),

@@ -10,7 +10,7 @@ use super::super::manifest::Item;
 use super::super::onsets::TrueOnsets;
 use super::super::watch::Warning;
 use crate::explain::alignment::{Head, all_heads};
-use crate::files::{parent, write};
+use crate::files::{check_place, write};
 use crate::model::Model;
 use crate::model::generation_config::{FILE, with_alignment_heads};
 use crate::{Error, Result};
@@ -74,7 +74,7 @@ pub fn write_heads(path: &Path, model: &Model, heads: &[Head]) -> Result<()> {
 /// As [`write_heads`], as far as that can be told.
 pub fn check_file(path: &Path, model: &Model) -> Result<()> {
     with_heads(path, model, &[])?;
-    parent(path).map(|_| ())
+    check_place(path)
 }
 
 /// The text of a `generation_config.json` with some heads: the file's own, or

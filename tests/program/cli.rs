@@ -493,17 +493,10 @@ fn several_files_that_cannot_work_together() {
         &with(&["one/a.wav", "two/a.flac"]),
         &["one/a.wav", "two/a.flac", "a.explained"],
     );
-    place.refused(
-        &with(&[
-            "a.wav",
-            "b.wav",
-            "--out",
-            "no/such",
-            "--device",
-            "no device",
-        ]),
-        &["no device"],
-    );
+    // No folder is made for what then cannot begin.
+    let out = |out| with(&["a.wav", "b.wav", "--device", "no device", "--out", out]);
+    place.refused(&out("new"), &["no device"]);
+    place.refused(&out("no/such"), &["no: there is no such folder"]);
 }
 
 #[test]

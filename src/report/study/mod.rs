@@ -76,8 +76,11 @@ struct Data<'a> {
     rows: Embedded<'a>,
 }
 
+/// Whether bytes are the first ones of a file of this program.
+type IsOwn = fn(&[u8]) -> bool;
+
 /// The files of a study, and whether the first bytes of one are this program's.
-const FILES: [(&str, fn(&[u8]) -> bool); 3] = [
+const FILES: [(&str, IsOwn); 3] = [
     (JSON, |head| has(head, FORMAT) && has(head, "\"settings\"")),
     (CSV, |head| head.starts_with(COLUMNS.as_bytes())),
     (REPORT, |head| {

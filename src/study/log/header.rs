@@ -153,7 +153,8 @@ mod tests {
             onsets: None,
         });
         assert_eq!(then.differences(&then), None);
-        let changes: [(&dyn Fn(&mut Header), &str); 10] = [
+        type Change<'a> = &'a dyn Fn(&mut Header);
+        let changes: [(Change, &str); 10] = [
             (
                 &|own| own.settings.seed = 7,
                 "other settings: seed 0, here 7 (--seed)",

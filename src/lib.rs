@@ -28,6 +28,9 @@
 
 pub mod error;
 mod files;
+mod outside;
+mod plain;
+mod shown;
 
 pub mod audio;
 pub mod features;

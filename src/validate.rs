@@ -128,7 +128,7 @@ pub(crate) struct Reference {
 
 impl Reference {
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|problem| Error::file(path, problem))?;
+        let bytes = crate::plain::read(path).map_err(|problem| Error::file(path, problem))?;
         let reference = Self {
             path: path.to_owned(),
             bytes,

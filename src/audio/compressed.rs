@@ -18,6 +18,10 @@ use super::opus::{self, Opus};
 use super::webm::Extent;
 use super::{CONVERT, NO_SAMPLES, Warning, check_length, check_rate, mp3, ogg};
 use crate::error::Problem;
+use crate::outside::guarded;
+
+/// Whose panics are caught.
+const LIBRARY: &str = "symphonia";
 
 /// The channels' mean, or what is wrong. `name` is the format's, for messages.
 pub(super) fn decode(bytes: &[u8], name: &'static str) -> Result<Mixed, Problem> {
@@ -91,9 +95,11 @@ impl Decoding {
         }
         let options = (FormatOptions::default(), MetadataOptions::default());
         let source = MediaSourceStream::new(source(bytes, name), Default::default());
-        let mut reader = symphonia::default::get_probe()
-            .probe(&Hint::new(), source, options.0, options.1)
-            .map_err(|e| describe(e, name))?;
+        let probe = || {
+            let probe = symphonia::default::get_probe();
+            probe.probe(&Hint::new(), source, options.0, options.1)
+        };
+        let mut reader = guarded(LIBRARY, probe)?.map_err(|e| describe(e, name))?;
         let track = reader
             .default_track(TrackType::Audio)
             .ok_or_else(|| format!("is {name} without a sound that can be decoded; {CONVERT}"))?;
@@ -115,14 +121,14 @@ impl Decoding {
             _ => {}
         }
         let options = AudioDecoderOptions::default().verify(true);
-        let mut decoder = symphonia::default::get_codecs()
-            .make_audio_decoder(parameters, &options)
-            .map_err(|e| describe(e, name))?;
+        let codecs = symphonia::default::get_codecs();
+        let decoder = || codecs.make_audio_decoder(parameters, &options);
+        let mut decoder = guarded(LIBRARY, decoder)?.map_err(|e| describe(e, name))?;
 
         let before = self.mixer.mono.len();
         self.packets(reader.as_mut(), decoder.as_mut(), id)?;
         let there = self.mixer.mono.len() - before;
-        let verified = decoder.finalize().verify_ok;
+        let verified = guarded(LIBRARY, || decoder.finalize())?.verify_ok;
         if verified == Some(false) {
             return Err(damaged(name, "its checksum does not fit").into());
         }
@@ -154,7 +160,7 @@ impl Decoding {
 
     /// The next packet, until the file or its sound ends.
     fn next(&self, reader: &mut dyn FormatReader) -> Result<Option<Packet>, Problem> {
-        match reader.next_packet() {
+        match guarded(LIBRARY, || reader.next_packet())? {
             Err(Error::IoError(e)) if self.open && e.kind() == ErrorKind::UnexpectedEof => Ok(None),
             packet => packet.map_err(|e| describe(e, self.name)),
         }
@@ -181,10 +187,14 @@ impl Decoding {
             if packet.track_id != track {
                 continue;
             }
-            let decoded = decoder.decode(&packet).map_err(|e| describe(e, name))?;
-            let (rate, channels) = (decoded.spec().rate(), decoded.num_planes());
+            let decode = || {
+                let decoded = decoder.decode(&packet)?;
+                decoded.copy_to_vec_interleaved(&mut samples);
+                Ok((decoded.spec().rate(), decoded.num_planes()))
+            };
+            let decoded = guarded(LIBRARY, decode)?.map_err(|e| describe(e, name))?;
+            let (rate, channels) = decoded;
             self.at_rate(rate)?;
-            decoded.copy_to_vec_interleaved(&mut samples);
             for frame in samples.chunks_exact(channels.max(1)) {
                 let pushed = self.mixer.push(frame);
                 pushed.map_err(|_| no_numbers(name))?;

@@ -19,7 +19,6 @@ mod sound;
 mod warning;
 mod webm;
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -31,7 +30,7 @@ use self::format::{Format, format};
 use self::mixing::Mixed;
 use self::resample::resample;
 use crate::error::Problem;
-use crate::{Error, Result};
+use crate::{Error, Result, plain};
 
 /// Samples per second of every [`Waveform`], in Hz.
 pub const SAMPLE_RATE: u32 = 16_000;
@@ -93,7 +92,7 @@ fn whole(path: &Path) -> Result<Mixed> {
             "is a folder, not a sound; name the files in it",
         ));
     }
-    let read = File::open(path).map_err(Problem::from).and_then(bytes);
+    let read = plain::stream(path).map_err(Problem::from).and_then(bytes);
     let mixed = read.and_then(decode_whole);
     mixed.map_err(|problem| Error::file(path, problem))
 }

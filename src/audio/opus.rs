@@ -8,6 +8,10 @@ use super::compressed;
 use super::mixing::Mixer;
 use super::{CONVERT, check_length};
 use crate::error::Problem;
+use crate::outside::guarded;
+
+/// Whose panics are caught.
+const LIBRARY: &str = "opus-pure";
 
 /// Opus decodes to any of its rates; this one is its own, in Hz.
 pub(super) const RATE: u32 = 48_000;
@@ -69,7 +73,8 @@ impl Opus {
         let channels = head.channels;
         let decoder = match head.family {
             0 => {
-                let mut decoder = OpusDecoder::new(RATE as i32, channels).map_err(damaged)?;
+                let decoder = || OpusDecoder::new(RATE as i32, channels);
+                let mut decoder = guarded(LIBRARY, decoder)?.map_err(damaged)?;
                 decoder.gain_q8 = head.gain.into();
                 Decoder::Plain(Box::new(decoder))
             }
@@ -79,8 +84,9 @@ impl Opus {
                         "holds Opus of {channels} channels in a layout that is not read; {CONVERT}"
                     )
                 };
-                let mut decoder = OpusMSDecoder::new(RATE as i32, channels, family)
-                    .map_err(|cause| Problem::new(layout(), cause))?;
+                let decoder = || OpusMSDecoder::new(RATE as i32, channels, family);
+                let mut decoder =
+                    guarded(LIBRARY, decoder)?.map_err(|cause| Problem::new(layout(), cause))?;
                 // Which channel is where is the same to their mean.
                 let known = decoder.layout();
                 if (known.nb_streams, known.nb_coupled_streams) != head.streams {
@@ -107,11 +113,12 @@ impl Opus {
             return Err(compressed::damaged("Opus", "a packet is empty").into());
         }
         let block = &mut self.block;
-        let count = match &mut self.decoder {
+        let decoder = &mut self.decoder;
+        let count = guarded(LIBRARY, || match decoder {
             Decoder::Plain(decoder) => decoder.decode(packet, MAX_PACKET_SAMPLES, block),
             Decoder::Surround(decoder) => decoder.decode(packet, MAX_PACKET_SAMPLES, block),
-        };
-        let count = count.map_err(damaged)?;
+        });
+        let count = count?.map_err(damaged)?;
         Ok(&self.block[..(count * self.channels).min(self.block.len())])
     }
 
@@ -132,7 +139,7 @@ impl Opus {
 
 /// Decodes an OGG file of one sound. Its page sums are checked.
 pub(super) fn decode_ogg(bytes: &[u8], mixer: &mut Mixer) -> Result<(), Problem> {
-    let mut reader = OggOpusReader::new(bytes).map_err(damaged)?;
+    let mut reader = guarded(LIBRARY, || OggOpusReader::new(bytes))?.map_err(damaged)?;
     let head = reader.head();
     let head = Head {
         channels: head.channel_count.into(),
@@ -141,12 +148,14 @@ pub(super) fn decode_ogg(bytes: &[u8], mixer: &mut Mixer) -> Result<(), Problem>
         family: head.mapping_family,
         streams: (head.stream_count.into(), head.coupled_count.into()),
     };
-    let mut trim = Trim::new(reader.head(), RATE as i32, head.channels).map_err(damaged)?;
+    let trim = || Trim::new(reader.head(), RATE as i32, head.channels);
+    let mut trim = guarded(LIBRARY, trim)?.map_err(damaged)?;
     let mut opus = Opus::new(&head)?;
-    for packet in reader.packets() {
+    let mut packets = reader.packets();
+    while let Some(packet) = guarded(LIBRARY, || packets.next())? {
         let packet = packet.map_err(damaged)?;
         let length = opus.decode(&packet.data)?.len();
-        let kept = trim.keep_range(&packet, length);
+        let kept = guarded(LIBRARY, || trim.keep_range(&packet, length))?;
         opus.mix(kept, mixer)?;
     }
     Ok(())

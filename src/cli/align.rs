@@ -228,7 +228,7 @@ impl AlignArgs {
             (Some(text), _) => ("--text".to_owned(), text.clone()),
             (None, Some(file)) => {
                 let text =
-                    fs::read_to_string(file).map_err(|problem| Error::file(file, problem))?;
+                    crate::plain::read_text(file).map_err(|problem| Error::file(file, problem))?;
                 (file.display().to_string(), text)
             }
         };

@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde_json::json;
 
-use super::{ModelArgs, Outcome, print, progress};
+use super::{ModelArgs, Outcome, print, print_table, progress};
 use crate::bench::Measurement;
 use crate::bench::counting::CountingExecutor;
 use crate::bench::peak::Peak;
-use crate::bench::presets::Preset;
+use crate::bench::presets::{PRESETS, Preset};
 use crate::bench::subject::Subject;
 use crate::bench::works::{Bench, Work};
 use crate::engine::device::NativeInfo;
@@ -121,6 +122,10 @@ pub(super) fn run(args: &BenchArgs) -> Result<Outcome> {
 }
 
 fn measure(args: &BenchArgs) -> Result<Outcome> {
+    if args.preset.as_deref() == Some("list") {
+        print(&presets(args.json)?)?;
+        return Ok(Outcome::Done);
+    }
     let model = load(args)?;
     let subject = match &args.reference {
         Some(path) => Subject::reference(&model, path)?,
@@ -161,7 +166,7 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
         }
         let report = &mut |work: Work, seconds: f64| {
             if !args.estimate {
-                eprintln!("{}: {seconds:.3} s", work.name());
+                say!("{}: {seconds:.3} s", work.name());
             }
         };
         let executor = executor.as_mut();
@@ -179,9 +184,34 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
         }
     }
     if !args.json {
-        print(&table(&measured))?;
+        print_table(&table(&measured))?;
     }
     Ok(Outcome::Done)
+}
+
+/// All presets with their sizes, as a table or as JSON lines.
+fn presets(json: bool) -> Result<String> {
+    let mut text = match json {
+        true => String::new(),
+        false => format!("{:<18} {:>12} {:>10}\n", "preset", "parameters", "f32 MB"),
+    };
+    for preset in PRESETS {
+        let (name, count) = (preset.name, preset.parameters()?);
+        let _ = match json {
+            true => writeln!(
+                text,
+                "{}",
+                json!({"preset": name, "parameters": count, "assumed": preset.assumed})
+            ),
+            false => writeln!(
+                text,
+                "{name:<18} {:>11.1}M {:>10.0}",
+                count as f64 / 1e6,
+                4.0 * count as f64 / 1e6
+            ),
+        };
+    }
+    Ok(text.trim_end().to_owned())
 }
 
 /// The model, unless its weights alone are more than this machine holds.
@@ -190,7 +220,10 @@ fn load(args: &BenchArgs) -> Result<Model> {
         return match &args.model.model {
             Some(place) => {
                 let found = Hub::from_environment().find(place, &mut progress::downloads())?;
-                Model::open(found)
+                match args.estimate {
+                    true => Model::outline(ModelFiles::found(&found)?),
+                    false => Model::open(found),
+                }
             }
             None => Model::load(ModelFiles::default_model()),
         };
@@ -199,6 +232,7 @@ fn load(args: &BenchArgs) -> Result<Model> {
     let bytes = 4 * preset.parameters()? as u64;
     if let Some(memory) = NativeInfo::detect().memory_bytes
         && bytes > memory
+        && !args.estimate
     {
         return Err(Error::Memory(format!(
             "the weights of {name} take {} MB where this machine has {} MB",
@@ -207,9 +241,13 @@ fn load(args: &BenchArgs) -> Result<Model> {
         )));
     }
     if !preset.assumed.is_empty() {
-        eprintln!("{name}: assumed: {}", preset.assumed.join(", "));
+        say!("{name}: assumed: {}", preset.assumed.join(", "));
     }
-    Model::load(preset.files(args.seed))
+    let files = preset.files(args.seed);
+    match args.estimate {
+        true => Model::outline(files),
+        false => Model::load(files),
+    }
 }
 
 /// What one would paste into an issue.

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::progress;
 use super::{
-    GenerationArgs, ModelArgs, Outcome, for_each_file, print, read_sound, start, stem, warn,
+    GenerationArgs, ModelArgs, Outcome, for_each_file, print, print_table, read_sound, start, stem,
+    warn,
 };
 use crate::explain::explanation::Explanation;
 use crate::explain::methods::integrated_gradients::IntegratedGradientsOptions;
@@ -379,8 +380,8 @@ fn report(args: &ExplainArgs, audio: &Path, explanation: &Explanation, out: &Pat
     }
     let summary = summary(explanation, out);
     match several {
-        true => print(&format!("{}: {summary}", audio.display())),
-        false => print(&summary),
+        true => print_table(&format!("{}: {summary}", audio.display())),
+        false => print_table(&summary),
     }
 }
 

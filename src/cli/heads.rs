@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::align::SiteName;
 use super::study::{onsets_of, utterances, watcher};
-use super::{MaskArgs, ModelArgs, Outcome, print, start};
+use super::{MaskArgs, ModelArgs, Outcome, print, print_table, start};
 use crate::explain::alignment::all_heads;
 use crate::explain::{Method, Site};
 use crate::listener::Listener;
@@ -91,28 +91,28 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     }
     let (items, left_out) = within(&items, model)?;
     if let Some(left_out) = left_out {
-        eprintln!("{left_out}");
+        say!("{left_out}");
     }
     let (items, left_out) = usable(items, &onsets, settings.by)?;
     if let Some(left_out) = left_out {
-        eprintln!("{left_out}");
+        say!("{left_out}");
     }
     let survey = args.survey(&mut listener, &settings, &items, &onsets)?;
     let found = Found::new(&listener.model().name, &settings, &survey, top)?;
     if let Some(warning) = found.warning() {
-        eprintln!("warning: {warning}");
+        say!("warning: {warning}");
     }
     match args.json {
         true => print(&found.json()?)?,
-        false => print(found.to_string().trim_end())?,
+        false => print_table(found.to_string().trim_end())?,
     }
     if !survey.complete {
-        eprintln!("stopped; nothing is written");
+        say!("stopped; nothing is written");
         return Ok(Outcome::Failures);
     }
     if let Some(path) = &args.write {
         write_heads(path, listener.model(), &found.best)?;
-        eprintln!(
+        say!(
             "{}: {ALIGNMENT_HEADS} are {}",
             path.display(),
             listed(&found.best)
@@ -121,7 +121,7 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     Ok(match survey.failures.len() {
         0 => Outcome::Done,
         failed => {
-            eprintln!("{failed} of {} utterances failed", items.len());
+            say!("{failed} of {} utterances failed", items.len());
             Outcome::Failures
         }
     })

@@ -2,6 +2,9 @@
 //!
 //! Exit codes: 0 done, 1 done with failed items or checks, 2 could not run.
 
+#[macro_use]
+mod say;
+
 mod align;
 mod bench;
 pub mod devices;
@@ -10,6 +13,7 @@ mod heads;
 mod progress;
 mod study;
 mod transcribe;
+mod usage;
 mod validate;
 
 use std::ffi::OsString;
@@ -30,7 +34,7 @@ use crate::generate::{Fallback, Wanted};
 use crate::hub::Hub;
 use crate::listener::{Builder, Listener, Warning};
 use crate::model::files::ModelFiles;
-use crate::{Error, Result};
+use crate::{Error, Result, shown};
 
 /// Which sound made a speech-to-text model write each word.
 #[derive(Parser)]
@@ -73,8 +77,13 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(message) => {
+            if message.use_stderr() {
+                let first = std::env::args_os().nth(1).unwrap_or_default();
+                say!("{}", usage::line(&message, &first.to_string_lossy()));
+                return ExitCode::from(2);
+            }
             let _ = message.print();
-            return ExitCode::from(if message.use_stderr() { 2 } else { 0 });
+            return ExitCode::SUCCESS;
         }
     };
     let outcome = match cli.command {
@@ -91,7 +100,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Failures) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("error: {error}");
+            say!("error: {error}");
             ExitCode::from(2)
         }
     }
@@ -327,8 +336,8 @@ fn start(listener: &mut Listener) -> Result<()> {
 
 fn say_device(name: &str, precision: Precision) {
     match precision {
-        Precision::F32 => eprintln!("device: {name}"),
-        other => eprintln!("device: {name}, {other}"),
+        Precision::F32 => say!("device: {name}"),
+        other => say!("device: {name}, {other}"),
     }
 }
 
@@ -358,7 +367,7 @@ fn warn_of<'a>(path: &Path, warnings: impl IntoIterator<Item = &'a audio::Warnin
         false => path,
     };
     for warning in warnings {
-        eprintln!("warning: {}: {warning}", name.display());
+        say!("warning: {}: {warning}", name.display());
     }
 }
 
@@ -372,7 +381,7 @@ fn stem(audio: &Path) -> OsString {
 
 fn warn(warnings: &[Warning]) {
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        say!("warning: {warning}");
     }
 }
 
@@ -382,12 +391,12 @@ impl ExecutorArgs {
     fn open(&self, weights: &WeightTable, profiling: bool) -> Result<Box<dyn Executor>> {
         let (device, warning) = device::open(&self.device)?;
         if let Some(warning) = warning {
-            eprintln!("warning: {warning}");
+            say!("warning: {warning}");
         }
         let (executor, warning) =
             device::executor(device, weights, self.precision.into(), profiling)?;
         if let Some(warning) = warning {
-            eprintln!("warning: {warning}");
+            say!("warning: {warning}");
         }
         say_device(&executor.name(), executor.precision());
         Ok(executor)
@@ -413,21 +422,32 @@ fn for_each_file(files: &[PathBuf], mut work: impl FnMut(&Path) -> Result<()>) -
     let mut failed = 0;
     for path in files {
         if progress::stopped() {
-            eprintln!("stopped before {}", path.display());
+            say!("stopped before {}", path.display());
             failed += 1;
         } else if let Err(error) = work(path) {
-            eprintln!("error: {error}");
+            say!("error: {error}");
             failed += 1;
         }
     }
     if failed == 0 {
         return Ok(Outcome::Done);
     }
-    eprintln!("{failed} of {} files failed", files.len());
+    say!("{failed} of {} files failed", files.len());
     Ok(Outcome::Failures)
 }
 
-/// Prints to standard output; a reader that has gone away is no failure.
+/// Prints what was said, of any length, with what is not safe to print escaped.
+fn print_text(text: &str) -> Result<()> {
+    print(&shown::text(text))
+}
+
+/// The same of a table, whose lines are of bounded length.
+fn print_table(text: &str) -> Result<()> {
+    let lines: Vec<String> = text.lines().map(shown::line).collect();
+    print(&lines.join("\n"))
+}
+
+/// Prints to standard output as it is; a reader that has gone away is no failure.
 fn print(text: &str) -> Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(problem) if problem.kind() != ErrorKind::BrokenPipe => {

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::explain::{Progress, Step};
 use crate::hub::Download;
+use crate::shown;
 
 /// Set by the first Ctrl-C.
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -58,7 +59,7 @@ pub(super) fn reporter(becomes: &'static str) -> impl FnMut(Progress) -> bool {
             }
         }
         if stop {
-            eprintln!("stopped after {} masks; {becomes}", progress.done);
+            say!("stopped after {} masks; {becomes}", progress.done);
         }
         !stop
     }
@@ -94,7 +95,7 @@ pub(super) fn downloads() -> impl FnMut(Download<'_>) -> bool {
         }
         if STOP.load(Ordering::Relaxed) {
             shown.bar = None;
-            eprintln!("stopped; the same command goes on with what is here");
+            say!("stopped; the same command goes on with what is here");
             return false;
         }
         true
@@ -123,13 +124,14 @@ impl Shown {
                 ProgressStyle::with_template(style)
                     .unwrap_or_else(|_| ProgressStyle::default_bar()),
             );
-            bar.set_message(download.file.to_owned());
+            bar.set_message(shown::line(download.file));
             self.bar = Some(bar);
         } else {
             let megabytes = bytes as f64 / 1e6;
-            eprintln!(
+            say!(
                 "downloading {} of {}, {megabytes:.0} MB",
-                download.file, download.model
+                download.file,
+                download.model
             );
         }
     }

@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    FallbackArgs, GenerationArgs, ModelArgs, Outcome, for_each_file, print, read_quietly, start,
-    warn, warn_of,
+    FallbackArgs, GenerationArgs, ModelArgs, Outcome, for_each_file, print, print_text,
+    read_quietly, start, warn, warn_of,
 };
 use crate::audio;
 use crate::features::FRAME_SECONDS;
@@ -55,7 +55,11 @@ pub(super) fn run(args: &TranscribeArgs) -> Result<Outcome> {
         let heard = listener.transcribe(&sound);
         let heard = heard.map_err(|problem| Error::file(path, problem))?;
         warn(&heard.warnings());
-        print(&line(args, path, &heard, &warnings))
+        let line = line(args, path, &heard, &warnings);
+        match args.json {
+            true => print(&line),
+            false => print_text(&line),
+        }
     })
 }
 

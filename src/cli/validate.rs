@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ModelArgs, Outcome, print, start};
+use super::{ModelArgs, Outcome, print, print_table, start};
 use crate::listener::Parts;
 use crate::validate::{Validation, validate};
 use crate::{Error, Result};
@@ -49,7 +49,7 @@ pub(super) fn run(args: &ValidateArgs) -> Result<Outcome> {
         let json = serde_json::to_string(&validation);
         print(&json.map_err(|problem| Error::file("JSON", problem))?)?;
     } else {
-        print(&table(&validation))?;
+        print_table(&table(&validation))?;
     }
     Ok(if validation.pass() {
         Outcome::Done

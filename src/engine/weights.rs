@@ -127,6 +127,26 @@ impl WeightTable {
         self.weights[id.0 as usize].computed = true;
     }
 
+    /// Adds a weight of which nothing is known but its size: what counts work does not
+    /// look at values, and no executor that computes can take such a table.
+    pub fn outline(
+        &mut self,
+        role: Role,
+        name: impl Into<String>,
+        rows: usize,
+        cols: usize,
+    ) -> WeightId {
+        self.weights.push(Weight {
+            role,
+            name: name.into(),
+            rows,
+            cols,
+            data: Arc::from([]),
+            computed: false,
+        });
+        WeightId((self.weights.len() - 1) as u32)
+    }
+
     pub fn get(&self, id: WeightId) -> &Weight {
         &self.weights[id.0 as usize]
     }
@@ -166,7 +186,7 @@ impl WeightTable {
 
     /// Bytes of all weights as f32.
     pub fn bytes(&self) -> usize {
-        self.weights.iter().map(|w| w.data.len() * 4).sum()
+        self.weights.iter().map(|w| w.rows * w.cols * 4).sum()
     }
 }
 

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::mel::Filter;
-use super::{Features, check_common, check_finite, normalize};
+use super::{Features, check_common, check_finite, normalize, typed};
 use crate::audio::{SAMPLE_RATE, Waveform};
 use crate::error::Problem;
 use crate::{Error, Result};
@@ -66,7 +66,7 @@ impl FbankConfig {
     /// The settings in a `preprocessor_config.json`, or what is wrong there.
     pub(super) fn from_json(json: Value) -> std::result::Result<Self, Problem> {
         check_common(&json)?;
-        Ok(serde_json::from_value(json)?)
+        typed(json)
     }
 }
 

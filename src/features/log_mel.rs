@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::mel::Filter;
-use super::{FRAME_SHIFT, Features, check_common, check_finite};
+use super::{FRAME_SHIFT, Features, check_common, check_finite, typed};
 use crate::audio::{SAMPLE_RATE, Waveform};
 use crate::error::Problem;
 use crate::{Error, Result};
@@ -70,7 +70,7 @@ impl LogMelConfig {
         {
             return Err(format!("padding_value is {padding}; 0 is supported").into());
         }
-        Ok(serde_json::from_value(json)?)
+        typed(json)
     }
 
     /// Samples of a window.

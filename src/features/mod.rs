@@ -8,9 +8,9 @@ mod fbank;
 mod log_mel;
 mod mel;
 
-use std::fs;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::audio::{SAMPLE_RATE, Waveform};
@@ -138,6 +138,17 @@ impl Kind {
     }
 }
 
+/// Settings out of JSON, each of which may be missing; an error names the entry.
+fn typed<T: DeserializeOwned>(json: Value) -> std::result::Result<T, Problem> {
+    for (key, value) in json.as_object().into_iter().flatten() {
+        let alone = Value::Object([(key.clone(), value.clone())].into_iter().collect());
+        if let Err(e) = serde_json::from_value::<T>(alone) {
+            return Err(Problem::new(format!("{key} is {value}: {e}"), e));
+        }
+    }
+    Ok(serde_json::from_value(json)?)
+}
+
 impl FrontEnd {
     /// The filter bank with its published settings but for the number of mel
     /// bins: for a folder without `preprocessor_config.json`.
@@ -172,7 +183,7 @@ impl FrontEnd {
     /// [`FrontEnd::from_bytes`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|e| Error::file(path, e))?;
+        let bytes = crate::plain::read(path).map_err(|e| Error::file(path, e))?;
         Self::from_bytes(path, &bytes)
     }
 

@@ -396,7 +396,9 @@ impl Multitask {
     fn with_forced(self, model: &Model, forced: Vec<Option<u32>>) -> Self {
         let open = forced.first() == Some(&None);
         let language = match &model.generation.lang_to_id {
-            Some(ids) if open => Language::Detected(ids.values().copied().collect()),
+            Some(ids) if open && !ids.is_empty() => {
+                Language::Detected(ids.values().copied().collect())
+            }
             _ => Language::None,
         };
         let mut further: Vec<u32> = forced.into_iter().flatten().collect();

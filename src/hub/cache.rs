@@ -63,7 +63,7 @@ impl Repository {
     /// What is known of files that a commit has not.
     pub fn absent(&self, commit: &str) -> Absent {
         let place = self.folder.join("trees").join(format!("{commit}.json"));
-        let tree = fs::read(place).ok();
+        let tree = crate::plain::read(&place).ok();
         let tree = tree.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         Absent {
             notes: self.folder.join(".no_exist").join(commit),

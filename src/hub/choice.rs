@@ -83,7 +83,7 @@ pub(super) fn index_here(folder: &Path) -> Option<(&'static str, Vec<u8>)> {
     let [single, index] = WEIGHTS
         .into_iter()
         .find(|names| names.iter().any(|name| here(name)))?;
-    let bytes = std::fs::read(folder.join(index));
+    let bytes = crate::plain::read(&folder.join(index));
     bytes
         .ok()
         .filter(|_| !here(single))

@@ -259,7 +259,7 @@ fn base_of(folder: &Path) -> Result<Option<ModelName>> {
         return Ok(None);
     }
     let path = folder.join(ADAPTER_CONFIG);
-    let config = std::fs::read(&path).ok();
+    let config = crate::plain::read(&path).ok();
     let config = config.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     let Some(config) = config else {
         return Ok(None);

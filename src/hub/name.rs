@@ -14,15 +14,26 @@ pub struct ModelName {
 /// What a name may begin with, as pages and other programs write it.
 const PREFIXES: [&str; 3] = ["https://huggingface.co/", "https://hf.co/", "hf://"];
 
+/// What stands between name and revision in a browser's address.
+const TREE: &str = "/tree/";
+
 impl ModelName {
     /// A name, by the rules of huggingface_hub; nothing where the text is
-    /// none. The revision is a branch, a tag or a commit.
+    /// none. The revision is a branch, a tag or a commit; a browser's address has
+    /// it behind `/tree/`.
     pub fn parse(text: &str) -> Option<Self> {
         let without = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix));
-        let text = without.unwrap_or(text);
-        let (id, revision) = match text.split_once('@') {
-            Some((id, revision)) => (id, Some(revision)),
-            None => (text, None),
+        let page = without.map(|rest| {
+            let end = rest.find(['?', '#']).unwrap_or(rest.len());
+            rest[..end].trim_end_matches('/')
+        });
+        // There a slash of a revision is written so.
+        let page = page.map(|page| page.replace("%2F", "/"));
+        let text = page.as_deref().unwrap_or(text);
+        let (id, revision) = match (text.split_once('@'), text.split_once(TREE)) {
+            (None, Some((id, revision))) if without.is_some() => (id, Some(revision)),
+            (Some((id, revision)), _) => (id, Some(revision)),
+            (None, _) => (text, None),
         };
         let (owner, name) = id.split_once('/')?;
         let fits = id.len() <= 96 && !id.contains("--") && !id.ends_with(".git");
@@ -89,6 +100,14 @@ mod tests {
             ("a/b@refs/pr/3", "a/b", "refs/pr/3"),
             ("https://huggingface.co/a/b", "a/b", "main"),
             ("hf://a/b_c@x", "a/b_c", "x"),
+            ("https://huggingface.co/a/b/tree/main", "a/b", "main"),
+            ("https://huggingface.co/a/b/tree/v1.0/", "a/b", "v1.0"),
+            (
+                "https://hf.co/a/b/tree/refs%2Fpr%2F3?x=1#y",
+                "a/b",
+                "refs/pr/3",
+            ),
+            ("https://huggingface.co/a/b/", "a/b", "main"),
         ] {
             let name = ModelName::parse(text).unwrap();
             assert_eq!((&*name.id(), name.revision()), (id, revision));
@@ -99,6 +118,10 @@ mod tests {
             "../b",
             "/a/b",
             "a/b/c",
+            "a/b/tree/main",
+            "https://huggingface.co/a/b/tree/",
+            "https://huggingface.co/a/b/tree/../x",
+            "https://huggingface.co/datasets/a/b",
             "a/",
             "a/b.git",
             "a/b--c",

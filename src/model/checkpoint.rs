@@ -109,6 +109,8 @@ pub fn standard_name(name: &str) -> String {
 /// The weights of a model.
 pub struct Checkpoint {
     source: Source,
+    /// Where the weights are left out: the shapes of what was asked for, by name.
+    outline: Option<BTreeMap<String, Vec<usize>>>,
 }
 
 enum Source {
@@ -160,7 +162,8 @@ impl Checkpoint {
                 Source::Files(WeightFiles::open(files, config.tied()?, rename)?)
             }
         };
-        Ok(Self { source })
+        let outline = config.is_outline().then(BTreeMap::new);
+        Ok(Self { source, outline })
     }
 
     /// Whether there is a tensor of that name. Random weights hold what
@@ -180,6 +183,10 @@ impl Checkpoint {
     /// If a needed tensor is missing or has another shape, or a tensor is
     /// neither needed nor `ignored`; the message lists them all.
     pub fn check(&mut self, needed: &TensorList, ignored: impl Fn(&str) -> bool) -> Result<()> {
+        if let Some(outline) = &mut self.outline {
+            let specs = needed.specs.iter();
+            outline.extend(specs.map(|spec| (spec.name.clone(), spec.shape.clone())));
+        }
         match &mut self.source {
             Source::Files(files) => files.check(needed, ignored),
             Source::Random(random) => {
@@ -192,7 +199,19 @@ impl Checkpoint {
         }
     }
 
+    /// Whether weights are left out: their sizes are all that counts.
+    pub fn is_outline(&self) -> bool {
+        self.outline.is_some()
+    }
+
+    /// How many rows a tensor has that is left out; nothing where values are read.
+    pub fn outlined_rows(&self, name: &str) -> Option<usize> {
+        self.outline.as_ref()?.get(name)?.first().copied()
+    }
+
     /// The values of a tensor that [`check`](Self::check) has found.
+    ///
+    /// Where weights are left out, all are 0.
     ///
     /// # Errors
     /// If there is none of that name, or a value is not finite.
@@ -202,6 +221,10 @@ impl Checkpoint {
                 "the model's code reads {name} but never asked for it"
             ))
         };
+        if let Some(outline) = &self.outline {
+            let shape = outline.get(name).ok_or_else(unknown)?;
+            return Ok(vec![0.0; shape.iter().product()]);
+        }
         match &self.source {
             Source::Files(files) => {
                 let entry = files.index.get(name).ok_or_else(unknown)?;

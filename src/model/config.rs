@@ -20,6 +20,8 @@ const LARGEST_SIZE: u64 = 1 << 20;
 pub struct Config {
     value: Value,
     path: PathBuf,
+    /// Whether the model's weights are to be left out.
+    outline: bool,
 }
 
 impl Config {
@@ -33,7 +35,23 @@ impl Config {
         if !value.is_object() {
             return Err(Error::file(path, "is not a JSON object"));
         }
-        Ok(Self { value, path })
+        let outline = false;
+        Ok(Self {
+            value,
+            path,
+            outline,
+        })
+    }
+
+    /// The same of a model whose weights are known by their sizes alone.
+    pub(super) fn without_weights(self) -> Self {
+        let outline = true;
+        Self { outline, ..self }
+    }
+
+    /// Whether the model's weights are to be left out.
+    pub(super) fn is_outline(&self) -> bool {
+        self.outline
     }
 
     /// An error about the file.

@@ -1,7 +1,6 @@
 //! The files of a model: a folder as Hugging Face saves it, or the model that
 //! is part of the program.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use super::forms::{self, Converted, unread};
 use crate::error::Problem;
 use crate::hub::Found;
 use crate::hub::layout::{WEIGHTS, shards};
-use crate::{Error, Result};
+use crate::{Error, Result, plain};
 
 /// Where a model's files come from.
 #[derive(Clone, Debug)]
@@ -132,7 +131,7 @@ impl ModelFiles {
         match self {
             Self::Folder(path) => {
                 let path = path.join(file);
-                match std::fs::read(&path) {
+                match plain::read(&path) {
                     Ok(bytes) => match unread::pointer(&bytes) {
                         Some(what) => Err(Error::file(path, what)),
                         None => Ok(Some(bytes)),
@@ -167,9 +166,21 @@ impl ModelFiles {
     /// # Errors
     /// If it cannot be read or is not JSON.
     pub fn json(&self, file: &str) -> Result<Value> {
-        let bytes = self.read(file)?;
-        serde_json::from_slice(&bytes)
+        self.parsed(file, &self.read(file)?)
+    }
+
+    fn parsed(&self, file: &str, bytes: &[u8]) -> Result<Value> {
+        serde_json::from_slice(bytes)
             .map_err(|problem| Error::file(self.path(file), Problem::json(problem)))
+    }
+
+    /// As [`json`](Self::json), nothing where the file does not exist.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not JSON.
+    pub(super) fn json_of_present(&self, file: &str) -> Result<Option<Value>> {
+        let bytes = self.read_if_present(file)?;
+        bytes.map(|bytes| self.parsed(file, &bytes)).transpose()
     }
 
     /// As [`json`](Self::json), `null` where the file does not exist.
@@ -177,10 +188,7 @@ impl ModelFiles {
     /// # Errors
     /// If it cannot be read or is not JSON.
     pub fn json_if_present(&self, file: &str) -> Result<Value> {
-        match self.read_if_present(file)? {
-            None => Ok(Value::Null),
-            Some(_) => self.json(file),
-        }
+        Ok(self.json_of_present(file)?.unwrap_or_default())
     }
 
     /// The weight files with their paths: `model.safetensors`, or the shards
@@ -242,7 +250,7 @@ impl ModelFiles {
 /// # Errors
 /// If it cannot be read, or is a Git LFS pointer.
 pub(super) fn map(path: &Path) -> Result<Option<WeightBytes>> {
-    let opened = match File::open(path) {
+    let opened = match plain::open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|e| Error::file(path, e))?,
     };

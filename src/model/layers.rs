@@ -32,9 +32,16 @@ impl Linear {
         let (mut weight, mut bias) = (Vec::new(), Vec::new());
         let mut any_bias = false;
         for name in names {
-            let own = loader.read(&format!("{name}.weight"))?;
-            let outputs = own.len() / inputs;
-            weight.extend(own);
+            let own = format!("{name}.weight");
+            let outputs = match loader.outlined_rows(&own) {
+                Some(rows) => rows,
+                None => {
+                    let own = loader.read(&own)?;
+                    let outputs = own.len() / inputs;
+                    weight.extend(own);
+                    outputs
+                }
+            };
             let own = format!("{name}.bias");
             if loader.contains(&own) {
                 bias.extend(loader.read(&own)?);

@@ -36,7 +36,13 @@ impl<'a> Loader<'a> {
         self.checkpoint.read(name)
     }
 
-    /// Adds values (rows, cols) to the table.
+    /// How many rows a tensor has, where weights are left out.
+    pub fn outlined_rows(&self, name: &str) -> Option<usize> {
+        self.checkpoint.outlined_rows(name)
+    }
+
+    /// Adds values (rows, cols) to the table; those of an outline may be
+    /// missing.
     pub fn add(
         &mut self,
         form: Form,
@@ -46,6 +52,9 @@ impl<'a> Loader<'a> {
         values: Vec<f32>,
     ) -> WeightId {
         let part = self.part;
+        if self.checkpoint.is_outline() {
+            return self.table.outline(Role { part, form }, name, rows, cols);
+        }
         self.table
             .add(Role { part, form }, name, rows, cols, values)
     }
@@ -69,7 +78,10 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// As [`Checkpoint::read`].
     pub fn load(&mut self, form: Form, name: &str, rows: usize, cols: usize) -> Result<WeightId> {
-        let values = self.read(name)?;
+        let values = match self.checkpoint.is_outline() {
+            true => Vec::new(),
+            false => self.read(name)?,
+        };
         Ok(self.add(form, name, rows, cols, values))
     }
 }

@@ -163,6 +163,16 @@ pub struct SpecialTokens {
 }
 
 impl Model {
+    /// A model by its sizes alone, for counting: no weight is read or made.
+    /// No executor that computes can run it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), but for values of weights.
+    pub fn outline(files: ModelFiles) -> Result<Self> {
+        let config = Config::read(&files)?.without_weights();
+        Self::of(files, &config)
+    }
+
     /// Loads a model that was found: it is known by its name on the hub, if it
     /// has one.
     ///
@@ -184,12 +194,16 @@ impl Model {
     /// the weights do not fit the config; the message names what and where.
     pub fn load(files: ModelFiles) -> Result<Self> {
         let config = Config::read(&files)?;
-        let family = Family::of(&config)?;
-        let parts = (family.read)(&files, &config)?;
+        Self::of(files, &config)
+    }
+
+    fn of(files: ModelFiles, config: &Config) -> Result<Self> {
+        let family = Family::of(config)?;
+        let parts = (family.read)(&files, config)?;
         let own_projection = parts.decoder.config.own_projection;
-        let tensors = (family.tensors)(&config, own_projection)?;
+        let tensors = (family.tensors)(config, own_projection)?;
         let vocabulary = parts.decoder.config.vocabulary;
-        let generation = GenerationConfig::read(&files, &config, vocabulary)?;
+        let generation = GenerationConfig::read(&files, config, vocabulary)?;
         // Generation obeys its own file first.
         let ends = match &generation.eos_token_id {
             Some(ends) => ends.clone(),
@@ -252,6 +266,10 @@ impl Model {
         let key = ["feature_extractor", "audio_processor"];
         let key = key.into_iter().find(|key| processor.get(key).is_some());
         let nested = key.map_or(&serde_json::Value::Null, |key| &processor[key]);
+        if let Some(key) = key.filter(|_| !nested.is_object() && !nested.is_null()) {
+            let problem = format!("{key} is {nested}, where an object of settings would be right");
+            return Err(Error::file(self.files.path(PROCESSOR), problem));
+        }
         let kind = self.encoder.hears_by();
         let (file, front_end) = match (nested, self.files.read_if_present(FILE)?) {
             (serde_json::Value::Null, Some(bytes)) => {
@@ -284,8 +302,9 @@ impl Model {
     /// If it is missing, broken, or has more tokens than the model, or fewer.
     pub fn tokenizer(&self) -> Result<Tokenizer> {
         let path = self.files.path("");
-        let tokenizer = Tokenizer::from_files(path, |name| self.files.read_if_present(name))?;
         let vocabulary = self.decoder.config.vocabulary;
+        let read = |name: &str| self.files.read_if_present(name);
+        let tokenizer = Tokenizer::from_files_within(path, vocabulary, read)?;
         if tokenizer.vocab_size() > vocabulary {
             return Err(Error::file(
                 tokenizer.file(),

@@ -67,7 +67,7 @@ impl Maps {
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let path = folder.join(EXPLANATION);
-        let bytes = std::fs::read(&path).map_err(|problem| Error::file(&path, problem))?;
+        let bytes = crate::plain::read(&path).map_err(|problem| Error::file(&path, problem))?;
         let value: Value =
             serde_json::from_slice(&bytes).map_err(|problem| Error::file(&path, problem))?;
         if value["format"] != FORMAT {
@@ -82,7 +82,7 @@ impl Maps {
             serde_json::from_value(value).map_err(|problem| Error::file(&path, problem))?;
 
         let path = folder.join(MAPS);
-        let bytes = std::fs::read(&path).map_err(|problem| Error::file(&path, problem))?;
+        let bytes = crate::plain::read(&path).map_err(|problem| Error::file(&path, problem))?;
         let tensors =
             SafeTensors::deserialize(&bytes).map_err(|problem| Error::file(&path, problem))?;
         let values = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
@@ -121,7 +121,7 @@ fn is_ours(folder: &Path) -> bool {
             return false;
         }
     }
-    let Ok(bytes) = std::fs::read(folder.join(EXPLANATION)) else {
+    let Ok(bytes) = crate::plain::read(&folder.join(EXPLANATION)) else {
         return false;
     };
     serde_json::from_slice::<Value>(&bytes).is_ok_and(|value| value["format"] == FORMAT)

@@ -2,7 +2,6 @@
 //! with one `Display`, one parser, and serde by both.
 
 use std::fmt::Display;
-use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -11,13 +10,13 @@ use serde::{Deserialize, Deserializer, Serializer};
 
 use crate::Error;
 
-/// The text of a file that people make, without the byte-order mark that some
+/// The text of a file that people make, or of a stream of it, without the byte-order mark that some
 /// programs put before it.
 ///
 /// # Errors
 /// If it cannot be read or is not UTF-8.
 pub(super) fn read_text(path: &Path) -> crate::Result<String> {
-    let bytes = fs::read(path).map_err(|problem| Error::file(path, problem))?;
+    let bytes = crate::plain::read_bytes(path).map_err(|problem| Error::file(path, problem))?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(Error::file(path, "is written in UTF-16; save it as UTF-8"));
     }

@@ -1,13 +1,15 @@
-//! Tokens beside a `tokenizer.json`: those of `added_tokens.json`,
-//! `special_tokens_map.json` and `tokenizer_config.json` that it lacks, as
-//! transformers 5.23 adds them.
+//! Tokens beside a vocabulary: those of `added_tokens.json`,
+//! `special_tokens_map.json` and `tokenizer_config.json`, as transformers 5.23
+//! adds them.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tokenizers::AddedToken;
 
-/// What the files beside a `tokenizer.json` say.
+use super::folder::{ADDED, CONFIG};
+
+/// What the files beside a vocabulary say.
 pub(super) struct Beside<'a> {
     /// `tokenizer_config.json`
     pub config: &'a Value,
@@ -26,6 +28,14 @@ pub(super) struct Stated {
 }
 
 impl Beside<'_> {
+    /// The file that gives tokens their ids.
+    pub fn file(&self) -> &'static str {
+        match self.config["added_tokens_decoder"].is_object() {
+            true => CONFIG,
+            false => ADDED,
+        }
+    }
+
     /// The tokens in the order in which they are added, known ones among
     /// them: first those with ids. With `added_tokens_decoder` the two old files
     /// count for nothing.

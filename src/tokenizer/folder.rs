@@ -1,5 +1,6 @@
 //! The vocabulary in a model's folder, in whichever form it is there.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -8,13 +9,14 @@ use tokenizers::AddedToken;
 use super::added::AddedTokens;
 use super::beside::{Beside, Stated};
 use super::numbered::numbers;
-use super::{Inner, Tokenizer};
+use super::{Inner, LIBRARY, Tokenizer};
 use crate::error::Problem;
+use crate::outside::guarded;
 use crate::{Error, Result};
 
 const TOKENIZER: &str = "tokenizer.json";
-const CONFIG: &str = "tokenizer_config.json";
-const ADDED: &str = "added_tokens.json";
+pub(super) const CONFIG: &str = "tokenizer_config.json";
+pub(super) const ADDED: &str = "added_tokens.json";
 const VOCABULARY: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 
@@ -39,6 +41,20 @@ impl Tokenizer {
         folder: impl AsRef<Path>,
         read: impl Fn(&str) -> Result<Option<Vec<u8>>>,
     ) -> Result<Self> {
+        Self::from_files_within(folder, usize::MAX, read)
+    }
+
+    /// The same for a model of `most` tokens. Special tokens that are only named, as
+    /// many folders do whose model never learnt them, are not added behind those:
+    /// transformers gives them ids that its model cannot take.
+    ///
+    /// # Errors
+    /// As [`from_files`](Self::from_files).
+    pub fn from_files_within(
+        folder: impl AsRef<Path>,
+        most: usize,
+        read: impl Fn(&str) -> Result<Option<Vec<u8>>>,
+    ) -> Result<Self> {
         let folder = folder.as_ref();
         let path = |name: &str| folder.join(name);
         let json = |name: &str| match read(name)? {
@@ -56,15 +72,11 @@ impl Tokenizer {
         };
         if let Some(bytes) = read(TOKENIZER)? {
             let tokenizer = Self::from_bytes(path(TOKENIZER), &bytes)?;
-            return tokenizer.with(&beside, folder);
+            return tokenizer.with(&beside, folder, most);
         }
-        let mut added = AddedTokens::default();
-        // With the newer entry the older files count for nothing.
-        if !config["added_tokens_decoder"].is_object() {
-            added.add_settings(&map);
-            added.add_ids(&listed);
-        }
-        added.add_settings(&config);
+        let stated = beside.tokens();
+        let stated = stated.map_err(|problem| Error::file(path(beside.file()), problem))?;
+        let added = AddedTokens::of(stated);
 
         let vocabulary = read(VOCABULARY)?;
         let named = named_models(&config);
@@ -76,7 +88,7 @@ impl Tokenizer {
         match (vocabulary, read(MERGES)?) {
             (Some(vocabulary), Some(merges)) => {
                 let own = Self::from_byte_level(folder, &vocabulary, &merges, &added)?;
-                own.with(&beside, folder)
+                own.with(&beside, folder, most)
             }
             _ => Err(Error::file(
                 path(TOKENIZER),
@@ -93,26 +105,36 @@ impl Tokenizer {
     ///
     /// # Errors
     /// If a file states another id for a token than it has or gets.
-    fn with(mut self, beside: &Beside, folder: &Path) -> Result<Self> {
+    fn with(mut self, beside: &Beside, folder: &Path, most: usize) -> Result<Self> {
+        let size = self.vocab_size();
         let Inner::Library(library) = &mut self.inner else {
             return Ok(self);
         };
-        let file = match beside.config["added_tokens_decoder"].is_object() {
-            true => CONFIG,
-            false => ADDED,
-        };
-        let fail = |problem: Problem| Error::file(folder.join(file), problem);
+        let fail = |problem: Problem| Error::file(folder.join(beside.file()), problem);
         // A known token is made anew where a file describes it as a whole, by
         // its id; one that is only named stays as it is.
         let stated = beside.tokens().map_err(|problem| fail(problem.into()))?;
         let known = library.get_added_vocabulary().get_vocab();
+        let is_new = |own: &Stated| !known.contains_key(&own.token.content);
+        let numbered = stated.iter().filter(|own| own.id.is_some() && is_new(own));
+        // What is only named has the room that these leave.
+        let mut room = most.saturating_sub(size + numbered.count());
+        let mut named = BTreeSet::new();
         let wanted = stated.iter().filter(|own| {
-            let whole = own.id.is_some() && own.described;
-            whole || !known.contains_key(&own.token.content)
+            if own.id.is_some() {
+                return own.described || is_new(own);
+            }
+            let text = own.token.content.as_str();
+            let fits = is_new(own) && (room > 0 || named.contains(text));
+            if fits && named.insert(text) {
+                room -= 1;
+            }
+            fits
         });
         // All at once: the library prepares its search after every call.
         let wanted: Vec<AddedToken> = wanted.map(|own| own.token.clone()).collect();
-        library.add_tokens(wanted).map_err(|e| fail(e.into()))?;
+        let added = guarded(LIBRARY, || library.add_tokens(wanted));
+        added.map_err(fail)?.map_err(|e| fail(e.into()))?;
         for Stated { token, id, .. } in stated {
             let content = token.content;
             let own = library.token_to_id(&content);

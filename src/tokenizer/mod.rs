@@ -10,7 +10,6 @@ mod sentencepiece;
 mod unknown;
 mod words;
 
-use std::fs;
 use std::path::Path;
 
 use tokenizers::DecoderWrapper;
@@ -18,10 +17,14 @@ use tokenizers::DecoderWrapper;
 use self::numbered::Numbered;
 use self::sentencepiece::SentencePiece;
 use crate::error::Problem;
-use crate::{Error, Result};
+use crate::outside::guarded;
+use crate::{Error, Result, plain};
 
 pub use self::added::AddedTokens;
 pub(crate) use self::words::is_unspaced;
+
+/// Whose panics are caught.
+const LIBRARY: &str = "tokenizers";
 
 /// A model's vocabulary: a `tokenizer.json`, a SentencePiece model, or the
 /// byte-level files of Whisper.
@@ -46,7 +49,7 @@ impl Tokenizer {
     /// If it cannot be read or is not such a file.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|e| Error::file(path, e))?;
+        let bytes = plain::read(path).map_err(|e| Error::file(path, e))?;
         Self::from_bytes(path, &bytes)
     }
 
@@ -57,7 +60,9 @@ impl Tokenizer {
     /// If they are not such a file's.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
         let name = name.as_ref();
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| {
+        let inner = guarded(LIBRARY, || tokenizers::Tokenizer::from_bytes(bytes));
+        let inner = inner.map_err(|problem| Error::file(name, problem))?;
+        let mut inner = inner.map_err(|e| {
             let text = format!("is not a usable tokenizer.json: {e}");
             Error::file(name, Problem::new(text, e))
         })?;
@@ -114,8 +119,9 @@ impl Tokenizer {
         let ids = match &self.inner {
             Inner::SentencePiece(pieces) => pieces.encode(text),
             Inner::Library(library) => {
-                let encoding = library.encode(text, false);
+                let encoding = guarded(LIBRARY, || library.encode(text, false));
                 let encoding = encoding
+                    .map_err(|problem| Error::file(&self.name, problem))?
                     .map_err(|e| fail(&format!("cannot be split into tokens: {e}")).because(e))?;
                 encoding.get_ids().to_vec()
             }
@@ -163,7 +169,8 @@ impl Tokenizer {
     /// table as those of Latin-1 do: added tokens come back as they are.
     fn decode_spoken(&self, library: &tokenizers::Tokenizer, ids: &[u32]) -> String {
         let decode = |ids: &[u32]| {
-            library.decode(ids, true).unwrap_or_else(|_| {
+            let text = guarded(LIBRARY, || library.decode(ids, true));
+            text.ok().and_then(Result::ok).unwrap_or_else(|| {
                 // Should a decoder fail, the pieces as they stand still tell.
                 ids.iter().map(|&id| self.token_text(id)).collect()
             })
@@ -308,6 +315,7 @@ fn languages<'a>(tokens: impl Iterator<Item = &'a str>) -> Vec<String> {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use std::fs;
 
     fn special(id: u32, content: &str) -> Value {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false,

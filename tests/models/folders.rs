@@ -264,6 +264,59 @@ fn a_described_token_is_as_it_is_described() {
     });
 }
 
+/// Transformers loads such a folder, and its model cannot take the token's id.
+#[test]
+fn special_tokens_that_are_only_named_do_not_exceed_the_model() {
+    in_folder(|model| {
+        let config = json!({"image_token": "<image>", "extra_special_tokens": ["<x>", "<x>"]});
+        fs::write(model.join("tokenizer_config.json"), config.to_string()).unwrap();
+        let loaded = load(model);
+        let tokenizer = loaded.tokenizer().unwrap();
+        assert_eq!(tokenizer.vocab_size(), loaded.decoder.config.vocabulary);
+        assert_eq!(tokenizer.id("<image>"), None);
+        // Where there is room, it is theirs.
+        let path = model.join("tokenizer_config.json");
+        let bytes = |name: &str| Ok(fs::read(path.with_file_name(name)).ok());
+        let whole = sonograd::tokenizer::Tokenizer::from_files(model, bytes).unwrap();
+        assert_eq!(whole.vocab_size(), tokenizer.vocab_size() + 2);
+    });
+}
+
+/// A pipe among a model's files is not waited for.
+#[test]
+#[cfg(unix)]
+fn pipes_in_a_models_folder_are_refused() {
+    in_folder(|model| {
+        let file = model.join("generation_config.json");
+        fs::remove_file(&file).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&file).status();
+        assert!(made.unwrap().success());
+        let files = ModelFiles::folder(model).unwrap();
+        let message = Model::load(files).err().unwrap().to_string();
+        assert!(
+            message.contains("generation_config.json: is a pipe"),
+            "{message}"
+        );
+    });
+}
+
+/// Forced tokens with a language left open, in a folder that lists no languages.
+#[test]
+fn no_languages_are_none_to_detect() {
+    in_folder(|model| {
+        change(&model.join("generation_config.json"), |own| {
+            own["lang_to_id"] = json!({});
+            own["forced_decoder_ids"] = json!([[1, null]]);
+        });
+        let loaded = load(model);
+        let tokenizer = loaded.tokenizer().unwrap();
+        let wanted = Wanted::default();
+        let options = GenerationOptions::new(&loaded, Some(&tokenizer), &wanted).unwrap();
+        let multitask = options.multitask.unwrap();
+        assert_eq!(multitask.language, Language::None);
+    });
+}
+
 /// Tokens behind the times are text, whoever writes times.
 #[test]
 fn tokens_added_behind_the_times_are_text() {

@@ -850,7 +850,7 @@ fn bench_measures_and_counts() {
     assert!(table.contains("GFLOP/s"), "{table}");
 
     place.refused(
-        &["bench", "--preset", "list"],
+        &["bench", "--preset", "no-such"],
         &["whisper-tiny (37.8M)", "fama-medium"],
     );
     place.refused(

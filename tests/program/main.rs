@@ -16,6 +16,8 @@ mod whisper_folder;
 mod align;
 /// `sonograd` and its subcommands: bad input, output folders, interruptions.
 mod cli;
+/// What is no file, no option, or no text for a terminal.
+mod edges;
 /// `sonograd heads`: its ranking against the study's, what it writes.
 mod heads;
 /// Models by name: a server that plays the hub, caches by other programs.

@@ -16,6 +16,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::WordTime;
+use crate::shown::is_unsafe;
 use crate::tokenizer::is_unspaced;
 
 /// How word times are written.
@@ -190,16 +191,12 @@ fn clock(milliseconds: u64, sign: char) -> String {
 fn printable(text: &str) -> String {
     let words = text.split_whitespace();
     let words: Vec<&str> = words.collect();
-    words
-        .join(" ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect()
+    words.join(" ").chars().filter(|&c| !is_unsafe(c)).collect()
 }
 
 /// A text as one field of a line whose fields are parted by spaces.
 fn unspaced(text: &str) -> String {
-    let blank = |c: char| c.is_whitespace() || c.is_control();
+    let blank = |c: char| c.is_whitespace() || is_unsafe(c);
     match text {
         "" => "_".into(),
         _ => text.replace(blank, "_"),

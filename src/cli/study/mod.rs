@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use self::work::nothing_to_do;
 use super::explain::{MethodName, fraction};
 use super::progress;
-use super::{ExecutorArgs, Outcome, print, warn_of};
+use super::{ExecutorArgs, Outcome, print, print_table, warn_of};
 use crate::explain::Method;
 use crate::explain::spes::Stop;
 use crate::study::agreement::{Normalisation, Pooling};
@@ -192,7 +192,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
             None => work.model.open(work.model.builder())?,
         };
         if !args.study(work, opened, &onsets, several)? {
-            eprintln!("stopped; the same command goes on");
+            say!("stopped; the same command goes on");
             return Ok(Outcome::Failures);
         }
     }
@@ -211,7 +211,7 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
         print(tables.json()?.trim_end())?;
     } else {
         let [rows, page] = [report::study::CSV, report::study::REPORT].map(|name| out.join(name));
-        print(&format!(
+        print_table(&format!(
             "{}all rows are in {}, figures in {}",
             tables.summary(),
             rows.display(),
@@ -228,7 +228,7 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
 pub(super) fn onsets_of(items: &[Item], files: &[PathBuf]) -> Result<TrueOnsets> {
     let onsets = TrueOnsets::read(files)?;
     if let Some(warning) = onsets.check(items) {
-        eprintln!("warning: {warning}");
+        say!("warning: {warning}");
     }
     onsets.check_parts(items)?;
     Ok(onsets)
@@ -291,7 +291,7 @@ pub(super) fn watcher(before: String, becomes: &'static str) -> impl FnMut(Event
     move |event| match event {
         Event::Explained(state) => masks(state),
         Event::Rewritten(_) if progress::stopped() => {
-            eprintln!("stopped; {becomes}");
+            say!("stopped; {becomes}");
             false
         }
         event => utterances(event),
@@ -314,11 +314,11 @@ pub(super) fn utterances(before: String) -> impl FnMut(Event) -> bool {
         } = event
         {
             if let Some(error) = error {
-                eprintln!("error: {error}");
+                say!("error: {error}");
             }
             let left = (all - done) as f64 * begin.elapsed().as_secs_f64() / done as f64;
             let (direction, id) = (item.direction(), &item.id);
-            eprintln!("{before}{done} of {all}, {direction} {id}, {left:.0} s left");
+            say!("{before}{done} of {all}, {direction} {id}, {left:.0} s left");
             return !progress::stopped();
         }
         true

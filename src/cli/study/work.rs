@@ -69,7 +69,7 @@ impl StudyArgs {
         let works = found.into_iter().map(|(model, name)| {
             let log = folder.reserve(&name, self.shard)?;
             if let Some(warning) = log.warning() {
-                eprintln!("warning: {warning}");
+                say!("warning: {warning}");
             }
             Ok(Work {
                 model,
@@ -94,7 +94,7 @@ impl StudyArgs {
         let model = listener.model();
         let (items, left_out) = within(items, model)?;
         if let Some(left_out) = left_out {
-            eprintln!("{left_out}");
+            say!("{left_out}");
         }
         let header = self.header(model, onsets)?;
         work.log.go_on(&header)?;

@@ -436,7 +436,7 @@ fn from_openai(folder: PathBuf, path: PathBuf) -> Result<ModelFiles> {
             if !list.is_file() {
                 continue;
             }
-            let tokens = std::fs::read(&list).map_err(|e| Error::file(&list, e))?;
+            let tokens = crate::plain::read(&list).map_err(|e| Error::file(&list, e))?;
             match vocabulary::tiktoken(&tokens, sizes.vocabulary) {
                 Ok(tokens) => {
                     let files = vocabulary::files(&tokens);

@@ -6,6 +6,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::stored::{Number, Stored};
 use crate::error::Problem;
+use crate::outside::guarded;
 use crate::{Error, Result};
 
 /// The tensors of the file at `path`, whose contents are `bytes`; `file` is its
@@ -14,7 +15,9 @@ use crate::{Error, Result};
 /// # Errors
 /// If it is not a whole safetensors file.
 pub fn tensors(path: &Path, bytes: &[u8], file: usize) -> Result<Vec<Stored>> {
-    let whole = SafeTensors::deserialize(bytes)
+    let whole = guarded("safetensors", || SafeTensors::deserialize(bytes));
+    let whole = whole
+        .map_err(|problem| Error::file(path, problem))?
         .map_err(|problem| Error::file(path, Problem::safetensors(problem)))?;
     let views = whole.iter().map(|(name, view)| {
         let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;

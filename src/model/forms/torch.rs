@@ -16,7 +16,11 @@ use zip::{CompressionMethod, ZipArchive};
 use super::pickle::{Id, Pickle, Value};
 use super::stored::{Number, Stored, elements};
 use crate::error::Problem;
+use crate::outside::guarded;
 use crate::{Error, Result};
+
+/// Whose panics are caught.
+const LIBRARY: &str = "zip";
 
 /// How the first pickle of the older container begins and ends: a magic number.
 const MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
@@ -119,10 +123,11 @@ impl<'a> TorchFile<'a> {
 
     fn zipped(bytes: &'a [u8], file: usize) -> Result<Self, Problem> {
         let broken = |e: zip::result::ZipError| Problem::new(format!("not a whole zip: {e}"), e);
-        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(broken)?;
+        let archive = guarded(LIBRARY, || ZipArchive::new(Cursor::new(bytes)))?;
+        let mut archive = archive.map_err(broken)?;
         let mut parts: BTreeMap<String, Range<usize>> = BTreeMap::new();
         for index in 0..archive.len() {
-            let part = archive.by_index_raw(index).map_err(broken)?;
+            let part = guarded(LIBRARY, || archive.by_index_raw(index))?.map_err(broken)?;
             let name = part.name().map_err(broken)?.into_owned();
             if part.compression() != CompressionMethod::Stored || part.encrypted() {
                 return Err(format!(

@@ -183,8 +183,8 @@ impl GenerationConfig {
     pub(super) fn read(files: &ModelFiles, config: &Config, vocabulary: usize) -> Result<Self> {
         let old = config.value();
         let old_path = files.path(super::config::FILE);
-        let mut own = match files.read_if_present(FILE)? {
-            Some(_) => Self::new(files.path(FILE), &files.json(FILE)?, vocabulary)?,
+        let mut own = match files.json_of_present(FILE)? {
+            Some(value) => Self::new(files.path(FILE), &value, vocabulary)?,
             None => {
                 let own = Self::entries(old_path.clone(), old, vocabulary, false)?;
                 // Directions are written in the file alone.

@@ -1,7 +1,6 @@
 //! Heads that are to be used: how many, from which utterances, and where they
 //! are written.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -80,7 +79,7 @@ pub fn check_file(path: &Path, model: &Model) -> Result<()> {
 /// The text of a `generation_config.json` with some heads: the file's own, or
 /// if there is none the model's. Every other byte of it stays.
 fn with_heads(path: &Path, model: &Model, heads: &[Head]) -> Result<String> {
-    let (source, bytes) = match fs::read(path) {
+    let (source, bytes) = match crate::plain::read(path) {
         Ok(bytes) => (path.to_owned(), bytes),
         Err(problem) if problem.kind() == ErrorKind::NotFound => {
             let bytes = model.files.read_if_present(FILE)?;

@@ -8,7 +8,6 @@ mod writing;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 
@@ -53,7 +52,7 @@ pub fn is_log(path: &Path) -> bool {
 
 /// The bytes of a log, compressed or not.
 fn bytes(path: &Path) -> Result<Vec<u8>> {
-    let bytes = fs::read(path).map_err(|problem| Error::file(path, problem))?;
+    let bytes = crate::plain::read(path).map_err(|problem| Error::file(path, problem))?;
     if !path.to_string_lossy().ends_with(COMPRESSED) {
         return Ok(bytes);
     }

@@ -18,7 +18,7 @@ use super::onset_statistics::OnsetStatistic;
 use super::record::{Outcome, Record, Utterance};
 use super::statistics::Correlation;
 use super::text::or_empty;
-use crate::{Error, Result};
+use crate::{Error, Result, shown};
 pub use attention::{Attention, View, Weighting};
 use group::Group;
 pub use statistic::Statistic;
@@ -196,13 +196,7 @@ impl Tables {
     pub fn csv(&self) -> String {
         let mut text = format!("{COLUMNS}\n");
         for row in &self.rows {
-            let quoted = row
-                .names()
-                .map(|field| match field.contains([',', '"', '\n']) {
-                    true => format!("\"{}\"", field.replace('"', "\"\"")),
-                    false => field,
-                })
-                .join(",");
+            let quoted = row.names().map(|field| shown::cell(&field)).join(",");
             let Row {
                 mean,
                 low,

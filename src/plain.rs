@@ -1,0 +1,200 @@
+//! Files that people name, read: only what is a file.
+//!
+//! A FIFO that nobody writes to would be waited for for ever, and a device like
+//! `/dev/zero` never ends. Where a shell's `<(...)` or `/dev/stdin` makes sense, streams are
+//! read too, with a bound.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The most that is read of a text that comes from a stream, in bytes.
+const MOST_TEXT_BYTES: u64 = 256 << 20;
+
+/// Refuses what there is but is no file.
+///
+/// # Errors
+/// If there is nothing, or a folder, FIFO, socket or device.
+pub(crate) fn check(path: &Path) -> io::Result<()> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    let what = if kind.is_dir() {
+        "is a folder, where a file is wanted"
+    } else {
+        "is a pipe or a device, where a file is wanted"
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+}
+
+/// Opens a file.
+///
+/// # Errors
+/// As [`check`], or if it cannot be opened.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    check(path)?;
+    File::open(path)
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// As [`open`], or if it cannot be read.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    check(path)?;
+    fs::read(path)
+}
+
+/// The text of a file, or of a stream that ends.
+///
+/// # Errors
+/// As [`read_bytes`], or if it is no UTF-8.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let invalid = |problem| io::Error::new(io::ErrorKind::InvalidData, problem);
+    String::from_utf8(read_bytes(path)?).map_err(invalid)
+}
+
+/// The bytes of a text's file, or of a stream that ends.
+///
+/// # Errors
+/// If it cannot be read, or is larger than 256 MiB where it is a stream.
+pub(crate) fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    if fs::metadata(path)?.is_file() {
+        return fs::read(path);
+    }
+    let mut bytes = Vec::new();
+    stream(path)?
+        .take(MOST_TEXT_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_TEXT_BYTES {
+        let problem = "is a stream of more than 256 MiB; write it to a file";
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok(bytes)
+}
+
+/// A file or a stream, opened; a FIFO is waited for no longer than ten seconds,
+/// where the system lets that be known.
+///
+/// # Errors
+/// If there is nothing, it is a folder, or nobody writes to it.
+pub(crate) fn stream(path: &Path) -> io::Result<Box<dyn Read>> {
+    let kind = fs::metadata(path)?.file_type();
+    if kind.is_dir() {
+        check(path)?;
+    }
+    #[cfg(target_os = "linux")]
+    if std::os::unix::fs::FileTypeExt::is_fifo(&kind) {
+        return Ok(Box::new(waiting::open(path)?));
+    }
+    Ok(Box::new(File::open(path)?))
+}
+
+/// FIFOs, which do not say whether anybody will write to them.
+#[cfg(target_os = "linux")]
+mod waiting {
+    use std::fs::File;
+    use std::io::{self, Cursor, ErrorKind, Read};
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use rustix::fs::{Mode, OFlags};
+
+    /// How long a FIFO is waited for until somebody writes to it.
+    pub const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// What is written to a FIFO, from its beginning.
+    pub fn open(path: &Path) -> io::Result<impl Read + use<>> {
+        open_within(path, PATIENCE)
+    }
+
+    pub fn open_within(path: &Path, patience: Duration) -> io::Result<impl Read + use<>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut fifo = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        let begin = Instant::now();
+        let mut first = [0; 1];
+        let got = loop {
+            match fifo.read(&mut first) {
+                // No writer is there yet, or one was and wrote nothing.
+                Ok(0) if begin.elapsed() < patience => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Ok(0) => {
+                    let problem = "is a pipe that nobody writes to";
+                    return Err(io::Error::new(ErrorKind::TimedOut, problem));
+                }
+                Ok(got) => break got,
+                // There is a writer that has written nothing so far.
+                Err(problem) if problem.kind() == ErrorKind::WouldBlock => break 0,
+                Err(problem) if problem.kind() == ErrorKind::Interrupted => {}
+                Err(problem) => return Err(problem),
+            }
+        };
+        let flags = rustix::fs::fcntl_getfl(&fifo)?;
+        rustix::fs::fcntl_setfl(&fifo, flags - OFlags::NONBLOCK)?;
+        let first = first.get(..got).unwrap_or_default().to_vec();
+        Ok(Cursor::new(first).chain(fifo))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "text").unwrap();
+        assert_eq!(read(&file).unwrap(), b"text");
+        assert!(open(&file).is_ok());
+        let problem = |path: &Path| read(path).unwrap_err();
+        assert!(problem(folder.path()).to_string().contains("a folder"));
+        let absent = problem(&folder.path().join("absent"));
+        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
+        #[cfg(unix)]
+        assert!(
+            problem(Path::new("/dev/zero"))
+                .to_string()
+                .contains("device")
+        );
+        assert_eq!(read_text(&file).unwrap(), "text");
+        assert!(stream(folder.path()).is_err());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn endless_texts_are_refused() {
+        let problem = read_text(Path::new("/dev/zero")).unwrap_err();
+        assert!(problem.to_string().contains("256 MiB"), "{problem}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_fifo_is_read_if_somebody_writes_to_it() {
+        use std::io::Write;
+        use std::time::Duration;
+
+        use rustix::fs::{CWD, FileType, Mode};
+
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert!(check(&fifo).is_err());
+        let problem = waiting::open_within(&fifo, Duration::from_millis(30)).err();
+        assert!(problem.unwrap().to_string().contains("nobody writes"));
+        // A writer that comes later and writes slowly.
+        let name = fifo.clone();
+        let writer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            let mut fifo = fs::OpenOptions::new().write(true).open(name).unwrap();
+            for part in ["some ", "text"] {
+                std::thread::sleep(Duration::from_millis(30));
+                fifo.write_all(part.as_bytes()).unwrap();
+            }
+        });
+        assert_eq!(read_text(&fifo).unwrap(), "some text");
+        writer.join().unwrap();
+    }
+}

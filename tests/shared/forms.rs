@@ -1,6 +1,8 @@
 //! Writers of the forms in which people have weights: what `torch.save`,
 //! CTranslate2's converters, OpenAI and peft write.
 
+#![allow(dead_code, reason = "every test uses its own part")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Cursor, Write};

@@ -1,5 +1,7 @@
 //! A small Whisper as its users have it: a folder with everything, and sounds.
 
+#![allow(dead_code, reason = "every test uses its own part")]
+
 use std::fs;
 use std::path::Path;
 

@@ -12,12 +12,18 @@ mod json_fields;
 #[path = "../shared/random_model.rs"]
 mod random_model;
 
+/// A backend that fails when it is told to.
+#[path = "../shared/faulty.rs"]
+mod faulty;
+
 /// Warping and filters against transformers'.
 mod alignment;
 /// `docs/explanation.md` and the structures agree.
 mod document;
 /// Deletion and insertion on a model of which it is known what it hears.
 mod faithfulness;
+/// Devices that fail, at every call.
+mod faults;
 /// The front door: what fits together, what is refused, saving, stopping.
 mod listener;
 /// Infidelity against Captum's.

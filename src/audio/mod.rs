@@ -120,7 +120,7 @@ fn decode(bytes: Vec<u8>) -> std::result::Result<Decoded, Problem> {
 }
 
 fn resampled(mixed: Mixed) -> std::result::Result<Decoded, Problem> {
-    let samples = resample(&mixed.mono, mixed.rate)?;
+    let samples = at_16_khz(&mixed.mono, mixed.rate)?;
     Ok((Waveform { samples }, mixed.warnings))
 }
 
@@ -146,6 +146,16 @@ fn untagged(bytes: &[u8]) -> std::result::Result<(&[u8], Format), String> {
         Some((rest, Ok(other))) if other != own => (rest, other),
         _ => (bytes, own),
     })
+}
+
+/// Samples at 16 kHz; so few at a higher rate that none are left of them are
+/// refused.
+fn at_16_khz(mono: &[f32], rate: u32) -> std::result::Result<Vec<f32>, String> {
+    let samples = resample(mono, rate)?;
+    match samples.is_empty() {
+        true => Err(NO_SAMPLES.into()),
+        false => Ok(samples),
+    }
 }
 
 /// Refuses a sample rate that cannot be resampled.

@@ -12,7 +12,11 @@ pub(super) fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
             walk.tagged(at);
             at += length;
         } else if let Some(frame) = Frame::read(rest) {
-            if let Some(begin) = walk.frame(at, &frame, rest) {
+            // A sound behind a frame that is cut off, or without a frame, is none.
+            let found = walk.frame(at, &frame, rest);
+            let behind = begins.last().copied();
+            let found = found.filter(|&own| own < bytes.len() && behind.is_none_or(|b| own > b));
+            if let Some(begin) = found {
                 // What stands before the first is its tag, or junk that the decoder skips.
                 let first = begins.is_empty() && begin == at;
                 begins.push(if first { 0 } else { begin });
@@ -225,6 +229,17 @@ mod tests {
         // A tag that no frame follows is none's beginning.
         let closed = [&whole[..], tag].concat();
         assert_eq!(pieces(&closed), [&closed[..]]);
+    }
+
+    #[test]
+    fn a_frame_of_no_others_that_is_cut_off_is_one_piece() {
+        let mut frame = b"\xff\xf3\x88\xc4".to_vec();
+        frame.extend([0; 9]);
+        frame.extend(b"Info\0\0\0\x01\0\0\0\0");
+        frame.resize(Frame::read(&frame).unwrap().length, 0);
+        for length in 0..=frame.len() {
+            assert_eq!(pieces(&frame[..length]).concat(), &frame[..length]);
+        }
     }
 
     #[test]

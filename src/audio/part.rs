@@ -5,8 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::mixing::Mixed;
-use super::resample::resample;
-use super::{Sound, Waveform, whole};
+use super::{Sound, Waveform, at_16_khz, whole};
 use crate::error::Problem;
 use crate::{Error, Result};
 
@@ -110,7 +109,7 @@ impl Parted {
             warnings,
         } = &self.mixed;
         let range = part.range(*rate, mono.len())?;
-        let samples = resample(&mono[range], *rate)?;
+        let samples = at_16_khz(&mono[range], *rate)?;
         let waveform = Arc::new(Waveform { samples });
         Ok(Sound::of(waveform, warnings.clone()).named(&self.name))
     }
@@ -172,7 +171,7 @@ mod tests {
             ] {
                 let sound = whole.part(part).unwrap();
                 assert_eq!(sound.name(), "x.wav");
-                let right = resample(&samples[range], rate).unwrap();
+                let right = crate::audio::resample(&samples[range], rate).unwrap();
                 assert_eq!(sound.waveform().samples, right, "{part} at {rate} Hz");
             }
             for (part, words) in [

@@ -5,9 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::mixing::Mixer;
-use super::resample::resample;
 use super::{
-    Decoded, NO_SAMPLES, Warning, Waveform, check_length, check_rate, decode, load_with_warnings,
+    Decoded, NO_SAMPLES, Warning, Waveform, at_16_khz, check_length, check_rate, decode, load_with_warnings,
     read,
 };
 use crate::{Error, Result};
@@ -69,7 +68,7 @@ impl Sound {
             pushed.map_err(|_| the_sound(format!("has sample {i}, which is {sample}")))?;
         }
         let mixed = mixer.end(rate);
-        let samples = resample(&mixed.mono, rate).map_err(the_sound)?;
+        let samples = at_16_khz(&mixed.mono, rate).map_err(the_sound)?;
         Ok(Self::unnamed((Waveform { samples }, mixed.warnings)))
     }
 
@@ -129,6 +128,18 @@ mod tests {
     use super::*;
 
     const FILE: &str = "tests/fixtures/audio/speech.flac";
+
+    #[test]
+    fn samples_of_which_none_are_left_at_16_khz_are_no_sound() {
+        for rate in [48_000, 1_000_000] {
+            let problem = Sound::new(&[0.5], rate).unwrap_err().to_string();
+            assert!(problem.contains("no samples"), "{problem}");
+        }
+        assert_eq!(
+            Sound::new(&[0.5], 16_000).unwrap().waveform().samples,
+            [0.5]
+        );
+    }
 
     #[test]
     fn a_file_its_bytes_and_its_samples_are_one_sound() {

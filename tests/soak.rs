@@ -1,0 +1,61 @@
+//! One process explains utterance after utterance: what it holds must not grow.
+//! One test, since resident memory is the whole process'.
+//!
+//! `SONOGRAD_SOAK=200 cargo test --test soak -- --nocapture` takes that many.
+
+/// Models with random weights and sizes of one's choice.
+#[path = "shared/random_model.rs"]
+mod random_model;
+
+use random_model::{SMALL, tone};
+use sonograd::explain::spes::Stop;
+use sonograd::{ExplainOptions, Listener, Method, Site, Sound};
+
+/// Resident bytes of this process, where the system tells.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
+}
+
+#[test]
+fn memory_does_not_grow_over_many_utterances() {
+    let count = std::env::var("SONOGRAD_SOAK").map_or(30, |count| count.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    random_model::write_folder(folder.path(), SMALL);
+    let builder = Listener::builder().model(folder.path()).device("cpu");
+    let mut listener = builder.open().unwrap();
+    let mut options = ExplainOptions::default();
+    options.spes.stop = Stop::Masks(32);
+    options.spes.segments = vec![30];
+    // Lengths as a shuffled list of them has it, the longest within the first ten.
+    let seconds = |number: usize| 0.5 + ((number * 7 + 3) % 10) as f64 * 0.1;
+    let mut tenth = None;
+    for number in 0..count {
+        let samples = tone((seconds(number) * 16_000.0) as usize);
+        let sound = Sound::new(&samples, 16_000).unwrap();
+        let heard = listener.transcribe(&sound).unwrap();
+        let explaining = listener.explain(&sound, &heard).options(options.clone());
+        let explaining = explaining.methods([Method::Attention, Method::Gradient, Method::Spes]);
+        let maps = explaining
+            .at([Site::Input, Site::Encoder, Site::Tokens])
+            .run()
+            .unwrap();
+        assert!(
+            maps.iter()
+                .all(|map| map.data().iter().all(|x| x.is_finite()))
+        );
+        if number == 9 {
+            tenth = resident();
+        }
+    }
+    let Some((tenth, end)) = tenth.zip(resident()) else {
+        return println!("skipped: this system does not tell what is resident");
+    };
+    println!("{count} utterances: {tenth} bytes resident after the tenth, {end} at the end");
+    assert!(
+        end as f64 <= 1.05 * tenth as f64,
+        "{tenth} bytes, then {end}"
+    );
+}

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::mixing::Mixer;
 use super::{
-    Decoded, NO_SAMPLES, Warning, Waveform, at_16_khz, check_length, check_rate, decode, load_with_warnings,
-    read,
+    Decoded, NO_SAMPLES, Warning, Waveform, at_16_khz, check_length, check_rate, decode,
+    load_with_warnings, read,
 };
 use crate::{Error, Result};
 

@@ -16,6 +16,8 @@ mod whisper_folder;
 mod align;
 /// `sonograd` and its subcommands: bad input, output folders, interruptions.
 mod cli;
+/// Full disks.
+mod disk;
 /// What is no file, no option, or no text for a terminal.
 mod edges;
 /// `sonograd heads`: its ranking against the study's, what it writes.

@@ -185,8 +185,11 @@ fn problem(
     (peak > most).then(|| format!("takes {peak} bytes for {}", bytes.len()))
 }
 
+/// The number of the input that is tried now, since when, and its bytes.
+type Now = (AtomicU64, Mutex<(Instant, Vec<u8>)>);
+
 /// Ends the program if an input takes too long: nothing else ends a hang.
-fn watch(target: &'static str, seed: u64, now: &Arc<(AtomicU64, Mutex<(Instant, Vec<u8>)>)>) {
+fn watch(target: &'static str, seed: u64, now: &Arc<Now>) {
     let now = Arc::downgrade(now);
     std::thread::spawn(move || {
         while let Some(now) = now.upgrade() {

@@ -65,7 +65,7 @@ impl Faults {
         };
         let now = own == call && number == at;
         self.failed |= now;
-        if !now && !(self.lost && self.failed) {
+        if !(now || self.lost && self.failed) {
             return Ok(());
         }
         Err(match kind {

@@ -8,6 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::{Error, Result};
+
 /// The most that is read of a text that comes from a stream, in bytes.
 const MOST_TEXT_BYTES: u64 = 256 << 20;
 
@@ -46,27 +48,32 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// The text of a file, or of a stream that ends.
+/// The text of a file that people make, or of a stream that ends, without the
+/// byte-order mark that some programs put before it.
 ///
 /// # Errors
-/// As [`read_bytes`], or if it is no UTF-8.
-pub(crate) fn read_text(path: &Path) -> io::Result<String> {
-    let invalid = |problem| io::Error::new(io::ErrorKind::InvalidData, problem);
-    String::from_utf8(read_bytes(path)?).map_err(invalid)
+/// If it cannot be read, is larger than 256 MiB where it is a stream, or is not
+/// UTF-8; the message names the file.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let bytes = read_bytes(path).map_err(|problem| Error::file(path, problem))?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(Error::file(path, "is written in UTF-16; save it as UTF-8"));
+    }
+    let text = String::from_utf8(bytes);
+    let text = text.map_err(|problem| Error::file(path, problem.utf8_error()))?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    })
 }
 
-/// The bytes of a text's file, or of a stream that ends.
-///
-/// # Errors
-/// If it cannot be read, or is larger than 256 MiB where it is a stream.
-pub(crate) fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     if fs::metadata(path)?.is_file() {
         return fs::read(path);
     }
     let mut bytes = Vec::new();
-    stream(path)?
-        .take(MOST_TEXT_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    let mut text = stream(path)?.take(MOST_TEXT_BYTES + 1);
+    text.read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MOST_TEXT_BYTES {
         let problem = "is a stream of more than 256 MiB; write it to a file";
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));

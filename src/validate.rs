@@ -21,6 +21,7 @@ use crate::explain::spes::{GivenMasks, Masks, Occluded, Occlusion, Segmentation,
 use crate::features::{Features, FrontEnd};
 use crate::model::Model;
 use crate::ops::Reduction;
+use crate::outside::guarded;
 use crate::{Error, Result};
 
 /// Bytes the reverse pass may take.
@@ -147,7 +148,8 @@ impl Reference {
     }
 
     fn parse(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.bytes)
+        guarded("safetensors", || SafeTensors::deserialize(&self.bytes))
+            .map_err(|problem| self.problem(problem))?
             .map_err(|problem| Error::file(&self.path, Problem::safetensors(problem)))
     }
 

@@ -4,6 +4,7 @@ use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{Fft, FixedSync, Resampler, WindowFunction};
 
 use super::SAMPLE_RATE;
+use crate::outside::guarded;
 
 /// Samples on the slower side of one resampling block. Longer blocks bring
 /// the filter's cutoff nearer to the Nyquist frequency: 98.7% of it here.
@@ -15,6 +16,10 @@ pub(super) fn resample(samples: &[f32], rate: u32) -> std::result::Result<Vec<f3
     if rate == SAMPLE_RATE {
         return Ok(samples.to_vec());
     }
+    guarded("rubato", || resample_by_rubato(samples, rate)).map_err(|e| e.to_string())?
+}
+
+fn resample_by_rubato(samples: &[f32], rate: u32) -> std::result::Result<Vec<f32>, String> {
     let fail =
         |problem: &dyn std::fmt::Display| format!("cannot be resampled from {rate} Hz: {problem}");
     let (source, target) = (rate as usize, SAMPLE_RATE as usize);

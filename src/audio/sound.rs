@@ -4,6 +4,8 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use twox_hash::XxHash3_128;
+
 use super::mixing::Mixer;
 use super::{
     Decoded, NO_SAMPLES, Warning, Waveform, at_16_khz, check_length, check_rate, decode,
@@ -106,6 +108,17 @@ impl Sound {
     /// As a model hears it: mono, at 16 kHz.
     pub fn waveform(&self) -> &Waveform {
         &self.waveform
+    }
+
+    /// 32 hexadecimal digits that stand for the samples, on every platform: those of
+    /// [`waveform`](Self::waveform) as little-endian f32, by XXH3 of 128 bits.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = XxHash3_128::new();
+        for block in self.waveform.samples.chunks(1 << 12) {
+            let bytes: Vec<u8> = block.iter().flat_map(|x| x.to_le_bytes()).collect();
+            hasher.write(&bytes);
+        }
+        format!("{:032x}", hasher.finish_128())
     }
 
     /// What is not as whoever gave it may think.

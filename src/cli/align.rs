@@ -19,6 +19,7 @@ use crate::explain::alignment::{
 use crate::explain::{Event, Method, Site};
 use crate::files::{check_own, check_place, check_writable, followed, parent, write, write_own};
 use crate::model::Model;
+use crate::plain::read_text;
 use crate::{Error, Result};
 
 /// Say when each word was said.
@@ -226,11 +227,7 @@ impl AlignArgs {
         let (name, text) = match (&self.text, &self.transcript) {
             (None, None) => return Ok(None),
             (Some(text), _) => ("--text".to_owned(), text.clone()),
-            (None, Some(file)) => {
-                let text =
-                    crate::plain::read_text(file).map_err(|problem| Error::file(file, problem))?;
-                (file.display().to_string(), text)
-            }
+            (None, Some(file)) => (file.display().to_string(), read_text(file)?),
         };
         if self.audio.len() > 1 {
             let problem = "a text is for one file; give one, or leave the text to the model";

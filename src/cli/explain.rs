@@ -260,7 +260,7 @@ impl ExplainArgs {
             }
             if let Some(other) = taken.insert(folder.clone(), audio) {
                 return Err(Error::Input(format!(
-                    "{} and {} would both be written to {}; explain one of them at a time",
+                    "{} and {} would both be written to {}; explain them one at a time, each with --out",
                     other.display(),
                     audio.display(),
                     folder.display()
@@ -335,6 +335,10 @@ fn explain_file(
     let sound = read_sound(audio)?;
     let fits = listener.check_explainable(&sound);
     fits.map_err(|problem| Error::file(audio, problem))?;
+    // A name that follows from the sound's may be that of a like-named sound.
+    if args.out.is_none() || args.audio.len() > 1 {
+        Maps::check_sound(out, &sound.fingerprint())?;
+    }
     stages.end("front_end");
     // A text that cannot be explained is refused before a device is started.
     if let Some(text) = &args.text {

@@ -11,6 +11,7 @@ pub mod devices;
 mod explain;
 mod heads;
 mod progress;
+mod shown;
 mod study;
 mod transcribe;
 mod usage;
@@ -34,7 +35,7 @@ use crate::generate::{Fallback, Wanted};
 use crate::hub::Hub;
 use crate::listener::{Builder, Listener, Warning};
 use crate::model::files::ModelFiles;
-use crate::{Error, Result, shown};
+use crate::{Error, Result};
 
 /// Which sound made a speech-to-text model write each word.
 #[derive(Parser)]

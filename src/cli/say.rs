@@ -3,7 +3,7 @@
 use std::fmt::Arguments;
 use std::io::Write;
 
-use crate::shown;
+use super::shown;
 
 /// Says one line, as `eprintln!` would; what is not safe to print is escaped, and a
 /// standard error that is closed is no failure.

@@ -382,6 +382,7 @@ impl Aligner<'_> {
                 let subject = Subject {
                     file: String::new(),
                     seconds: features.sound_frames as f64 * FRAME_SECONDS,
+                    fingerprint: String::new(),
                     warnings: &[],
                     features,
                     prompt,

@@ -69,6 +69,9 @@ pub struct Audio {
     pub seconds: f64,
     /// Sample rate the model hears, in Hz.
     pub sample_rate: u32,
+    /// Of the samples that the model hears: 32 hexadecimal digits.
+    #[serde(default)]
+    pub fingerprint: String,
     /// What is not as whoever gave the sound may think, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

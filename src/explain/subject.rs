@@ -10,6 +10,8 @@ pub struct Subject<'a> {
     /// File name without its folder.
     pub file: String,
     pub seconds: f64,
+    /// Of its samples, as [`Sound::fingerprint`](crate::Sound::fingerprint) gives it; may be empty.
+    pub fingerprint: String,
     /// What is odd about the sound.
     pub warnings: &'a [Warning],
     pub features: &'a Features,

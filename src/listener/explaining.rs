@@ -109,6 +109,7 @@ impl<'a> Explaining<'a> {
         let subject = Subject {
             file: sound.name().to_owned(),
             seconds: sound.seconds(),
+            fingerprint: sound.fingerprint(),
             warnings: sound.warnings(),
             features,
             prompt: &said.prompt,

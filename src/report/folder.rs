@@ -13,6 +13,7 @@ use super::html::page;
 use crate::explain::Maps;
 use crate::explain::explanation::{Explanation, FORMAT, VERSION};
 use crate::files::{PREFIX, check_writable, followed, parent};
+use crate::outside::guarded;
 use crate::{Error, Result};
 
 /// The maps' file.
@@ -45,6 +46,26 @@ impl Maps {
             folder,
             "exists and was not written by explain; choose another with --out",
         ))
+    }
+
+    /// Refuses a folder that explains another sound than the one with this
+    /// [fingerprint](crate::Sound::fingerprint): for names that a program chooses, which
+    /// sounds of one name share.
+    ///
+    /// # Errors
+    /// If the folder is an explanation, and of another sound.
+    pub fn check_sound(folder: &Path, fingerprint: &str) -> Result<()> {
+        let bytes = crate::plain::read(&folder.join(EXPLANATION)).unwrap_or_default();
+        let found: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        match found["audio"]["fingerprint"].as_str() {
+            // Earlier versions did not say.
+            None | Some("") => Ok(()),
+            Some(own) if own == fingerprint => Ok(()),
+            Some(_) => Err(Error::file(
+                folder,
+                "explains another sound of that name; choose another folder with --out, or remove it",
+            )),
+        }
     }
 
     /// Writes the explanation, its maps and its page into `folder`, which
@@ -83,8 +104,10 @@ impl Maps {
 
         let path = folder.join(MAPS);
         let bytes = crate::plain::read(&path).map_err(|problem| Error::file(&path, problem))?;
-        let tensors =
-            SafeTensors::deserialize(&bytes).map_err(|problem| Error::file(&path, problem))?;
+        let tensors = guarded("safetensors", || SafeTensors::deserialize(&bytes));
+        let tensors = tensors
+            .map_err(|problem| Error::file(&path, problem))?
+            .map_err(|problem| Error::file(&path, problem))?;
         let values = |name: &str, shape: &[usize]| -> Result<Vec<f32>> {
             let tensor = tensors.tensor(name);
             let tensor = tensor.map_err(|problem| Error::file(&path, problem))?;

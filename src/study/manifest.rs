@@ -9,8 +9,8 @@ mod tsv;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::text::read_text;
 use crate::audio::Part;
+use crate::plain::read_text;
 use crate::{Error, Result};
 
 /// One utterance of a manifest.

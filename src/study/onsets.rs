@@ -12,12 +12,12 @@ use super::fingerprint::Fingerprint;
 use super::manifest::Item;
 use super::map_name::MapName;
 use super::record::Comparison;
-use super::text::read_text;
 use super::watch::Warning;
 use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
 use crate::audio::Part;
 use crate::explain::alignment::Head;
 use crate::explain::{Map, Maps, Method, Site};
+use crate::plain::read_text;
 use crate::{Error, Result};
 
 /// A spoken word.

@@ -1,32 +1,13 @@
-//! Texts: files of them, and types that stand in logs and tables as theirs,
-//! with one `Display`, one parser, and serde by both.
+//! Types that stand in logs and tables as texts, with one `Display`, one
+//! parser, and serde by both.
 
 use std::fmt::Display;
-use std::path::Path;
 use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serializer};
 
 use crate::Error;
-
-/// The text of a file that people make, or of a stream of it, without the byte-order mark that some
-/// programs put before it.
-///
-/// # Errors
-/// If it cannot be read or is not UTF-8.
-pub(super) fn read_text(path: &Path) -> crate::Result<String> {
-    let bytes = crate::plain::read_bytes(path).map_err(|problem| Error::file(path, problem))?;
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(Error::file(path, "is written in UTF-16; save it as UTF-8"));
-    }
-    let text = String::from_utf8(bytes);
-    let text = text.map_err(|problem| Error::file(path, problem.utf8_error()))?;
-    Ok(match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    })
-}
 
 /// Serialises a type as its `Display` writes it, and reads it with its
 /// `FromStr`.

@@ -71,6 +71,7 @@ impl Setting {
         let subject = Subject {
             file: "sound".into(),
             seconds: 0.6,
+            fingerprint: String::new(),
             warnings: &[],
             features: &self.features,
             prompt: &[self.model.tokens.start],

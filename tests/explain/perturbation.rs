@@ -68,6 +68,7 @@ impl Case {
         let subject = Subject {
             file: "fixture".into(),
             seconds: 0.6,
+            fingerprint: String::new(),
             warnings: &[],
             features: &self.features,
             prompt: &self.prompt,

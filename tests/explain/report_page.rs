@@ -61,6 +61,7 @@ impl Sample {
                     file: HOSTILE_FILE.into(),
                     seconds,
                     sample_rate: 16_000,
+                    fingerprint: String::new(),
                     warnings: Vec::new(),
                 },
                 text: texts.join(" "),

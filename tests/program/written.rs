@@ -75,13 +75,25 @@ fn sounds_of_one_name_are_not_explained_into_one_folder() {
         let words = [
             "a/x.wav and b/x.wav",
             "x.explained",
-            "one of them at a time",
+            "one at a time, each with --out",
         ];
         place.refused(&[&both[..], more].concat(), &words);
     }
     let twice = ["explain", "a/x.wav", "./a/x.wav", "--method", "attention"];
     place.refused(&twice, &["x.explained"]);
     assert!(!place.path("x.explained").exists() && !place.path("out").exists());
+    // One after the other, too; the same sound again is no other.
+    let explain = |sound| ["explain", sound, "--method", "attention"];
+    place.done(&explain("a/x.wav"));
+    let first = place.read("x.explained/explanation.json");
+    place.refused(
+        &explain("b/x.wav"),
+        &["x.explained", "another sound", "--out"],
+    );
+    assert_eq!(place.read("x.explained/explanation.json"), first);
+    place.done(&[&explain("a/x.wav")[..], &["--seed", "3"]].concat());
+    assert_ne!(place.read("x.explained/explanation.json"), first);
+    place.done(&[&explain("b/x.wav")[..], &["--out", "x.explained"]].concat());
 }
 
 /// Also where several are written: before the first is begun.

@@ -14,6 +14,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 
 use super::record::Record;
+use crate::outside::guarded;
 use crate::{Error, Result};
 pub use header::Header;
 pub(super) use lock::ENDING as LOCK;
@@ -58,7 +59,8 @@ fn bytes(path: &Path) -> Result<Vec<u8>> {
     }
     let mut plain = Vec::new();
     let mut unpacked = MultiGzDecoder::new(&*bytes).take(MOST_BYTES + 1);
-    let read = unpacked.read_to_end(&mut plain);
+    let read = guarded("flate2", || unpacked.read_to_end(&mut plain));
+    let read = read.map_err(|problem| Error::file(path, problem))?;
     let length = read.map_err(|problem| Error::file(path, problem))?;
     if length as u64 > MOST_BYTES {
         let most = MOST_BYTES >> 30;

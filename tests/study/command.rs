@@ -335,6 +335,7 @@ fn what_cannot_work_is_refused_before_the_work() {
     refused(&["list.tsv", "--out", "x", "--shard", "3/2"], "i/n");
     refused(&["list.tsv"], "--out");
     refused(&["--tables", "model"], "no logs");
+    refused(&["--tables", "model", "absent"], "absent: is no folder");
     refused(
         &["list.tsv", "--out", "x", "--model", "model", "./model"],
         "two models",

@@ -201,6 +201,12 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
 
 /// Writes the tables of some folders and their page, and prints what is first.
 fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> {
+    if let Some(other) = folders.iter().find(|folder| !folder.is_dir()) {
+        return Err(Error::file(
+            other,
+            "is no folder; --tables takes those with logs of a study",
+        ));
+    }
     // Parts of one study that end at once make the tables one after the other,
     // so that the last ones are of all.
     let place = Lock::wait(&out.join(report::study::JSON))?;

@@ -130,6 +130,7 @@ impl StudyArgs {
             ..
         } = work;
         if items.iter().all(|item| log.has(item)) {
+            log.cut()?;
             return Ok(true);
         }
         // Other models had their turn since it was looked at.

@@ -153,6 +153,23 @@ impl Log {
         Ok(())
     }
 
+    /// Cuts off what a killed run left behind the last whole line; [`add`](Self::add)
+    /// does so too.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn cut(&self) -> Result<()> {
+        if self.length == 0 {
+            return Ok(());
+        }
+        let file = fs::OpenOptions::new().write(true).open(&self.path);
+        let cut = file.and_then(|file| match file.metadata()?.len() > self.length {
+            true => file.set_len(self.length),
+            false => Ok(()),
+        });
+        cut.map_err(|problem| Error::file(&self.path, problem))
+    }
+
     /// Adds an utterance; when this returns it is on the disk.
     ///
     /// # Errors

@@ -6,12 +6,17 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// The folder of a file that is to be written.
-pub(crate) fn parent(path: &Path) -> Result<&Path> {
-    let parent = match path.parent() {
+/// The folder that a file or a folder stands in, by its path.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// The folder of a file that is to be written.
+pub(crate) fn parent(path: &Path) -> Result<&Path> {
+    let parent = folder_of(path);
     match parent.is_dir() && path.file_name().is_some() {
         true => Ok(parent),
         false => Err(Error::file(parent, "there is no such folder to write to")),
@@ -97,15 +102,6 @@ pub(crate) fn check_own(path: &Path, is_own: impl Fn(&[u8]) -> bool) -> Result<(
     ))
 }
 
-/// Writes a file in one step, or replaces one that this program wrote.
-///
-/// # Errors
-/// As for [`check_own`], or if it cannot be written.
-pub(crate) fn write_own(path: &Path, bytes: &[u8], is_own: impl Fn(&[u8]) -> bool) -> Result<()> {
-    check_own(path, is_own)?;
-    write(path, bytes)
-}
-
 /// What names of files begin with that are not whole yet.
 pub(crate) const PREFIX: &str = ".sonograd-";
 
@@ -162,20 +158,20 @@ mod tests {
         let message = write(&folder.path().join("absent/file"), b"x").unwrap_err();
         assert!(message.to_string().contains("no such folder"));
     }
+
     #[test]
-    fn what_others_wrote_is_not_replaced() {
+    fn what_others_wrote_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let is_own = |head: &[u8]| head.starts_with(b"ours");
-        write_own(&path, b"ours 1", is_own).unwrap();
-        write_own(&path, b"ours 2", is_own).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"ours 2");
+        check_own(&path, is_own).unwrap();
+        write(&path, b"ours").unwrap();
+        check_own(&path, is_own).unwrap();
         fs::write(&path, "theirs").unwrap();
-        let message = write_own(&path, b"ours", is_own).unwrap_err().to_string();
+        let message = check_own(&path, is_own).unwrap_err().to_string();
         assert!(message.contains("x: is there and was not"), "{message}");
-        assert_eq!(fs::read(&path).unwrap(), b"theirs");
         fs::write(&path, "").unwrap();
-        write_own(&path, b"ours", is_own).unwrap();
+        check_own(&path, is_own).unwrap();
         let message = check_own(folder.path(), is_own).unwrap_err().to_string();
         assert!(message.contains("is a folder"), "{message}");
         check_writable(folder.path()).unwrap();

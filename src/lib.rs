@@ -28,6 +28,7 @@
 
 pub mod error;
 mod files;
+pub mod fingerprint;
 mod outside;
 mod plain;
 mod shown;

@@ -4,13 +4,12 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use twox_hash::XxHash3_128;
-
 use super::mixing::Mixer;
 use super::{
     Decoded, NO_SAMPLES, Warning, Waveform, at_16_khz, check_length, check_rate, decode,
     load_with_warnings, read,
 };
+use crate::fingerprint::Fingerprint;
 use crate::{Error, Result};
 
 /// A sound that a model can hear, with the name that it goes by. Copies share
@@ -110,15 +109,9 @@ impl Sound {
         &self.waveform
     }
 
-    /// 32 hexadecimal digits that stand for the samples, on every platform: those of
-    /// [`waveform`](Self::waveform) as little-endian f32, by XXH3 of 128 bits.
-    pub fn fingerprint(&self) -> String {
-        let mut hasher = XxHash3_128::new();
-        for block in self.waveform.samples.chunks(1 << 12) {
-            let bytes: Vec<u8> = block.iter().flat_map(|x| x.to_le_bytes()).collect();
-            hasher.write(&bytes);
-        }
-        format!("{:032x}", hasher.finish_128())
+    /// Of the samples that a model hears.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of_numbers(&self.waveform.samples)
     }
 
     /// What is not as whoever gave it may think.

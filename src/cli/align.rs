@@ -17,7 +17,7 @@ use crate::explain::alignment::{
     AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
 use crate::explain::{Event, Method, Site};
-use crate::files::{check_own, check_place, check_writable, followed, parent, write, write_own};
+use crate::files::{check_own, check_place, check_writable, followed, parent, write};
 use crate::model::Model;
 use crate::plain::read_text;
 use crate::{Error, Result};
@@ -433,7 +433,9 @@ impl Output {
                     fs::create_dir(folder).map_err(|problem| Error::file(folder, problem))?;
                 }
                 let text = format.text(recording);
-                write_own(path, text.as_bytes(), |head| format.is_own(head))
+                // Another may have come since the beginning.
+                check_own(path, |head| format.is_own(head))?;
+                write(path, text.as_bytes())
             }
         }
     }

@@ -8,11 +8,11 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::progress;
 use super::{
     GenerationArgs, ModelArgs, Outcome, for_each_file, print, print_table, read_sound, start, stem,
     warn,
 };
+use super::{progress, shown};
 use crate::explain::explanation::Explanation;
 use crate::explain::methods::integrated_gradients::IntegratedGradientsOptions;
 use crate::explain::methods::smoothgrad::SmoothGradOptions;
@@ -337,7 +337,7 @@ fn explain_file(
     fits.map_err(|problem| Error::file(audio, problem))?;
     // A name that follows from the sound's may be that of a like-named sound.
     if args.out.is_none() || args.audio.len() > 1 {
-        Maps::check_sound(out, &sound.fingerprint())?;
+        Maps::check_sound(out, sound.fingerprint())?;
     }
     stages.end("front_end");
     // A text that cannot be explained is refused before a device is started.
@@ -384,7 +384,10 @@ fn report(args: &ExplainArgs, audio: &Path, explanation: &Explanation, out: &Pat
     }
     let summary = summary(explanation, out);
     match several {
-        true => print_table(&format!("{}: {summary}", audio.display())),
+        true => {
+            let audio = shown::line(&audio.to_string_lossy());
+            print_table(&format!("{audio}: {summary}"))
+        }
         false => print_table(&summary),
     }
 }

@@ -123,13 +123,13 @@ impl WeightTable {
     }
 
     /// Notes that a weight follows from the config alone.
-    pub fn set_computed(&mut self, id: WeightId) {
+    pub(crate) fn set_computed(&mut self, id: WeightId) {
         self.weights[id.0 as usize].computed = true;
     }
 
     /// Adds a weight of which nothing is known but its size: what counts work does not
     /// look at values, and no executor that computes can take such a table.
-    pub fn outline(
+    pub(crate) fn outline(
         &mut self,
         role: Role,
         name: impl Into<String>,

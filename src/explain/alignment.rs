@@ -382,7 +382,7 @@ impl Aligner<'_> {
                 let subject = Subject {
                     file: String::new(),
                     seconds: features.sound_frames as f64 * FRAME_SECONDS,
-                    fingerprint: String::new(),
+                    fingerprint: None,
                     warnings: &[],
                     features,
                     prompt,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::method::{Method, Site};
 use crate::align::WordTokens;
+use crate::fingerprint::Fingerprint;
 use crate::ops::Reduction;
 
 /// Identifies the file's format; `version` counts incompatible changes.
@@ -69,9 +70,9 @@ pub struct Audio {
     pub seconds: f64,
     /// Sample rate the model hears, in Hz.
     pub sample_rate: u32,
-    /// Of the samples that the model hears: 32 hexadecimal digits.
-    #[serde(default)]
-    pub fingerprint: String,
+    /// Of the samples that the model hears; absent where they were not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
     /// What is not as whoever gave the sound may think, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

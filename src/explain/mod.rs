@@ -161,7 +161,7 @@ fn describe(
             file: subject.file.clone(),
             seconds: subject.seconds,
             sample_rate: SAMPLE_RATE,
-            fingerprint: subject.fingerprint.clone(),
+            fingerprint: subject.fingerprint,
             warnings: subject.warnings.iter().map(ToString::to_string).collect(),
         },
         text: text(model, tokenizer, subject.tokens),

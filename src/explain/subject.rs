@@ -2,6 +2,7 @@
 
 use crate::audio::Warning;
 use crate::features::Features;
+use crate::fingerprint::Fingerprint;
 use crate::{Error, Result};
 
 /// What is said about: a sound's features and the tokens it is heard as.
@@ -10,8 +11,8 @@ pub struct Subject<'a> {
     /// File name without its folder.
     pub file: String,
     pub seconds: f64,
-    /// Of its samples, as [`Sound::fingerprint`](crate::Sound::fingerprint) gives it; may be empty.
-    pub fingerprint: String,
+    /// Of its [samples](crate::Sound::fingerprint), if they are known.
+    pub fingerprint: Option<Fingerprint>,
     /// What is odd about the sound.
     pub warnings: &'a [Warning],
     pub features: &'a Features,

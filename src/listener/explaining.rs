@@ -109,7 +109,7 @@ impl<'a> Explaining<'a> {
         let subject = Subject {
             file: sound.name().to_owned(),
             seconds: sound.seconds(),
-            fingerprint: sound.fingerprint(),
+            fingerprint: Some(sound.fingerprint()),
             warnings: sound.warnings(),
             features,
             prompt: &said.prompt,

@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::html::page;
 use crate::explain::Maps;
 use crate::explain::explanation::{Explanation, FORMAT, VERSION};
-use crate::files::{PREFIX, check_writable, followed, parent};
+use crate::files::{PREFIX, check_writable, folder_of, followed, parent};
+use crate::fingerprint::Fingerprint;
 use crate::outside::guarded;
 use crate::{Error, Result};
 
@@ -54,13 +55,13 @@ impl Maps {
     ///
     /// # Errors
     /// If the folder is an explanation, and of another sound.
-    pub fn check_sound(folder: &Path, fingerprint: &str) -> Result<()> {
+    pub fn check_sound(folder: &Path, sound: Fingerprint) -> Result<()> {
         let bytes = crate::plain::read(&folder.join(EXPLANATION)).unwrap_or_default();
         let found: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         match found["audio"]["fingerprint"].as_str() {
             // Earlier versions did not say.
-            None | Some("") => Ok(()),
-            Some(own) if own == fingerprint => Ok(()),
+            None => Ok(()),
+            Some(own) if own == sound.to_string() => Ok(()),
             Some(_) => Err(Error::file(
                 folder,
                 "explains another sound of that name; choose another folder with --out, or remove it",
@@ -189,10 +190,9 @@ fn exchange(new: &Path, old: &Path) -> std::io::Result<()> {
     }
     // Without such a call (or a file system that has it) the old one moves
     // aside first, and back if the new one cannot come.
-    let parent = old.parent().filter(|own| !own.as_os_str().is_empty());
     let place = tempfile::Builder::new()
         .prefix(".sonograd-old-")
-        .tempdir_in(parent.unwrap_or(Path::new(".")))?;
+        .tempdir_in(folder_of(old))?;
     let aside = place.path().join("old");
     std::fs::rename(old, &aside)?;
     std::fs::rename(new, old).or_else(|failed| {

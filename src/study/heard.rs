@@ -85,7 +85,7 @@ impl Heard {
         Subject {
             file: self.sound.name().to_owned(),
             seconds: self.sound.seconds(),
-            fingerprint: self.sound.fingerprint(),
+            fingerprint: Some(self.sound.fingerprint()),
             warnings: self.sound.warnings(),
             features: &self.features,
             prompt: &self.prompt,

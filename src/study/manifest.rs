@@ -264,6 +264,14 @@ mod tests {
                 "line 1: id is true",
             ),
             (
+                "{\"audio_filepath\": \"a\", \"text\": 5}",
+                "line 1: text is 5, which is no text",
+            ),
+            (
+                "{\"audio_filepath\": \"a\", \"target_lang\": [\"en\"]}",
+                "line 1: target_lang is [\"en\"]",
+            ),
+            (
                 "{\"audio_filepath\": \"a\", \"offset\": -1}",
                 "line 1: offset is -1",
             ),

@@ -6,13 +6,13 @@
 //! intervals (after "Cross-Attention is Half Explanation in Speech-to-Text
 //! Models", arXiv 2509.18010).
 
+pub mod about;
 pub mod agreement;
 pub mod checks;
 pub mod choosing;
 pub mod directions;
 pub mod error_rate;
 pub mod faithfulness;
-pub mod fingerprint;
 pub mod folder;
 pub mod heads;
 mod heard;

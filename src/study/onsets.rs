@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error_rate::equal_words;
-use super::fingerprint::Fingerprint;
 use super::manifest::Item;
 use super::map_name::MapName;
 use super::record::Comparison;
@@ -17,6 +16,7 @@ use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
 use crate::audio::Part;
 use crate::explain::alignment::Head;
 use crate::explain::{Map, Maps, Method, Site};
+use crate::fingerprint::Fingerprint;
 use crate::plain::read_text;
 use crate::{Error, Result};
 

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::fingerprint::Fingerprint;
 use super::manifest::Item;
 use crate::audio::{Parted, Sound};
+use crate::fingerprint::Fingerprint;
 use crate::{Error, Result};
 
 /// Reads the sounds of utterances. The last file of which a part was wanted is

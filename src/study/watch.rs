@@ -75,10 +75,15 @@ impl fmt::Display for Warning {
                 write!(f, "leaves out {utterances} utterances without onsets")
             }
             Self::LeftOut { model, directions } => {
+                let unknown = |own: &String| own.starts_with("--") || own.ends_with("--");
+                let note = match directions.iter().any(unknown) {
+                    true => " (- is a language that is not given)",
+                    false => "",
+                };
                 let directions = directions.join(", ");
                 write!(
                     f,
-                    "{model}: leaves out {directions}, which it was not made for"
+                    "{model}: leaves out {directions}{note}, which it was not made for"
                 )
             }
             Self::NoLock { log } => write!(

@@ -70,7 +70,7 @@ fn the_map_of_what_a_model_hears_is_more_faithful_than_a_random_one() {
     let subject = Subject {
         file: "planted".into(),
         seconds: 0.6,
-        fingerprint: String::new(),
+        fingerprint: None,
         warnings: &[],
         features: &features,
         prompt: &generated.prompt,

@@ -71,7 +71,7 @@ impl Setting {
         let subject = Subject {
             file: "sound".into(),
             seconds: 0.6,
-            fingerprint: String::new(),
+            fingerprint: None,
             warnings: &[],
             features: &self.features,
             prompt: &[self.model.tokens.start],

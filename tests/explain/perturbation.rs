@@ -68,7 +68,7 @@ impl Case {
         let subject = Subject {
             file: "fixture".into(),
             seconds: 0.6,
-            fingerprint: String::new(),
+            fingerprint: None,
             warnings: &[],
             features: &self.features,
             prompt: &self.prompt,

@@ -61,7 +61,7 @@ impl Sample {
                     file: HOSTILE_FILE.into(),
                     seconds,
                     sample_rate: 16_000,
-                    fingerprint: String::new(),
+                    fingerprint: None,
                     warnings: Vec::new(),
                 },
                 text: texts.join(" "),

@@ -13,7 +13,7 @@ use crate::form_writers::{
     Packed, Tensors, apart, ctranslate2, read, rowed, state, write_safetensors, zipped,
 };
 use crate::random_model::{self, SMALL, Sizes};
-use crate::whisper_folder::whisper_folder;
+use crate::whisper_folder::{name_as_openai, whisper_folder};
 
 /// As small as a model can be that has everything.
 const TINY: Sizes = Sizes {
@@ -191,18 +191,7 @@ fn ctranslate2_file() {
     let place = TempDir::new().unwrap();
     let folder = place.path().join("whisper");
     whisper_folder(&folder);
-    let file = folder.join("tokenizer.json");
-    let mut tokenizer = fs::read_to_string(&file).unwrap();
-    for (id, name) in [
-        (48, "endoftext"),
-        (49, "startoftranscript"),
-        (55, "translate"),
-        (56, "transcribe"),
-        (60, "notimestamps"),
-    ] {
-        tokenizer = tokenizer.replace(&format!("<|mark {id}|>"), &format!("<|{name}|>"));
-    }
-    fs::write(file, tokenizer).unwrap();
+    name_as_openai(&folder);
     let config = json!({"suppress_ids": [3, 7], "suppress_ids_begin": [5, 48],
         "lang_ids": [50, 51, 52, 53, 54], "alignment_heads": [[1, 0], [1, 3]]});
     fs::write(folder.join("config.json"), config.to_string()).unwrap();

@@ -15,7 +15,7 @@ use crate::form_writers::{
     CTranslate2, Packed, Storage, Tensors, View, apart, ctranslate2, openai_name, pickle, read,
     row_major, rowed, state, write_safetensors, zipped, zipped_as,
 };
-use crate::whisper_folder::{whisper_folder, write_wav};
+use crate::whisper_folder::{name_as_openai, whisper_folder, write_wav};
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -64,18 +64,7 @@ impl Base {
         let place = TempDir::new().unwrap();
         let folder = place.path().join("base");
         whisper_folder(&folder);
-        let file = folder.join("tokenizer.json");
-        let mut tokenizer = fs::read_to_string(&file).unwrap();
-        for (id, name) in [
-            (48, "endoftext"),
-            (49, "startoftranscript"),
-            (55, "translate"),
-            (56, "transcribe"),
-            (60, "notimestamps"),
-        ] {
-            tokenizer = tokenizer.replace(&format!("<|mark {id}|>"), &format!("<|{name}|>"));
-        }
-        fs::write(file, tokenizer).unwrap();
+        name_as_openai(&folder);
         let tensors = read(&folder.join(WEIGHTS));
         Self { place, tensors }
     }

@@ -4,19 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::random_model::{self, SMALL, Sizes, tokenizer, tone, write_wav};
+use crate::random_model::{self, HEARING, tokenizer, tone, write_wav};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 use sonograd::explain::Method;
 use sonograd::explain::explanation::Explanation;
 use sonograd::ops::Reduction;
-
-const SIZES: Sizes = Sizes {
-    mel_bins: 80,
-    vocabulary: 24,
-    ..SMALL
-};
 
 /// A folder with a random model, its tokenizer and a sound.
 struct Place {
@@ -25,9 +19,8 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = random_model::place();
         let place = Self { folder };
-        random_model::write_folder(&place.path("model"), SIZES);
         write_wav(&place.path("sound.wav"), &tone(8_000));
         place
     }
@@ -322,14 +315,14 @@ fn models_that_do_not_fit() {
     place.refused_model(&["model.safetensors"]);
 
     let write = |change: &dyn Fn(&mut Vec<random_model::Tensor>)| {
-        let mut tensors = random_model::tensors(SIZES);
+        let mut tensors = random_model::tensors(HEARING);
         change(&mut tensors);
         random_model::write_tensors(&weights, &tensors, Dtype::F32);
     };
     write(&|tensors| tensors.retain(|t| t.name != "decoder.layer_norm.bias"));
     place.refused_model(&["missing", "decoder.layer_norm.bias", "[12]"]);
     write(&|tensors| {
-        let mut more = random_model::tensors(SIZES).swap_remove(0);
+        let mut more = random_model::tensors(HEARING).swap_remove(0);
         more.name = "encoder.something_else".into();
         tensors.push(more);
     });
@@ -344,7 +337,7 @@ fn models_that_do_not_fit() {
     write(&|_| {});
 
     let config = |field: &str, value: Value| {
-        let mut config = random_model::config(SIZES);
+        let mut config = random_model::config(HEARING);
         config[field] = value;
         fs::write(model.join("config.json"), config.to_string()).unwrap();
     };
@@ -367,13 +360,13 @@ fn models_that_do_not_fit() {
     place.refused_model(&["config.json", "JSON"]);
     fs::write(
         model.join("config.json"),
-        random_model::config(SIZES).to_string(),
+        random_model::config(HEARING).to_string(),
     )
     .unwrap();
 
     fs::write(
         model.join("tokenizer.json"),
-        tokenizer(SIZES.vocabulary + 2),
+        tokenizer(HEARING.vocabulary + 2),
     )
     .unwrap();
     place.refused_model(&["tokenizer.json", "26", "24"]);

@@ -146,7 +146,7 @@ fn devices_and_pipes_are_no_files() {
         assert!(made.success());
     }
     let line = refusal(path, &["transcribe", "a.wav", "--model", "model"]);
-    println!("{line}");
+    assert!(line.contains("is a pipe or a device"), "{line}");
 }
 
 /// A shell's `<(...)`, and a pipe with a name.

@@ -16,16 +16,10 @@ use serde_json::json;
 use sonograd::ErrorKind;
 use sonograd::hub::{Download, Hub, ModelName};
 
-use crate::random_model::{self, SMALL, Sizes, tone, write_wav};
+use crate::random_model::{self, HEARING, tone, write_wav};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const WEIGHTS: &str = "model.safetensors";
-const SIZES: Sizes = Sizes {
-    mel_bins: 80,
-    vocabulary: 24,
-    ..SMALL
-};
-
 /// How the server misbehaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 enum Fault {
@@ -68,7 +62,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 /// A whole small model.
 fn model() -> Files {
     let folder = tempfile::tempdir().unwrap();
-    random_model::write_folder(folder.path(), SIZES);
+    random_model::write_folder(folder.path(), HEARING);
     let entries = fs::read_dir(folder.path()).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
     let file = |path: PathBuf| {
@@ -715,11 +709,14 @@ fn an_adapter_brings_the_model_that_it_is_for() {
     let tensor = |part: &str, shape: [usize; 2]| random_model::Tensor {
         name: format!("{module}.lora_{part}.weight"),
         shape: shape.to_vec(),
-        data: vec![0.5; SIZES.width],
+        data: vec![0.5; HEARING.width],
     };
     random_model::write_tensors(
         &adapter.join("adapter_model.safetensors"),
-        &[tensor("A", [1, SIZES.width]), tensor("B", [SIZES.width, 1])],
+        &[
+            tensor("A", [1, HEARING.width]),
+            tensor("B", [HEARING.width, 1]),
+        ],
         Dtype::F32,
     );
     let found = place.hub().find(&adapter, &mut |_| true).unwrap();

@@ -6,14 +6,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use crate::random_model::{self, SMALL, Sizes, tone, write_wav};
+use crate::random_model::{self, tone, write_wav};
 use serde_json::Value;
-
-const SIZES: Sizes = Sizes {
-    mel_bins: 80,
-    vocabulary: 24,
-    ..SMALL
-};
 
 /// A folder with a random model, a sound, and the same as a recorder leaves it
 /// that never came to write its length.
@@ -25,9 +19,8 @@ const UNSTATED: &str = "does not state the sound's length";
 
 impl Place {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = random_model::place();
         let place = Self { folder };
-        random_model::write_folder(&place.path("model"), SIZES);
         write_wav(&place.path("whole.wav"), &tone(8_000));
         let mut piped = fs::read(place.path("whole.wav")).unwrap();
         let data = piped.windows(4).position(|own| own == b"data").unwrap();

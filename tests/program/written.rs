@@ -7,13 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::random_model::{self, SMALL, Sizes, tone, write_wav};
-
-const SIZES: Sizes = Sizes {
-    mel_bins: 80,
-    vocabulary: 24,
-    ..SMALL
-};
+use crate::random_model::{self, tone, write_wav};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -22,9 +16,8 @@ struct Place {
 impl Place {
     /// A model, and two sounds that have the same name.
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = random_model::place();
         let place = Self { folder };
-        random_model::write_folder(&place.path("model"), SIZES);
         for (name, length) in [("a", 5_000), ("b", 6_000)] {
             fs::create_dir(place.path(name)).unwrap();
             write_wav(&place.path(&format!("{name}/x.wav")), &tone(length));

@@ -234,6 +234,20 @@ pub fn write(folder: &Path, sizes: Sizes) {
     );
 }
 
+/// A conformer that hears sounds without settings of a front end.
+pub const HEARING: Sizes = Sizes {
+    mel_bins: 80,
+    vocabulary: 24,
+    ..SMALL
+};
+
+/// A new folder with such a model in `model`.
+pub fn place() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write_folder(&folder.path().join("model"), HEARING);
+    folder
+}
+
 /// Makes a folder with such a model and its tokenizer.
 pub fn write_folder(folder: &Path, sizes: Sizes) {
     std::fs::create_dir_all(folder).unwrap();

@@ -13,6 +13,22 @@ pub fn word(id: u64) -> String {
     [letter(id / 26), letter(id)].iter().collect()
 }
 
+/// Gives the tokens of the prompt the names that OpenAI gives them.
+pub fn name_as_openai(place: &Path) {
+    let file = place.join("tokenizer.json");
+    let mut tokenizer = fs::read_to_string(&file).unwrap();
+    for (id, name) in [
+        (48, "endoftext"),
+        (49, "startoftranscript"),
+        (55, "translate"),
+        (56, "transcribe"),
+        (60, "notimestamps"),
+    ] {
+        tokenizer = tokenizer.replace(&format!("<|mark {id}|>"), &format!("<|{name}|>"));
+    }
+    fs::write(file, tokenizer).unwrap();
+}
+
 /// A Whisper folder with a window of one second, as its users have it; its
 /// words are two letters each.
 pub fn whisper_folder(place: &Path) {

@@ -6,15 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::random_model::{self, SMALL, Sizes, tone, write_wav};
+use crate::random_model::{self, tone, write_wav};
 use serde_json::Value;
 use sonograd::study::tables::Tables;
-
-const SIZES: Sizes = Sizes {
-    mel_bins: 80,
-    vocabulary: 24,
-    ..SMALL
-};
 
 /// With the default methods.
 const SETTINGS: [&str; 4] = ["--masks", "200", "--seed", "3"];
@@ -26,9 +20,8 @@ struct Place {
 impl Place {
     /// A model and a manifest of six sounds of different lengths.
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = random_model::place();
         let place = Self { folder };
-        random_model::write_folder(&place.path("model"), SIZES);
         let mut lines = vec!["id\taudio\tn_frames\ttgt_text\tspeaker\tsrc_lang\ttgt_lang".into()];
         for n in 0..6 {
             let name = format!("{n}.wav");

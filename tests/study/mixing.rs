@@ -9,13 +9,7 @@ use std::time::{Duration, Instant};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
-use crate::random_model::{self, SMALL, Sizes, tone, write_wav};
-
-const SIZES: Sizes = Sizes {
-    mel_bins: 80,
-    vocabulary: 24,
-    ..SMALL
-};
+use crate::random_model::{self, HEARING, tone, write_wav};
 
 struct Place {
     folder: tempfile::TempDir,
@@ -24,9 +18,8 @@ struct Place {
 impl Place {
     /// A model and a manifest of four sounds.
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = random_model::place();
         let place = Self { folder };
-        random_model::write_folder(&place.path("model"), SIZES);
         for n in 0..4 {
             write_wav(&place.path(&format!("{n}.wav")), &tone(5_000 + 700 * n));
         }
@@ -116,7 +109,7 @@ fn another_model_under_the_same_name_is_found() {
     let weights = place.path("model/model.safetensors");
     let whole = fs::read(&weights).unwrap();
     // One value of one weight.
-    let mut tensors = random_model::tensors(SIZES);
+    let mut tensors = random_model::tensors(HEARING);
     let last = tensors.last_mut().unwrap().data.last_mut().unwrap();
     *last = f32::from_bits(last.to_bits() ^ 1);
     random_model::write_tensors(&weights, &tensors, Dtype::F32);
@@ -405,7 +398,7 @@ fn what_cannot_end_well_is_found_before_the_first_model() {
         &["/proc/", "nothing can be written"],
     );
     // The second of two models is looked at before the first has begun.
-    random_model::write_folder(&place.path("broken"), SIZES);
+    random_model::write_folder(&place.path("broken"), HEARING);
     fs::write(place.path("broken/tokenizer.json"), "[]").unwrap();
     place.refused(&["--model", "model", "broken"], &["broken/tokenizer.json"]);
     assert!(!place.path("out/model.jsonl").exists());

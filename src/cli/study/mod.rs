@@ -186,6 +186,9 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
         listener = Some(opened);
     }
     nothing_to_do(&works, &items)?;
+    for left_out in works.iter().filter_map(|work| work.left_out.as_ref()) {
+        say!("{left_out}");
+    }
     for work in &mut works {
         let opened = match listener.take().filter(|_| !several) {
             Some(opened) => opened,
@@ -352,6 +355,29 @@ mod tests {
     #[test]
     fn what_is_not_said_is_usual() {
         assert_eq!(settings("study list.tsv --out x"), Settings::default());
+    }
+
+    /// What differs between two logs is said with options that there are.
+    #[test]
+    fn options_that_messages_name_are_there() {
+        use clap::CommandFactory;
+
+        let usual = Header::new("m", &Settings::default());
+        let line = "study list.tsv --out x --masks 9 --seed 7 --beam 3 --special --faithfulness \
+                    --checks 2 --method gradient --pooling mean --normalise map --precision f64";
+        let other = Header::new("m", &settings(line));
+        let text = usual.differences(&other).unwrap();
+        let named = text.split([' ', '(', ')', ',', ';']);
+        let named: Vec<&str> = named.filter_map(|word| word.strip_prefix("--")).collect();
+        assert!(named.len() > 9, "{text}");
+        let command = Line::command();
+        let known: Vec<&str> = command
+            .get_opts()
+            .filter_map(|own| own.get_long())
+            .collect();
+        for name in named {
+            assert!(known.contains(&name), "--{name}: {text}");
+        }
     }
 
     /// The page of a study names the command that made a log.

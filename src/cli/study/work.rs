@@ -8,13 +8,14 @@ use super::{StudyArgs, watcher};
 use crate::listener::Listener;
 use crate::model::Model;
 use crate::study::Subjects;
+use crate::study::about::About;
 use crate::study::directions::within;
-use crate::study::fingerprint::About;
 use crate::study::folder::Folder;
 use crate::study::log::{Header, Log};
 use crate::study::manifest::Item;
 use crate::study::onsets::TrueOnsets;
 use crate::study::run::{Study, log_name};
+use crate::study::watch::Warning;
 use crate::{Error, Result};
 
 /// One model's part of a study.
@@ -26,6 +27,8 @@ pub(super) struct Work {
     header: Option<Header>,
     /// Those that are the model's to do.
     items: Vec<Item>,
+    /// What is said of the others.
+    pub left_out: Option<Warning>,
 }
 
 /// Refuses a study in which no model has anything to do.
@@ -77,6 +80,7 @@ impl StudyArgs {
                 log,
                 header: None,
                 items: Vec::new(),
+                left_out: None,
             })
         });
         works.collect()
@@ -93,14 +97,12 @@ impl StudyArgs {
     ) -> Result<()> {
         let model = listener.model();
         let (items, left_out) = within(items, model)?;
-        if let Some(left_out) = left_out {
-            say!("{left_out}");
-        }
         let header = self.header(model, onsets)?;
         work.log.go_on(&header)?;
         work.log.check(&items)?;
         folder.check(&work.log, &header, &items)?;
         work.items = items;
+        work.left_out = left_out;
         work.header = Some(header);
         Ok(())
     }

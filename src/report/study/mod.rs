@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::markup::{Page, escape, fill, is_page};
 use crate::Result;
-use crate::files::{check_own, write_own};
+use crate::files::{check_own, write};
 use crate::study::log::FORMAT;
 use crate::study::tables::{COLUMNS, Tables};
 pub use command::again as command;
@@ -111,9 +111,7 @@ pub fn save(tables: &Tables, folder: &Path) -> Result<()> {
     check(folder)?;
     let texts = [tables.json()?, tables.csv(), render(tables)];
     let mut files = FILES.iter().zip(texts);
-    files.try_for_each(|((name, is_own), text)| {
-        write_own(&folder.join(name), text.as_bytes(), is_own)
-    })
+    files.try_for_each(|((name, _), text)| write(&folder.join(name), text.as_bytes()))
 }
 
 /// The page of a study.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::fingerprint::About;
+use super::super::about::About;
 use super::super::settings::Settings;
 use super::{FORMAT, VERSION};
 use crate::engine::precision::Precision;
@@ -141,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::explain::spes::Stop;
-    use crate::study::fingerprint::Fingerprint;
+    use crate::fingerprint::Fingerprint;
 
     #[test]
     fn every_difference_is_named() {

@@ -52,11 +52,8 @@ impl Lock {
             let file = file.map_err(|problem| Error::file(&place, problem))?;
             match lock(&file) {
                 None => return Ok(None),
-                Some(false) => {
-                    // It says nothing, then.
-                    let _ = fs::remove_file(&place);
-                    return Ok(Some(Self { file: None, place }));
-                }
+                // Another process may think otherwise: its file stays where it is.
+                Some(false) => return Ok(Some(Self { file: None, place })),
                 // Who had it before took the file away: another may be there now.
                 Some(true) if !is_at(&file, &place) => {}
                 Some(true) => {

@@ -25,9 +25,6 @@ pub use writing::Log;
 pub const FORMAT: &str = "sonograd-study";
 pub const VERSION: u32 = 2;
 
-/// What a log's first bytes are.
-const BEGINNING: &[u8] = b"{\"format\":\"sonograd-study\",";
-
 /// A file that is read whole.
 pub struct Contents {
     pub header: Header,
@@ -75,8 +72,9 @@ fn bytes(path: &Path) -> Result<Vec<u8>> {
 /// Whether bytes without a whole line are the beginning of a log, which a run
 /// leaves that is killed there.
 fn is_beginning(bytes: &[u8]) -> bool {
-    let both = bytes.len().min(BEGINNING.len());
-    bytes[..both] == BEGINNING[..both]
+    let beginning = format!("{{\"format\":\"{FORMAT}\",");
+    let both = bytes.len().min(beginning.len());
+    bytes[..both] == beginning.as_bytes()[..both]
 }
 
 /// Reads a log. A last line without an end, which a killed run leaves, does

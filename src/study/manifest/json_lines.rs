@@ -63,8 +63,12 @@ struct Line {
 impl Line {
     fn read(line: &str) -> Result<Self, String> {
         let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        let field = |name: &str| value[name].as_str();
-        let audio = field("audio_filepath").ok_or("no audio_filepath")?;
+        let field = |name: &str| match &value[name] {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.as_str())),
+            other => Err(format!("{name} is {other}, which is no text")),
+        };
+        let audio = field("audio_filepath")?.ok_or("no audio_filepath")?;
         let id = match &value["id"] {
             Value::Null => None,
             Value::String(id) => Some(id.clone()),
@@ -85,7 +89,8 @@ impl Line {
         // As in NeMo, 0 and less are no duration.
         let duration = seconds("duration")?.filter(|&duration| duration > 0.0);
         let whole = offset.is_none_or(|offset| offset == 0.0) && duration.is_none();
-        let language = |name: &str| field(name).or(field("lang")).and_then(some);
+        let (text, both) = (field("text")?, field("lang")?);
+        let language = |name: &str| Ok::<_, String>(field(name)?.or(both).and_then(some));
         Ok(Self {
             id,
             audio: audio.to_owned(),
@@ -96,9 +101,9 @@ impl Line {
                     offset: offset.unwrap_or(0.0),
                     duration,
                 }),
-                text: field("text").unwrap_or_default().trim().to_owned(),
-                source: language("source_lang"),
-                target: language("target_lang"),
+                text: text.unwrap_or_default().trim().to_owned(),
+                source: language("source_lang")?,
+                target: language("target_lang")?,
                 ..Item::default()
             },
         })

@@ -1,25 +1,17 @@
-//! What numbers are about, in 128 bits: weights, files, sounds, texts. Equal
-//! things have equal fingerprints on every platform and with any number of
-//! threads. They find what has changed (XXH3, as `xxhsum -H128` prints it of a
-//! file); they are no seal against whoever wants to deceive.
+//! What a study's log is about: the model, by its weights and files, and the
+//! true onsets.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::Path;
-use std::str::FromStr;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use twox_hash::XxHash3_128;
 
-use super::text::as_text;
+use crate::Result;
 use crate::engine::weights::{Weight, WeightTable};
+use crate::fingerprint::Fingerprint;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
 
 /// Numbers of a weight that are looked at by themselves, so that threads can
 /// share out a weight; part of what a fingerprint is.
@@ -33,80 +25,20 @@ const FILES: [&str; 4] = [
     "processor_config.json",
 ];
 
-/// 128 bits that stand for something; 32 hexadecimal digits as a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Fingerprint(u128);
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+/// Of all weights as they are computed with, with their names and shapes; what
+/// follows from the config alone is left out.
+fn of_weights(weights: &WeightTable) -> Fingerprint {
+    let mut whole = Vec::new();
+    for weight in weights.iter().filter(|weight| !weight.computed) {
+        let Weight {
+            name, rows, cols, ..
+        } = weight;
+        whole.extend(format!("{name}\0{rows}\0{cols}\0").into_bytes());
+        let parts = weight.data.par_chunks(PART);
+        let parts: Vec<Fingerprint> = parts.map(Fingerprint::of_numbers).collect();
+        whole.extend(parts.into_iter().flat_map(Fingerprint::to_bytes));
     }
-}
-
-impl FromStr for Fingerprint {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match u128::from_str_radix(text, 16) {
-            Ok(bits) if digits && text.len() == 32 => Ok(Self(bits)),
-            _ => Err(Error::Input(format!("{text:?} is no fingerprint"))),
-        }
-    }
-}
-
-as_text!(Fingerprint);
-
-impl Fingerprint {
-    /// Of bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(XxHash3_128::oneshot(bytes))
-    }
-
-    /// Of all bytes of a file.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn of_file(path: &Path) -> Result<Self> {
-        let problem = |problem: std::io::Error| Error::file(path, problem);
-        let mut file = File::open(path).map_err(problem)?;
-        let mut hasher = XxHash3_128::new();
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(Self(hasher.finish_128())),
-                Ok(read) => hasher.write(&buffer[..read]),
-                Err(own) if own.kind() == ErrorKind::Interrupted => {}
-                Err(own) => return Err(problem(own)),
-            }
-        }
-    }
-
-    /// Of all weights as they are computed with, with their names and shapes;
-    /// what follows from the config alone is left out.
-    pub fn of_weights(weights: &WeightTable) -> Self {
-        let mut hasher = XxHash3_128::new();
-        for weight in weights.iter().filter(|weight| !weight.computed) {
-            let Weight {
-                name, rows, cols, ..
-            } = weight;
-            hasher.write(format!("{name}\0{rows}\0{cols}\0").as_bytes());
-            let parts = weight.data.par_chunks(PART);
-            let parts: Vec<Self> = parts.map(Self::of_numbers).collect();
-            for Self(bits) in parts {
-                hasher.write(&bits.to_le_bytes());
-            }
-        }
-        Self(hasher.finish_128())
-    }
-
-    fn of_numbers(numbers: &[f32]) -> Self {
-        if cfg!(target_endian = "little") {
-            return Self::of(bytemuck::cast_slice(numbers));
-        }
-        let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
-        Self::of(&bytes.collect::<Vec<u8>>())
-    }
+    Fingerprint::of(&whole)
 }
 
 /// What a log's numbers are about. Sounds and texts are not among it: they
@@ -142,7 +74,7 @@ impl About {
         // The vocabulary knows which files it takes.
         Tokenizer::from_files(model.files.path(""), read)?;
         Ok(Self {
-            weights: Fingerprint::of_weights(&model.weights),
+            weights: of_weights(&model.weights),
             files: files.into_inner(),
             onsets,
         })
@@ -154,8 +86,7 @@ impl About {
         if self.weights != now.weights {
             all.push("other weights of the model".to_owned());
         }
-        let names: std::collections::BTreeSet<&String> =
-            self.files.keys().chain(now.files.keys()).collect();
+        let names: BTreeSet<&String> = self.files.keys().chain(now.files.keys()).collect();
         for name in names {
             match (self.files.get(name), now.files.get(name)) {
                 (Some(then), Some(now)) if then == now => {}
@@ -202,7 +133,7 @@ mod tests {
 
     #[test]
     fn every_weight_counts_and_threads_do_not() {
-        let of = |change| Fingerprint::of_weights(&table(change));
+        let of = |change| of_weights(&table(change));
         let whole = of(None);
         let last = 700 * 401 - 1;
         let changes = [
@@ -228,28 +159,8 @@ mod tests {
         // Names and shapes count; what is computed from the config does not.
         let mut other = table(None);
         let more = other.add(Role::decoder(Form::Positions), "p", 2, 1, vec![0.5, 1.0]);
-        assert_ne!(Fingerprint::of_weights(&other), whole);
+        assert_ne!(of_weights(&other), whole);
         other.set_computed(more);
-        assert_eq!(Fingerprint::of_weights(&other), whole);
-    }
-
-    #[test]
-    fn a_file_is_known_by_its_bytes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        let bytes: Vec<u8> = (0..1_000_003u32).map(|n| (n % 251) as u8).collect();
-        std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(
-            Fingerprint::of_file(&path).unwrap(),
-            Fingerprint::of(&bytes)
-        );
-        assert!(Fingerprint::of_file(&folder.path().join("y")).is_err());
-        // As other programs print it.
-        let empty = "99aa06d3014798d86001c324468d497f";
-        assert_eq!(Fingerprint::of(b"").to_string(), empty);
-        assert_eq!(empty.parse::<Fingerprint>().unwrap(), Fingerprint::of(b""));
-        for text in ["", "99aa", "+9aa06d3014798d86001c324468d497f", &empty[1..]] {
-            assert!(text.parse::<Fingerprint>().is_err(), "{text}");
-        }
+        assert_eq!(of_weights(&other), whole);
     }
 }

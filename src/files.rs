@@ -83,8 +83,12 @@ pub(crate) fn check_own(path: &Path, is_own: impl Fn(&[u8]) -> bool) -> Result<(
                            --out";
             return Err(Error::file(path, problem));
         }
-        // Pipes and devices hold nothing.
-        Ok(there) if !there.is_file() => return Ok(()),
+        // Whoever reads a pipe names it; one in a folder would be waited for for ever.
+        Ok(there) if !there.is_file() => {
+            let problem = "is a pipe or a device, where a file is to be written; choose another \
+                           place with --out";
+            return Err(Error::file(path, problem));
+        }
         Ok(_) => {}
         Err(problem) if problem.kind() == ErrorKind::NotFound => return Ok(()),
         Err(problem) => return Err(Error::file(path, problem)),
@@ -97,7 +101,7 @@ pub(crate) fn check_own(path: &Path, is_own: impl Fn(&[u8]) -> bool) -> Result<(
     }
     Err(Error::file(
         path,
-        "is there and was not written by sonograd, so it is not replaced; move it elsewhere, or \
+        "is there and does not show that sonograd wrote it, so it is not replaced; move it elsewhere, or \
          choose another place with --out",
     ))
 }
@@ -169,7 +173,7 @@ mod tests {
         check_own(&path, is_own).unwrap();
         fs::write(&path, "theirs").unwrap();
         let message = check_own(&path, is_own).unwrap_err().to_string();
-        assert!(message.contains("x: is there and was not"), "{message}");
+        assert!(message.contains("x: is there and does not"), "{message}");
         fs::write(&path, "").unwrap();
         check_own(&path, is_own).unwrap();
         let message = check_own(folder.path(), is_own).unwrap_err().to_string();

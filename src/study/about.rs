@@ -44,6 +44,7 @@ fn of_weights(weights: &WeightTable) -> Fingerprint {
 /// What a log's numbers are about. Sounds and texts are not among it: they
 /// stand with each utterance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct About {
     pub weights: Fingerprint,
     /// By name: the model's files that say how it hears and writes.

@@ -9,6 +9,7 @@ use super::error_rate::{BleuCounts, WordErrors};
 use super::map_name::MapName;
 use super::record::Comparison;
 use super::spread_maps::spread_maps;
+use super::statistics::MOST_COUNT;
 use super::watch::Rewritten;
 use crate::engine::executor::Executor;
 use crate::explain::Maps;
@@ -112,6 +113,17 @@ impl Curves {
 pub struct Written {
     pub words: WordErrors,
     pub bleu: BleuCounts,
+}
+
+impl Written {
+    /// Whether some text can have these counts.
+    pub(super) fn is_possible(&self) -> bool {
+        let Self { words, bleu } = self;
+        let mut orders = bleu.matches.iter().zip(&bleu.totals);
+        let whole = [words.errors, words.words, bleu.hypothesis, bleu.reference];
+        orders.all(|(matches, total)| matches <= total && *total <= bleu.hypothesis)
+            && whole.iter().all(|&count| count <= MOST_COUNT)
+    }
 }
 
 type WrittenList = (u64, u64, [u64; 4], [u64; 4], u64, u64);

@@ -66,6 +66,12 @@ impl Folder {
     /// no log of a study.
     pub fn open(path: &Path) -> Result<Self> {
         let path = files::followed(path);
+        if path.exists() && !path.is_dir() {
+            return Err(Error::file(
+                path,
+                "is no folder; a study is written into one",
+            ));
+        }
         fs::create_dir_all(&path).map_err(|problem| Error::file(&path, problem))?;
         files::check_writable(&path)?;
         let mut logs = BTreeMap::new();

@@ -9,6 +9,7 @@ mod tsv;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use super::watch::Warning;
 use crate::audio::Part;
 use crate::plain::read_text;
 use crate::{Error, Result};
@@ -83,6 +84,12 @@ pub fn read_all(paths: &[PathBuf], limit: usize) -> Result<Vec<Item>> {
     Ok(all)
 }
 
+/// What is said of utterances without a text.
+pub fn without_text(items: &[Item]) -> Option<Warning> {
+    let utterances = items.iter().filter(|item| item.text.is_empty()).count();
+    (utterances > 0).then_some(Warning::NoText { utterances })
+}
+
 /// Reads a manifest; lines that begin with `{` are NeMo's.
 ///
 /// # Errors
@@ -92,9 +99,10 @@ pub fn read_all(paths: &[PathBuf], limit: usize) -> Result<Vec<Item>> {
 fn read(path: &Path) -> Result<Vec<Item>> {
     let text = read_text(path)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    let items = match text.trim_start().starts_with('{') {
-        true => json_lines::read(&text),
-        false => tsv::read(&text, folder),
+    let items = match text.trim_start() {
+        "" => Ok(Vec::new()),
+        lines if lines.starts_with('{') => json_lines::read(&text),
+        _ => tsv::read(&text, folder),
     };
     let mut items = items.map_err(|problem| Error::file(path, problem))?;
     if items.is_empty() {
@@ -249,11 +257,13 @@ mod tests {
     #[test]
     fn what_cannot_be_read_names_the_line() {
         for (text, words) in [
-            ("", "no column id"),
+            ("id\n", "no column audio"),
             ("id\taudio\ttgt_text\n", "no utterances"),
             ("id\taudio\n1\ta.wav\n", "no column tgt_text"),
             ("id\taudio\ttgt_text\n1\ta.wav\n", "line 2 has 2 fields"),
             ("id\taudio\ttgt_text\n1\ta\tx\n1\tb\ty\n", "1 twice"),
+            ("", "has no utterances"),
+            ("\n\n", "has no utterances"),
             ("{\"text\": \"x\"}\n", "line 1: no audio_filepath"),
             (
                 "\n{\"audio_filepath\": \"a\"}\n\n{\"audio_filepath\": \"a\"}\n",

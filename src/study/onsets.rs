@@ -11,6 +11,7 @@ use super::error_rate::equal_words;
 use super::manifest::Item;
 use super::map_name::MapName;
 use super::record::Comparison;
+use super::statistics::MOST_COUNT;
 use super::watch::Warning;
 use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
 use crate::audio::Part;
@@ -225,6 +226,17 @@ pub struct Onsets {
     pub layers: Vec<Scored>,
     /// By layer and head.
     pub heads: Vec<Vec<Scored>>,
+}
+
+impl Onsets {
+    /// Whether some utterance can have these counts.
+    pub(super) fn is_possible(&self) -> bool {
+        let maps = self.maps.values().chain(&self.layers);
+        let mut all = maps.chain(self.heads.iter().flatten());
+        all.all(|own| own.hits <= own.errors_ms.len())
+            && self.matched <= self.spoken
+            && self.spoken as u64 <= MOST_COUNT
+    }
 }
 
 /// One map against the true onsets.

@@ -46,6 +46,23 @@ pub struct Record {
 }
 
 impl Record {
+    /// The name of counts that no utterance has, as a log that was edited may
+    /// hold: parts larger than their whole, or more than sums have room for.
+    pub(super) fn impossible(&self) -> Option<&'static str> {
+        let Outcome::Done(own) = &self.outcome else {
+            return None;
+        };
+        let curves = own.faithfulness.values();
+        let steps = curves.flat_map(|own| own.deletion.iter().chain(&own.insertion));
+        let mut written = steps.chain([&own.written]);
+        if !written.all(Written::is_possible) {
+            return Some("words and n-grams");
+        }
+        let onsets = own.onsets.iter();
+        let mut onsets = onsets.filter(|own| !own.is_possible());
+        onsets.next().map(|_| "words with onsets")
+    }
+
     /// Layers, and heads of a layer, wherever the record has a list of them.
     pub(super) fn attention_shapes(&self) -> Vec<[usize; 2]> {
         let Outcome::Done(own) = &self.outcome else {
@@ -109,6 +126,13 @@ pub struct Utterance {
     /// Maps against true onsets, where these are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub onsets: Option<Onsets>,
+}
+
+impl Utterance {
+    /// Whether it is known what should have been written.
+    pub(super) fn has_reference(&self) -> bool {
+        !self.reference.trim().is_empty()
+    }
 }
 
 /// Cross-attention against one map.

@@ -43,6 +43,7 @@ impl Sounds {
 
 /// What an utterance is about: its sound, and what should be written of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Given {
     /// Of the sound's file, and of the part if it is one; absent where the file
     /// could not be read.

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::random::{Domain, Key};
 
+/// The most that one utterance counts of anything: sums have room for as many
+/// utterances.
+pub(super) const MOST_COUNT: u64 = u32::MAX as u64;
+
 /// Resampled means behind an interval of the tables.
 pub(super) const RESAMPLES: usize = 2_000;
 

@@ -57,6 +57,8 @@ pub enum Warning {
         model: String,
         directions: Vec<String>,
     },
+    /// Error rates leave these utterances out.
+    NoText { utterances: usize },
     /// Nothing keeps two runs from writing one log.
     NoLock { log: PathBuf },
     /// Fewer heads can be chosen than were wanted.
@@ -86,6 +88,10 @@ impl fmt::Display for Warning {
                     "{model}: leaves out {directions}{note}, which it was not made for"
                 )
             }
+            Self::NoText { utterances } => write!(
+                f,
+                "{utterances} utterances have no text: error rates leave them out"
+            ),
             Self::NoLock { log } => write!(
                 f,
                 "{}: the file system has no locks, so that a second run that writes it is not \

@@ -9,10 +9,13 @@ use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
+use sonograd::report::study::render;
 use sonograd::study::onsets::TrueOnsets;
+use sonograd::study::tables::Tables;
 use sonograd::study::{log, manifest};
 use sonograd::validate::validate;
 use sonograd::{ExplainOptions, Listener, Maps, Sound};
@@ -110,13 +113,13 @@ fn true_onsets() {
     });
 }
 
-/// The header and one utterance of a published log.
-fn study_log() -> Vec<u8> {
+/// The header and some utterances of a published log.
+fn study_log(utterances: usize) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/study/base-en.jsonl.gz");
     let mut text = String::new();
     let mut unpacked = MultiGzDecoder::new(fs::File::open(path).unwrap());
     unpacked.read_to_string(&mut text).unwrap();
-    let lines: Vec<&str> = text.lines().take(2).collect();
+    let lines: Vec<&str> = text.lines().take(1 + utterances).collect();
     (lines.join("\n") + "\n").into_bytes()
 }
 
@@ -126,7 +129,7 @@ fn study_logs() {
         name: "study_logs",
         inputs: 2_000,
         grammar: Grammar::JsonLines,
-        seeds: vec![study_log()],
+        seeds: vec![study_log(1)],
         words: &[
             b"error",
             b"maps",
@@ -144,10 +147,75 @@ fn study_logs() {
     );
 }
 
+/// Sums over utterances would not be what they say.
+#[test]
+fn counts_that_no_utterance_has_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("log.jsonl");
+    let text = String::from_utf8(study_log(1)).unwrap();
+    let (header, record) = text.trim_end().split_once('\n').unwrap();
+    let record: Value = serde_json::from_str(record).unwrap();
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
+    let changes: [Change; 6] = [
+        ("n-grams", &|own| own["written"][0] = u64::MAX.into()),
+        ("n-grams", &|own| own["written"][2][0] = 1_000.into()),
+        ("n-grams", &|own| own["written"][5] = (1u64 << 32).into()),
+        ("n-grams", &|own| {
+            own["faithfulness"]["random"]["insertion"][3][1] = u64::MAX.into();
+        }),
+        ("onsets", &|own| own["onsets"]["matched"] = u64::MAX.into()),
+        ("onsets", &|own| {
+            own["onsets"]["layers"][0]["hits"] = 1_000.into()
+        }),
+    ];
+    let read = |record: &Value| {
+        fs::write(&path, format!("{header}\n{record}\n")).unwrap();
+        log::read(&path).map_err(|problem| problem.to_string())
+    };
+    read(&record).unwrap_or_else(|problem| panic!("{problem}"));
+    for (words, change) in changes {
+        let mut other = record.clone();
+        change(&mut other);
+        let problem = read(&other).err().unwrap();
+        assert!(
+            problem.contains("line 2: ") && problem.contains(words),
+            "{problem}"
+        );
+    }
+}
+
+/// What is read also makes tables and their page, or is refused there.
+#[test]
+fn study_tables() {
+    let target = Target {
+        name: "study_tables",
+        inputs: 150,
+        grammar: Grammar::JsonLines,
+        seeds: vec![study_log(3)],
+        words: &[
+            b"error", b"NaN", b"-1", b"1e308", b"[]", b"maps", b"onsets", b"heads",
+        ],
+    };
+    try_file(&target, "log.jsonl", &mut |path| {
+        let folder = path.parent().unwrap().to_owned();
+        let Ok(tables) = Tables::new(&[folder]) else {
+            return Ok(false);
+        };
+        tables.json().map_err(|e| e.to_string())?;
+        tables.summary();
+        let lines = tables.csv().lines().count();
+        render(&tables);
+        match lines > 1 || !tables.failures.is_empty() {
+            true => Ok(true),
+            false => Err("gives tables of nothing and no error".into()),
+        }
+    });
+}
+
 #[test]
 fn compressed_study_logs() {
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-    packed.write_all(&study_log()).unwrap();
+    packed.write_all(&study_log(1)).unwrap();
     let target = Target {
         name: "compressed_study_logs",
         inputs: 2_000,

@@ -184,7 +184,10 @@ fn word_times_that_others_wrote_are_not_replaced() {
         assert_ne!(own, others);
         fs::write(place.path(&path), &others).unwrap();
         fs::remove_file(place.path(&path.replace("/y.", "/x."))).unwrap();
-        place.refused(&arguments, &[&path, "not written by sonograd", "--out"]);
+        place.refused(
+            &arguments,
+            &[&path, "does not show that sonograd wrote it", "--out"],
+        );
         assert_eq!(place.read(&path), others);
         assert!(
             !place.path(&path.replace("/y.", "/x.")).exists(),
@@ -196,7 +199,10 @@ fn word_times_that_others_wrote_are_not_replaced() {
     }
     for (format, file) in [("srt", "y.srt"), ("vtt", "y.vtt"), ("ctm", "y.ctm")] {
         fs::write(place.path("out").join(file), "mine").unwrap();
-        place.refused(&align(format), &[file, "not written by sonograd"]);
+        place.refused(
+            &align(format),
+            &[file, "does not show that sonograd wrote it"],
+        );
         assert_eq!(place.read(&format!("out/{file}")), "mine");
     }
     #[cfg(target_os = "linux")]

@@ -380,7 +380,7 @@ fn what_cannot_end_well_is_found_before_the_first_model() {
     assert!(place.command(&explain).output().unwrap().status.success());
     place.refused(
         &["--out", "page2"],
-        &["page2/report.html", "not written by"],
+        &["page2/report.html", "does not show that sonograd wrote it"],
     );
     // An empty file is nobody's.
     put("empty/tables.csv", "");
@@ -402,6 +402,100 @@ fn what_cannot_end_well_is_found_before_the_first_model() {
     fs::write(place.path("broken/tokenizer.json"), "[]").unwrap();
     place.refused(&["--model", "model", "broken"], &["broken/tokenizer.json"]);
     assert!(!place.path("out/model.jsonl").exists());
+}
+
+/// Nothing waits for somebody to read what this program puts into its folder.
+#[test]
+#[cfg(target_os = "linux")]
+fn pipes_under_names_of_the_program_are_refused() {
+    let place = Place::new();
+    for name in ["tables.csv", "model.jsonl", "model.jsonl.lock"] {
+        let out = place.path(&format!("of-{name}"));
+        fs::create_dir(&out).unwrap();
+        let made = Command::new("mkfifo").arg(out.join(name)).status();
+        assert!(made.unwrap().success());
+        let folder = out.to_str().unwrap();
+        place.refused(&["--out", folder], &[name]);
+    }
+}
+
+/// A model's word errors are not zero because nobody said what it should write.
+#[test]
+fn utterances_without_a_text_are_left_out_of_error_rates() {
+    let place = Place::new();
+    let lines = |texts: &[&str]| {
+        let lines = texts.iter().enumerate();
+        let lines: Vec<String> = lines
+            .map(|(n, text)| {
+                json!({"audio_filepath": format!("{n}.wav"), "text": text, "lang": "en"})
+                    .to_string()
+            })
+            .collect();
+        fs::write(place.path("list.tsv"), lines.join("\n")).unwrap();
+    };
+    let rates = |out: &str| {
+        let output = place.run(&["--out", out, "--faithfulness"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let table = place.read(&format!("{out}/tables.csv"));
+        let rate = |line: &&str| line.contains(",word error rate,") || line.contains("bleu");
+        let rates: Vec<String> = table.lines().filter(rate).map(str::to_owned).collect();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (rates, said.contains("1 utterances have no text"))
+    };
+    lines(&["some words", ""]);
+    let (both, warned) = rates("both");
+    assert!(warned && !both.is_empty());
+    lines(&["some words"]);
+    let (one, warned) = rates("one");
+    assert!(!warned);
+    let written = |rows: &[String]| {
+        let found = rows.iter().find(|row| row.contains(",,word error rate,"));
+        found.unwrap().clone()
+    };
+    assert_eq!(written(&both), written(&one));
+    lines(&[""]);
+    let (none, warned) = rates("none");
+    assert!(warned);
+    assert_eq!(none, Vec::<String>::new());
+}
+
+/// Whether such lines are of the same sounds cannot be known.
+#[test]
+fn lines_and_logs_that_do_not_say_what_they_are_of_are_not_gone_on_with() {
+    let place = Place::new();
+    place.done(&["--limit", "1"]);
+    let log = place.read("out/model.jsonl");
+    let (header, record) = log.split_once('\n').unwrap();
+    let mut without: Value = serde_json::from_str(record).unwrap();
+    without.as_object_mut().unwrap().remove("given");
+    let change = |from: &str, to: &str| header.replacen(from, to, 1);
+    for (header, record, words) in [
+        (
+            header.to_owned(),
+            without.to_string(),
+            "line 2 (utterance u0)",
+        ),
+        (
+            change("\"version\":2", "\"version\":99"),
+            record.to_owned(),
+            "has version 99; this program reads version 2",
+        ),
+        (
+            change("\"weights\":", "\"words\":\"x\",\"weights\":"),
+            record.to_owned(),
+            "unknown field `words`",
+        ),
+    ] {
+        fs::write(
+            place.path("out/model.jsonl"),
+            format!("{header}\n{record}\n"),
+        )
+        .unwrap();
+        let line = place.refused(&["--limit", "2"], &[words]);
+        assert!(!line.contains("is no log"), "{line}");
+    }
+    fs::write(place.path("file"), "mine").unwrap();
+    place.refused(&["--out", "file"], &["file: is no folder"]);
 }
 
 #[test]

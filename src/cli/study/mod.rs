@@ -13,6 +13,7 @@ use super::progress;
 use super::{ExecutorArgs, Outcome, print, print_table, warn_of};
 use crate::explain::Method;
 use crate::explain::spes::Stop;
+use crate::files::{check_writable, followed};
 use crate::study::agreement::{Normalisation, Pooling};
 use crate::study::folder::Folder;
 use crate::study::log::Lock;
@@ -170,6 +171,9 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
         return Err(Error::Input("name a folder to write with --out".into()));
     };
     let items = args.items()?;
+    if let Some(warning) = manifest::without_text(&items) {
+        say!("warning: {warning}");
+    }
     let onsets = onsets_of(&items, &args.onsets)?;
     // What cannot work fails before the long work: first what needs no model,
     // then what needs each.
@@ -210,6 +214,7 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
             "is no folder; --tables takes those with logs of a study",
         ));
     }
+    check_writable(&followed(out))?;
     // Parts of one study that end at once make the tables one after the other,
     // so that the last ones are of all.
     let place = Lock::wait(&out.join(report::study::JSON))?;

@@ -41,6 +41,10 @@ impl Lock {
     /// process has it.
     fn by(path: &Path, lock: impl Fn(&File) -> Option<bool>) -> Result<Option<Self>> {
         let place = place(path);
+        // A pipe would be waited for for ever.
+        if place.metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(Error::file(place, "is no file, where a lock is to be"));
+        }
         loop {
             // Locks of network file systems ask for files that can be written.
             let mut options = OpenOptions::new();

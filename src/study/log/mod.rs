@@ -12,6 +12,7 @@ use std::io::Read;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
+use serde_json::Value;
 
 use super::record::Record;
 use crate::outside::guarded;
@@ -107,12 +108,17 @@ pub fn read_begun(path: &Path) -> Result<Option<Contents>> {
         Error::file(path, format!("line {}: {what}", number + 1))
     };
     let first = lines.next().map_or("", |(_, first)| first);
-    let header: Header =
+    let kind: Value =
         serde_json::from_str(first).map_err(|e| foreign(path, &format!("line 1: {e}")))?;
-    if header.format != FORMAT || header.version != VERSION {
-        let what = format!("line 1: no {FORMAT} of version {VERSION}");
-        return Err(foreign(path, &what));
+    if kind["format"] != FORMAT {
+        return Err(foreign(path, &format!("line 1: no {FORMAT}")));
     }
+    if kind["version"] != VERSION {
+        let found = &kind["version"];
+        let what = format!("has version {found}; this program reads version {VERSION}");
+        return Err(problem(0, &what));
+    }
+    let header: Header = serde_json::from_str(first).map_err(|e| problem(0, &e))?;
     let mut contents = Contents {
         header,
         records: Vec::new(),
@@ -131,6 +137,12 @@ pub fn read_begun(path: &Path) -> Result<Option<Contents>> {
                     &"has other layers or heads than what is before it",
                 ));
             }
+        }
+        if let Some(what) = record.impossible() {
+            return Err(problem(
+                number,
+                &format!("its counts of {what} are impossible"),
+            ));
         }
         match places.entry((record.direction.clone(), record.id.clone())) {
             Entry::Vacant(place) => {

@@ -85,6 +85,18 @@ impl Log {
             );
             return Err(Error::file(&self.path, problem));
         }
+        let mut all = contents.records.iter().zip(&contents.lines);
+        // A run that knows what its log is about notes that of each utterance, too.
+        if header.about.is_some()
+            && let Some((record, line)) = all.find(|(record, _)| record.given.is_none())
+        {
+            let problem = format!(
+                "line {line} (utterance {}) has no note of its sound and text; remove the line to \
+                 do it again, or choose another folder with --out",
+                record.id
+            );
+            return Err(Error::file(&self.path, problem));
+        }
         self.length = contents.length;
         let records = contents.records.into_iter().zip(contents.lines);
         let done = records.map(|(record, line)| {

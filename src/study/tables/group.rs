@@ -156,16 +156,14 @@ impl<'a> Group<'a> {
         self.row(MapName::ENCODER, Statistic::Coverage, all, &coverage);
     }
 
-    /// Errors of what the model wrote.
+    /// Errors of what the model wrote, where it is known what was to be written.
     fn written(&mut self) {
+        let all = self.utterances.iter().copied();
+        let known: Vec<&Utterance> = all.filter(|own| own.has_reference()).collect();
         for measure in Measure::ALL {
-            self.corpus_row(
-                None,
-                Statistic::Written(measure),
-                None,
-                self.utterances,
-                &|all| measure.of(all.iter().map(|own| own.written)),
-            );
+            self.corpus_row(None, Statistic::Written(measure), None, &known, &|all| {
+                measure.of(all.iter().map(|own| own.written))
+            });
         }
     }
 
@@ -174,9 +172,18 @@ impl<'a> Group<'a> {
         let utterances = self.utterances;
         let keys = utterances.iter().flat_map(|own| own.faithfulness.keys());
         for name in BTreeSet::from_iter(keys.copied()) {
-            let own = utterances.iter().map(|own| own.faithfulness.get(&name));
             // Whoever has none is drawn all the same, and adds nothing.
-            let own: Vec<Option<&Curves>> = own.collect();
+            let sizes: Vec<Option<&Curves>> = {
+                let all = utterances.iter();
+                all.map(|own| own.faithfulness.get(&name)).collect()
+            };
+            let known = utterances.iter().map(|own| own.has_reference());
+            let own = sizes.iter().zip(known);
+            let own = own.map(|(own, known)| own.filter(|_| known));
+            let mut own: Vec<Option<&Curves>> = own.collect();
+            if own.iter().all(Option::is_none) {
+                own.clear();
+            }
             let name = Some(name);
             for curve in Curve::ALL {
                 for measure in Measure::ALL {
@@ -197,7 +204,7 @@ impl<'a> Group<'a> {
                     }
                 }
             }
-            self.corpus_row(name, Statistic::SizeArea, None, &own, &|all| {
+            self.corpus_row(name, Statistic::SizeArea, None, &sizes, &|all| {
                 let areas = all.iter().flatten().map(|curves| area(&curves.size));
                 let areas: Vec<f64> = areas.collect();
                 areas.iter().sum::<f64>() / areas.len() as f64

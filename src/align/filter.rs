@@ -5,21 +5,51 @@
 use super::TokenMap;
 use crate::{Error, Result};
 
-/// How maps are prepared.
+/// How words are found in maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlignOptions {
     /// Frames of the median filter, odd; 1 leaves the map as it is.
     pub median: usize,
     /// Whether frames are normalised over the tokens.
     pub normalise: bool,
+    /// How the way through the maps is looked for.
+    pub rule: Rule,
 }
 
+/// How the way through the maps is looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Words may be parted by silence, which the sound's level tells; heads
+    /// count by how well they know the words that all of them find.
+    #[default]
+    Silences,
+    /// Dynamic time warping as OpenAI's Whisper and transformers do it: every
+    /// frame belongs to a token, and the level of the sound says nothing.
+    Whisper,
+}
+
+impl Rule {
+    /// The name in files and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silences => "silences",
+            Self::Whisper => "whisper",
+        }
+    }
+}
+
+/// Deviations from a frame's mean above which a value says no more: where one
+/// token alone looks at a frame, as the first one does at the silence before
+/// it, nothing else would be heard.
+const LIMIT: f64 = 2.0;
+
 impl Default for AlignOptions {
-    /// Whisper's.
     fn default() -> Self {
         Self {
             median: 7,
             normalise: true,
+            rule: Rule::default(),
         }
     }
 }
@@ -57,6 +87,9 @@ pub fn filtered(map: &TokenMap, options: &AlignOptions) -> Result<TokenMap> {
     }
     if options.normalise {
         normalise(&mut data, frames, &finite);
+        if options.rule == Rule::Silences {
+            data.iter_mut().for_each(|x| *x = x.min(LIMIT));
+        }
     }
     if options.median > 1 {
         let rows = data.chunks(frames);
@@ -122,6 +155,7 @@ mod tests {
         let options = AlignOptions {
             median: 1,
             normalise: true,
+            rule: Rule::Whisper,
         };
         let done = filtered(&map, &options).unwrap();
         let columns = done.columns();
@@ -140,6 +174,7 @@ mod tests {
         let options = AlignOptions {
             median: 3,
             normalise: true,
+            rule: Rule::Whisper,
         };
         let with = filtered(&TokenMap::new([&good[..], &bad].concat(), 3), &options).unwrap();
         let without = filtered(&TokenMap::new(good.to_vec(), 3), &options).unwrap();
@@ -170,6 +205,7 @@ mod tests {
             let options = AlignOptions {
                 median,
                 normalise: false,
+                rule: Rule::Whisper,
             };
             let error = filtered(&TokenMap::new(vec![1.0], 1), &options).unwrap_err();
             assert!(error.to_string().contains("odd"));

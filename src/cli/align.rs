@@ -11,8 +11,8 @@ use super::{
     FallbackArgs, GenerationArgs, MaskArgs, ModelArgs, Outcome, for_each_file, print, read_sound,
     start, stem, warn,
 };
-use crate::align::AlignOptions;
 use crate::align::formats::{AlignedRecording, Format, ctm_id};
+use crate::align::{AlignOptions, Rule};
 use crate::explain::alignment::{
     AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
@@ -24,7 +24,8 @@ use crate::{Error, Result};
 
 /// Say when each word was said.
 ///
-/// Dynamic time warping finds the best way through a map of tokens over time.
+/// The best way through a map of tokens over time is found, on which words may be parted by the
+/// silence that the sound's level tells.
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  sonograd align samples/*.wav --format textgrid --out textgrids"
@@ -38,10 +39,10 @@ pub(super) struct AlignArgs {
     model: ModelArgs,
     #[command(flatten)]
     generation: GenerationArgs,
-    /// Let Whisper write times, so that recordings longer than its window are cut between
-    /// segments
+    /// Whisper writes times as it listens, so that nothing behind a pause is lost and recordings
+    /// longer than its window are cut between segments; without them it hears windows of 30 s
     #[arg(long)]
-    timestamps: bool,
+    no_timestamps: bool,
     #[command(flatten)]
     fallback: FallbackArgs,
     /// Find the words of this text instead of what the model hears; for one file only
@@ -50,7 +51,7 @@ pub(super) struct AlignArgs {
     /// As --text, with the text in a file
     #[arg(long, value_name = "FILE", conflicts_with = "fallback")]
     transcript: Option<PathBuf>,
-    /// What says when a token was said [default: heads for a model that names some, else attention]
+    /// What says when a token was said [default: attention for Whisper, gradient for others]
     #[arg(long, value_enum, value_name = "MAP")]
     from: Option<MapName>,
     /// Where spes and gradient look [default: input]
@@ -67,6 +68,9 @@ pub(super) struct AlignArgs {
     /// Frames of the median filter, an odd number; 1 is none
     #[arg(long, value_name = "N", default_value_t = AlignOptions::default().median, value_parser = odd)]
     median: usize,
+    /// How the way through the map is found
+    #[arg(long, value_enum, value_name = "RULE", default_value_t)]
+    rule: RuleName,
     #[command(flatten)]
     masks: MaskArgs,
     /// How to write the times
@@ -111,6 +115,15 @@ enum CropName {
     Before,
     After,
     None,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum RuleName {
+    /// Words may be parted by silence; heads that know the words count more
+    #[default]
+    Silences,
+    /// As OpenAI's whisper: every frame belongs to a word
+    Whisper,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,9 +196,8 @@ fn odd(text: &str) -> std::result::Result<usize, String> {
 pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
     let text = args.given_text()?;
     let mut output = Output::new(args)?;
-    let wanted = args
-        .generation
-        .wanted(args.timestamps, args.fallback.wanted()?);
+    let wanted = args.generation.wanted(false, args.fallback.wanted()?);
+    let untimed = args.no_timestamps.then(|| wanted.clone());
     let mut listener = args.model.open(args.model.builder().wanted(wanted))?;
     let options = args.options(listener.model())?;
     start(&mut listener)?;
@@ -202,6 +214,9 @@ pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
         let mut request = listener.align(&sound).options(options.clone()).watch(watch);
         if let Some(text) = &text {
             request = request.text(text);
+        }
+        if let Some(wanted) = &untimed {
+            request = request.wanted(wanted.clone());
         }
         let aligned = request.run();
         let aligned = aligned.map_err(|problem| Error::file(path, problem))?;
@@ -252,6 +267,10 @@ impl AlignArgs {
             },
             prepared: AlignOptions {
                 median: self.median,
+                rule: match self.rule {
+                    RuleName::Silences => Rule::Silences,
+                    RuleName::Whisper => Rule::Whisper,
+                },
                 ..default.prepared
             },
             explain: self.masks.explain_options(),
@@ -260,16 +279,16 @@ impl AlignArgs {
     }
 
     fn source(&self, model: &Model) -> Result<Source> {
-        // Whoever needs no heads is not troubled by wrong ones.
-        let named = match (self.from, &self.heads) {
-            (None | Some(MapName::Heads), None | Some(Heads::Model)) => model_heads(model)?,
-            _ => None,
+        let from = match (self.from, &self.heads, Source::of(model)) {
+            (Some(from), ..) => from,
+            (None, Some(_), _) => MapName::Heads,
+            (None, None, Source::Map(..)) => MapName::Gradient,
+            (None, None, _) => MapName::Attention,
         };
-        let from = match (self.from, &self.heads) {
-            (Some(from), _) => from,
-            (None, Some(_)) => MapName::Heads,
-            (None, None) if named.is_some() => MapName::Heads,
-            (None, None) => MapName::Attention,
+        // Whoever needs no heads is not troubled by wrong ones.
+        let named = match (from, &self.heads) {
+            (MapName::Heads, None | Some(Heads::Model)) => model_heads(model)?,
+            _ => None,
         };
         let masked = from == MapName::Spes;
         let mapped = masked || from == MapName::Gradient;

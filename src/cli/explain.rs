@@ -403,9 +403,17 @@ fn profile(listener: &Listener, seconds: Map<String, Value>) -> Result<Value> {
 /// What a person wants to see at once: the words and when they were said.
 fn summary(explanation: &Explanation, out: &Path) -> String {
     let mut text = format!("{}\n", explanation.text);
+    if !explanation.words.is_empty() {
+        let from = match explanation.words_from.as_str() {
+            "attention" => "cross-attention".to_owned(),
+            other => other.replace('.', " at "),
+        };
+        text += &format!("   start      end  when each word was said, by {from}; ? is unsure\n");
+    }
     for word in &explanation.words {
+        let unsure = if word.reliable { "" } else { "  ?" };
         text += &format!(
-            "{:>8.2} s {:>6.2} s  {}\n",
+            "{:>6.2} s {:>6.2} s  {}{unsure}\n",
             word.start_seconds, word.end_seconds, word.text
         );
     }

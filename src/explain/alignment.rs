@@ -5,13 +5,16 @@ use serde_json::{Map, Value, json};
 
 use super::passes::{Utterance, forward_and_gradients};
 use super::profile::MAPS;
-use super::progress::Event;
-use super::{ExplainOptions, Maps, Method, Site, Subject, explain, words};
-use crate::align::{AlignOptions, Pooling, TokenMap, WordTime, word_times};
+use super::progress::{Event, Progress};
+use super::times::POOLING;
+use super::times::is_silent;
+use super::{ExplainOptions, Made, Method, Site, Subject, made, map_name, times, words};
+use crate::align::{AlignOptions, TokenMap, WordTime};
 use crate::engine::executor::Executor;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::generate::{GenerationOptions, Transcript, prompt, transcribe, window};
 use crate::model::Model;
+use crate::model::family::ClockName;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -32,13 +35,21 @@ pub enum Source {
 }
 
 impl Source {
-    /// The heads that a model's `generation_config.json` names for alignment,
-    /// or all where it names none.
-    ///
-    /// # Errors
-    /// As for [`model_heads`].
-    pub fn of(model: &Model) -> Result<Self> {
-        Ok(model_heads(model)?.map_or(Self::Attention, Self::Heads))
+    /// What tells best when a model's words were said, as measured for its
+    /// family.
+    pub fn of(model: &Model) -> Self {
+        match model.capabilities.clock {
+            ClockName::Attention => Self::Attention,
+            ClockName::Gradient => Self::Map(Method::Gradient, Site::Input),
+        }
+    }
+
+    /// The map's name, as in `gradient.input`.
+    pub fn map_name(&self) -> String {
+        match *self {
+            Self::Attention | Self::Heads(_) => self.name().to_owned(),
+            Self::Map(method, site) => map_name(method, site),
+        }
     }
 
     /// `attention`, `heads`, or the map's method.
@@ -154,7 +165,13 @@ struct Part<'a> {
     prompt: Vec<u32>,
     /// The spoken tokens, without times and the end.
     tokens: Vec<u32>,
+    /// How probable it is that nobody speaks, where the model was asked.
+    no_speech: Option<f64>,
 }
+
+/// Nobody speaks, rather, where the model finds that more probable; the
+/// published threshold.
+const NO_SPEECH: f64 = 0.6;
 
 /// The heads that a model's `generation_config.json` names for alignment;
 /// absent where it names none.
@@ -240,16 +257,22 @@ impl Aligner<'_> {
                 .filter(|id| !ends.contains(id) && !self.is_time(*id))
                 .collect();
             let prompt = self.timeless([own.generated.prompt.as_slice(), forced].concat());
+            let quality = own.generated.quality.as_ref();
+            let no_speech = quality.and_then(|quality| quality.no_speech_probability);
             let behind = transcript.behind(index, features);
             let features = match self.model.capabilities.window_frames {
                 Some(length) => &window(features, own.seek, length, behind)?,
                 None => features,
             };
+            if is_silent(self.model, features) {
+                continue;
+            }
             let part = Part {
                 features,
                 origin: own.seek as f64 * FRAME_SECONDS,
                 prompt,
                 tokens: spoken,
+                no_speech,
             };
             self.add(executor, part, &mut aligned, watch)?;
         }
@@ -290,6 +313,7 @@ impl Aligner<'_> {
             origin: 0.0,
             prompt,
             tokens,
+            no_speech: None,
         };
         self.add(executor, part, &mut aligned, watch)?;
         Ok(aligned)
@@ -334,6 +358,7 @@ impl Aligner<'_> {
             origin,
             prompt,
             mut tokens,
+            no_speech,
         } = part;
         let words = words(self.model, self.tokenizer, &tokens);
         if words.is_empty() {
@@ -347,16 +372,19 @@ impl Aligner<'_> {
         // The end's row holds the silence behind the last word.
         tokens.push(self.model.tokens.end);
         let (maps, made) = self.maps(executor, features, &prompt, &tokens, watch)?;
-        let step = FRAME_SECONDS * self.model.encoder.subsampling() as f64;
-        let sound = features.sound_frames as f64 * FRAME_SECONDS;
-        let times = word_times(maps, &words, step, sound, &self.options.prepared)?;
+        let times = times(self.model, features, &maps, &words, &self.options.prepared)?;
+        let spoken = no_speech.is_none_or(|own| own <= NO_SPEECH);
         aligned.words.extend(times.into_iter().map(|word| WordTime {
             start_seconds: origin + word.start_seconds,
             end_seconds: origin + word.end_seconds,
+            reliable: word.reliable && spoken,
             ..word
         }));
         let mut window = Map::from_iter([("start_seconds".to_owned(), json!(origin))]);
         window.extend(made);
+        if let Some(own) = no_speech {
+            window.insert("no_speech_probability".to_owned(), json!(own));
+        }
         aligned.windows.push(window);
         Ok(())
     }
@@ -371,37 +399,16 @@ impl Aligner<'_> {
         watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
         let AlignmentOptions { source, crop, .. } = self.options;
-        match *source {
-            Source::Attention | Source::Heads(_) => {
-                let model = self.model;
-                let heads = &source.heads(model).unwrap_or_default();
-                let maps = attention(executor, model, features, prompt, tokens, heads, *crop)?;
-                Ok((maps, Map::new()))
-            }
-            Source::Map(method, site) => {
-                let subject = Subject {
-                    file: String::new(),
-                    seconds: features.sound_frames as f64 * FRAME_SECONDS,
-                    fingerprint: None,
-                    warnings: &[],
-                    features,
-                    prompt,
-                    tokens,
-                };
-                let options = ExplainOptions {
-                    methods: vec![method],
-                    sites: vec![site],
-                    tokens: Vec::new(),
-                    ..self.options.explain.clone()
-                };
-                let (model, tokenizer) = (self.model, self.tokenizer);
-                let explained =
-                    explain(executor, model, tokenizer, &subject, &options, &mut |own| {
-                        watch(Event::Explained(own))
-                    })?;
-                of_map(&explained)
-            }
+        if let Some(heads) = source.heads(self.model) {
+            let model = self.model;
+            let maps = attention(executor, model, features, prompt, tokens, &heads, *crop)?;
+            return Ok((maps, Map::new()));
         }
+        let subject = subject(features, prompt, tokens);
+        let (model, tokenizer) = (self.model, self.tokenizer);
+        let options = &self.options.explain;
+        let watch = &mut |own| watch(Event::Explained(own));
+        of_map(executor, model, tokenizer, &subject, source, options, watch)
     }
 
     /// How times came about, for [`Format::Json`](crate::align::formats::Format).
@@ -420,6 +427,7 @@ impl Aligner<'_> {
             ("truncated", json!(aligned.truncated)),
             ("from", json!(source.name())),
             ("median", json!(prepared.median)),
+            ("rule", json!(prepared.rule.name())),
             ("windows", json!(aligned.windows)),
         ];
         let revision = self.model.revision.iter();
@@ -442,19 +450,81 @@ impl Aligner<'_> {
     }
 }
 
-/// The map of an explanation that holds one, over encoder frames.
-fn of_map(explained: &Maps) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
-    let map = explained.iter().next();
-    let map = map.ok_or_else(|| Error::Model("there is no map to align".into()))?;
-    let info = map.info();
-    let map = map.pooled(Pooling::Max)?;
+fn subject<'a>(features: &'a Features, prompt: &'a [u32], tokens: &'a [u32]) -> Subject<'a> {
+    Subject {
+        file: String::new(),
+        seconds: features.sound_frames as f64 * FRAME_SECONDS,
+        fingerprint: None,
+        warnings: &[],
+        features,
+        prompt,
+        tokens,
+    }
+}
+
+/// The maps (K, T') that a source reads times off, of all tokens of a subject;
+/// `options` say how they are made.
+///
+/// # Errors
+/// If the model has not the heads, the map is not over time, or the device
+/// fails.
+pub(super) fn source_maps(
+    executor: &mut dyn Executor,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    subject: &Subject,
+    source: &Source,
+    options: &ExplainOptions,
+) -> Result<Vec<TokenMap>> {
+    let Subject {
+        features,
+        prompt,
+        tokens,
+        ..
+    } = *subject;
+    match source.heads(model) {
+        Some(heads) => {
+            let crop = Crop::default();
+            attention(executor, model, features, prompt, tokens, &heads, crop)
+        }
+        None => {
+            let watch = &mut |_| true;
+            let made = of_map(executor, model, tokenizer, subject, source, options, watch)?;
+            Ok(made.0)
+        }
+    }
+}
+
+/// The map of a source that is no attention, over encoder frames, and how it
+/// was made.
+fn of_map(
+    executor: &mut dyn Executor,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    subject: &Subject,
+    source: &Source,
+    options: &ExplainOptions,
+    watch: &mut dyn FnMut(Progress) -> bool,
+) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
+    let Source::Map(method, site) = *source else {
+        return Err(Error::Model("attention is no map of a method".into()));
+    };
+    let options = ExplainOptions {
+        methods: vec![method],
+        sites: vec![site],
+        tokens: Vec::new(),
+        ..options.clone()
+    };
+    let Made { maps, .. } = made(executor, model, tokenizer, subject, &options, watch)?;
+    let map = maps.get(method, site)?;
     let told = ["masks", "interrupted", "reliability_pooled", "reliable"];
     let told = told.into_iter().filter_map(|name| {
-        let value = info.options.get(name)?;
+        let value = map.info().options.get(name)?;
         Some((name.to_owned(), value.clone()))
     });
+    let told = told.collect();
     // Attention's rows sum to 1; these do not.
-    Ok((vec![map.shares()], told.collect()))
+    Ok((vec![map.pooled(POOLING)?.shares()], told))
 }
 
 /// Cross-attention (K, T') of some heads, in their order: the rows that

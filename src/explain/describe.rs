@@ -34,15 +34,39 @@ pub fn text(model: &Model, tokenizer: &Tokenizer, tokens: &[u32]) -> String {
 }
 
 /// The words of tokens, each with the range of tokens it is written with.
-/// Special tokens belong to none, and what has no text is no word.
+/// Special tokens belong to none, and what nobody says aloud, such as a full
+/// stop that stands alone, is no word.
 pub fn words(model: &Model, tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<WordTokens> {
     let words = tokenizer.words(tokens, |i| is_special(model, tokenizer, tokens[i]));
     // A word's tokens follow each other.
     let words = words.into_iter().filter_map(|(text, own)| {
-        let tokens = *own.first()?..*own.last()? + 1;
-        Some(WordTokens { text, tokens })
+        let all = *own.first()?..*own.last()? + 1;
+        let spoken = spoken(tokenizer, tokens, &all).filter(|_| is_said(&text))?;
+        Some(WordTokens {
+            text,
+            tokens: all,
+            spoken,
+        })
     });
-    words.filter(|word| !word.text.is_empty()).collect()
+    words.collect()
+}
+
+/// Whether a text holds something that is said aloud: letters, digits, or
+/// signs that have a name in every language.
+fn is_said(text: &str) -> bool {
+    let named = |c: char| "$€£¥₹¢%‰&@#+=×÷°§²³½¼¾".contains(c);
+    let unknown = |c: char| c == char::REPLACEMENT_CHARACTER;
+    text.chars()
+        .any(|c| c.is_alphanumeric() || named(c) || unknown(c))
+}
+
+/// A word's tokens without those before and behind that have punctuation
+/// alone; none if nothing is left.
+fn spoken(tokenizer: &Tokenizer, tokens: &[u32], all: &Range<usize>) -> Option<Range<usize>> {
+    let said = |&k: &usize| is_said(&tokenizer.decode(&tokens[k..k + 1]));
+    let first = all.clone().find(said)?;
+    let last = all.clone().rfind(said)?;
+    Some(first..last + 1)
 }
 
 /// Ranges of places at which indices go up one by one.
@@ -57,8 +81,8 @@ fn runs(indices: &[usize]) -> Vec<Range<usize>> {
     runs
 }
 
-/// The explained tokens and their words, timed by `attention` (K, T'), the
-/// cross-attention averaged over heads and layers.
+/// The explained tokens and their words, whose times are not known yet;
+/// `attention` (K, T') is the cross-attention averaged over heads and layers.
 pub(super) fn tokens_and_words(
     model: &Model,
     tokenizer: &Tokenizer,
@@ -69,10 +93,6 @@ pub(super) fn tokens_and_words(
 ) -> (Vec<Token>, Vec<Word>) {
     let step = encoder_frame_seconds(model);
     let row = |token: usize| &attention[token * frames..(token + 1) * frames];
-    let special = forced.labels.iter();
-    let special: Vec<bool> = special
-        .map(|&id| is_special(model, tokenizer, id))
-        .collect();
     let tokens = forced.labels.iter().enumerate();
     let tokens = tokens.map(|(index, &id)| Token {
         index,
@@ -80,28 +100,21 @@ pub(super) fn tokens_and_words(
         id,
         text: tokenizer.token_text(id),
         log_probability: f64::from(log_probs[index]),
-        special: special[index],
+        special: is_special(model, tokenizer, id),
         peak_seconds: (timing::peak(row(index)) as f64 + 0.5) * step,
     });
     // Only tokens that follow each other in the text make a word.
     let words = runs(&forced.chosen).into_iter().flat_map(|run| {
         let first = run.start;
-        let words = tokenizer.words(&forced.labels[run], |i| special[first + i]);
-        let shifted = words.into_iter().map(move |(text, mut tokens)| {
-            tokens.iter_mut().for_each(|token| *token += first);
-            (text, tokens)
-        });
-        shifted.collect::<Vec<_>>()
-    });
-    let words = words.map(|(text, tokens)| {
-        let rows: Vec<&[f32]> = tokens.iter().map(|&token| row(token)).collect();
-        let (start, end) = timing::span(&rows);
-        Word {
-            text,
-            tokens,
-            start_seconds: start as f64 * step,
-            end_seconds: end as f64 * step,
-        }
+        let words = words(model, tokenizer, &forced.labels[run]);
+        words.into_iter().map(move |word| Word {
+            text: word.text,
+            tokens: (first + word.tokens.start..first + word.tokens.end).collect(),
+            start_seconds: 0.0,
+            end_seconds: 0.0,
+            confidence: 0.0,
+            reliable: false,
+        })
     });
     (tokens.collect(), words.collect())
 }

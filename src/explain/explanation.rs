@@ -38,6 +38,9 @@ pub struct Explanation {
     pub tokens: Vec<Token>,
     /// The tokens grouped into words; special tokens belong to none.
     pub words: Vec<Word>,
+    /// The map that says when words were said, by its name.
+    #[serde(default)]
+    pub words_from: String,
     /// The tensors in `maps.safetensors`.
     pub maps: Vec<MapInfo>,
     /// Counters and times, with `--profile`.
@@ -52,10 +55,8 @@ impl Explanation {
         // A word's tokens follow each other; see `Tokenizer::words`.
         words
             .filter_map(|word| {
-                Some(WordTokens {
-                    text: word.text.clone(),
-                    tokens: *word.tokens.first()?..word.tokens.last()? + 1,
-                })
+                let tokens = *word.tokens.first()?..word.tokens.last()? + 1;
+                Some(WordTokens::new(word.text.clone(), tokens))
             })
             .collect()
     }
@@ -133,9 +134,15 @@ pub struct Word {
     pub text: String,
     /// Indices into [`Explanation::tokens`].
     pub tokens: Vec<usize>,
-    /// From the averaged cross-attention.
+    /// When it was said, by [`Explanation::words_from`].
     pub start_seconds: f64,
     pub end_seconds: f64,
+    /// How much of the word's rows lies in between, from 0 to 1.
+    #[serde(default)]
+    pub confidence: f64,
+    /// Whether the time is to be trusted.
+    #[serde(default)]
+    pub reliable: bool,
 }
 
 /// One tensor of `maps.safetensors`.

@@ -18,6 +18,7 @@ mod progress;
 pub mod readback;
 pub mod spes;
 mod subject;
+mod times;
 pub mod timing;
 
 pub use self::describe::{encoder_frame_seconds, is_special, text, words};
@@ -26,7 +27,9 @@ pub use self::method::{Method, Site, map_name};
 pub use self::options::ExplainOptions;
 pub use self::progress::{Event, Progress, Step};
 pub use self::subject::Subject;
+pub use self::times::times;
 
+use self::alignment::Source;
 use self::describe::tokens_and_words;
 use self::explanation::{Audio, Device, Explanation, FORMAT, Model as ModelInfo, VERSION};
 use self::methods::attention::Reading;
@@ -35,6 +38,7 @@ use self::passes::{Gradients, Utterance, forward_and_reverse};
 use self::profile::MAPS;
 use self::readback::Batch;
 use self::subject::Forced;
+use crate::align::AlignOptions;
 use crate::audio::SAMPLE_RATE;
 use crate::engine::executor::{Executor, Inputs};
 use crate::features::FRAME_SECONDS;
@@ -57,15 +61,62 @@ pub fn explain(
     options: &ExplainOptions,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Maps> {
+    let source = Source::of(model);
+    let made = made(executor, model, tokenizer, subject, options, progress)?;
+    let Made {
+        mut maps,
+        forced,
+        attention,
+    } = made;
+    let words = words(model, tokenizer, subject.tokens);
+    if !words.is_empty() {
+        let whole = forced.chosen.len() == subject.tokens.len();
+        let clocks = match whole {
+            true => times::at_hand(&maps, &attention, &source)?,
+            false => None,
+        };
+        let clocks = match clocks {
+            Some(clocks) => clocks,
+            None => alignment::source_maps(executor, model, tokenizer, subject, &source, options)?,
+        };
+        let prepared = AlignOptions::default();
+        let times = times::times(model, subject.features, &clocks, &words, &prepared)?;
+        times::write(&mut maps.explanation, &forced.chosen, &times);
+    }
+    maps.explanation.words_from = source.map_name();
+    Ok(maps)
+}
+
+/// Maps, and what they were made from.
+struct Made {
+    /// Words have no times yet.
+    maps: Maps,
+    forced: Forced,
+    /// (L, H, K, T')
+    attention: Vec<f32>,
+}
+
+fn made(
+    executor: &mut dyn Executor,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    subject: &Subject,
+    options: &ExplainOptions,
+    progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Made> {
     options.check()?;
     let forced = Forced::new(subject, &options.tokens)?;
     // Whatever it takes on the device is given back, also when it fails.
     let mark = executor.mark();
     let done = compute(executor, model, subject, &forced, options, progress);
     executor.unwind(mark);
-    let computed = done?;
+    let mut computed = done?;
     let explanation = describe(executor, model, tokenizer, subject, &forced, &computed);
-    computed.into_maps(subject, explanation, options.seed)
+    Ok(Made {
+        attention: std::mem::take(&mut computed.read.attention),
+        maps: computed.into_maps(subject, explanation, options.seed)?,
+        forced,
+    })
 }
 
 /// What came back from the device.
@@ -185,6 +236,7 @@ fn describe(
         seed: 0,
         tokens,
         words,
+        words_from: String::new(),
         maps: Vec::new(),
         profile: None,
     }

@@ -1,4 +1,4 @@
-//! When tokens and words were said, read off the averaged cross-attention.
+//! Where tokens look: the averaged cross-attention and its peaks.
 
 /// Cross-attention averaged over layers and heads: (L, H, K, T') to (K, T').
 pub fn averaged(attention: &[f32], tokens: usize, frames: usize) -> Vec<f32> {
@@ -23,34 +23,9 @@ pub fn peak(row: &[f32]) -> usize {
     best
 }
 
-/// First frame and frame after the last around the peak of the sum of `rows`
-/// in which it stays at or above half its height.
-pub fn span(rows: &[&[f32]]) -> (usize, usize) {
-    let frames = rows.first().map_or(0, |row| row.len());
-    let sum: Vec<f32> = (0..frames)
-        .map(|t| rows.iter().map(|row| row[t]).sum())
-        .collect();
-    if sum.is_empty() {
-        return (0, 0);
-    }
-    let top = peak(&sum);
-    let half = sum[top] / 2.0;
-    let start = (0..top).rev().find(|&t| sum[t] < half).map_or(0, |t| t + 1);
-    let end = (top..frames).find(|&t| sum[t] < half).unwrap_or(frames);
-    (start, end)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spans_stop_at_half_height() {
-        assert_eq!(span(&[&[0.0, 0.1, 0.6, 1.0, 0.5, 0.4]]), (2, 5));
-        assert_eq!(span(&[&[1.0, 1.0, 1.0]]), (0, 3));
-        assert_eq!(span(&[&[0.0, 0.0, 1.0], &[1.0, 0.0, 0.0]]), (0, 1));
-        assert_eq!(span(&[]), (0, 0));
-    }
 
     #[test]
     fn heads_are_averaged() {

@@ -7,6 +7,7 @@ mod cmvn;
 mod fbank;
 mod log_mel;
 mod mel;
+mod power;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use crate::{Error, Result};
 pub use cmvn::normalize;
 pub use fbank::{FRAME_LENGTH, FRAME_SHIFT, Fbank, FbankConfig};
 pub use log_mel::{LogMel, LogMelConfig};
+pub use power::power;
 
 /// Seconds from one frame to the next, in every front end there is.
 pub const FRAME_SECONDS: f64 = 0.01;
@@ -36,6 +38,9 @@ pub struct Features {
     /// How many of the T frames, from the first on, are the sound. The others
     /// are what a front end fills its window with.
     pub sound_frames: usize,
+    /// How loud the sound is at its frames: [`power`]. Empty where that is not
+    /// known, as of features that come from elsewhere.
+    pub power: Vec<f32>,
 }
 
 impl Features {
@@ -49,6 +54,7 @@ impl Features {
             frames,
             bins,
             sound_frames: frames,
+            power: Vec::new(),
         };
         features.check()?;
         Ok(features)
@@ -85,7 +91,16 @@ impl Features {
         Self {
             data: self.data[..self.sound_frames * self.bins].to_vec(),
             frames: self.sound_frames,
+            power: self.power.clone(),
             ..*self
+        }
+    }
+
+    /// The same features of `waveform`, with its power.
+    fn of(self, waveform: &Waveform) -> Self {
+        Self {
+            power: power(&waveform.samples, self.sound_frames),
+            ..self
         }
     }
 
@@ -265,10 +280,11 @@ impl FrontEnd {
     /// If the sound is too short, longer than the window, or has
     /// samples that are not finite.
     pub fn features(&self, waveform: &Waveform) -> Result<Features> {
-        match self {
+        let features = match self {
             Self::Fbank(fbank) => fbank.features(waveform),
             Self::LogMel(log_mel) => log_mel.features(waveform),
-        }
+        };
+        Ok(features?.of(waveform))
     }
 
     /// The features of a recording of any length: (T, F), T being a window's
@@ -277,10 +293,11 @@ impl FrontEnd {
     /// # Errors
     /// If the sound is too short or has samples that are not finite.
     pub fn recording(&self, waveform: &Waveform) -> Result<Features> {
-        match self {
+        let features = match self {
             Self::Fbank(fbank) => fbank.features(waveform),
             Self::LogMel(log_mel) => log_mel.recording(waveform),
-        }
+        };
+        Ok(features?.of(waveform))
     }
 
     /// F

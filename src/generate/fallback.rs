@@ -133,21 +133,8 @@ pub(super) fn search(
     window: usize,
 ) -> Result<Generated> {
     fallback.check()?;
-    let SearchTask {
-        model,
-        heard,
-        options,
-        ..
-    } = task;
-    let silence = match &options.multitask {
-        Some(own) => {
-            let (start, token) = (options.start, own.no_speech());
-            Some(Session::probability_of(
-                executor, model, heard, start, token,
-            )?)
-        }
-        None => None,
-    };
+    let SearchTask { model, options, .. } = task;
+    let silence = silence(executor, task)?;
     let mut attempts = fallback.temperatures.iter().enumerate();
     while let Some((attempt, &temperature)) = attempts.next() {
         let draw = (temperature > 0.0).then_some(Draw {
@@ -180,6 +167,40 @@ pub(super) fn search(
         }
     }
     Err(Error::Input("there are no temperatures to draw at".into()))
+}
+
+/// Searches once and judges what was found as the first try of the published
+/// fallback would.
+///
+/// # Errors
+/// As for [`search`].
+pub(super) fn search_and_judge(executor: &mut dyn Executor, task: SearchTask) -> Result<Generated> {
+    let silence = silence(executor, task)?;
+    let mut session = Session::start(executor, task, None, 0)?;
+    let search::Found {
+        mut generated,
+        among_left,
+    } = search::search(&mut session, task)?;
+    let tokens = &generated.tokens;
+    let ratio = compression_ratio(tokens, task.model.decoder.config.vocabulary);
+    let mean = among_left / tokens.len().max(1) as f64;
+    generated.quality = Some(Fallback::default().judge(0.0, mean, ratio, silence));
+    Ok(generated)
+}
+
+/// How probable it is that nobody speaks, where the model knows of it.
+fn silence(executor: &mut dyn Executor, task: SearchTask) -> Result<Option<f64>> {
+    let SearchTask {
+        model,
+        heard,
+        options,
+        ..
+    } = task;
+    let Some(own) = &options.multitask else {
+        return Ok(None);
+    };
+    let (start, token) = (options.start, own.no_speech());
+    Session::probability_of(executor, model, heard, start, token).map(Some)
 }
 
 #[cfg(test)]

@@ -134,6 +134,7 @@ fn listen_and_search(
     };
     match &options.fallback {
         Some(fallback) => fallback::search(executor, task, fallback, window),
+        None if options.judges_silence => fallback::search_and_judge(executor, task),
         None => {
             let mut session = Session::start(executor, task, None, 0)?;
             Ok(search::search(&mut session, task)?.generated)

@@ -118,6 +118,9 @@ pub struct GenerationOptions {
     pub multitask: Option<Multitask>,
     /// When to draw tokens again; never if absent.
     pub fallback: Option<Fallback>,
+    /// Whether a model with a multitask prompt is asked whether anybody
+    /// speaks; with fallback it always is.
+    pub judges_silence: bool,
 }
 
 impl GenerationOptions {
@@ -216,6 +219,7 @@ impl GenerationOptions {
             scores: ScoreRules::default(),
             multitask: None,
             fallback: None,
+            judges_silence: false,
         }
     }
 

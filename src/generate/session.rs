@@ -145,7 +145,7 @@ impl<'a> Session<'a> {
             whole: !options.scores.are_none(),
             most_banned: limit + most_others(options),
             times: options.writes_times().is_some(),
-            with_left: options.fallback.is_some(),
+            with_left: options.fallback.is_some() || options.judges_silence,
             draw,
             allowed: &allowed,
         };

@@ -237,7 +237,10 @@ pub fn window(features: &Features, seek: usize, length: usize, behind: usize) ->
     data.resize(length * features.bins, 0.0);
     let window = Features::new(data, length, features.bins)?;
     let sound = behind.min(features.sound_frames);
-    Ok(window.with_sound_frames(sound.saturating_sub(seek)))
+    let mut window = window.with_sound_frames(sound.saturating_sub(seek));
+    let power = features.power.iter().skip(seek).take(window.sound_frames);
+    window.power = power.copied().collect();
+    Ok(window)
 }
 
 /// Whether a window's tokens count for nothing.

@@ -47,7 +47,7 @@ impl<'a> Aligning<'a> {
     }
 
     /// Where times are read off, with the defaults for all else. If it is not
-    /// said: the heads that the model names for it, or else all.
+    /// said: what was measured to tell it best for the model's family.
     pub fn by(self, source: Source) -> Self {
         self.options(AlignmentOptions::by(source))
     }
@@ -64,8 +64,9 @@ impl<'a> Aligning<'a> {
         self
     }
 
-    /// How the sound is transcribed; as the listener's builder was told, if it
-    /// is not said.
+    /// How the sound is transcribed; if it is not said, as the listener's
+    /// builder was told, and with times where the model can write them: so
+    /// nothing behind a pause is lost.
     pub fn wanted(mut self, wanted: Wanted) -> Self {
         self.wanted = Some(wanted);
         self
@@ -91,10 +92,16 @@ impl<'a> Aligning<'a> {
             wanted,
             mut watch,
         } = self;
-        let generation = listener.generation(wanted.as_ref().unwrap_or(&listener.wanted))?;
+        let multitask = listener.model.capabilities.prompting.tasks().is_some();
+        let wanted = wanted.unwrap_or_else(|| Wanted {
+            timestamps: multitask || listener.wanted.timestamps,
+            ..listener.wanted.clone()
+        });
+        let mut generation = listener.generation(&wanted)?;
+        generation.judges_silence = multitask;
         let options = match options {
             Some(options) => options,
-            None => AlignmentOptions::by(Source::of(&listener.model)?),
+            None => AlignmentOptions::by(Source::of(&listener.model)),
         };
         options.source.check(&listener.model)?;
         let model = &listener.model;

@@ -37,6 +37,19 @@ pub struct Capabilities {
     pub prompting: Prompting,
     /// Whether the tokens of a text are those of a space and the text.
     pub text_begins_with_space: bool,
+    /// What tells best when its words were said; `docs/align.md` has the
+    /// measurements.
+    pub clock: ClockName,
+}
+
+/// What tells when words were said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClockName {
+    /// Cross-attention.
+    Attention,
+    /// The gradient at the features.
+    Gradient,
 }
 
 /// How a model is told what to write.
@@ -83,6 +96,7 @@ impl Capabilities {
             window_frames: None,
             prompting: Prompting::Start,
             text_begins_with_space: false,
+            clock: ClockName::Gradient,
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::checkpoint::{Checkpoint, PROJECTION, TensorList, standard_name};
 use super::config::Config;
 use super::decoder::{Decoder, DecoderConfig, DecoderDefaults, Positions};
-use super::family::{Capabilities, Family, LanguageName, Prompting, Tasks};
+use super::family::{Capabilities, ClockName, Family, LanguageName, Prompting, Tasks};
 use super::files::ModelFiles;
 use super::layers::Convolution;
 use super::loader::Loader;
@@ -140,6 +140,7 @@ fn read(files: &ModelFiles, config: &Config) -> Result<Parts> {
             window_frames: Some(encoder.max_frames()),
             prompting: Prompting::Multitask(TASKS),
             text_begins_with_space: true,
+            clock: ClockName::Attention,
         },
         encoder: Box::new(encoder),
         decoder,

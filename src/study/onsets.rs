@@ -504,6 +504,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::align::Rule;
 
     fn truth(words: &[(&str, f64)]) -> Vec<TrueWord> {
         let words = words.iter().map(|&(word, onset_seconds)| TrueWord {
@@ -514,10 +515,8 @@ mod tests {
     }
 
     fn written(words: &[(&str, [usize; 2])]) -> Vec<WordTokens> {
-        let words = words.iter().map(|&(text, [start, end])| WordTokens {
-            text: text.into(),
-            tokens: start..end,
-        });
+        let words = words.iter();
+        let words = words.map(|&(text, [start, end])| WordTokens::new(text, start..end));
         words.collect()
     }
 
@@ -538,6 +537,7 @@ mod tests {
         let options = AlignOptions {
             median: 1,
             normalise: true,
+            rule: Rule::Whisper,
         };
         filtered(map, &options).unwrap()
     }

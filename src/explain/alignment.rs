@@ -10,7 +10,9 @@ use super::{ExplainOptions, Maps, Method, Site, Subject, explain, words};
 use crate::align::{AlignOptions, Pooling, TokenMap, WordTime, word_times};
 use crate::engine::executor::Executor;
 use crate::features::{FRAME_SECONDS, Features};
-use crate::generate::{GenerationOptions, Transcript, prompt, transcribe, window};
+use crate::generate::{
+    GenerationOptions, Listened, Moment, Transcript, prompt, transcribe, window,
+};
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -228,7 +230,11 @@ impl Aligner<'_> {
         features: &Features,
         watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Aligned> {
-        let on = &mut |own| watch(Event::Listened(own));
+        let on = &mut |own: Moment| match own {
+            Moment::Searched(own) => watch(Event::Searched(own)),
+            Moment::Listened(own) => watch(Event::Listened(own)),
+            Moment::Window(..) => true,
+        };
         let transcript = transcribe(executor, self.model, features, self.generation, on)?;
         let ends = &self.model.ends;
         let mut aligned = self.nothing(&transcript);
@@ -241,17 +247,22 @@ impl Aligner<'_> {
                 .collect();
             let prompt = self.timeless([own.generated.prompt.as_slice(), forced].concat());
             let behind = transcript.behind(index, features);
-            let features = match self.model.capabilities.window_frames {
+            let heard = match self.model.capabilities.window_frames {
                 Some(length) => &window(features, own.seek, length, behind)?,
                 None => features,
             };
             let part = Part {
-                features,
+                features: heard,
                 origin: own.seek as f64 * FRAME_SECONDS,
                 prompt,
                 tokens: spoken,
             };
             self.add(executor, part, &mut aligned, watch)?;
+            let told = Listened::of(behind, features.sound_frames);
+            if index + 1 < transcript.windows.len() && !watch(Event::Aligned(told)) {
+                aligned.interrupted = true;
+                break;
+            }
         }
         Ok(aligned)
     }

@@ -1,13 +1,13 @@
 //! Progress of long work on a terminal, and its end by Ctrl-C.
 
+mod screen;
+
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
-use super::shown;
-use crate::explain::{Progress, Step};
+pub(super) use self::screen::{Extent, aside, at, compiles, gauged, rename, stage, work, work_on};
+use crate::explain::{Event, Progress, Step};
+use crate::generate::Listened;
 use crate::hub::Download;
 
 /// Set by the first Ctrl-C.
@@ -25,44 +25,75 @@ pub(super) fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// Shows masks, masks per second and the time left, on a terminal only. After
-/// Ctrl-C it asks the work to finish what is in flight and stop, and says what
-/// `becomes` of it; a second Ctrl-C ends the program.
+/// Shows masks and gradients. After Ctrl-C it asks the work to finish what is in
+/// flight and stop, and says what `becomes` of it; a second Ctrl-C ends the
+/// program.
 pub(super) fn reporter(becomes: &'static str) -> impl FnMut(Progress) -> bool {
     look();
-    let mut bar: Option<(ProgressBar, Instant)> = None;
-    let terminal = std::io::stderr().is_terminal();
     move |progress: Progress| {
+        explained(&progress);
         // Gradients have no half result: who stops then gets the masks that follow, cut short.
         if progress.step != Step::Masks {
             return true;
         }
-        let stop = STOP.load(Ordering::Relaxed);
-        if terminal {
-            // A new site starts from few masks again.
-            let fresh = bar
-                .as_ref()
-                .is_none_or(|(bar, _)| bar.position() > progress.done as u64);
-            if fresh {
-                let new = ProgressBar::new(progress.most as u64);
-                new.set_style(style());
-                bar = Some((new, Instant::now()));
-            }
-            if let Some((bar, begin)) = &bar {
-                let rate = progress.done as f64 / begin.elapsed().as_secs_f64().max(1e-9);
-                let site = progress.site;
-                bar.set_message(format!("{rate:.0} masks/s at {site}"));
-                bar.set_position(progress.done as u64);
-                if stop || progress.done >= progress.most {
-                    bar.finish_and_clear();
-                }
-            }
-        }
+        let stop = stopped();
         if stop {
             say!("stopped after {} masks; {becomes}", progress.done);
         }
         !stop
     }
+}
+
+/// Shows masks and gradients.
+pub(super) fn explained(progress: &Progress) {
+    let Progress {
+        step,
+        site,
+        done,
+        most,
+        ..
+    } = *progress;
+    match step {
+        // They end when the map is reliable.
+        Step::Masks => at(
+            &format!("masks at the {site}"),
+            Extent::of(done, most, "").at_most(),
+        ),
+        Step::Gradients => at(
+            &format!("gradients at the {site}"),
+            Extent::of(done, most, ""),
+        ),
+        Step::Tokens => at("gradients", Extent::of(done, most, " tokens")),
+    }
+}
+
+/// Shows how far a recording is transcribed and explained: by tokens where it is
+/// one window, else by its seconds.
+pub(super) fn shower() -> impl FnMut(&Event) {
+    let mut long = false;
+    move |event: &Event| match *event {
+        Event::Searched(own) if !long => {
+            let most = Extent::of(own.tokens, own.most, " tokens").at_most();
+            at("transcribing", most);
+        }
+        Event::Listened(own) if own.seconds < own.of_seconds => {
+            long = true;
+            seconds("transcribing", own);
+        }
+        Event::Aligned(own) => seconds("finding words", own),
+        Event::Explained(own) => explained(&own),
+        _ => {}
+    }
+}
+
+fn seconds(what: &str, own: Listened) {
+    let extent = Extent {
+        done: own.seconds,
+        most: own.of_seconds,
+        at_most: false,
+        unit: " s",
+    };
+    at(what, extent);
 }
 
 /// From now on Ctrl-C asks to stop.
@@ -71,30 +102,45 @@ fn look() {
     // A handler that cannot be set leaves Ctrl-C as it was.
     let _ = ctrlc::set_handler(|| {
         if !LOOKING.load(Ordering::Relaxed) || STOP.swap(true, Ordering::Relaxed) {
+            screen::leave();
             std::process::exit(130);
         }
     });
 }
 
-/// Shows downloads of large files: a bar on a terminal, a line elsewhere.
-/// Ctrl-C ends them, and the next run goes on from there.
+/// Shows downloads of large files: on the terminal's line, elsewhere as a line of
+/// its own. Ctrl-C ends them, and the next run goes on from there.
 pub(super) fn downloads() -> impl FnMut(Download<'_>) -> bool {
     let disabled = std::env::var("HF_HUB_DISABLE_PROGRESS_BARS").unwrap_or_default();
     let disabled = ["1", "ON", "YES", "TRUE"].contains(&&*disabled.to_uppercase());
     let mut shown = Shown {
         file: String::new(),
-        bar: None,
     };
     let bars = !disabled && std::io::stderr().is_terminal();
     move |download: Download<'_>| {
+        let large = download.bytes.filter(|&bytes| bytes > LARGE_BYTES);
         if shown.file != download.file {
-            shown.begin(&download, bars);
+            look();
+            shown.file = download.file.to_owned();
+            if let Some(bytes) = large.filter(|_| !bars) {
+                let megabytes = bytes as f64 / 1e6;
+                say!(
+                    "downloading {} of {}, {megabytes:.0} MB",
+                    download.file,
+                    download.model
+                );
+            }
         }
-        if let Some(bar) = &shown.bar {
-            bar.set_position(download.done);
+        if let Some(bytes) = large.filter(|_| bars) {
+            let extent = Extent {
+                done: download.done as f64 / 1e6,
+                most: bytes as f64 / 1e6,
+                at_most: false,
+                unit: " MB",
+            };
+            at(&format!("downloading {}", download.file), extent);
         }
-        if STOP.load(Ordering::Relaxed) {
-            shown.bar = None;
+        if stopped() {
             say!("stopped; the same command goes on with what is here");
             return false;
         }
@@ -105,53 +151,11 @@ pub(super) fn downloads() -> impl FnMut(Download<'_>) -> bool {
 /// The download that is shown.
 struct Shown {
     file: String,
-    bar: Option<ProgressBar>,
-}
-
-impl Shown {
-    fn begin(&mut self, download: &Download<'_>, bars: bool) {
-        look();
-        self.end();
-        self.file = download.file.to_owned();
-        let bytes = download.bytes.unwrap_or(0);
-        if bytes <= LARGE_BYTES {
-            return;
-        }
-        if bars {
-            let bar = ProgressBar::new(bytes);
-            let style = "{msg} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
-            bar.set_style(
-                ProgressStyle::with_template(style)
-                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
-            );
-            bar.set_message(shown::line(download.file));
-            self.bar = Some(bar);
-        } else {
-            let megabytes = bytes as f64 / 1e6;
-            say!(
-                "downloading {} of {}, {megabytes:.0} MB",
-                download.file,
-                download.model
-            );
-        }
-    }
-
-    fn end(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 impl Drop for Shown {
     /// What follows is as without downloads, unless it looks itself.
     fn drop(&mut self) {
-        self.end();
         LOOKING.store(false, Ordering::Relaxed);
     }
-}
-
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{bar:30} {pos}/{len} masks, {msg}, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use self::work::nothing_to_do;
 use super::explain::{MethodName, fraction};
-use super::progress;
+use super::progress::{self, Extent};
 use super::{ExecutorArgs, Outcome, print, print_table, warn_of};
 use crate::explain::Method;
 use crate::explain::spes::Stop;
@@ -22,7 +22,7 @@ use crate::study::run::Shard;
 use crate::study::settings::{KnownOnsets, Settings};
 use crate::study::tables::Tables;
 use crate::study::truth::TrueOnsets;
-use crate::study::watch::Event;
+use crate::study::watch::{Event, Rewritten};
 use crate::{Error, Result, report};
 
 /// Compare cross-attention with saliency over many utterances.
@@ -184,6 +184,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
         // One at a time: together they may not fit the memory.
         drop(listener.take());
         let opened = work.model.open(work.model.builder())?;
+        let _shown = progress::work("", "looking at what is to be done");
         args.look(work, &opened, &folder, (&items, &onsets))?;
         listener = Some(opened);
     }
@@ -215,10 +216,11 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
     check_writable(&followed(out))?;
     // Parts of one study that end at once make the tables one after the other,
     // so that the last ones are of all.
+    let shown = progress::work("", "making tables");
     let place = Lock::wait(&out.join(report::study::JSON))?;
     let tables = Tables::new(folders)?;
     report::study::save(&tables, out)?;
-    drop(place);
+    drop((place, shown));
     if args.json {
         print(tables.json()?.trim_end())?;
     } else {
@@ -332,11 +334,19 @@ pub(super) fn watcher(before: String, becomes: &'static str) -> impl FnMut(Event
     }
 }
 
-/// The same of utterances alone: masks are not shown, and Ctrl-C is left as it
-/// is.
+/// The same without a half result of masks; Ctrl-C is left as it is.
 pub(super) fn utterances(before: String) -> impl FnMut(Event) -> bool {
     let begin = Instant::now();
+    let shown = progress::work(&format!("{before}utterance 1"), "transcribing");
     move |event| {
+        let _held = &shown;
+        match &event {
+            Event::Explained(state) => progress::explained(state),
+            Event::Rewritten(Rewritten { done, all }) => {
+                progress::at("deleting and inserting", Extent::of(*done, *all, ""));
+            }
+            _ => {}
+        }
         if let Event::Sound { item, warning } = event {
             warn_of(&item.audio, [warning]);
         }
@@ -353,6 +363,10 @@ pub(super) fn utterances(before: String) -> impl FnMut(Event) -> bool {
             let left = (all - done) as f64 * begin.elapsed().as_secs_f64() / done as f64;
             let (direction, id) = (item.direction(), &item.id);
             say!("{before}{done} of {all}, {direction} {id}, {left:.0} s left");
+            if done < all {
+                progress::rename(format!("{before}utterance {} of {all}", done + 1));
+                progress::stage("transcribing");
+            }
             return !progress::stopped();
         }
         true

@@ -29,6 +29,7 @@
 pub mod error;
 mod files;
 pub mod fingerprint;
+pub mod gauge;
 mod outside;
 mod plain;
 mod shown;

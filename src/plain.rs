@@ -7,7 +7,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
+use std::str::Utf8Error;
 
+use crate::error::Problem;
 use crate::{Error, Result};
 
 /// The most that is read of a text that comes from a stream, in bytes.
@@ -56,15 +58,47 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// UTF-8; the message names the file.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     let bytes = read_bytes(path).map_err(|problem| Error::file(path, problem))?;
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+    if utf_16(&bytes).is_some() {
         return Err(Error::file(path, "is written in UTF-16; save it as UTF-8"));
     }
-    let text = String::from_utf8(bytes);
-    let text = text.map_err(|problem| Error::file(path, problem.utf8_error()))?;
-    Ok(match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
-    })
+    utf_8(&bytes).map_err(|problem| Error::file(path, problem))
+}
+
+/// The same of programs that write UTF-16 as soon as a letter is not ASCII, as
+/// Praat does; it has a byte-order mark.
+///
+/// # Errors
+/// As [`read_text`], or if it is half a file in UTF-16.
+pub(crate) fn read_text_in_any_unicode(path: &Path) -> Result<String> {
+    let bytes = read_bytes(path).map_err(|problem| Error::file(path, problem))?;
+    let Some(units) = utf_16(&bytes) else {
+        return utf_8(&bytes).map_err(|problem| {
+            let words = format!("is no text in UTF-8 or UTF-16 ({problem}); save it as one");
+            Error::file(path, Problem::new(words, problem))
+        });
+    };
+    let text: std::result::Result<String, _> = char::decode_utf16(units).collect();
+    match text {
+        Ok(text) if bytes.len().is_multiple_of(2) => Ok(text),
+        _ => Err(Error::file(path, "is broken UTF-16")),
+    }
+}
+
+/// The units behind the byte-order mark of a text in UTF-16.
+fn utf_16(bytes: &[u8]) -> Option<impl Iterator<Item = u16>> {
+    let (mark, rest) = bytes.split_first_chunk::<2>()?;
+    let unit: fn([u8; 2]) -> u16 = match mark {
+        [0xff, 0xfe] => u16::from_le_bytes,
+        [0xfe, 0xff] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let pairs = rest.chunks_exact(2);
+    Some(pairs.map(move |pair| unit([pair[0], pair[1]])))
+}
+
+fn utf_8(bytes: &[u8]) -> std::result::Result<String, Utf8Error> {
+    let text = std::str::from_utf8(bytes)?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())
 }
 
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
@@ -167,7 +201,31 @@ mod tests {
                 .contains("device")
         );
         assert_eq!(read_text(&file).unwrap(), "text");
+        assert_eq!(read_text_in_any_unicode(&file).unwrap(), "text");
         assert!(stream(folder.path()).is_err());
+    }
+
+    #[test]
+    fn utf_16_is_read_where_programs_write_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let read = |bytes: &[u8]| {
+            fs::write(&file, bytes).unwrap();
+            read_text_in_any_unicode(&file).map_err(|problem| problem.to_string())
+        };
+        let units: Vec<u16> = "\u{feff}perché \u{1f600}".encode_utf16().collect();
+        for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+            let mut whole: Vec<u8> = units.iter().flat_map(|&unit| bytes(unit)).collect();
+            assert_eq!(read(&whole).unwrap(), "perché \u{1f600}");
+            assert!(read_text(&file).is_err());
+            whole.pop();
+            assert!(read(&whole).unwrap_err().contains("broken UTF-16"));
+            whole.pop();
+            assert!(read(&whole[..whole.len() - 1]).is_err());
+        }
+        assert_eq!(read(b"\xff\xfe").unwrap(), "");
+        assert_eq!(read("\u{feff}perché".as_bytes()).unwrap(), "perché");
+        assert!(read(b"\xff").is_err());
     }
 
     #[test]

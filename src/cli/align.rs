@@ -206,10 +206,16 @@ pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
     let mut masks = masked.then(|| progress::reporter("aligning by what they gave"));
     let outcome = for_each_file(&args.in_order(), |path| {
         let name = path.display().to_string();
+        let _shown = progress::work_on(path, "reading");
         let sound = read_sound(path)?.named(name);
-        let watch = |event: Event| match (event, &mut masks) {
-            (Event::Explained(progress), Some(masks)) => masks(progress),
-            _ => true,
+        progress::stage("transcribing");
+        let mut show = progress::shower();
+        let watch = |event: Event| {
+            show(&event);
+            match (event, &mut masks) {
+                (Event::Explained(progress), Some(masks)) => masks(progress),
+                _ => true,
+            }
         };
         let mut request = listener.align(&sound).options(options.clone()).watch(watch);
         if let Some(text) = &text {

@@ -219,6 +219,7 @@ fn load(args: &BenchArgs) -> Result<Model> {
     let Some(name) = &args.preset else {
         return match &args.model.model {
             Some(place) => {
+                let _shown = progress::work("", "loading the model");
                 let found = Hub::from_environment().find(place, &mut progress::downloads())?;
                 match args.estimate {
                     true => Model::outline(ModelFiles::found(&found)?),

@@ -332,6 +332,7 @@ fn explain_file(
     out: &Path,
 ) -> Result<()> {
     Maps::check_folder(out)?;
+    let shown = progress::work_on(audio, "reading");
     let sound = read_sound(audio)?;
     let fits = listener.check_explainable(&sound);
     fits.map_err(|problem| Error::file(audio, problem))?;
@@ -347,27 +348,42 @@ fn explain_file(
         }
         listener.tokens_of(text)?;
     }
+    drop(shown);
     start(listener)?;
+    let shown = progress::work_on(audio, "transcribing");
     stages.end("device");
     let heard = match &args.text {
         Some(text) => listener.given(&sound, text)?,
-        None => listener.transcribe(&sound)?,
+        None => {
+            let wanted = args.generation.wanted(false, None);
+            let mut show = progress::shower();
+            listener.transcribe_as(&sound, &wanted, &mut |event| {
+                show(&event);
+                true
+            })?
+        }
     };
+    progress::stage("explaining");
     warn(&heard.warnings());
     stages.end("generate");
 
     // Only masks can be cut short: whoever computes none keeps Ctrl-C as it is.
     let watch: Box<dyn FnMut(Progress) -> bool> = match args.method.contains(&MethodName::Spes) {
         true => Box::new(progress::reporter("writing what they gave")),
-        false => Box::new(|_| true),
+        false => Box::new(|own| {
+            progress::explained(&own);
+            true
+        }),
     };
     let request = listener.explain(&sound, &heard);
     let mut maps = request.options(args.options()).watch(watch).run()?;
     stages.end("explain");
+    progress::stage("writing the maps and their page");
     if args.profile {
         maps.set_profile(profile(listener, stages.seconds)?);
     }
     maps.save(out)?;
+    drop(shown);
     report(args, audio, maps.explanation(), out)
 }
 

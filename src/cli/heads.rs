@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::align::SiteName;
-use super::study::{onsets_of, utterances, watcher};
+use super::study::{OnsetArgs, utterances, watcher};
 use super::{MaskArgs, ModelArgs, Outcome, print, print_table, start};
 use crate::explain::alignment::all_heads;
 use crate::explain::{Method, Site};
@@ -20,7 +20,7 @@ use crate::study::heads::{
 };
 use crate::study::manifest::{self, Item};
 use crate::study::map_name::MapName;
-use crate::study::onsets::TrueOnsets;
+use crate::study::truth::TrueOnsets;
 use crate::study::watch::Event;
 use crate::{Error, Result};
 
@@ -46,9 +46,8 @@ pub(super) struct HeadsArgs {
     /// Where spes and gradient look [default: encoder]
     #[arg(long, value_enum, value_name = "SITE")]
     at: Option<SiteName>,
-    /// Files of true onsets, JSON lines of id and words with onset_seconds
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    onsets: Vec<PathBuf>,
+    #[command(flatten)]
+    onsets: OnsetArgs,
     /// How many heads to choose [default: 6, or half of the heads if there are fewer than 12]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
@@ -81,7 +80,7 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     let settings = args.settings()?;
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let items = manifest::read_all(&args.manifests, limit)?;
-    let onsets = onsets_of(&items, &args.onsets)?;
+    let onsets = args.onsets.of(&items)?;
     let mut listener = args.model.open(args.model.builder())?;
     let model = listener.model();
     let top = args.top(model)?;
@@ -139,7 +138,7 @@ impl HeadsArgs {
         if self.masks.given() && self.by != By::Spes {
             return refused("--masks and --reliability", "spes");
         }
-        if self.by == By::Onsets && self.onsets.is_empty() {
+        if self.by == By::Onsets && !self.onsets.given() {
             let problem = "--by onsets needs files of true onsets: --onsets FILE...";
             return Err(Error::Input(problem.into()));
         }

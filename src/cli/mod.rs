@@ -31,6 +31,7 @@ use crate::engine::precision::Precision;
 use crate::engine::weights::WeightTable;
 use crate::explain::ExplainOptions;
 use crate::explain::spes::{SpesOptions, Stop};
+use crate::gauge::Gauge;
 use crate::generate::{Fallback, Wanted};
 use crate::hub::Hub;
 use crate::listener::{Builder, Listener, Warning};
@@ -310,13 +311,19 @@ impl ModelArgs {
         let Some(place) = &self.model else {
             return Ok(ModelFiles::default_model().name());
         };
+        let _shown = progress::work("", "looking for the model");
         let found = Hub::from_environment().find(place, &mut progress::downloads())?;
         let files = ModelFiles::found(&found)?;
         Ok(found.source.map_or_else(|| files.name(), |own| own.name))
     }
 
-    /// Opens the listener; shows downloads.
+    /// Opens the listener; shows downloads, and weights that are read.
     fn open(&self, builder: Builder) -> Result<Listener> {
+        let loading = Gauge::default();
+        let name = self.model.as_deref().unwrap_or(Path::new(""));
+        let _shown = progress::work_on(name, "");
+        progress::gauged("loading the model", &loading);
+        let builder = builder.loading(&loading);
         builder.open_watched(&mut progress::downloads())
     }
 }
@@ -327,7 +334,10 @@ fn start(listener: &mut Listener) -> Result<()> {
     if listener.device().is_some() {
         return Ok(());
     }
+    let shown = progress::work("", "starting the device");
     listener.start()?;
+    drop(shown);
+    progress::compiles(listener.compiling());
     warn(listener.warnings());
     if let Some((name, precision)) = listener.device() {
         say_device(&name, precision);
@@ -450,7 +460,7 @@ fn print_table(text: &str) -> Result<()> {
 
 /// Prints to standard output as it is; a reader that has gone away is no failure.
 fn print(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
+    match progress::aside(|| writeln!(std::io::stdout(), "{text}")) {
         Err(problem) if problem.kind() != ErrorKind::BrokenPipe => {
             Err(Error::file("standard output", problem))
         }

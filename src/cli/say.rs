@@ -3,7 +3,7 @@
 use std::fmt::Arguments;
 use std::io::Write;
 
-use super::shown;
+use super::{progress, shown};
 
 /// Says one line, as `eprintln!` would; what is not safe to print is escaped, and a
 /// standard error that is closed is no failure.
@@ -15,5 +15,7 @@ macro_rules! say {
 
 pub(super) fn line(words: Arguments) {
     let line = shown::line(&words.to_string());
-    let _ = writeln!(std::io::stderr(), "{line}");
+    progress::aside(|| {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    });
 }

@@ -11,6 +11,7 @@ use super::precision::Precision;
 use super::profile::{Profile, Purpose};
 use super::recording::{Recording, Source};
 use super::tensor::{Kind, PersistentId, Scalars, Shape, Slot, describe_persistent};
+use crate::gauge::Gauge;
 use crate::{Error, Result};
 
 /// An executor over a [`Backend`].
@@ -21,6 +22,8 @@ pub struct Engine<B: Backend> {
     plans: HashMap<PlanId, Prepared<B::Plan>>,
     /// Number of the next tensor or plan: none is given twice.
     next: u32,
+    /// Goes while a plan is compiled.
+    compiling: Gauge,
 }
 
 /// A plan that somebody holds.
@@ -88,6 +91,7 @@ impl<B: Backend> Engine<B> {
             },
             plans: HashMap::new(),
             next: 0,
+            compiling: Gauge::default(),
         }
     }
 
@@ -180,10 +184,12 @@ impl<B: Backend> Engine<B> {
     pub(super) fn prepare_anew(&mut self, recording: Recording) -> Result<PlanId> {
         self.check(&recording)?;
         let ids = recording.bound().to_vec();
+        self.compiling.begin(1);
         let plan = self.with_tensors(&ids, |backend, tensors, ledger| {
             backend.compile(recording, tensors, ledger)
-        })?;
-        self.hold(plan, ids, false)
+        });
+        self.compiling.end();
+        self.hold(plan?, ids, false)
     }
 
     fn hold(
@@ -288,14 +294,23 @@ impl<B: Backend> Executor for Engine<B> {
     fn prepare(&mut self, recording: Recording) -> Result<PlanId> {
         self.check(&recording)?;
         let ids = recording.bound().to_vec();
+        let compiling = self.compiling.clone();
         let plan = self.with_tensors(&ids, |backend, tensors, ledger| {
             let is_bound = |plan: &B::Plan| backend.is_bound(plan, tensors);
             match ledger.kept.take(&recording, is_bound) {
                 Some(mut plan) => backend.bind(&mut plan, tensors).map(|()| plan),
-                None => backend.compile(recording, tensors, ledger),
+                None => {
+                    compiling.begin(1);
+                    backend.compile(recording, tensors, ledger)
+                }
             }
-        })?;
-        self.hold(plan, ids, true)
+        });
+        compiling.end();
+        self.hold(plan?, ids, true)
+    }
+
+    fn compiling(&self) -> Gauge {
+        self.compiling.clone()
     }
 
     fn estimate(&self, recording: &Recording) -> usize {

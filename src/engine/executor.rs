@@ -7,6 +7,7 @@ use super::profile::{Profile, Purpose};
 use super::recording::Recording;
 use super::tensor::{Kind, PersistentId, Scalars, Shape};
 use crate::Result;
+use crate::gauge::Gauge;
 
 /// A plan of the executor that made it. Each number is given once; after the
 /// plan is released it is an error, never another plan.
@@ -150,6 +151,12 @@ pub trait Executor: Send {
     /// # Errors
     /// If it needs more memory than there is or a size the device lacks.
     fn prepare(&mut self, recording: Recording) -> Result<PlanId>;
+
+    /// Goes while [`prepare`](Self::prepare) compiles, which takes seconds on
+    /// GPUs.
+    fn compiling(&self) -> Gauge {
+        Gauge::default()
+    }
 
     /// Bytes the tensors of a plan for this recording would take, without
     /// making it.

@@ -12,7 +12,9 @@ use super::{ExplainOptions, Made, Method, Site, Subject, made, map_name, times, 
 use crate::align::{AlignOptions, TokenMap, WordTime};
 use crate::engine::executor::Executor;
 use crate::features::{FRAME_SECONDS, Features};
-use crate::generate::{GenerationOptions, Transcript, prompt, transcribe, window};
+use crate::generate::{
+    GenerationOptions, Listened, Moment, Transcript, prompt, transcribe, window,
+};
 use crate::model::Model;
 use crate::model::family::ClockName;
 use crate::tokenizer::Tokenizer;
@@ -245,7 +247,11 @@ impl Aligner<'_> {
         features: &Features,
         watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Aligned> {
-        let on = &mut |own| watch(Event::Listened(own));
+        let on = &mut |own: Moment| match own {
+            Moment::Searched(own) => watch(Event::Searched(own)),
+            Moment::Listened(own) => watch(Event::Listened(own)),
+            Moment::Window(..) => true,
+        };
         let transcript = transcribe(executor, self.model, features, self.generation, on)?;
         let ends = &self.model.ends;
         let mut aligned = self.nothing(&transcript);
@@ -260,7 +266,7 @@ impl Aligner<'_> {
             let quality = own.generated.quality.as_ref();
             let no_speech = quality.and_then(|quality| quality.no_speech_probability);
             let behind = transcript.behind(index, features);
-            let features = match self.model.capabilities.window_frames {
+            let heard = match self.model.capabilities.window_frames {
                 Some(length) => &window(features, own.seek, length, behind)?,
                 None => features,
             };
@@ -268,13 +274,18 @@ impl Aligner<'_> {
                 continue;
             }
             let part = Part {
-                features,
+                features: heard,
                 origin: own.seek as f64 * FRAME_SECONDS,
                 prompt,
                 tokens: spoken,
                 no_speech,
             };
             self.add(executor, part, &mut aligned, watch)?;
+            let told = Listened::of(behind, features.sound_frames);
+            if index + 1 < transcript.windows.len() && !watch(Event::Aligned(told)) {
+                aligned.interrupted = true;
+                break;
+            }
         }
         Ok(aligned)
     }

@@ -25,7 +25,7 @@ pub use self::describe::{encoder_frame_seconds, is_special, text, words};
 pub use self::maps::{Axis, Map, Maps};
 pub use self::method::{Method, Site, map_name};
 pub use self::options::ExplainOptions;
-pub use self::progress::{Event, Progress, Step};
+pub use self::progress::{Event, Progress, Step, Written};
 pub use self::subject::Subject;
 pub use self::times::times;
 
@@ -164,7 +164,14 @@ fn compute(
     for work in &mut works {
         work.ask(&mut wanted);
     }
-    let pass = forward_and_reverse(executor, model, &utterance, &wanted, options.memory)?;
+    let pass = forward_and_reverse(
+        executor,
+        model,
+        &utterance,
+        &wanted,
+        options.memory,
+        progress,
+    )?;
     for work in &mut works {
         work.run(&shared, &pass, executor, progress)?;
     }

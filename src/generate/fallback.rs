@@ -11,6 +11,7 @@ use flate2::write::ZlibEncoder;
 use serde::Serialize;
 
 use super::session::Session;
+use super::watch::Watch;
 use super::{Generated, SearchTask, search};
 use crate::engine::executor::Executor;
 use crate::ops::Draw;
@@ -125,12 +126,14 @@ pub fn compression_ratio(tokens: &[u32], vocabulary: usize) -> f64 {
 /// up. `window` keeps the draws of different sounds apart.
 ///
 /// # Errors
-/// If the device fails or the model's probabilities are no numbers.
+/// If the device fails, the model's probabilities are no numbers, or `watch`
+/// asks to stop.
 pub(super) fn search(
     executor: &mut dyn Executor,
     task: SearchTask,
     fallback: &Fallback,
     window: usize,
+    watch: Watch,
 ) -> Result<Generated> {
     fallback.check()?;
     let SearchTask { model, options, .. } = task;
@@ -152,7 +155,7 @@ pub(super) fn search(
             ..task
         };
         let mut session = Session::start(executor, own, draw, stream)?;
-        let found = search::search(&mut session, own);
+        let found = search::search(&mut session, own, watch);
         executor.unwind(mark);
         let search::Found {
             mut generated,
@@ -174,13 +177,17 @@ pub(super) fn search(
 ///
 /// # Errors
 /// As for [`search`].
-pub(super) fn search_and_judge(executor: &mut dyn Executor, task: SearchTask) -> Result<Generated> {
+pub(super) fn search_and_judge(
+    executor: &mut dyn Executor,
+    task: SearchTask,
+    watch: Watch,
+) -> Result<Generated> {
     let silence = silence(executor, task)?;
     let mut session = Session::start(executor, task, None, 0)?;
     let search::Found {
         mut generated,
         among_left,
-    } = search::search(&mut session, task)?;
+    } = search::search(&mut session, task, watch)?;
     let tokens = &generated.tokens;
     let ratio = compression_ratio(tokens, task.model.decoder.config.vocabulary);
     let mean = among_left / tokens.len().max(1) as f64;

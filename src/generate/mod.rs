@@ -11,12 +11,14 @@ mod rules;
 mod scores;
 mod search;
 mod session;
+mod watch;
 mod windows;
 
 pub use fallback::{Fallback, Quality, compression_ratio};
 pub use options::{GenerationOptions, Language, Multitask, Wanted};
 pub use scores::ScoreRules;
-pub use windows::{Listened, Segment, Transcript, Window, transcribe, window};
+pub use watch::{Listened, Moment, Searched, Watch};
+pub use windows::{Segment, Transcript, Window, transcribe, window};
 
 use self::session::{Heard, Session};
 use crate::engine::executor::Executor;
@@ -64,7 +66,7 @@ pub fn generate(
     features: &Features,
     options: &GenerationOptions,
 ) -> Result<Generated> {
-    generate_window(executor, model, features, options, 0)
+    generate_window(executor, model, features, options, 0, &mut |_| true)
 }
 
 /// Generates the tokens of a recording's window number `window`.
@@ -74,10 +76,11 @@ fn generate_window(
     features: &Features,
     options: &GenerationOptions,
     window: usize,
+    watch: Watch,
 ) -> Result<Generated> {
     model.check_features(features)?;
     let mark = executor.mark();
-    let done = listen_and_search(executor, model, features, options, window);
+    let done = listen_and_search(executor, model, features, options, window, watch);
     executor.unwind(mark);
     done
 }
@@ -111,6 +114,7 @@ fn listen_and_search(
     features: &Features,
     options: &GenerationOptions,
     window: usize,
+    watch: Watch,
 ) -> Result<Generated> {
     let heard = Heard::encode(executor, model, features)?;
     let prompt = options.prompt(|start, languages| {
@@ -133,11 +137,11 @@ fn listen_and_search(
         limit,
     };
     match &options.fallback {
-        Some(fallback) => fallback::search(executor, task, fallback, window),
-        None if options.judges_silence => fallback::search_and_judge(executor, task),
+        Some(fallback) => fallback::search(executor, task, fallback, window, watch),
+        None if options.judges_silence => fallback::search_and_judge(executor, task, watch),
         None => {
             let mut session = Session::start(executor, task, None, 0)?;
-            Ok(search::search(&mut session, task)?.generated)
+            Ok(search::search(&mut session, task, watch)?.generated)
         }
     }
 }

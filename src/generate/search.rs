@@ -2,9 +2,10 @@
 
 use super::options::GenerationOptions;
 use super::session::{Candidate, Session};
+use super::watch::{Moment, Searched, Watch};
 use super::{Generated, SearchTask};
-use crate::Result;
 use crate::model::generation_config::EarlyStopping;
+use crate::{Error, Result};
 
 /// What a search found.
 #[derive(Clone)]
@@ -18,8 +19,9 @@ pub struct Found {
 /// Searches for the likeliest continuation of the prompt and the forced tokens.
 ///
 /// # Errors
-/// If the device fails or the model's probabilities are no numbers.
-pub fn search(session: &mut Session, task: SearchTask) -> Result<Found> {
+/// If the device fails, the model's probabilities are no numbers, or `watch`
+/// asks to stop.
+pub fn search(session: &mut Session, task: SearchTask, watch: Watch) -> Result<Found> {
     let start = [task.prompt, &task.options.forced].concat();
     session.feed(&start)?;
     let search = Search {
@@ -28,8 +30,8 @@ pub fn search(session: &mut Session, task: SearchTask) -> Result<Found> {
         limit: task.limit,
     };
     match task.options.beams {
-        1 => search.greedy(session, start),
-        _ => search.beams(session, start),
+        1 => search.greedy(session, start, watch),
+        _ => search.beams(session, start, watch),
     }
 }
 
@@ -92,7 +94,20 @@ impl Search<'_> {
         sum / (length as f64).powf(self.options.length_penalty)
     }
 
-    fn greedy(&self, session: &mut Session, start: Vec<u32>) -> Result<Found> {
+    /// Tells of a step that made sequences so long.
+    fn tell(&self, length: usize, watch: Watch) -> Result<()> {
+        let forced = self.prompt.len();
+        let on = watch(Moment::Searched(Searched {
+            tokens: length - forced,
+            most: self.limit - forced,
+        }));
+        match on {
+            true => Ok(()),
+            false => Err(Error::Stopped),
+        }
+    }
+
+    fn greedy(&self, session: &mut Session, start: Vec<u32>, watch: Watch) -> Result<Found> {
         let mut sequence = start;
         let (mut sum, mut among_left) = (0.0, 0.0);
         while sequence.len() < self.limit {
@@ -103,14 +118,15 @@ impl Search<'_> {
             sum += best.log_probability;
             among_left += best.log_probability - best.all_left;
             sequence.push(best.id);
-            if self.options.is_end(best.id) {
+            if self.options.is_end(best.id) || sequence.len() == self.limit {
                 break;
             }
+            self.tell(sequence.len(), watch)?;
         }
         Ok(self.found(sum, among_left, &sequence))
     }
 
-    fn beams(&self, session: &mut Session, start: Vec<u32>) -> Result<Found> {
+    fn beams(&self, session: &mut Session, start: Vec<u32>, watch: Watch) -> Result<Found> {
         let beams = self.options.beams;
         // All beams are the same at first: only one of them counts.
         let mut running: Vec<Running> = (0..beams)
@@ -172,6 +188,7 @@ impl Search<'_> {
             if full || settled {
                 return Ok(finished.swap_remove(0));
             }
+            self.tell(length, watch)?;
             // Too few candidates, in a vocabulary smaller than the search.
             while next.len() < beams {
                 let other = next.first().copied().unwrap_or(Step {

@@ -4,7 +4,8 @@
 use serde::Serialize;
 
 use super::options::{GenerationOptions, Language};
-use super::{Generated, Quality, generate, generate_window};
+use super::watch::{Listened, Moment, Watch};
+use super::{Generated, Quality, generate_window};
 use crate::engine::executor::Executor;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::model::Model;
@@ -22,6 +23,55 @@ pub struct Window {
     pub kept: usize,
 }
 
+impl Window {
+    /// The segments between the times that were written, or the whole window
+    /// where it has no pair of times; what counts of it was said before frame
+    /// `behind` of the recording. Their texts are empty: the tokenizer has them.
+    pub fn segments(
+        &self,
+        model: &Model,
+        options: &GenerationOptions,
+        behind: usize,
+    ) -> Vec<Segment> {
+        let times = options.multitask.as_ref();
+        let time_of = |id: u32| {
+            let own = times.filter(|own| own.is_time(id))?;
+            Some(f64::from(id - own.first_timestamp()))
+        };
+        let step = FRAME_SECONDS * model.encoder.subsampling() as f64;
+        let mut segments = Vec::new();
+        let origin = self.seek as f64 * FRAME_SECONDS;
+        let (mut start, mut stop) = (origin, None);
+        let mut tokens = Vec::new();
+        let kept = self.generated.tokens[..self.kept].iter();
+        for &id in kept.filter(|&&id| !options.is_end(id)) {
+            let Some(steps) = time_of(id) else {
+                tokens.push(id);
+                continue;
+            };
+            let time = origin + steps * step;
+            if tokens.is_empty() {
+                start = time;
+            } else {
+                segments.push(Segment::new(start, time, std::mem::take(&mut tokens)));
+            }
+            stop = Some(time);
+        }
+        if !tokens.is_empty() {
+            let last = behind as f64 * FRAME_SECONDS;
+            let stop = stop.filter(|&stop| stop > start).unwrap_or(last);
+            segments.push(Segment::new(start, stop, tokens));
+        }
+        segments
+    }
+
+    /// The tokens that count, without those that end a text.
+    pub fn tokens<'a>(&'a self, ends: &'a [u32]) -> impl Iterator<Item = u32> + 'a {
+        let kept = self.generated.tokens[..self.kept].iter().copied();
+        kept.filter(|id| !ends.contains(id))
+    }
+}
+
 /// What was generated for a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transcript {
@@ -31,24 +81,11 @@ pub struct Transcript {
     pub interrupted: bool,
 }
 
-/// How much of a recording was listened to. Who is told returns whether to go
-/// on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Listened {
-    pub seconds: f64,
-    /// The recording's length.
-    pub of_seconds: f64,
-}
-
 impl Transcript {
     /// The tokens that count, without those that end a text.
     pub fn tokens(&self, ends: &[u32]) -> Vec<u32> {
-        let kept = self.windows.iter().flat_map(|window| {
-            let tokens = &window.generated.tokens;
-            tokens[..window.kept].iter().copied()
-        });
-        kept.filter(|id| !ends.contains(id)).collect()
+        let windows = self.windows.iter();
+        windows.flat_map(|window| window.tokens(ends)).collect()
     }
 
     /// The segments between the times that were written: each window's own,
@@ -60,39 +97,11 @@ impl Transcript {
         options: &GenerationOptions,
         features: &Features,
     ) -> Vec<Segment> {
-        let times = options.multitask.as_ref();
-        let time_of = |id: u32| {
-            let own = times.filter(|own| own.is_time(id))?;
-            Some(f64::from(id - own.first_timestamp()))
-        };
-        let step = FRAME_SECONDS * model.encoder.subsampling() as f64;
-        let mut segments = Vec::new();
-        for (index, window) in self.windows.iter().enumerate() {
-            let origin = window.seek as f64 * FRAME_SECONDS;
-            let behind = self.behind(index, features);
-            let (mut start, mut stop) = (origin, None);
-            let mut tokens = Vec::new();
-            let kept = window.generated.tokens[..window.kept].iter();
-            for &id in kept.filter(|&&id| !options.is_end(id)) {
-                let Some(steps) = time_of(id) else {
-                    tokens.push(id);
-                    continue;
-                };
-                let time = origin + steps * step;
-                if tokens.is_empty() {
-                    start = time;
-                } else {
-                    segments.push(Segment::new(start, time, std::mem::take(&mut tokens)));
-                }
-                stop = Some(time);
-            }
-            if !tokens.is_empty() {
-                let last = behind as f64 * FRAME_SECONDS;
-                let stop = stop.filter(|&stop| stop > start).unwrap_or(last);
-                segments.push(Segment::new(start, stop, tokens));
-            }
-        }
-        segments
+        let windows = self.windows.iter().enumerate();
+        let segments = windows.flat_map(|(index, window)| {
+            window.segments(model, options, self.behind(index, features))
+        });
+        segments.collect()
     }
 
     /// The frame at which the next window begins, or the sound ends: what
@@ -138,35 +147,32 @@ impl Segment {
 /// A model that hears windows of W frames is given one after the other, as
 /// transformers does it: where it writes times, the next window begins with
 /// the last whole segment's end, else behind the last window. A detected
-/// language is that of the first window. `progress` is called between windows;
+/// language is that of the first window. `watch` is told of tokens and windows;
 /// if it returns false, the transcript ends there.
 ///
 /// # Errors
-/// If the features do not fit the model or the device fails.
+/// If the features do not fit the model, the device fails, or `watch` asks to
+/// stop before there is a window.
 pub fn transcribe(
     executor: &mut dyn Executor,
     model: &Model,
     features: &Features,
     options: &GenerationOptions,
-    progress: &mut dyn FnMut(Listened) -> bool,
+    watch: Watch,
 ) -> Result<Transcript> {
     let Some(length) = model.capabilities.window_frames else {
-        let generated = generate(executor, model, features, options)?;
-        let kept = generated.tokens.len();
-        let seek = 0;
-        let seconds = features.sound_frames as f64 * FRAME_SECONDS;
-        // There is nothing left to stop.
-        progress(Listened {
-            seconds,
-            of_seconds: seconds,
-        });
-        let windows = vec![Window {
-            seek,
+        let generated = generate_window(executor, model, features, options, 0, watch)?;
+        let window = Window {
+            seek: 0,
+            kept: generated.tokens.len(),
             generated,
-            kept,
-        }];
+        };
+        // There is nothing left to stop.
+        watch(Moment::Window(&window, features.sound_frames));
+        let all = features.sound_frames;
+        watch(Moment::Listened(Listened::of(all, all)));
         return Ok(Transcript {
-            windows,
+            windows: vec![window],
             interrupted: false,
         });
     };
@@ -180,7 +186,14 @@ pub fn transcribe(
     while seek < features.frames {
         let taken = length.min(features.frames - seek);
         let heard = window(features, seek, length, features.sound_frames)?;
-        let generated = generate_window(executor, model, &heard, &options, windows.len())?;
+        let generated = generate_window(executor, model, &heard, &options, windows.len(), watch);
+        let generated = match generated {
+            Err(Error::Stopped) if !windows.is_empty() => {
+                interrupted = true;
+                break;
+            }
+            generated => generated?,
+        };
         if let Some(multitask) = &mut options.multitask
             && matches!(multitask.language, Language::Detected(_))
         {
@@ -194,21 +207,21 @@ pub fn transcribe(
             Some((kept, steps)) => (kept, steps * model.encoder.subsampling()),
             None => (text.len(), taken),
         };
-        windows.push(Window {
+        let own = Window {
             seek,
             generated,
             kept,
-        });
+        };
         seek += frames;
+        let on = watch(Moment::Window(&own, seek.min(features.sound_frames)));
+        windows.push(own);
         // What fills a window that is not whole is no sound of its own;
         // transformers, which is not told where the sound ends, hears it too.
         if seek >= features.sound_frames {
             break;
         }
-        interrupted = !progress(Listened {
-            seconds: seek as f64 * FRAME_SECONDS,
-            of_seconds: features.sound_frames as f64 * FRAME_SECONDS,
-        });
+        let listened = Listened::of(seek, features.sound_frames);
+        interrupted = !(watch(Moment::Listened(listened)) && on);
         if interrupted {
             break;
         }

@@ -9,6 +9,7 @@ use super::heard::Fingerprint;
 use super::machine::{Machine, Start};
 use crate::engine::device::DeviceChoice;
 use crate::engine::precision::Precision;
+use crate::gauge::Gauge;
 use crate::generate::Wanted;
 use crate::hub::{self, Hub};
 use crate::model::Model;
@@ -25,6 +26,7 @@ pub struct Builder {
     device: Option<String>,
     start: Start,
     wanted: Wanted,
+    loading: Gauge,
     without_tokenizer: bool,
     start_later: bool,
 }
@@ -72,6 +74,12 @@ impl Builder {
         self
     }
 
+    /// Tells of the weights that are read while the listener is opened.
+    pub fn loading(mut self, gauge: &Gauge) -> Self {
+        self.loading = gauge.clone();
+        self
+    }
+
     /// Leaves the tokenizer out: for models without one, of which neither
     /// texts nor words are wanted.
     pub fn without_tokenizer(mut self) -> Self {
@@ -109,7 +117,7 @@ impl Builder {
         let model = match &self.model {
             Some(place) => {
                 let hub = self.hub.unwrap_or_else(Hub::from_environment);
-                Model::open(hub.find(place, watch)?)?
+                Model::open_seen(hub.find(place, watch)?, &self.loading)?
             }
             None => Model::load(ModelFiles::default_model())?,
         };

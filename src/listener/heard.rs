@@ -6,9 +6,9 @@ use fnv::FnvHasher;
 
 use super::Warning;
 use crate::align::WordTokens;
-use crate::explain::{text, words};
+use crate::explain::{Event, Written, text, words};
 use crate::features::Features;
-use crate::generate::{GenerationOptions, Segment, Transcript};
+use crate::generate::{GenerationOptions, Segment, Transcript, Window};
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -67,6 +67,29 @@ pub(super) struct Hearing<'a> {
 }
 
 impl Hearing<'_> {
+    /// Tells what a window was heard as.
+    pub fn tell(
+        &self,
+        generation: &GenerationOptions,
+        window: &Window,
+        behind: usize,
+        watch: &mut dyn FnMut(Event) -> bool,
+    ) -> bool {
+        let tokens: Vec<u32> = window.tokens(&self.model.ends).collect();
+        watch(Event::Written(Written {
+            text: self.tokenizer.decode(&tokens).trim(),
+            segments: &self.read(window.segments(self.model, generation, behind)),
+        }))
+    }
+
+    /// Segments with their texts.
+    fn read(&self, mut segments: Vec<Segment>) -> Vec<Segment> {
+        for segment in &mut segments {
+            segment.text = self.tokenizer.decode(&segment.tokens).trim().to_owned();
+        }
+        segments
+    }
+
     /// What a transcript of `features` says.
     pub fn heard(
         &self,
@@ -76,10 +99,7 @@ impl Hearing<'_> {
     ) -> Heard {
         let (model, tokenizer) = (self.model, self.tokenizer);
         let tokens = transcript.tokens(&model.ends);
-        let mut segments = transcript.segments(model, generation, features);
-        for segment in &mut segments {
-            segment.text = tokenizer.decode(&segment.tokens).trim().to_owned();
-        }
+        let segments = self.read(transcript.segments(model, generation, features));
         let said = match transcript.windows.as_slice() {
             [only] => {
                 let (prompt, tokens) = only.generated.given_and_chosen(generation);

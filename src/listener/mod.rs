@@ -28,7 +28,8 @@ use crate::engine::precision::Precision;
 use crate::engine::profile::Profile;
 use crate::explain::Event;
 use crate::features::{Features, FrontEnd};
-use crate::generate::{GenerationOptions, Wanted, prompt, transcribe};
+use crate::gauge::Gauge;
+use crate::generate::{GenerationOptions, Moment, Wanted, prompt, transcribe};
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -132,6 +133,12 @@ impl Listener {
         Some((executor.name(), executor.precision()))
     }
 
+    /// Goes while the device compiles, once it is open.
+    pub fn compiling(&self) -> Option<Gauge> {
+        let executor = self.machine.executor.as_ref();
+        executor.map(|executor| executor.compiling())
+    }
+
     /// What was found when the device was opened.
     pub fn warnings(&self) -> &[Warning] {
         &self.machine.warnings
@@ -207,8 +214,9 @@ impl Listener {
         self.transcribe_as(sound, &wanted, &mut |_| true)
     }
 
-    /// Writes down what is said as wanted. `watch` is told between windows; if
-    /// it returns false, the transcript ends there.
+    /// Writes down what is said as wanted. `watch` is told of tokens, and of
+    /// what each window was heard as; if it returns false, the transcript ends
+    /// there.
     ///
     /// # Errors
     /// If the model has not the language or task, the sound does not fit it,
@@ -223,13 +231,17 @@ impl Listener {
         let features = self.ears.hear(sound)?;
         let model = &self.model;
         let executor = self.machine.open(model)?;
-        let listened = &mut |own| watch(Event::Listened(own));
-        let transcript = transcribe(executor, model, features, &generation, listened)?;
         let hearing = Hearing {
             model,
             tokenizer: needed(self.tokenizer.as_ref(), model)?,
             fingerprint: self.fingerprint,
         };
+        let told = &mut |moment: Moment| match moment {
+            Moment::Searched(own) => watch(Event::Searched(own)),
+            Moment::Listened(own) => watch(Event::Listened(own)),
+            Moment::Window(window, behind) => hearing.tell(&generation, window, behind, watch),
+        };
+        let transcript = transcribe(executor, model, features, &generation, told)?;
         Ok(hearing.heard(&generation, features, transcript))
     }
 

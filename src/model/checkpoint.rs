@@ -8,6 +8,7 @@ use super::config::Config;
 use super::files::ModelFiles;
 use super::forms::{self, Change, Files, Stored};
 use super::random::values;
+use crate::gauge::Gauge;
 use crate::hub::layout::ADAPTER_CONFIG;
 use crate::{Error, Result};
 
@@ -111,6 +112,8 @@ pub struct Checkpoint {
     source: Source,
     /// Where the weights are left out: the shapes of what was asked for, by name.
     outline: Option<BTreeMap<String, Vec<usize>>>,
+    /// Of the tensors that are read.
+    loading: Gauge,
 }
 
 enum Source {
@@ -163,7 +166,11 @@ impl Checkpoint {
             }
         };
         let outline = config.is_outline().then(BTreeMap::new);
-        Ok(Self { source, outline })
+        Ok(Self {
+            source,
+            outline,
+            loading: config.loading().clone(),
+        })
     }
 
     /// Whether there is a tensor of that name. Random weights hold what
@@ -187,6 +194,7 @@ impl Checkpoint {
             let specs = needed.specs.iter();
             outline.extend(specs.map(|spec| (spec.name.clone(), spec.shape.clone())));
         }
+        self.loading.begin(needed.specs.len());
         match &mut self.source {
             Source::Files(files) => files.check(needed, ignored),
             Source::Random(random) => {
@@ -225,6 +233,7 @@ impl Checkpoint {
             let shape = outline.get(name).ok_or_else(unknown)?;
             return Ok(vec![0.0; shape.iter().product()]);
         }
+        self.loading.step();
         match &self.source {
             Source::Files(files) => {
                 let entry = files.index.get(name).ok_or_else(unknown)?;

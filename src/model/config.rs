@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::files::ModelFiles;
 use crate::error::Problem;
+use crate::gauge::Gauge;
 use crate::ops::Activation;
 use crate::{Error, Result};
 
@@ -22,6 +23,8 @@ pub struct Config {
     path: PathBuf,
     /// Whether the model's weights are to be left out.
     outline: bool,
+    /// Tells of the weights that are read.
+    loading: Gauge,
 }
 
 impl Config {
@@ -35,12 +38,24 @@ impl Config {
         if !value.is_object() {
             return Err(Error::file(path, "is not a JSON object"));
         }
-        let outline = false;
         Ok(Self {
             value,
             path,
-            outline,
+            outline: false,
+            loading: Gauge::default(),
         })
+    }
+
+    /// The same for a model whose loading somebody looks at.
+    pub(super) fn seen_by(self, loading: &Gauge) -> Self {
+        Self {
+            loading: loading.clone(),
+            ..self
+        }
+    }
+
+    pub(super) fn loading(&self) -> &Gauge {
+        &self.loading
     }
 
     /// The same of a model whose weights are known by their sizes alone.

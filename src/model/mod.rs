@@ -30,6 +30,7 @@ use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 use crate::engine::weights::WeightTable;
 use crate::features::{FRAME_SECONDS, Features, FrontEnd, Kind};
+use crate::gauge::Gauge;
 use crate::hub::{Found, Source};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
@@ -179,7 +180,19 @@ impl Model {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn open(found: Found) -> Result<Self> {
-        let mut model = Self::load(ModelFiles::found(&found)?)?;
+        Self::open_seen(found, &Gauge::default())
+    }
+
+    /// As [`open`](Self::open); the gauge tells of the tensors that are read.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn open_seen(found: Found, loading: &Gauge) -> Result<Self> {
+        let files = ModelFiles::found(&found)?;
+        let config = Config::read(&files)?.seen_by(loading);
+        let model = Self::of(files, &config);
+        loading.end();
+        let mut model = model?;
         if let Some(Source { name, revision }) = found.source {
             model.name = name;
             model.revision = Some(revision);

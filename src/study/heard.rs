@@ -2,8 +2,8 @@
 //! that the model writes about them.
 
 use super::manifest::Item;
-use super::onsets::TrueOnsets;
 use super::sounds::Sounds;
+use super::truth::TrueOnsets;
 use super::watch::{Event, Watch};
 use crate::audio::Sound;
 use crate::engine::executor::Executor;

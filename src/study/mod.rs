@@ -30,6 +30,7 @@ mod spread_maps;
 pub mod statistics;
 pub mod tables;
 mod text;
+pub mod truth;
 pub mod watch;
 
 pub use heard::Subjects;

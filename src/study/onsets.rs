@@ -2,215 +2,18 @@
 //! word's start by dynamic time warping, and whether a map points at the word.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::error_rate::equal_words;
-use super::manifest::Item;
 use super::map_name::MapName;
 use super::record::Comparison;
 use super::statistics::MOST_COUNT;
-use super::watch::Warning;
+use super::truth::{TrueWord, comparable};
 use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
-use crate::audio::Part;
 use crate::explain::alignment::Head;
 use crate::explain::{Map, Maps, Method, Site};
-use crate::fingerprint::Fingerprint;
-use crate::plain::read_text;
 use crate::{Error, Result};
-
-/// A spoken word.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct TrueWord {
-    pub word: String,
-    pub onset_seconds: f64,
-}
-
-/// The spoken words of utterances, by id.
-#[derive(Clone, Debug, Default)]
-pub struct TrueOnsets {
-    files: Vec<PathBuf>,
-    utterances: BTreeMap<String, Known>,
-}
-
-/// What is known of one utterance.
-#[derive(Clone, Debug)]
-struct Known {
-    words: Vec<TrueWord>,
-    /// Index of the file that says so, and the line there, from 1.
-    file: usize,
-    line: usize,
-}
-
-/// A line of an onset file.
-#[derive(Deserialize)]
-struct Line {
-    id: Value,
-    words: Vec<TrueWord>,
-}
-
-impl TrueOnsets {
-    /// Reads several files.
-    ///
-    /// # Errors
-    /// As [`add`](Self::add).
-    pub fn read(paths: &[impl AsRef<Path>]) -> Result<Self> {
-        let mut onsets = Self::default();
-        for path in paths {
-            onsets.add(path.as_ref())?;
-        }
-        Ok(onsets)
-    }
-
-    /// Says so if something is known, but about none of the utterances; a
-    /// shard may have none of them by right.
-    pub fn check(&self, items: &[Item]) -> Option<Warning> {
-        let some = items.iter().any(|item| self.of(&item.id).is_some());
-        (!some && !self.utterances.is_empty()).then_some(Warning::NoOnsets)
-    }
-
-    /// Adds the utterances of a file: JSON lines with `id` and `words`, each
-    /// with `word` and `onset_seconds` from the beginning of the utterance, in
-    /// order.
-    ///
-    /// # Errors
-    /// If it cannot be read, has no utterances, one twice or one that is
-    /// known already, or onsets out of order; the message names the line.
-    pub fn add(&mut self, path: &Path) -> Result<()> {
-        let text = read_text(path)?;
-        let lines = text.lines().enumerate();
-        let mut lines = lines.filter(|(_, line)| !line.trim().is_empty()).peekable();
-        if lines.peek().is_none() {
-            return Err(Error::file(path, "has no utterances"));
-        }
-        let file = self.files.len();
-        self.files.push(path.to_owned());
-        for (number, line) in lines {
-            let line_number = number + 1;
-            let problem = |what: &str| Error::file(path, format!("line {line_number}: {what}"));
-            let Line { id, words } =
-                serde_json::from_str(line).map_err(|error| problem(&error.to_string()))?;
-            let id = match id {
-                Value::String(id) => id,
-                Value::Number(id) => id.to_string(),
-                other => return Err(problem(&format!("id is {other}, neither text nor number"))),
-            };
-            check(&words).map_err(|what| problem(&what))?;
-            let known = Known {
-                words,
-                file,
-                line: line_number,
-            };
-            if self.utterances.insert(id.clone(), known).is_some() {
-                return Err(problem(&format!("has utterance {id} again")));
-            }
-        }
-        Ok(())
-    }
-
-    /// The words of an utterance, if they are known.
-    pub fn of(&self, id: &str) -> Option<&[TrueWord]> {
-        self.utterances.get(id).map(|known| known.words.as_slice())
-    }
-
-    /// Refuses onsets of an utterance that are behind its end, where they count.
-    ///
-    /// # Errors
-    /// If one is; the message names file and line.
-    pub fn check_within(&self, item: &Item, seconds: f64) -> Result<()> {
-        let Some(known) = self.utterances.get(&item.id).filter(|_| !item.translates()) else {
-            return Ok(());
-        };
-        let mut words = known.words.iter();
-        let Some(TrueWord {
-            word,
-            onset_seconds,
-        }) = words.find(|own| own.onset_seconds >= seconds)
-        else {
-            return Ok(());
-        };
-        let path = self.files.get(known.file).cloned().unwrap_or_default();
-        let (id, line) = (&item.id, known.line);
-        Err(Error::file(
-            path,
-            format!(
-                "line {line}: \"{word}\" begins at {onset_seconds} s, where utterance {id} has \
-                 ended at {seconds:.3} s; onsets count from an utterance's own beginning"
-            ),
-        ))
-    }
-
-    /// The same of all utterances whose length their manifest says.
-    ///
-    /// # Errors
-    /// As [`check_within`](Self::check_within).
-    pub fn check_parts(&self, items: &[Item]) -> Result<()> {
-        let mut lengths = items.iter().filter_map(|item| match item.part {
-            Some(Part::Seconds {
-                duration: Some(seconds),
-                ..
-            }) => Some((item, seconds)),
-            _ => None,
-        });
-        lengths.try_for_each(|(item, seconds)| self.check_within(item, seconds))
-    }
-
-    /// Of all words and their onsets; absent where nothing is known.
-    pub fn fingerprint(&self) -> Option<Fingerprint> {
-        let mut text = String::new();
-        for (id, known) in &self.utterances {
-            text += &format!("{id}\n");
-            for own in &known.words {
-                text += &format!("{}\t{}\n", own.onset_seconds, own.word);
-            }
-            text.push('\n');
-        }
-        (!self.utterances.is_empty()).then(|| Fingerprint::of(text.as_bytes()))
-    }
-
-    /// The words of an utterance, if they are known and are what should be
-    /// written: words of a translation have no onsets.
-    pub fn of_words_written(&self, item: &Item) -> Option<&[TrueWord]> {
-        self.of(&item.id).filter(|_| !item.translates())
-    }
-
-    pub fn utterances(&self) -> usize {
-        self.utterances.len()
-    }
-
-    pub fn words(&self) -> usize {
-        self.utterances.values().map(|own| own.words.len()).sum()
-    }
-}
-
-fn check(words: &[TrueWord]) -> std::result::Result<(), String> {
-    let mut before = 0.0;
-    for TrueWord {
-        word,
-        onset_seconds,
-    } in words
-    {
-        if comparable(word).is_empty() {
-            return Err(format!("\"{word}\" is no word"));
-        }
-        // JSON has neither NaN nor infinity.
-        if *onset_seconds < before {
-            return Err(format!(
-                "\"{word}\" begins at {onset_seconds} s, before {before} s"
-            ));
-        }
-        before = *onset_seconds;
-    }
-    Ok(())
-}
-
-/// A word without its capitals and the punctuation around it.
-fn comparable(word: &str) -> String {
-    word.trim_matches(|c: char| !c.is_alphanumeric())
-        .to_lowercase()
-}
 
 /// What an utterance says of maps as clocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -501,8 +304,6 @@ fn peak(map: &TokenMap, word: &WordTokens) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::align::Rule;
 
@@ -510,6 +311,7 @@ mod tests {
         let words = words.iter().map(|&(word, onset_seconds)| TrueWord {
             word: word.into(),
             onset_seconds,
+            end_seconds: None,
         });
         words.collect()
     }
@@ -588,43 +390,5 @@ mod tests {
         let rows = [[0.0, 900.0, 950.0], [0.2, 0.9, 0.1], [0.1, 0.8, 0.1]];
         let map = TokenMap::new(rows.concat(), 3);
         assert_eq!(peak(&map, &written(&[("abc", [0, 3])])[0]), Some(1));
-    }
-
-    #[test]
-    fn onset_files_name_the_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("words.jsonl");
-        let read = |text: &str| {
-            fs::write(&path, text).unwrap();
-            let mut onsets = TrueOnsets::default();
-            onsets.add(&path).map(|()| onsets)
-        };
-        let good = r#"{"id": "a", "text": "x y", "voice": "z", "words":
-            [{"word": "x", "onset_seconds": 0.1}, {"word": "y", "onset_seconds": 0.1}]}"#
-            .replace('\n', " ");
-        let onsets = read(&format!("\n{good}\n")).unwrap();
-        assert_eq!((onsets.utterances(), onsets.words()), (1, 2));
-        assert_eq!(onsets.of("a").unwrap(), truth(&[("x", 0.1), ("y", 0.1)]));
-        assert!(onsets.of("b").is_none());
-        for (text, words) in [
-            (String::new(), "no utterances"),
-            (format!("{good}\n{{}}"), "line 2"),
-            (format!("{good}\n\n{good}"), "line 3: has utterance a again"),
-            (
-                good.replace("0.1}]", "0.05}]"),
-                "line 1: \"y\" begins at 0.05 s",
-            ),
-            (good.replace("0.1}, ", "-0.1}, "), "before 0 s"),
-            (good.replace("\"x\"", "\"-\""), "no word"),
-            (good.replace("onset_seconds", "onset"), "onset_seconds"),
-        ] {
-            let message = read(&text).unwrap_err().to_string();
-            assert!(message.contains(words), "{text}: {message}");
-            assert!(message.contains("words.jsonl") && !message.contains('\n'));
-        }
-        let mut both = TrueOnsets::default();
-        fs::write(&path, &good).unwrap();
-        both.add(&path).unwrap();
-        assert!(both.add(&path).unwrap_err().to_string().contains("again"));
     }
 }

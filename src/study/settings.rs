@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::agreement::{Normalisation, Pooling};
-use super::onsets::TrueOnsets;
 use super::record::Comparison;
+use super::truth::TrueOnsets;
 use crate::engine::precision::Precision;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Method, Site};

@@ -1,7 +1,7 @@
 //! Alignment against transformers'.
 
 use serde_json::Value;
-use sonograd::align::{AlignOptions, TokenMap, dtw, filtered, token_starts};
+use sonograd::align::{AlignOptions, Rule, TokenMap, dtw, filtered, token_starts};
 
 fn fixture(name: &str) -> Vec<Value> {
     let bytes = std::fs::read("tests/fixtures/alignment.json").unwrap();
@@ -43,6 +43,7 @@ fn maps_are_made_ready_as_transformers_does() {
         let options = AlignOptions {
             median: size(&case, "median"),
             normalise: true,
+            rule: Rule::Whisper,
         };
         let values = numbers(&case["heads"]);
         let heads = values.chunks(tokens * frames);

@@ -9,7 +9,7 @@ use sonograd::engine::native::{Native, NativeExecutor};
 use sonograd::explain::spes::Stop;
 use sonograd::explain::{Subject, explain};
 use sonograd::features::Features;
-use sonograd::generate::{GenerationOptions, transcribe};
+use sonograd::generate::{GenerationOptions, Moment, transcribe};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::tokenizer::Tokenizer;
@@ -93,7 +93,7 @@ impl Setting {
     fn transcribe(&self, executor: &mut dyn Executor) -> Result<Bits> {
         let wanted = Wanted::default();
         let options = GenerationOptions::new(&self.model, Some(&self.tokenizer), &wanted)?;
-        let go_on = &mut |_| true;
+        let go_on = &mut |_: Moment| true;
         let transcript = transcribe(executor, &self.model, &self.features, &options, go_on)?;
         let windows = transcript.windows.into_iter();
         Ok(windows.flat_map(|window| window.generated.tokens).collect())

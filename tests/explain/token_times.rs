@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sonograd::align::{AlignOptions, TokenMap, WordTokens, word_times};
+use sonograd::align::{AlignOptions, Clock, Rule, TokenMap, WordTokens, word_times};
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
 use sonograd::explain::alignment::{Crop, Head, all_heads, attention, model_heads};
@@ -89,17 +89,19 @@ impl Case {
         let rows: Vec<usize> = (1..tokens.len()).collect();
         let maps: Vec<TokenMap> = maps.unwrap().iter().map(|map| map.select(&rows)).collect();
         let words: Vec<WordTokens> = (0..rows.len())
-            .map(|k| WordTokens {
-                text: format!("token {k}"),
-                tokens: k..k + 1,
-            })
+            .map(|k| WordTokens::new(format!("token {k}"), k..k + 1))
             .collect();
         let options = AlignOptions {
             median: self.median,
+            rule: Rule::Whisper,
             ..AlignOptions::default()
         };
-        let window = model.encoder.max_frames() as f64 * STEP;
-        let times = word_times(maps, &words, STEP, window, &options).unwrap();
+        let clock = Clock {
+            frame_seconds: STEP,
+            sound_seconds: model.encoder.max_frames() as f64 * STEP,
+            silence: &[],
+        };
+        let times = word_times(&maps, &words, &clock, &options).unwrap();
         let frames = times.iter().map(|word| (word.start_seconds / STEP).round());
         frames.map(|frame| frame as usize).collect()
     }

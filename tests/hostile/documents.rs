@@ -14,8 +14,8 @@ use sonograd::engine::native::NativeExecutor;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::report::study::render;
-use sonograd::study::onsets::TrueOnsets;
 use sonograd::study::tables::Tables;
+use sonograd::study::truth::TrueOnsets;
 use sonograd::study::{log, manifest};
 use sonograd::validate::validate;
 use sonograd::{ExplainOptions, Listener, Maps, Sound};
@@ -108,9 +108,84 @@ fn true_onsets() {
             b"offset_seconds",
         ],
     };
-    try_file(&target, "words.jsonl", &mut |path| {
-        Ok(TrueOnsets::read(&[path]).is_ok_and(|onsets| onsets.utterances() > 0))
-    });
+    try_file(&target, "words.jsonl", &mut onsets);
+}
+
+/// True onsets in the form that a file is in, with a tier of any name.
+fn onsets(path: &Path) -> Result<bool, String> {
+    let Ok(onsets) =
+        TrueOnsets::read(&[path], None).or_else(|_| TrueOnsets::read(&[path], Some("words")))
+    else {
+        return Ok(false);
+    };
+    onsets.fingerprint();
+    match onsets.utterances() {
+        0 => Err("gives no utterances and no error".into()),
+        _ => Ok(true),
+    }
+}
+
+#[test]
+fn true_text_grids() {
+    let tier = |name: &str| {
+        format!(
+            "\"IntervalTier\"\n\"{name}\"\n0\n2\n3\n0\n0.5\n\"\"\n0.5\n1\n\"she\"\n1\n2\n\"\"\"no\"\"\"\n"
+        )
+    };
+    let short = format!(
+        "File type = \"ooTextFile\"\nObject class = \"TextGrid\"\n\n0\n2\n<exists>\n2\n{}{}",
+        tier("words"),
+        tier("A - phones")
+    );
+    let long = "File type = \"ooTextFile\"\nObject class = \"TextGrid\"\n\nxmin = 0 \nxmax = 1 \n\
+                tiers? <exists> \nsize = 1 \nitem []: \n    item [1]:\n        \
+                class = \"IntervalTier\" \n        name = \"w\" \n        xmin = 0 \n        \
+                xmax = 1 \n        intervals: size = 1 \n        intervals [1]:\n            \
+                xmin = 0 \n            xmax = 1 \n            text = \"she\" \n";
+    let units = long.encode_utf16().flat_map(u16::to_le_bytes);
+    let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain(units).collect();
+    let target = Target {
+        name: "true_text_grids",
+        inputs: 5_000,
+        grammar: Grammar::Bytes,
+        seeds: vec![short.into(), long.into(), wide],
+        words: &[
+            b"4294967295",
+            b"1e308",
+            b"\"\"",
+            b"!",
+            b"<absent>",
+            b"\"TextTier\"",
+            b"- words",
+        ],
+    };
+    try_file(&target, "a.TextGrid", &mut onsets);
+}
+
+#[test]
+fn true_word_lists() {
+    let seeds: [&[u8]; 3] = [
+        b";; by hand\na 1 0.50 0.25 world 0.98\nb A 1.0 0.5 x NA lex NA\na 1 0 0.5 <eps>\n",
+        b"2260 4480 she\n4480 8000 had\n",
+        b"signal s0101a\nnfields 1\n#\n 0.5  122 <SIL>; <SIL>; null\n 0.75  122 okay; k ey; NN\n",
+    ];
+    let target = Target {
+        name: "true_word_lists",
+        inputs: 5_000,
+        grammar: Grammar::Bytes,
+        seeds: seeds.map(<[u8]>::to_vec).into(),
+        words: &[
+            b"<ALT>",
+            b"\n#\n",
+            b"1e999",
+            b"NaN",
+            b"h#",
+            b"18446744073709551616",
+            b"; ",
+            b"*",
+        ],
+    };
+    try_file(&target, "a.words", &mut onsets);
 }
 
 /// The header and some utterances of a published log.

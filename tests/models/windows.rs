@@ -18,7 +18,7 @@ use sonograd::features::Features;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::ops::Reduction;
-use sonograd::{Listener, Sound};
+use sonograd::{ErrorKind, Event, Listener, Sound, Wanted, Warning};
 
 const WINDOW: usize = 74;
 const SOUND: usize = 49;
@@ -243,6 +243,94 @@ fn languages_and_tasks_are_chosen_or_refused() {
         message.contains("\"xx\"") && message.contains("de, en"),
         "{message}"
     );
+}
+
+/// Each as soon as it is there, so that what was printed of a long sound is
+/// never lost; nothing else is said where there is no terminal.
+#[test]
+fn long_sounds_are_written_window_by_window() {
+    let place = tempfile::tempdir().unwrap();
+    whisper_folder(&place.path().join("model"));
+    let path = place.path().join("long.wav");
+    write_wav(&path, 40_000);
+    let builder = Listener::builder().model(place.path().join("model"));
+    let mut listener = builder.device("cpu").open().unwrap();
+    let sound = Sound::read(&path).unwrap();
+    for timestamps in [false, true] {
+        let mut wanted = Wanted::default();
+        wanted.timestamps = timestamps;
+        wanted.task_after_detection = true;
+        let (mut texts, mut segments) = (Vec::new(), Vec::new());
+        let (mut tokens, mut listened) = (0, 0);
+        let mut watch = |event: Event| {
+            match event {
+                Event::Searched(own) => {
+                    assert!(own.tokens < own.most);
+                    tokens += 1;
+                }
+                Event::Written(own) => {
+                    texts.push(own.text.to_owned());
+                    segments.extend_from_slice(own.segments);
+                }
+                Event::Listened(own) => {
+                    assert!(own.seconds < own.of_seconds);
+                    listened += 1;
+                }
+                _ => panic!("{event:?}"),
+            }
+            true
+        };
+        let heard = listener.transcribe_as(&sound, &wanted, &mut watch).unwrap();
+        assert!(texts.len() > 1 && listened + 1 == texts.len() && tokens >= listened);
+        assert_eq!(segments, heard.segments());
+        let own = |text: &str| text.split_whitespace().collect::<String>();
+        assert_eq!(own(&texts.join("")), own(heard.text()));
+
+        let option: &[&str] = if timestamps { &["--timestamps"] } else { &[] };
+        let output = run(
+            place.path(),
+            &[&["transcribe", "long.wav"], option].concat(),
+        );
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let begins: Vec<String> = match timestamps {
+            true => {
+                let segments = heard.segments().iter();
+                let times = segments
+                    .map(|own| format!("{:8.2} s {:8.2} s  ", own.start_seconds, own.end_seconds));
+                times.collect()
+            }
+            false => {
+                let texts = texts.iter().flat_map(|own| own.lines());
+                texts.map(str::to_owned).collect()
+            }
+        };
+        let mut lines = printed.lines();
+        for begin in begins {
+            assert!(lines.any(|line| line.starts_with(&begin)), "{printed}");
+        }
+        let said = String::from_utf8(output.stderr).unwrap();
+        let other = |line: &&str| !line.starts_with("device: ") && !line.starts_with("warning: ");
+        assert_eq!(said.lines().find(other), None);
+
+        // Stopped at the first token of the second window: the first one stays.
+        let mut windows = 0;
+        let stopped = listener.transcribe_as(&sound, &wanted, &mut |event| match event {
+            Event::Written(_) => {
+                windows += 1;
+                true
+            }
+            Event::Searched(_) => windows == 0,
+            _ => true,
+        });
+        let stopped = stopped.unwrap();
+        assert!(stopped.warnings().contains(&Warning::Interrupted));
+        assert_eq!(stopped.transcript().unwrap().windows.len(), windows);
+        let nothing = listener.transcribe_as(&sound, &wanted, &mut |event| {
+            !matches!(event, Event::Searched(_))
+        });
+        assert_eq!(nothing.unwrap_err().kind(), ErrorKind::Stopped);
+    }
 }
 
 #[test]

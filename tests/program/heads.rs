@@ -474,3 +474,102 @@ fn heads_that_look_everywhere_alike_come_last() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(error_of(&output).contains("no head varies with gradient.encoder"));
 }
+
+/// The words of a sound, with onsets in whole samples at 16 kHz.
+fn words(id: &str) -> Vec<(String, u64)> {
+    let lines = fs::read_to_string(ONSETS).unwrap();
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let own = lines.into_iter().find(|own: &Value| own["id"] == id);
+    let words = own.unwrap()["words"].as_array().unwrap().clone();
+    let words = words.iter().map(|own| {
+        let samples = own["onset_seconds"].as_f64().unwrap() * 16e3;
+        (own["word"].as_str().unwrap().to_owned(), samples as u64)
+    });
+    words.collect()
+}
+
+/// A folder of MFA's, CTM, TIMIT's and Buckeye's files say what JSON lines say.
+#[test]
+fn onsets_are_read_in_every_form() {
+    let place = Place::new();
+    for folder in ["grids", "timit", "buckeye", "model"] {
+        fs::create_dir(place.path(folder)).unwrap();
+    }
+    let (mut json, mut ctm) = (String::new(), String::new());
+    for id in SOUNDS {
+        let words = words(id);
+        let mut grid = format!(
+            "File type = \"ooTextFile\"\nObject class = \"TextGrid\"\n\n0\n9\n<exists>\n2\n\
+             \"IntervalTier\"\n\"A - phones\"\n0\n9\n1\n0\n9\n\"x\"\n\
+             \"IntervalTier\"\n\"A - words\"\n0\n9\n{}\n",
+            words.len() + 1
+        );
+        let (mut timit, mut buckeye) = (String::new(), "signal x\n#\n".to_owned());
+        let mut lines = Vec::new();
+        for (place, (word, start)) in words.iter().enumerate() {
+            let end = words.get(place + 1).map_or(start + 1_600, |next| next.1);
+            let [from, to] = [*start, end].map(|own| own as f64 / 16e3);
+            if place == 0 {
+                grid += &format!("0\n{from}\n\"\"\n");
+                buckeye += &format!(" {from} 122 <SIL>; null\n");
+            }
+            grid += &format!("{from}\n{to}\n\"{word}\"\n");
+            buckeye += &format!(" {to} 122 {word}; x; y; NN\n");
+            timit += &format!("{start} {end} {word}\n");
+            ctm += &format!("{id} 1 {from} {} {word} 1.0\n", to - from);
+            lines.push(json!({"word": word, "onset_seconds": from}));
+        }
+        let wide: Vec<u8> = "\u{feff}"
+            .encode_utf16()
+            .chain(grid.encode_utf16())
+            .flat_map(u16::to_be_bytes)
+            .collect();
+        fs::write(place.path(&format!("grids/{id}.TextGrid")), wide).unwrap();
+        fs::write(place.path(&format!("timit/{id}.WRD")), timit).unwrap();
+        fs::write(place.path(&format!("timit/{id}.PHN")), "0 10 h#\n").unwrap();
+        fs::write(place.path(&format!("buckeye/{id}.words")), buckeye).unwrap();
+        json += &format!("{}\n", json!({"id": id, "words": lines}));
+    }
+    fs::write(place.path("words.jsonl"), json).unwrap();
+    fs::write(place.path("words.ctm"), ctm).unwrap();
+    let found = |onsets: &[&str]| {
+        let asked = ["--by", "onsets", "--onsets"];
+        place.heads(&[&asked[..], onsets].concat())
+    };
+    let wanted = found(&["words.jsonl"]);
+    for onsets in [
+        &["grids"][..],
+        &["grids", "--tier", "words"],
+        &["words.ctm"],
+        &["timit"],
+        &["buckeye"],
+    ] {
+        assert_eq!(found(onsets), wanted, "{onsets:?}");
+    }
+
+    for (onsets, words) in [
+        (
+            &["grids", "--tier", "Words of B"][..],
+            "it has \"A - phones\", \"A - words\"",
+        ),
+        (
+            &["words.ctm", "--tier", "words"],
+            "only TextGrids take --tier",
+        ),
+        (
+            &["timit", "words.ctm"],
+            "has utterance held_out-00007 again",
+        ),
+        (&["timit/held_out-00007.PHN"], "give TIMIT's .WRD"),
+        (&["model"], "has no files with words"),
+    ] {
+        let asked = ["list.tsv", "--by", "onsets", "--onsets"];
+        let output = place.run("heads", &[&asked[..], onsets].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = error_of(&output);
+        assert!(said.contains(words), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use self::work::nothing_to_do;
 use super::explain::{MethodName, fraction};
-use super::progress;
+use super::progress::{self, Extent};
 use super::{ExecutorArgs, Outcome, print, print_table, warn_of};
 use crate::explain::Method;
 use crate::explain::spes::Stop;
@@ -18,11 +18,11 @@ use crate::study::agreement::{Normalisation, Pooling};
 use crate::study::folder::Folder;
 use crate::study::log::Lock;
 use crate::study::manifest::{self, Item};
-use crate::study::onsets::TrueOnsets;
 use crate::study::run::Shard;
 use crate::study::settings::{KnownOnsets, Settings};
 use crate::study::tables::Tables;
-use crate::study::watch::Event;
+use crate::study::truth::TrueOnsets;
+use crate::study::watch::{Event, Rewritten};
 use crate::{Error, Result, report};
 
 /// Compare cross-attention with saliency over many utterances.
@@ -53,7 +53,7 @@ pub(super) struct StudyArgs {
     #[arg(long, value_name = "DIR", required_unless_present = "tables")]
     out: Option<PathBuf>,
     /// Make the tables of these folders again, merging shards, and print them
-    #[arg(long, value_name = "DIR", num_args = 1..)]
+    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with = "onsets")]
     tables: Vec<PathBuf>,
     #[command(flatten)]
     executor: ExecutorArgs,
@@ -96,10 +96,8 @@ pub(super) struct StudyArgs {
     /// another seed, and of the model with shuffled weights
     #[arg(long, value_name = "N", default_value_t = 0)]
     checks: u32,
-    /// Measure how well maps tell when words begin: files of true onsets, JSON lines of id and
-    /// words with onset_seconds
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "tables")]
-    onsets: Vec<PathBuf>,
+    #[command(flatten)]
+    onsets: OnsetArgs,
     /// Hypotheses kept in the search; 1 is greedy [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     beam: Option<u16>,
@@ -174,7 +172,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     if let Some(warning) = manifest::without_text(&items) {
         say!("warning: {warning}");
     }
-    let onsets = onsets_of(&items, &args.onsets)?;
+    let onsets = args.onsets.of(&items)?;
     // What cannot work fails before the long work: first what needs no model,
     // then what needs each.
     let folder = Folder::open(out)?;
@@ -186,6 +184,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
         // One at a time: together they may not fit the memory.
         drop(listener.take());
         let opened = work.model.open(work.model.builder())?;
+        let _shown = progress::work("", "looking at what is to be done");
         args.look(work, &opened, &folder, (&items, &onsets))?;
         listener = Some(opened);
     }
@@ -217,10 +216,11 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
     check_writable(&followed(out))?;
     // Parts of one study that end at once make the tables one after the other,
     // so that the last ones are of all.
+    let shown = progress::work("", "making tables");
     let place = Lock::wait(&out.join(report::study::JSON))?;
     let tables = Tables::new(folders)?;
     report::study::save(&tables, out)?;
-    drop(place);
+    drop((place, shown));
     if args.json {
         print(tables.json()?.trim_end())?;
     } else {
@@ -238,14 +238,36 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
     })
 }
 
-/// True onsets of all files, with a warning where they are of no use.
-pub(super) fn onsets_of(items: &[Item], files: &[PathBuf]) -> Result<TrueOnsets> {
-    let onsets = TrueOnsets::read(files)?;
-    if let Some(warning) = onsets.check(items) {
-        say!("warning: {warning}");
+/// Where it is known when words were said.
+#[derive(Args)]
+pub(super) struct OnsetArgs {
+    /// Files of true onsets, or folders of them: TextGrid, CTM, TIMIT's .WRD, Buckeye's .words, or
+    /// JSON lines of id and words with onset_seconds; with them maps are scored as clocks
+    #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
+    onsets: Vec<PathBuf>,
+    /// The tier of TextGrids that has the words [default: words, or the only one]
+    #[arg(long, value_name = "NAME", requires = "onsets")]
+    tier: Option<String>,
+}
+
+impl OnsetArgs {
+    pub fn given(&self) -> bool {
+        !self.onsets.is_empty()
     }
-    onsets.check_parts(items)?;
-    Ok(onsets)
+
+    /// True onsets of all files, with a warning where they are of no use.
+    pub fn of(&self, items: &[Item]) -> Result<TrueOnsets> {
+        let onsets = TrueOnsets::read(&self.onsets, self.tier.as_deref())?;
+        if self.tier.is_some() && !onsets.have_tiers() {
+            let problem = "only TextGrids take --tier, and --onsets names none";
+            return Err(Error::Input(problem.into()));
+        }
+        if let Some(warning) = onsets.check(items) {
+            say!("warning: {warning}");
+        }
+        onsets.check_items(items)?;
+        Ok(onsets)
+    }
 }
 
 impl StudyArgs {
@@ -312,11 +334,19 @@ pub(super) fn watcher(before: String, becomes: &'static str) -> impl FnMut(Event
     }
 }
 
-/// The same of utterances alone: masks are not shown, and Ctrl-C is left as it
-/// is.
+/// The same without a half result of masks; Ctrl-C is left as it is.
 pub(super) fn utterances(before: String) -> impl FnMut(Event) -> bool {
     let begin = Instant::now();
+    let shown = progress::work(&format!("{before}utterance 1"), "transcribing");
     move |event| {
+        let _held = &shown;
+        match &event {
+            Event::Explained(state) => progress::explained(state),
+            Event::Rewritten(Rewritten { done, all }) => {
+                progress::at("deleting and inserting", Extent::of(*done, *all, ""));
+            }
+            _ => {}
+        }
         if let Event::Sound { item, warning } = event {
             warn_of(&item.audio, [warning]);
         }
@@ -333,6 +363,10 @@ pub(super) fn utterances(before: String) -> impl FnMut(Event) -> bool {
             let left = (all - done) as f64 * begin.elapsed().as_secs_f64() / done as f64;
             let (direction, id) = (item.direction(), &item.id);
             say!("{before}{done} of {all}, {direction} {id}, {left:.0} s left");
+            if done < all {
+                progress::rename(format!("{before}utterance {} of {all}", done + 1));
+                progress::stage("transcribing");
+            }
             return !progress::stopped();
         }
         true

@@ -13,8 +13,8 @@ use crate::study::directions::within;
 use crate::study::folder::Folder;
 use crate::study::log::{Header, Log};
 use crate::study::manifest::Item;
-use crate::study::onsets::TrueOnsets;
 use crate::study::run::{Study, log_name};
+use crate::study::truth::TrueOnsets;
 use crate::study::watch::Warning;
 use crate::{Error, Result};
 

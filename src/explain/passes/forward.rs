@@ -4,16 +4,17 @@
 use super::fitting::fitting;
 use super::utterance::{EncoderOutput, Utterance};
 use super::{kept, no_gradients};
-use crate::Result;
 use crate::engine::executor::{Executor, PlanId};
 use crate::engine::recording::Recording;
 use crate::engine::reverse::reverse_each;
 use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape, TensorId};
 use crate::explain::method::Site;
+use crate::explain::progress::{Progress, Step};
 use crate::model::Model;
 use crate::model::decoder::{CrossAttention, Decoded};
 use crate::ops::scalars::FIRST_TOKEN;
 use crate::ops::{AttentionXGradient, Contrast, Reduce, Reduction};
+use crate::{Error, Result};
 
 /// Results of the forward pass, all persistent.
 #[derive(Clone, Debug)]
@@ -151,27 +152,32 @@ pub fn forward_and_gradients(
         maps: specs.to_vec(),
         attention: false,
     };
-    forward_and_reverse(executor, model, utterance, &wanted, memory)
+    forward_and_reverse(executor, model, utterance, &wanted, memory, &mut |_| true)
 }
 
 /// As [`forward_and_gradients`], and makes all that is wanted in the same
-/// reverse pass.
+/// reverse pass. `progress` is told of tokens.
 ///
 /// # Errors
-/// If something does not fit the model or the device fails.
+/// If something does not fit the model, the device fails, or `progress` asks to
+/// stop before the last token.
 pub fn forward_and_reverse(
     executor: &mut dyn Executor,
     model: &Model,
     utterance: &Utterance,
     wanted: &Gradients,
     memory: usize,
+    progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<ForwardPass> {
     let writing = Writing::allocate(executor, model, utterance, wanted)?;
     let tokens = utterance.explained;
     let build = |count| writing.record(count);
     let count = fitting(executor, memory, tokens, &build)?;
     let plan = executor.prepare(writing.record(count)?)?;
-    let done = run_tokens(executor, plan, !wanted.is_empty(), tokens, count);
+    let done = match wanted.is_empty() {
+        true => executor.run(plan, 0, &Scalars::ZERO),
+        false => run_tokens(executor, plan, [tokens, count], progress),
+    };
     executor.release(plan);
     done?;
     Ok(writing.pass)
@@ -338,17 +344,23 @@ impl<'a> Writing<'a> {
 fn run_tokens(
     executor: &mut dyn Executor,
     plan: PlanId,
-    gradients: bool,
-    tokens: usize,
-    count: usize,
+    [tokens, count]: [usize; 2],
+    progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<()> {
     executor.run(plan, 0, &Scalars::ZERO)?;
-    if gradients {
-        for first in (0..tokens).step_by(count) {
-            let mut scalars = Scalars::ZERO;
-            scalars.set(FIRST_TOKEN, first as u32);
-            executor.run(plan, 1, &scalars)?;
+    for first in (0..tokens).step_by(count) {
+        let state = Progress {
+            step: Step::Tokens,
+            site: Site::Decoder,
+            done: first,
+            most: tokens,
+        };
+        if !progress(state) {
+            return Err(Error::Stopped);
         }
+        let mut scalars = Scalars::ZERO;
+        scalars.set(FIRST_TOKEN, first as u32);
+        executor.run(plan, 1, &scalars)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::super::choosing::Criterion;
 use super::super::manifest::Item;
-use super::super::onsets::TrueOnsets;
+use super::super::truth::TrueOnsets;
 use super::super::watch::Warning;
 use crate::explain::alignment::{Head, all_heads};
 use crate::files::{check_place, write};

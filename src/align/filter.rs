@@ -2,6 +2,8 @@
 //! brought to mean 0 and variance 1 over the tokens, so that frames all
 //! tokens look at count for none of them, and every row is smoothed.
 
+use serde::{Deserialize, Serialize};
+
 use super::TokenMap;
 use crate::{Error, Result};
 
@@ -17,7 +19,8 @@ pub struct AlignOptions {
 }
 
 /// How the way through the maps is looked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Rule {
     /// Words may be parted by silence, which the sound's level tells; heads

@@ -27,8 +27,9 @@ mod token_map;
 mod trust;
 pub mod words;
 
+pub use evidence::Prepared;
 pub use filter::{AlignOptions, Rule, filtered};
 pub use pooling::Pooling;
 pub use silence::silence;
 pub use token_map::TokenMap;
-pub use words::{Clock, WordTime, WordTokens, token_starts, word_times};
+pub use words::{Clock, WordTime, WordTokens, token_starts, word_times, word_times_of};

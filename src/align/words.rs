@@ -4,7 +4,7 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 
-use super::evidence::{Evidence, shares_within};
+use super::evidence::{Evidence, Prepared, shares_within};
 use super::path::{State, best_path};
 use super::trust::trusted;
 use super::{AlignOptions, Rule, TokenMap, dtw};
@@ -122,6 +122,21 @@ pub fn word_times<M: Borrow<TokenMap>>(
     clock: &Clock,
     options: &AlignOptions,
 ) -> Result<Vec<WordTime>> {
+    let prepared = maps.iter().map(|map| Prepared::new(map.borrow(), options));
+    let prepared: Vec<Prepared> = prepared.collect::<Result<_>>()?;
+    word_times_of(&prepared, words, clock, options.rule)
+}
+
+/// The same by maps that were prepared before.
+///
+/// # Errors
+/// As for [`word_times`].
+pub fn word_times_of<M: Borrow<Prepared>>(
+    maps: &[M],
+    words: &[WordTokens],
+    clock: &Clock,
+    rule: Rule,
+) -> Result<Vec<WordTime>> {
     for seconds in [clock.frame_seconds, clock.sound_seconds] {
         if !(seconds > 0.0 && seconds.is_finite()) {
             return Err(Error::Input(format!(
@@ -129,13 +144,13 @@ pub fn word_times<M: Borrow<TokenMap>>(
             )));
         }
     }
-    let mut evidence = Evidence::new(maps, options)?;
+    let mut evidence = Evidence::new(maps)?;
     let (tokens, frames) = (evidence.map.tokens(), evidence.map.frames());
     check_words(words, tokens)?;
-    let mut found = frames_of(words, &evidence.map, clock, options.rule);
-    if options.rule == Rule::Silences && maps.len() > 1 {
+    let mut found = frames_of(words, &evidence.map, clock, rule);
+    if rule == Rule::Silences && maps.len() > 1 {
         evidence.weigh(maps, words, &found);
-        found = frames_of(words, &evidence.map, clock, options.rule);
+        found = frames_of(words, &evidence.map, clock, rule);
     }
     let trusted = trusted(words, &found, &evidence.map, clock.silence);
     let seconds = |frame: usize| (frame as f64 * clock.frame_seconds).min(clock.sound_seconds);

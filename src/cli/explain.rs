@@ -199,6 +199,7 @@ impl ExplainArgs {
             methods: methods.collect(),
             sites: sites.collect(),
             tokens: self.tokens.clone(),
+            timed: true,
             seed: self.seed,
             memory: (self.memory as usize) << 20,
             integrated_gradients: IntegratedGradientsOptions {

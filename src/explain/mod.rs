@@ -27,7 +27,7 @@ pub use self::method::{Method, Site, map_name};
 pub use self::options::ExplainOptions;
 pub use self::progress::{Event, Progress, Step, Written};
 pub use self::subject::Subject;
-pub use self::times::times;
+pub use self::times::{POOLING, silent_frames, times};
 
 use self::alignment::Source;
 use self::describe::tokens_and_words;
@@ -69,6 +69,9 @@ pub fn explain(
         attention,
     } = made;
     let words = words(model, tokenizer, subject.tokens);
+    if !options.timed {
+        return Ok(maps);
+    }
     if !words.is_empty() {
         let whole = forced.chosen.len() == subject.tokens.len();
         let clocks = match whole {

@@ -17,6 +17,9 @@ pub struct ExplainOptions {
     pub sites: Vec<Site>,
     /// Which of the tokens to explain, counted from 0; all if empty.
     pub tokens: Vec<usize>,
+    /// Whether it is found out when words were said, which takes a pass more
+    /// where the map that tells it best is none of those wanted.
+    pub timed: bool,
     /// Seed of everything random.
     pub seed: u64,
     /// Bytes a pass may take beside the weights.
@@ -32,6 +35,7 @@ impl Default for ExplainOptions {
             methods: vec![Method::Attention, Method::Gradient],
             sites: vec![Site::Input, Site::Encoder],
             tokens: Vec::new(),
+            timed: true,
             seed: 0,
             memory: 1 << 30,
             integrated_gradients: IntegratedGradientsOptions::default(),

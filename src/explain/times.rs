@@ -36,7 +36,7 @@ pub fn times(
 
 /// How probable silence is in the sound's encoder frames; empty if nothing is
 /// known.
-fn silent_frames(model: &Model, features: &Features) -> Vec<f64> {
+pub fn silent_frames(model: &Model, features: &Features) -> Vec<f64> {
     let frames = model.encoder.encoder_frames(features.sound_frames);
     silence(&features.power, frames, encoder_frame_seconds(model))
 }

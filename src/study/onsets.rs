@@ -1,6 +1,7 @@
 //! How well maps tell when words begin, against true onsets: the error of a
-//! word's start by dynamic time warping, and whether a map points at the word.
+//! word's start, found as `align` finds it, and whether a map points at the word.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,9 @@ use super::map_name::MapName;
 use super::record::Comparison;
 use super::statistics::MOST_COUNT;
 use super::truth::{TrueWord, comparable};
-use crate::align::{AlignOptions, TokenMap, WordTokens, filtered, token_starts};
+use crate::align::{AlignOptions, Clock, Prepared, Rule, TokenMap, WordTokens, word_times_of};
 use crate::explain::alignment::Head;
-use crate::explain::{Map, Maps, Method, Site};
+use crate::explain::{Map, Maps, Method, POOLING, Site};
 use crate::{Error, Result};
 
 /// What an utterance says of maps as clocks.
@@ -52,12 +53,18 @@ pub struct Scored {
     pub hits: usize,
 }
 
-/// Scores every map of an explanation but those over tokens.
+/// Scores every map of an explanation but those over tokens. `silence` is by
+/// encoder frame.
 ///
 /// # Errors
 /// If there is no attention or no map has the shape it should have.
-pub fn scored(truth: &[TrueWord], explained: &Maps, by: &Comparison) -> Result<Onsets> {
-    let clock = Clock::of(truth, explained);
+pub fn scored(
+    truth: &[TrueWord],
+    explained: &Maps,
+    silence: Vec<f64>,
+    by: &Comparison,
+) -> Result<Onsets> {
+    let clock = Truth::of(truth, explained, silence);
     let mut onsets = Onsets {
         spoken: truth.len(),
         matched: clock.matched.len(),
@@ -70,22 +77,21 @@ pub fn scored(truth: &[TrueWord], explained: &Maps, by: &Comparison) -> Result<O
         let score = match map.site() {
             Site::Tokens => continue,
             Site::Decoder => {
-                let attention = map.method() == Method::Attention;
-                let heads = Heads::new(map, attention)?;
-                if attention {
+                let heads = Heads::new(map)?;
+                if map.method() == Method::Attention {
                     for layer in 0..heads.layers() {
                         let (all, ready) = heads.layer(layer);
                         onsets.layers.push(clock.average(all, ready)?);
                         let each = all.iter().zip(ready);
-                        let each = each.map(|(map, ready)| clock.score(map, ready));
-                        onsets.heads.push(each.collect());
+                        let each = each.map(|(map, ready)| clock.score(map, &[ready]));
+                        onsets.heads.push(each.collect::<Result<_>>()?);
                     }
                 }
                 clock.average(&heads.maps, &heads.ready)?
             }
             Site::Input | Site::Encoder => {
-                let map = map.pooled(by.pooling)?;
-                clock.score(&map, &filtered(&map.shares(), &AlignOptions::default())?)
+                let ready = prepared(&map.pooled(POOLING)?)?;
+                clock.score(&map.pooled(by.pooling)?, &[ready])?
             }
         };
         onsets.maps.insert(name, score);
@@ -99,18 +105,18 @@ pub fn scored(truth: &[TrueWord], explained: &Maps, by: &Comparison) -> Result<O
 /// The heads of one utterance whose onsets are known, kept so that any set of
 /// them can be scored.
 pub struct TimedHeads {
-    clock: Clock,
+    clock: Truth,
     heads: Heads,
 }
 
 impl TimedHeads {
     /// # Errors
     /// If there is no attention.
-    pub fn new(truth: &[TrueWord], explained: &Maps) -> Result<Self> {
+    pub fn new(truth: &[TrueWord], explained: &Maps, silence: Vec<f64>) -> Result<Self> {
         let attention = explained.get(Method::Attention, Site::Decoder)?;
         Ok(Self {
-            clock: Clock::of(truth, explained),
-            heads: Heads::new(attention, true)?,
+            clock: Truth::of(truth, explained, silence),
+            heads: Heads::new(attention)?,
         })
     }
 
@@ -133,11 +139,10 @@ impl TimedHeads {
         let each = self.heads.each;
         let there = heads.iter().filter(|[_, head]| *head < each);
         let places: Vec<usize> = there.map(|[layer, head]| layer * each + head).collect();
-        let some = |maps: &[TokenMap]| -> Vec<TokenMap> {
-            let own = places.iter().filter_map(|&place| maps.get(place));
-            own.cloned().collect()
-        };
-        let (maps, ready) = (some(&self.heads.maps), some(&self.heads.ready));
+        let maps = places.iter().filter_map(|&at| self.heads.maps.get(at));
+        let maps: Vec<&TokenMap> = maps.collect();
+        let ready = places.iter().filter_map(|&at| self.heads.ready.get(at));
+        let ready: Vec<&Prepared> = ready.collect();
         self.clock.average(&maps, &ready)
     }
 
@@ -152,26 +157,20 @@ struct Heads {
     /// Heads of a layer.
     each: usize,
     maps: Vec<TokenMap>,
-    /// The same, made ready for warping.
-    ready: Vec<TokenMap>,
+    /// The same, made ready.
+    ready: Vec<Prepared>,
 }
 
 impl Heads {
-    /// From (L, H, K, T'). Plain attention's rows have one scale by nature and
-    /// are warped as Whisper does; all else is warped by its shares.
-    fn new(map: Map, plain: bool) -> Result<Self> {
+    /// From (L, H, K, T').
+    fn new(map: Map) -> Result<Self> {
         let &[_, each, tokens, frames] = map.shape() else {
             return Err(Error::Model(format!("{} is no attention", map.name())));
         };
         let maps: Vec<TokenMap> = TokenMap::each(map.data(), tokens, frames).collect();
-        let ready = maps.iter();
-        let ready = ready.map(|map| match plain {
-            true => filtered(map, &AlignOptions::default()),
-            false => filtered(&map.shares(), &AlignOptions::default()),
-        });
         Ok(Self {
             each,
-            ready: ready.collect::<Result<_>>()?,
+            ready: maps.iter().map(prepared).collect::<Result<_>>()?,
             maps,
         })
     }
@@ -180,32 +179,40 @@ impl Heads {
         self.maps.len() / self.each
     }
 
-    fn layer(&self, layer: usize) -> (&[TokenMap], &[TokenMap]) {
+    fn layer(&self, layer: usize) -> (&[TokenMap], &[Prepared]) {
         let own = layer * self.each..(layer + 1) * self.each;
         (&self.maps[own.clone()], &self.ready[own])
     }
 }
 
+/// A map made ready as `align` does it: rows of any scale by their shares.
+fn prepared(map: &TokenMap) -> Result<Prepared> {
+    Prepared::new(&map.shares(), &AlignOptions::default())
+}
+
 /// True and written words of one utterance.
-struct Clock {
+struct Truth {
     truth: Vec<TrueWord>,
     words: Vec<WordTokens>,
     /// Indices of a spoken word and the written one that is it.
     matched: Vec<(usize, usize)>,
     frame_seconds: f64,
     sound_seconds: f64,
+    /// By encoder frame.
+    silence: Vec<f64>,
 }
 
-impl Clock {
+impl Truth {
     /// Of what an explanation's sound was heard as.
-    fn of(truth: &[TrueWord], explained: &Maps) -> Self {
+    fn of(truth: &[TrueWord], explained: &Maps, silence: Vec<f64>) -> Self {
         let explanation = explained.explanation();
-        Self::new(
+        let own = Self::new(
             truth,
             &explanation.word_tokens(),
             explanation.model.encoder_frame_seconds,
             explanation.audio.seconds,
-        )
+        );
+        Self { silence, ..own }
     }
 
     fn new(
@@ -226,6 +233,7 @@ impl Clock {
             matched,
             frame_seconds,
             sound_seconds,
+            silence: Vec::new(),
         }
     }
 
@@ -247,23 +255,31 @@ impl Clock {
         score
     }
 
-    /// One map, as it is and made ready for warping.
-    fn score(&self, map: &TokenMap, ready: &TokenMap) -> Scored {
-        let starts = token_starts(ready);
-        self.against(|word| {
-            let start = starts[word.tokens.start] as f64 * self.frame_seconds;
+    /// Where one map points, and what several, made ready, say together.
+    fn score<M: Borrow<Prepared>>(&self, map: &TokenMap, ready: &[M]) -> Result<Scored> {
+        let clock = Clock {
+            frame_seconds: self.frame_seconds,
+            sound_seconds: self.sound_seconds,
+            silence: &self.silence,
+        };
+        let times = word_times_of(ready, &self.words, &clock, Rule::default())?;
+        Ok(self.against(|word| {
+            let time = times.iter().find(|time| time.tokens == word.tokens);
+            let start = time.map_or(0.0, |time| time.start_seconds);
             let pointed = peak(map, word).map(|frame| (frame as f64 + 0.5) * self.frame_seconds);
-            (start.min(self.sound_seconds), pointed)
-        })
+            (start, pointed)
+        }))
     }
 
-    /// The means of several maps.
-    fn average(&self, maps: &[TokenMap], ready: &[TokenMap]) -> Result<Scored> {
-        let mean = |maps: &[TokenMap]| {
-            let mean = TokenMap::average(maps.iter());
-            mean.ok_or_else(|| Error::Model("there is no attention".into()))
-        };
-        Ok(self.score(&mean(maps)?, &mean(ready)?))
+    /// Where the mean of several maps points, and what they say together.
+    fn average<T: Borrow<TokenMap>, M: Borrow<Prepared>>(
+        &self,
+        maps: &[T],
+        ready: &[M],
+    ) -> Result<Scored> {
+        let mean = TokenMap::average(maps.iter().map(Borrow::borrow));
+        let mean = mean.ok_or_else(|| Error::Model("there is no attention".into()))?;
+        self.score(&mean, ready)
     }
 
     /// Without a map: tokens that all take equally long.
@@ -305,7 +321,6 @@ fn peak(map: &TokenMap, word: &WordTokens) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::align::Rule;
 
     fn truth(words: &[(&str, f64)]) -> Vec<TrueWord> {
         let words = words.iter().map(|&(word, onset_seconds)| TrueWord {
@@ -335,13 +350,12 @@ mod tests {
         TokenMap::new(rows.collect(), 9)
     }
 
-    fn ready(map: &TokenMap) -> TokenMap {
+    fn ready(map: &TokenMap) -> [Prepared; 1] {
         let options = AlignOptions {
             median: 1,
-            normalise: true,
-            rule: Rule::Whisper,
+            ..AlignOptions::default()
         };
-        filtered(map, &options).unwrap()
+        [Prepared::new(map, &options).unwrap()]
     }
 
     #[test]
@@ -349,9 +363,9 @@ mod tests {
         // "fish" was not written, "Dogs," is of two tokens.
         let truth = truth(&[("cats", 0.05), ("fish", 0.1), ("dogs", 0.25), ("end", 0.91)]);
         let words = written(&[("Cats", [0, 1]), ("Dogs,", [1, 3])]);
-        let clock = Clock::new(&truth, &words, 0.1, 0.9);
+        let clock = Truth::new(&truth, &words, 0.1, 0.9);
         assert_eq!(clock.matched, [(0, 0), (2, 1)]);
-        let score = clock.score(&map(), &ready(&map()));
+        let score = clock.score(&map(), &ready(&map())).unwrap();
         assert_eq!(score.errors_ms, [-50, -50]);
         // Cats are pointed at in 0.15, behind the onset of fish; dogs in 0.35
         // (or 0.85) before the end.
@@ -362,8 +376,8 @@ mod tests {
     fn the_last_word_ends_with_the_sound() {
         let truth = truth(&[("a", 0.0), ("b", 0.2), ("c", 0.6)]);
         let words = written(&[("a", [0, 1]), ("b", [1, 2]), ("c", [2, 3])]);
-        let clock = Clock::new(&truth, &words, 0.1, 0.82);
-        let score = clock.score(&map(), &ready(&map()));
+        let clock = Truth::new(&truth, &words, 0.1, 0.82);
+        let score = clock.score(&map(), &ready(&map())).unwrap();
         assert_eq!((score.errors_ms, score.hits), (vec![0, 0, 0], 3));
         // All tokens equally long: 0, 0.273 and 0.547 s.
         let even = clock.even();
@@ -375,8 +389,8 @@ mod tests {
         let truth = truth(&[("a", 0.0), ("b", 0.1)]);
         let words = written(&[("a", [0, 1]), ("b", [1, 2])]);
         let flat = TokenMap::new(vec![0.1; 6], 3);
-        let clock = Clock::new(&truth, &words, 0.1, 0.3);
-        let score = clock.score(&flat, &ready(&flat));
+        let clock = Truth::new(&truth, &words, 0.1, 0.3);
+        let score = clock.score(&flat, &ready(&flat)).unwrap();
         assert_eq!(score.hits, 0);
         assert_eq!(score.errors_ms.len(), 2);
         // A constant row beside one that varies adds nothing.

@@ -15,7 +15,7 @@ use super::sounds::{Files, Sounds};
 use super::watch::{Event, Rewritten, Watch};
 use crate::engine::executor::Executor;
 use crate::engine::weights::WeightTable;
-use crate::explain::{ExplainOptions, Progress, explain};
+use crate::explain::{ExplainOptions, Progress, explain, silent_frames};
 use crate::model::Model;
 use crate::{Error, Result};
 
@@ -195,7 +195,8 @@ impl Study<'_> {
         let explained = explain(executor, model, tokenizer, &subject, options, &mut masks)?;
         let mut result = utterance(item, &explained, comparison)?;
         if let Some(truth) = self.subjects.onsets.of_words_written(item) {
-            result.onsets = Some(onsets::scored(truth, &explained, comparison)?);
+            let silence = silent_frames(model, &heard.features);
+            result.onsets = Some(onsets::scored(truth, &explained, silence, comparison)?);
         }
         if self.settings.faithfulness {
             let rewriting = Rewriting {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::agreement::{Normalisation, Pooling};
 use super::record::Comparison;
 use super::truth::TrueOnsets;
+use crate::align::Rule;
 use crate::engine::precision::Precision;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Method, Site};
@@ -58,6 +59,10 @@ fn is_usual(precision: &Precision) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownOnsets {
+    /// How words are found, as in `align --rule`; absent in logs of versions
+    /// that warped maps as Whisper does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
     pub utterances: usize,
     pub words: usize,
 }
@@ -66,7 +71,11 @@ impl KnownOnsets {
     /// Absent where nothing is known.
     pub fn of(onsets: &TrueOnsets) -> Option<Self> {
         let (utterances, words) = (onsets.utterances(), onsets.words());
-        (utterances > 0).then_some(Self { utterances, words })
+        (utterances > 0).then_some(Self {
+            rule: Some(Rule::default()),
+            utterances,
+            words,
+        })
     }
 }
 
@@ -115,6 +124,7 @@ impl Settings {
         ExplainOptions {
             methods: self.methods.clone(),
             sites: vec![Site::Input, Site::Encoder],
+            timed: false,
             memory,
             seed: self.seed,
             spes: SpesOptions {
@@ -161,6 +171,7 @@ mod tests {
             checks: 1,
             faithfulness: true,
             onsets: Some(KnownOnsets {
+                rule: None,
                 utterances: 202,
                 words: 1716,
             }),

@@ -24,7 +24,7 @@ use super::watch::{Event, Watch};
 use crate::engine::executor::Executor;
 use crate::explain::alignment::{Head, all_heads};
 use crate::explain::spes::{SpesOptions, Stop};
-use crate::explain::{ExplainOptions, Method, Progress, Site, explain};
+use crate::explain::{ExplainOptions, Method, Progress, Site, explain, silent_frames};
 use crate::{Error, Result};
 pub use chosen::{check_file, listed, usable, usual_count, write_heads};
 pub use found::{FORMAT, Found, Matched, VERSION};
@@ -88,6 +88,7 @@ impl Settings {
         Ok(ExplainOptions {
             methods: [Method::Attention].into_iter().chain(method).collect(),
             sites: vec![site],
+            timed: false,
             memory,
             seed: self.seed,
             spes: SpesOptions {
@@ -173,7 +174,8 @@ impl Reading {
         let onsets = match subjects.onsets.of_words_written(item) {
             None => None,
             Some(truth) => {
-                let timed = TimedHeads::new(truth, &explained)?;
+                let silence = silent_frames(subjects.model, &heard.features);
+                let timed = TimedHeads::new(truth, &explained, silence)?;
                 let decoder = &subjects.model.decoder.config;
                 let layer = |layer| {
                     let heads = 0..decoder.heads;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::align::SiteName;
-use super::study::{onsets_of, utterances, watcher};
+use super::study::{needed_onsets, onsets_of, utterances, watcher};
 use super::{MaskArgs, ModelArgs, Outcome, print, print_table, start};
 use crate::explain::alignment::all_heads;
 use crate::explain::{Method, Site};
@@ -77,11 +77,17 @@ enum By {
     Onsets,
 }
 
+/// What the ranking goes on without; that nothing is left is an error.
+const FAILED: &str = "warning";
+
 pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     let settings = args.settings()?;
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let items = manifest::read_all(&args.manifests, limit)?;
-    let onsets = onsets_of(&items, &args.onsets)?;
+    let onsets = match settings.by {
+        Criterion::Onsets => needed_onsets(&items, &args.onsets)?,
+        Criterion::Map(_) => onsets_of(&items, &args.onsets)?,
+    };
     let mut listener = args.model.open(args.model.builder())?;
     let model = listener.model();
     let top = args.top(model)?;
@@ -186,8 +192,8 @@ impl HeadsArgs {
         };
         // Only masks can be cut short: whoever scores none keeps Ctrl-C as it is.
         let mut watch: Box<dyn FnMut(Event) -> bool> = match settings.stop {
-            Some(_) => Box::new(watcher(String::new(), "the utterance is left out")),
-            None => Box::new(utterances(String::new())),
+            Some(_) => Box::new(watcher(String::new(), FAILED, "the utterance is left out")),
+            None => Box::new(utterances(String::new(), FAILED)),
         };
         survey(parts.executor, &subjects, settings, items, watch.as_mut())
     }

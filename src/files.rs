@@ -72,10 +72,22 @@ pub(crate) fn check_writable(folder: &Path) -> Result<()> {
 /// How much of a file tells whether this program wrote it.
 const HEAD: u64 = 1 << 12;
 
+/// Bytes of the largest file that is known by its whole contents.
+const MOST: u64 = 1 << 26;
+
 /// Refuses to replace what another program or a person has put where a file is
 /// to be written: a file is this program's if `is_own` knows its first 4 KiB,
 /// and an empty one is nobody's.
 pub(crate) fn check_own(path: &Path, is_own: impl Fn(&[u8]) -> bool) -> Result<()> {
+    check(path, HEAD, is_own)
+}
+
+/// The same for files that `is_own` knows by their whole contents.
+pub(crate) fn check_own_whole(path: &Path, is_own: impl Fn(&[u8]) -> bool) -> Result<()> {
+    check(path, MOST, is_own)
+}
+
+fn check(path: &Path, most: u64, is_own: impl Fn(&[u8]) -> bool) -> Result<()> {
     let place = followed(path);
     match place.metadata() {
         Ok(there) if there.is_dir() => {
@@ -94,7 +106,7 @@ pub(crate) fn check_own(path: &Path, is_own: impl Fn(&[u8]) -> bool) -> Result<(
         Err(problem) => return Err(Error::file(path, problem)),
     }
     let mut head = Vec::new();
-    let read = File::open(&place).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    let read = File::open(&place).and_then(|file| file.take(most).read_to_end(&mut head));
     read.map_err(|problem| Error::file(path, problem))?;
     if head.is_empty() || is_own(&head) {
         return Ok(());
@@ -112,6 +124,38 @@ pub(crate) const PREFIX: &str = ".sonograd-";
 /// Writes or replaces a file in one step. A link stays one, and the file it
 /// leads to is replaced; pipes and devices are written to.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    staged(path, bytes)?.put(path)
+}
+
+/// The same of several files: none is replaced unless there is room for all.
+pub(crate) fn write_all<'a>(files: impl IntoIterator<Item = (&'a Path, &'a [u8])>) -> Result<()> {
+    let files = files.into_iter();
+    let all = files.map(|(path, bytes)| Ok((path, staged(path, bytes)?)));
+    let all: Vec<(&Path, Staged)> = all.collect::<Result<_>>()?;
+    all.into_iter().try_for_each(|(path, own)| own.put(path))
+}
+
+/// A file's contents beside its place.
+enum Staged<'a> {
+    File(tempfile::NamedTempFile, PathBuf),
+    /// For a pipe or a device.
+    Stream(&'a [u8], PathBuf),
+}
+
+impl Staged<'_> {
+    fn put(self, path: &Path) -> Result<()> {
+        let put = match self {
+            Self::File(own, place) => match own.persist(place) {
+                Ok(_) => Ok(()),
+                Err(failed) => Err(failed.error),
+            },
+            Self::Stream(bytes, place) => fs::write(place, bytes),
+        };
+        put.map_err(|problem| Error::file(path, problem))
+    }
+}
+
+fn staged<'a>(path: &Path, bytes: &'a [u8]) -> Result<Staged<'a>> {
     let problem = |problem: std::io::Error| Error::file(path, problem);
     let place = followed(path);
     let there = match place.metadata() {
@@ -120,7 +164,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         Err(own) => return Err(problem(own)),
     };
     if there.as_ref().is_some_and(|there| !there.is_file()) {
-        return fs::write(&place, bytes).map_err(problem);
+        return Ok(Staged::Stream(bytes, place));
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX);
@@ -133,10 +177,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         let file = temporary.as_file();
         file.set_permissions(there.permissions()).map_err(problem)?;
     }
-    match temporary.persist(&place) {
-        Ok(_) => Ok(()),
-        Err(failed) => Err(problem(failed.error)),
-    }
+    Ok(Staged::File(temporary, place))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::audio::Waveform;
 use crate::engine::executor::{Executor, Inputs};
 use crate::engine::precision::Precision;
-use crate::error::Problem;
+use crate::error::{ErrorKind, Problem};
 use crate::explain::Site;
 use crate::explain::passes::{ForwardPass, MapSpec, Utterance, forward_and_gradients};
 use crate::explain::profile::MAPS;
@@ -52,7 +52,32 @@ pub struct Validation {
     pub checks: Vec<Check>,
     /// Tensors that were not compared.
     pub absent: Vec<String>,
+    /// What the file has under names that mean nothing here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
+
+/// What a reference file may have.
+const NAMES: [&str; 18] = [
+    "features",
+    "decoder_input_ids",
+    "labels",
+    "waveform",
+    "encoder_output",
+    "cross_attention",
+    "logits",
+    "input_gradient",
+    "encoder_output_gradient",
+    "input_masks",
+    "input_scores",
+    "input_saliency",
+    "encoder_output_masks",
+    "encoder_output_scores",
+    "encoder_output_saliency",
+    "token_masks",
+    "token_scores",
+    "token_saliency",
+];
 
 impl Validation {
     /// Whether something was compared and all of it passed.
@@ -157,6 +182,16 @@ impl Reference {
         Error::file(&self.path, what)
     }
 
+    /// Names of tensors that mean nothing here, in order.
+    fn unknown(&self) -> Result<Vec<String>> {
+        let tensors = self.parse()?;
+        let names = tensors.names().into_iter();
+        let names = names.filter(|name| !NAMES.contains(name));
+        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Shape and values of a tensor of `rank` dimensions, F32 or F16, if it is there.
     pub(crate) fn real(&self, name: &str, rank: usize) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
         let tensors = self.parse()?;
@@ -233,7 +268,11 @@ pub fn validate(
     let mark = executor.mark();
     let validation = compare_all(executor, model, front_end, &reference);
     executor.unwind(mark);
-    validation
+    // What does not fit the model is the file's.
+    validation.map_err(|problem| match problem.kind() {
+        ErrorKind::Input | ErrorKind::Shape => Error::file(path, problem),
+        _ => problem,
+    })
 }
 
 fn compare_all(
@@ -254,6 +293,7 @@ fn compare_all(
         validation: Validation {
             checks: Vec::new(),
             absent: Vec::new(),
+            unknown: reference.unknown()?,
         },
     };
     comparison.features(front_end, &features)?;

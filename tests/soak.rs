@@ -1,7 +1,9 @@
 //! One process explains utterance after utterance: what it holds must not grow.
 //! One test, since resident memory is the whole process'.
 //!
-//! `SONOGRAD_SOAK=200 cargo test --test soak -- --nocapture` takes that many.
+//! `SONOGRAD_SOAK=200 cargo test --test soak -- --nocapture` takes that many;
+//! with `SONOGRAD_SOAK_LENGTHS=10` their lengths come again and again, and
+//! `SONOGRAD_SOAK_MODEL=DIR` is another model than a tiny one.
 
 /// Models with random weights and sizes of one's choice.
 #[path = "shared/random_model.rs"]
@@ -29,17 +31,25 @@ fn memory_does_not_grow_over_many_utterances() {
     let count = std::env::var("SONOGRAD_SOAK").map_or(30, |count| count.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     random_model::write_folder(folder.path(), SMALL);
-    let builder = Listener::builder().model(folder.path()).device("cpu");
+    let model = std::env::var_os("SONOGRAD_SOAK_MODEL");
+    let model = model.map_or(folder.path().to_owned(), Into::into);
+    let builder = Listener::builder().model(model).device("cpu");
     let mut listener = builder.open().unwrap();
     let mut options = ExplainOptions::default();
     options.spes.stop = Stop::Masks(32);
     options.spes.segments = vec![30];
     // Lengths as a shuffled list of them has it, the longest within the first ten.
-    let seconds = |number: usize| 0.5 + ((number * 7 + 3) % 10) as f64 * 0.1;
+    let lengths = std::env::var("SONOGRAD_SOAK_LENGTHS");
+    let lengths: usize = lengths.map_or(usize::MAX, |lengths| lengths.parse().unwrap());
+    let frames = |number: usize| match number % lengths {
+        // 0.5 to 1.4 s.
+        few @ 0..10 => 50 + (few * 7 + 3) % 10 * 10,
+        // Ever new ones of half a second to 1.4, down to the last sample.
+        more => 50 + (more * 37) % 90,
+    };
     let mut tenth = 0;
     for number in 0..count {
-        let samples = tone((seconds(number) * 16_000.0) as usize);
-        let sound = Sound::new(&samples, 16_000).unwrap();
+        let sound = Sound::new(&tone(frames(number) * 160 + 80), 16_000).unwrap();
         let heard = listener.transcribe(&sound).unwrap();
         let explaining = listener.explain(&sound, &heard).options(options.clone());
         let explaining = explaining.methods([Method::Attention, Method::Gradient, Method::Spes]);

@@ -55,6 +55,9 @@ pub(super) fn decode(bytes: &[u8], name: &'static str) -> Result<Mixed, Problem>
         return Err(NO_SAMPLES.into());
     };
     let mut mixed = decoding.mixer.end(rate);
+    if name == "MP3" && pieces.iter().any(|piece| mp3::is_changed(piece)) {
+        mixed.warnings.push(Warning::Changed);
+    }
     if pieces.len() > 1 {
         let count = pieces.len();
         mixed.warnings.push(Warning::Several { count });

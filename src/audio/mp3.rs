@@ -40,6 +40,43 @@ pub(super) fn pieces(bytes: &[u8]) -> Vec<&[u8]> {
     }
 }
 
+/// Whether a sound's frames are others than those that its first frame has a
+/// checksum of, as LAME and FFmpeg write it.
+pub(super) fn is_changed(piece: &[u8]) -> bool {
+    let mut rest = piece;
+    while let Some(length) = id3(rest) {
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    let sum = Frame::head(rest).and_then(|frame| Some((frame.sum(rest)?, frame.length)));
+    let Some((Sum { length, sum }, first)) = sum else {
+        return false;
+    };
+    // One that is cut short is found by its number of frames.
+    let music = rest.get(first..length);
+    music.is_some_and(|music| crc_16(music) != sum)
+}
+
+/// The checksum of LAME's tag: the polynomial 0x8005, lowest bit first.
+fn crc_16(bytes: &[u8]) -> u16 {
+    let of_byte = |byte: u16| {
+        (0..8).fold(byte, |sum, _| match sum & 1 {
+            0 => sum >> 1,
+            _ => sum >> 1 ^ 0xa001,
+        })
+    };
+    let table: [u16; 256] = std::array::from_fn(|byte| of_byte(byte as u16));
+    let next = |sum: u16, &byte: &u8| sum >> 8 ^ table[usize::from(sum as u8 ^ byte)];
+    bytes.iter().fold(0, next)
+}
+
+/// What the first frame says of the bytes of the others.
+struct Sum {
+    /// Bytes of all frames, this one among them.
+    length: usize,
+    /// Of those behind this one.
+    sum: u16,
+}
+
 /// What is known of the sound whose frames go by.
 #[derive(Default)]
 struct Walk {
@@ -172,6 +209,24 @@ impl Frame {
         })
     }
 
+    /// By the MP3 Info Tag, revision 1, of which only files with all that stands
+    /// before it are read.
+    fn sum(&self, bytes: &[u8]) -> Option<Sum> {
+        const TAG: usize = 120;
+        let name = bytes.get(self.info..self.info + 4)?;
+        let flags: &[u8; 4] = bytes.get(self.info + 4..)?.first_chunk()?;
+        let tag: &[u8; 36] = bytes.get(self.info + TAG..self.length)?.first_chunk()?;
+        let known = (name == b"Xing" || name == b"Info")
+            && flags[3] & 0xf == 0xf
+            && (tag.starts_with(b"LAME") || tag.starts_with(b"Lav"));
+        let length = u32::from_be_bytes([tag[28], tag[29], tag[30], tag[31]]);
+        let sum = u16::from_be_bytes([tag[32], tag[33]]);
+        // Those who could not come back leave zeros.
+        let written = known && (length, sum) != (0, 0);
+        let length = usize::try_from(length).ok()?;
+        written.then_some(Sum { length, sum })
+    }
+
     fn info(&self, bytes: &[u8]) -> Option<Info> {
         let bytes = &bytes[..self.length.min(bytes.len())];
         let u32_at = |at: usize| {
@@ -229,6 +284,27 @@ mod tests {
         // A tag that no frame follows is none's beginning.
         let closed = [&whole[..], tag].concat();
         assert_eq!(pieces(&closed), [&closed[..]]);
+    }
+
+    #[test]
+    fn frames_that_were_changed_do_not_fit_their_sum() {
+        let whole = file("speech.mp3");
+        assert!(!is_changed(&whole) && !is_changed(untold(&whole)) && !is_changed(b""));
+        let tagged = [b"ID3\x04\0\0\0\0\0\x05abcde", &whole[..]].concat();
+        assert!(!is_changed(&tagged));
+        // Behind the sound anything may stand.
+        assert!(!is_changed(&[&whole[..], b"TAG and so on"].concat()));
+        let first = Frame::head(&whole).unwrap().length;
+        for place in (first..whole.len()).step_by(101) {
+            for file in [&whole, &tagged] {
+                let mut changed = file.clone();
+                changed[place + file.len() - whole.len()] ^= 4;
+                assert!(is_changed(&changed), "{place}");
+            }
+        }
+        for length in 0..whole.len() {
+            assert!(!is_changed(&whole[..length]), "{length}");
+        }
     }
 
     #[test]

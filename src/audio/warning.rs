@@ -23,6 +23,9 @@ pub enum Warning {
         /// How many.
         bytes: usize,
     },
+    /// What the file's own checksum says is not what is there: frames were
+    /// damaged, or changed by a program that let the sum stand.
+    Changed,
     /// The channels cancel each other in their mean.
     Cancelling,
     /// Samples lie far above full scale.
@@ -54,6 +57,10 @@ impl fmt::Display for Warning {
                     "{bytes} bytes behind the sound's stated end were not read"
                 )
             }
+            Self::Changed => f.write_str(
+                "the checksum of the sound does not fit: it was damaged, or changed after it was \
+                 made",
+            ),
             Self::Cancelling => f.write_str(
                 "the channels cancel each other in their mean, which the model hears; give one \
                  of them",

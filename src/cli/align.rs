@@ -17,9 +17,9 @@ use crate::explain::alignment::{
     AlignmentOptions, Crop, Head, Source, all_heads, check_heads, model_heads,
 };
 use crate::explain::{Event, Method, Site};
-use crate::files::{check_own, check_place, check_writable, followed, parent, write};
+use crate::files::{check_own_whole, check_place, check_writable, followed, parent, write};
 use crate::model::Model;
-use crate::plain::read_text;
+use crate::plain::{self, read_text};
 use crate::{Error, Result};
 
 /// Say when each word was said.
@@ -338,6 +338,12 @@ impl AlignArgs {
     }
 }
 
+/// Whether a path ends as only a folder's does.
+fn is_folder_name(path: &Path) -> bool {
+    let last = path.as_os_str().as_encoded_bytes().last();
+    last.is_some_and(|&byte| std::path::is_separator(byte.into()))
+}
+
 /// Where the texts go.
 enum Output {
     /// To standard output, one recording after the other.
@@ -363,7 +369,10 @@ impl Output {
                 )));
             }
             None => Self::Printed(format),
-            Some(out) if out.is_dir() || one_only => Self::folder(args, format, out)?,
+            // A name that ends with a slash is a folder's, also of one to come.
+            Some(out) if out.is_dir() || one_only || is_folder_name(out) => {
+                Self::folder(args, format, out)?
+            }
             Some(out) => {
                 check_place(out)?;
                 Self::File(format, out.clone(), None)
@@ -413,7 +422,7 @@ impl Output {
             name.push(".");
             name.push(format.extension());
             let path = folder.join(name);
-            check_own(&path, |head| format.is_own(head))?;
+            check_own_whole(&path, |file| format.may_be_own(file))?;
             if let Some(other) = taken.insert(path.clone(), audio) {
                 return Err(Error::Input(format!(
                     "{} and {} would both be written to {}; align one of them at a time",
@@ -457,9 +466,13 @@ impl Output {
                 {
                     fs::create_dir(folder).map_err(|problem| Error::file(folder, problem))?;
                 }
-                let text = format.text(recording);
+                let text = format.file(recording);
+                // What is written already need not be known.
+                if plain::read(path).is_ok_and(|there| there == text.as_bytes()) {
+                    return Ok(());
+                }
                 // Another may have come since the beginning.
-                check_own(path, |head| format.is_own(head))?;
+                check_own_whole(path, |file| format.is_own(file))?;
                 write(path, text.as_bytes())
             }
         }

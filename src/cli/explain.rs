@@ -57,50 +57,42 @@ pub(super) struct ExplainArgs {
         default_values_t = [MethodName::Attention, MethodName::Gradient]
     )]
     method: Vec<MethodName>,
-    /// Where gradients are taken and masks put; tokens are for spes only
-    #[arg(
-        long,
-        value_enum,
-        value_name = "SITE,...",
-        value_delimiter = ',',
-        default_values_t = [SiteName::Input, SiteName::Encoder]
-    )]
+    /// Where gradients are taken and masks put; tokens are for spes only [default: input,encoder]
+    #[arg(long, value_enum, value_name = "SITE,...", value_delimiter = ',')]
     at: Vec<SiteName>,
-    /// Steps of integrated gradients
-    #[arg(long, value_name = "N", default_value_t = 32,
-        value_parser = clap::value_parser!(u32).range(1..=4096))]
-    steps: u32,
-    /// Noisy copies of SmoothGrad
-    #[arg(long, value_name = "N", default_value_t = 32,
-        value_parser = clap::value_parser!(u32).range(1..=65536))]
-    samples: u32,
-    /// SmoothGrad's noise as a share of the input's range
-    #[arg(long, value_name = "X", default_value_t = 0.1, value_parser = share)]
-    noise: f32,
+    /// Steps of integrated gradients [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    steps: Option<u32>,
+    /// Noisy copies of SmoothGrad [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    samples: Option<u32>,
+    /// SmoothGrad's noise as a share of the input's range [default: 0.1]
+    #[arg(long, value_name = "X", value_parser = share)]
+    noise: Option<f32>,
     /// SPES: score exactly this many masks (19998 is the published number)
     #[arg(long, value_name = "N", conflicts_with = "reliability",
         value_parser = clap::value_parser!(u32).range(1..))]
     masks: Option<u32>,
     /// SPES: stop when the map pooled to encoder frames is this reliable, after 20000 masks at
-    /// the latest
-    #[arg(long, value_name = "R", default_value_t = 0.9, value_parser = fraction)]
-    reliability: f64,
+    /// the latest [default: 0.9]
+    #[arg(long, value_name = "R", value_parser = fraction)]
+    reliability: Option<f64>,
     /// SPES: share of segments that a mask hides [default: 0.5, at tokens 0.4]
     #[arg(long, value_name = "P", value_parser = fraction)]
     mask_probability: Option<f64>,
-    /// SPES: superpixels for 500 frames, one segmentation each
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', default_values_t = [2000, 2500, 3000],
+    /// SPES: superpixels for 500 frames, one segmentation each [default: 2000,2500,3000]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',',
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
     segments: Vec<u32>,
-    /// SPES: standard deviation of the smoothing before segmentation, in pixels
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
-    sigma: f64,
+    /// SPES: standard deviation of the smoothing before segmentation, in pixels [default: 0]
+    #[arg(long, value_name = "X")]
+    sigma: Option<f64>,
     /// SPES: masks scored at once [default: by memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: Option<u32>,
-    /// What stands for no sound
-    #[arg(long, value_enum, default_value_t)]
-    baseline: BaselineName,
+    /// What stands for no sound, to integrated gradients and SPES [default: zero]
+    #[arg(long, value_enum)]
+    baseline: Option<BaselineName>,
     /// Memory a pass may take beside the weights, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024,
         value_parser = clap::value_parser!(u32).range(1..))]
@@ -140,10 +132,9 @@ enum SiteName {
     Tokens,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BaselineName {
     /// Zero: the mean of features normalised by utterance
-    #[default]
     Zero,
     /// Every column's mean over time
     Mean,
@@ -183,44 +174,122 @@ fn share(text: &str) -> std::result::Result<f32, String> {
 }
 
 impl ExplainArgs {
-    fn options(&self) -> ExplainOptions {
+    fn methods(&self) -> Vec<Method> {
         let methods = self.method.iter().map(|&name| Method::from(name));
+        methods.collect()
+    }
+
+    fn sites(&self) -> Vec<Site> {
+        if self.at.is_empty() {
+            return ExplainOptions::default().sites;
+        }
         let sites = self.at.iter().map(|site| match site {
             SiteName::Input => Site::Input,
             SiteName::Encoder => Site::Encoder,
             SiteName::Tokens => Site::Tokens,
         });
+        sites.collect()
+    }
+
+    /// Refuses options that would have no effect.
+    fn check(&self) -> Result<()> {
+        use Method::{IntegratedGradients, SmoothGrad, Spes};
+
+        let (methods, sites) = (self.methods(), self.sites());
+        let given: [(bool, &str, &[Method]); 10] = [
+            (self.steps.is_some(), "--steps", &[IntegratedGradients]),
+            (self.samples.is_some(), "--samples", &[SmoothGrad]),
+            (self.noise.is_some(), "--noise", &[SmoothGrad]),
+            (self.masks.is_some(), "--masks", &[Spes]),
+            (self.reliability.is_some(), "--reliability", &[Spes]),
+            (
+                self.mask_probability.is_some(),
+                "--mask-probability",
+                &[Spes],
+            ),
+            (!self.segments.is_empty(), "--segments", &[Spes]),
+            (self.sigma.is_some(), "--sigma", &[Spes]),
+            (self.batch.is_some(), "--batch", &[Spes]),
+            (
+                self.baseline.is_some(),
+                "--baseline",
+                &[IntegratedGradients, Spes],
+            ),
+        ];
+        for (_, option, own) in given.iter().filter(|(given, ..)| *given) {
+            if !own.iter().any(|method| methods.contains(method)) {
+                let names: Vec<&str> = own.iter().map(|method| method.name()).collect();
+                let names = names.join(" or ");
+                return Err(Error::Input(format!(
+                    "only --method {names} takes {option}"
+                )));
+            }
+        }
+        // Superpixels are of the features.
+        let pixels = !self.segments.is_empty() || self.sigma.is_some();
+        if pixels && !sites.contains(&Site::Input) {
+            let problem = "only --at input takes --segments and --sigma";
+            return Err(Error::Input(problem.into()));
+        }
+        if self.at.is_empty() {
+            return Ok(());
+        }
+        if methods.iter().all(|method| method.is_attention()) {
+            let problem =
+                "maps of the attention have their own place; none of these methods takes --at";
+            return Err(Error::Input(problem.into()));
+        }
+        for site in sites {
+            if !methods.iter().any(|method| method.works_at(site)) {
+                let own = Method::ALL.into_iter().filter(|own| own.works_at(site));
+                let own: Vec<&str> = own.map(Method::name).collect();
+                let problem = format!("only --method {} takes --at {site}", own.join(" or "));
+                return Err(Error::Input(problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn options(&self) -> ExplainOptions {
+        let default = ExplainOptions::default();
         let baseline = match self.baseline {
-            BaselineName::Zero => BaselineKind::Zero,
-            BaselineName::Mean => BaselineKind::Mean,
-            BaselineName::Min => BaselineKind::Min,
+            None | Some(BaselineName::Zero) => BaselineKind::Zero,
+            Some(BaselineName::Mean) => BaselineKind::Mean,
+            Some(BaselineName::Min) => BaselineKind::Min,
         };
+        let integrated = default.integrated_gradients;
         ExplainOptions {
-            methods: methods.collect(),
-            sites: sites.collect(),
+            methods: self.methods(),
+            sites: self.sites(),
             tokens: self.tokens.clone(),
             timed: true,
             seed: self.seed,
             memory: (self.memory as usize) << 20,
             integrated_gradients: IntegratedGradientsOptions {
-                steps: self.steps as usize,
+                steps: self.steps.map_or(integrated.steps, |steps| steps as usize),
                 baseline,
             },
             smoothgrad: SmoothGradOptions {
-                samples: self.samples as usize,
-                noise: self.noise,
+                samples: self
+                    .samples
+                    .map_or(default.smoothgrad.samples, |samples| samples as usize),
+                noise: self.noise.unwrap_or(default.smoothgrad.noise),
             },
             spes: SpesOptions {
-                stop: match self.masks {
-                    Some(masks) => Stop::Masks(masks as usize),
-                    None => Stop::Reliability(self.reliability),
+                stop: match (self.masks, self.reliability) {
+                    (Some(masks), _) => Stop::Masks(masks as usize),
+                    (None, Some(reliability)) => Stop::Reliability(reliability),
+                    (None, None) => default.spes.stop,
                 },
                 probability: self.mask_probability,
-                segments: self.segments.iter().map(|&n| n as usize).collect(),
-                sigma: self.sigma,
+                segments: match self.segments.as_slice() {
+                    [] => default.spes.segments,
+                    own => own.iter().map(|&n| n as usize).collect(),
+                },
+                sigma: self.sigma.unwrap_or(default.spes.sigma),
                 baseline,
                 batch: self.batch.map(|batch| batch as usize),
-                ..SpesOptions::default()
+                ..default.spes
             },
         }
     }
@@ -303,6 +372,7 @@ impl Stages {
 }
 
 pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
+    args.check()?;
     let mut stages = Stages::new();
     let folders = args.folders()?;
     let builder = args.model.builder().profiling(args.profile);

@@ -76,11 +76,18 @@ enum By {
     Onsets,
 }
 
+/// What the ranking goes on without; that nothing is left is an error.
+const FAILED: &str = "warning";
+
 pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     let settings = args.settings()?;
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let items = manifest::read_all(&args.manifests, limit)?;
-    let onsets = args.onsets.of(&items)?;
+    let onsets = match settings.by {
+        // That they are of no use is an error of its own.
+        Criterion::Onsets => args.onsets.needed(&items)?,
+        Criterion::Map(_) => args.onsets.of(&items)?,
+    };
     let mut listener = args.model.open(args.model.builder())?;
     let model = listener.model();
     let top = args.top(model)?;
@@ -185,8 +192,8 @@ impl HeadsArgs {
         };
         // Only masks can be cut short: whoever scores none keeps Ctrl-C as it is.
         let mut watch: Box<dyn FnMut(Event) -> bool> = match settings.stop {
-            Some(_) => Box::new(watcher(String::new(), "the utterance is left out")),
-            None => Box::new(utterances(String::new())),
+            Some(_) => Box::new(watcher(String::new(), FAILED, "the utterance is left out")),
+            None => Box::new(utterances(String::new(), FAILED)),
         };
         survey(parts.executor, &subjects, settings, items, watch.as_mut())
     }

@@ -84,8 +84,13 @@ pub fn main() -> ExitCode {
                 say!("{}", usage::line(&message, &first.to_string_lossy()));
                 return ExitCode::from(2);
             }
-            let _ = message.print();
-            return ExitCode::SUCCESS;
+            return match message.print() {
+                Err(problem) if problem.kind() != ErrorKind::BrokenPipe => {
+                    say!("error: {}", Error::file("standard output", problem));
+                    ExitCode::from(2)
+                }
+                _ => ExitCode::SUCCESS,
+            };
         }
     };
     let outcome = match cli.command {

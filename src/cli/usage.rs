@@ -27,7 +27,16 @@ pub(super) fn line(error: &clap::Error, first: &str) -> String {
     let parts: Vec<String> = parts
         .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
-    format!("{}; {help}", parts.join("; "))
+    let parts = parts.join("; ");
+    // Whoever gave one finds it among the names that such an option took.
+    let taken = error.kind() == ErrorKind::MissingRequiredArgument && parts.contains("<MANIFEST>");
+    let hint = match taken {
+        true => {
+            "; name manifests before options that take all names behind them (--model, --onsets)"
+        }
+        false => "",
+    };
+    format!("{parts}{hint}; {help}")
 }
 
 #[cfg(test)]
@@ -82,6 +91,22 @@ mod tests {
                 "cannot be used with",
             ),
             (&["bench", "--seconds", "x\n\nUsage: y"], "--seconds"),
+            (
+                &["study", "--out", "x", "--model", "m", "list.tsv"],
+                "name manifests before",
+            ),
+            (
+                &["heads", "--onsets", "o", "list.tsv"],
+                "name manifests before",
+            ),
+            (
+                &["study", "--tables", "x", "--masks", "4"],
+                "cannot be used with",
+            ),
+            (
+                &["study", "--tables", "x", "--out", "y"],
+                "cannot be used with",
+            ),
         ] {
             let text = said(words);
             assert!(

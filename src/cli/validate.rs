@@ -45,11 +45,25 @@ pub(super) fn run(args: &ValidateArgs) -> Result<Outcome> {
         ..
     } = listener.parts()?;
     let validation = validate(executor, model, front_end, &reference)?;
+    if !validation.unknown.is_empty() {
+        say!(
+            "warning: {}: {} are no tensors of a reference; they were not looked at",
+            reference.display(),
+            validation.unknown.join(", ")
+        );
+    }
     if args.json {
         let json = serde_json::to_string(&validation);
         print(&json.map_err(|problem| Error::file("JSON", problem))?)?;
     } else {
         print_table(&table(&validation))?;
+    }
+    if validation.checks.is_empty() {
+        say!(
+            "error: {}: nothing was compared: it has none of {}",
+            reference.display(),
+            validation.absent.join(", ")
+        );
     }
     Ok(if validation.pass() {
         Outcome::Done

@@ -155,6 +155,8 @@ pub struct Ledger<P> {
     /// Plans that nobody runs at the moment.
     pub kept: KeptPlans<P>,
     bytes: usize,
+    /// The most that was ever held at once.
+    most_bytes: usize,
 }
 
 impl<P: Compiled> Ledger<P> {
@@ -164,7 +166,16 @@ impl<P: Compiled> Ledger<P> {
             profile: Profile::default(),
             kept: KeptPlans::new(most_kept),
             bytes: 0,
+            most_bytes: 0,
         }
+    }
+
+    /// Gives up kept plans so that, with `more` bytes held, all together is no
+    /// more than once was held at the same time, or nothing is kept: what only
+    /// waits never makes a process larger than its largest work.
+    pub fn make_room(&mut self, more: usize) -> Vec<P> {
+        self.kept
+            .trim(self.most_bytes.saturating_sub(self.bytes + more))
     }
 
     /// Bytes held now. Kept plans are not among them.
@@ -175,6 +186,7 @@ impl<P: Compiled> Ledger<P> {
     /// Counts memory that was taken.
     pub fn grow(&mut self, bytes: usize) {
         self.bytes += bytes;
+        self.most_bytes = self.most_bytes.max(self.bytes);
         let peak = &mut self.profile.peak_memory_bytes;
         *peak = (*peak).max(self.bytes as u64);
     }

@@ -301,6 +301,8 @@ impl<B: Backend> Executor for Engine<B> {
                 Some(mut plan) => backend.bind(&mut plan, tensors).map(|()| plan),
                 None => {
                     compiling.begin(1);
+                    let gone = ledger.make_room(backend.estimate(&recording));
+                    backend.released(gone);
                     backend.compile(recording, tensors, ledger)
                 }
             }
@@ -361,10 +363,11 @@ impl<B: Backend> Executor for Engine<B> {
         // where a tensor is gone already it cannot know of this one.
         let mut tensors = prepared.tensors.iter();
         let whole = tensors.all(|id| self.tensors.held.contains_key(id));
-        let gone = match prepared.reusable && whole {
+        let mut gone = match prepared.reusable && whole {
             true => self.ledger.kept.keep(prepared.plan),
             false => vec![prepared.plan],
         };
+        gone.extend(self.ledger.make_room(0));
         self.backend.released(gone);
     }
 

@@ -10,8 +10,11 @@ use std::collections::VecDeque;
 
 use super::recording::Recording;
 
-/// How many are kept at most.
-const MOST_PLANS: usize = 64;
+/// How many are kept at most: what one utterance needs with every method at every
+/// site. A recording and what is known of its operators take some kilobytes for
+/// each, which no bound of bytes sees; making a plan takes a thousandth of an
+/// utterance's time.
+const MOST_PLANS: usize = 12;
 
 /// A plan of some backend.
 pub trait Compiled {
@@ -57,9 +60,15 @@ impl<P: Compiled> KeptPlans<P> {
         }
         self.bytes += plan.bytes();
         self.plans.push_back(plan);
+        self.trim(self.most_bytes)
+    }
+
+    /// Gives up the oldest until the others take no more than so many bytes.
+    pub fn trim(&mut self, most_bytes: usize) -> Vec<P> {
         let mut gone = Vec::new();
-        while self.bytes > self.most_bytes || self.plans.len() > MOST_PLANS {
-            let oldest = self.plans.pop_front().expect("there is one at least");
+        while (self.bytes > most_bytes || self.plans.len() > MOST_PLANS)
+            && let Some(oldest) = self.plans.pop_front()
+        {
             self.bytes -= oldest.bytes();
             gone.push(oldest);
         }
@@ -136,6 +145,20 @@ mod tests {
         // All the others, for one that takes all the room.
         assert_eq!(kept.keep(plan(-3.0, MOST_BYTES)).len(), MOST_PLANS);
         assert_eq!((kept.clear().len(), kept.bytes), (1, 0));
+    }
+
+    #[test]
+    fn the_oldest_go_where_others_need_the_room() {
+        let weights = Arc::new(WeightTable::default());
+        let mut kept = KeptPlans::new(MOST_BYTES);
+        for bytes in [10, 20, 30] {
+            kept.keep(Plan(recording(&weights, &[bytes as f32]), bytes));
+        }
+        assert!(kept.trim(60).is_empty());
+        let gone = kept.trim(59);
+        assert_eq!(gone.iter().map(|plan| plan.1).collect::<Vec<_>>(), [10]);
+        assert_eq!((kept.trim(0).len(), kept.bytes), (2, 0));
+        assert!(kept.trim(0).is_empty());
     }
 
     /// Two plans of one recording may be held at once.

@@ -309,9 +309,64 @@ impl FrontEnd {
     }
 }
 
+/// What an entry of `preprocessor_config.json` without effect here is in every
+/// file that transformers wrote.
+enum Wanted {
+    Text,
+    Boolean,
+    Number,
+    Count,
+}
+
+/// Entries that change nothing here. One of a wrong type shows that a file is not
+/// what it seems.
+const WITHOUT_EFFECT: [(&str, Wanted); 9] = [
+    ("chunk_length", Wanted::Count),
+    ("feature_size", Wanted::Count),
+    ("hop_length", Wanted::Count),
+    ("n_samples", Wanted::Count),
+    ("nb_max_frames", Wanted::Count),
+    ("padding_side", Wanted::Text),
+    ("padding_value", Wanted::Number),
+    ("processor_class", Wanted::Text),
+    ("return_attention_mask", Wanted::Boolean),
+];
+
+impl Wanted {
+    fn is(&self, value: &Value) -> bool {
+        match self {
+            Self::Text => value.is_string(),
+            Self::Boolean => value.is_boolean(),
+            Self::Number => value.is_number(),
+            // As Python may have written it: 80.0.
+            Self::Count => value
+                .as_f64()
+                .is_some_and(|own| own >= 0.0 && own.fract() == 0.0),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Boolean => "true or false",
+            Self::Number => "a number",
+            Self::Count => "a whole number",
+        }
+    }
+}
+
 /// Checks what `preprocessor_config.json` says whatever the extractor is: the
 /// problem, if there is one.
 fn check_common(json: &Value) -> std::result::Result<(), String> {
+    for (entry, wanted) in &WITHOUT_EFFECT {
+        let value = &json[entry];
+        if !value.is_null() && !wanted.is(value) {
+            return Err(format!(
+                "{entry} is {value}, where {} would be right",
+                wanted.name()
+            ));
+        }
+    }
     if let Some(rate) = json.get("sampling_rate")
         && rate.as_f64() != Some(f64::from(SAMPLE_RATE))
     {
@@ -392,6 +447,15 @@ mod tests {
             (r#"{"num_mel_bins": "many"}"#, "invalid type"),
             (r#"{"num_mel_bins": 0}"#, "num_mel_bins is 0"),
             (r#"{"num_mel_bins": 258}"#, "num_mel_bins is 258"),
+            (r#"{"feature_size": "80"}"#, "feature_size is \"80\""),
+            (r#"{"padding_side": 1}"#, "padding_side is 1, where a text"),
+            (
+                r#"{"return_attention_mask": "no"}"#,
+                "return_attention_mask is \"no\"",
+            ),
+            (r#"{"processor_class": []}"#, "processor_class is []"),
+            (r#"{"n_samples": 1.5}"#, "n_samples is 1.5"),
+            (r#"{"nb_max_frames": {}}"#, "nb_max_frames is {}"),
             (r#"{"sampling_rate": 8000}"#, "sampling_rate is 8000"),
             (r#"{"dither": 1.0}"#, "dither is 1"),
             (

@@ -149,10 +149,15 @@ impl GenerationOptions {
         };
         let beams = wanted.beams.or(config.num_beams).unwrap_or(1).max(1);
         if beams > MOST_BEAMS {
-            return Err(Error::Input(format!(
-                "{}: {beams} beams are more than {MOST_BEAMS}",
-                model.name
-            )));
+            return Err(match wanted.beams {
+                Some(_) => Error::Input(format!(
+                    "{}: {beams} beams are more than {MOST_BEAMS}",
+                    model.name
+                )),
+                None => config.problem(format!(
+                    "num_beams is {beams}; no more than {MOST_BEAMS} are supported"
+                )),
+            });
         }
         let plain = Self::plain(model);
         let scores = ScoreRules {

@@ -163,7 +163,7 @@ impl Listener {
         })
     }
 
-    fn tokenizer(&self) -> Result<&Tokenizer> {
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {
         needed(self.tokenizer.as_ref(), &self.model)
     }
 

@@ -271,11 +271,12 @@ impl Model {
     pub fn front_end(&self) -> Result<FrontEnd> {
         const PROCESSOR: &str = "processor_config.json";
         const FILE: &str = "preprocessor_config.json";
-        let processor = self.files.json_if_present(PROCESSOR)?;
-        if !processor.is_null() && !processor.is_object() {
+        let processor = self.files.json_of_present(PROCESSOR)?;
+        if processor.as_ref().is_some_and(|own| !own.is_object()) {
             let path = self.files.path(PROCESSOR);
             return Err(Error::file(path, "is not a JSON object"));
         }
+        let processor = processor.unwrap_or_default();
         let key = ["feature_extractor", "audio_processor"];
         let key = key.into_iter().find(|key| processor.get(key).is_some());
         let nested = key.map_or(&serde_json::Value::Null, |key| &processor[key]);

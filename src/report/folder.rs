@@ -10,9 +10,10 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 
 use super::html::page;
+use super::markup::is_page;
 use crate::explain::Maps;
 use crate::explain::explanation::{Explanation, FORMAT, VERSION};
-use crate::files::{PREFIX, check_writable, folder_of, followed, parent};
+use crate::files::{PREFIX, check_own, check_writable, folder_of, followed, parent};
 use crate::fingerprint::Fingerprint;
 use crate::outside::guarded;
 use crate::{Error, Result};
@@ -133,15 +134,20 @@ impl Maps {
     }
 }
 
-/// Whether a folder is an explanation: nothing else is ever replaced.
+/// Whether a folder is an explanation, and nothing else is in it: nothing else is
+/// ever replaced.
 fn is_ours(folder: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return false;
     };
-    let known = [MAPS, EXPLANATION, REPORT];
+    let is_file_of_ours = |place: &Path| match place.file_name().and_then(|name| name.to_str()) {
+        Some(EXPLANATION) => true,
+        Some(MAPS) => check_own(place, has_our_mark).is_ok(),
+        Some(REPORT) => check_own(place, is_page).is_ok(),
+        _ => false,
+    };
     for entry in entries {
-        let Ok(entry) = entry else { return false };
-        if !known.iter().any(|name| entry.file_name() == *name) {
+        if !entry.is_ok_and(|entry| is_file_of_ours(&entry.path())) {
             return false;
         }
     }
@@ -149,6 +155,12 @@ fn is_ours(folder: &Path) -> bool {
         return false;
     };
     serde_json::from_slice::<Value>(&bytes).is_ok_and(|value| value["format"] == FORMAT)
+}
+
+/// Whether a safetensors file begins with [`FORMAT`] among what it says of itself.
+fn has_our_mark(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head);
+    head.contains(&format!("\"__metadata__\":{{\"format\":\"{FORMAT}\"}}"))
 }
 
 fn write(folder: &Path, maps: &Maps) -> Result<()> {

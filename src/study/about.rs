@@ -1,7 +1,6 @@
 //! What a study's log is about: the model, by its weights and files, and the
 //! true onsets.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
@@ -55,28 +54,21 @@ pub struct About {
 }
 
 impl About {
-    /// What a study of a model is about.
+    /// What a study of a model with its vocabulary is about.
     ///
     /// # Errors
     /// If one of its files cannot be read.
-    pub fn new(model: &Model, onsets: Option<Fingerprint>) -> Result<Self> {
-        let files = RefCell::new(BTreeMap::new());
-        let read = |name: &str| {
-            let bytes = model.files.read_if_present(name)?;
-            if let Some(bytes) = &bytes {
-                let own = Fingerprint::of(bytes);
-                files.borrow_mut().insert(name.to_owned(), own);
-            }
-            Ok(bytes)
-        };
+    pub fn new(model: &Model, tokenizer: &Tokenizer, onsets: Option<Fingerprint>) -> Result<Self> {
+        // The vocabulary knows which files it took.
+        let mut files = tokenizer.files().clone();
         for name in FILES {
-            read(name)?;
+            if let Some(bytes) = model.files.read_if_present(name)? {
+                files.insert(name.to_owned(), Fingerprint::of(&bytes));
+            }
         }
-        // The vocabulary knows which files it takes.
-        Tokenizer::from_files(model.files.path(""), read)?;
         Ok(Self {
             weights: of_weights(&model.weights),
-            files: files.into_inner(),
+            files,
             onsets,
         })
     }

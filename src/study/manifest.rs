@@ -317,6 +317,19 @@ mod tests {
                 "id\taudio\ttgt_text\n1\ta.wav:8:99999999999999999999\tx\n",
                 "line 2: audio a.wav:8:",
             ),
+            (
+                "id\taudio\ttgt_text\n1\ta.wav:-1:16000\tx\n",
+                "line 2: audio a.wav:-1:16000 is no file:offset:frames",
+            ),
+            (
+                "id\taudio\ttgt_text\n1\ta.wav:0:1.5\tx\n",
+                "line 2: audio a.wav:0:1.5 is no file:offset:frames",
+            ),
+            ("id\taudio\ttgt_text\n1\t \tx\n", "line 2: audio is empty"),
+            (
+                "{\"audio_filepath\": \"a\"}\n{\"audio_filepath\": \" \"}",
+                "line 2: audio_filepath is empty",
+            ),
             ("{\"audio_filepath\": \"a\"}\n{", "line 2"),
         ] {
             let message = written(text).unwrap_err().to_string();

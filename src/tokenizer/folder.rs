@@ -1,6 +1,7 @@
 //! The vocabulary in a model's folder, in whichever form it is there.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use super::beside::{Beside, Stated};
 use super::numbered::numbers;
 use super::{Inner, LIBRARY, Tokenizer};
 use crate::error::Problem;
+use crate::fingerprint::Fingerprint;
 use crate::outside::guarded;
 use crate::{Error, Result};
 
@@ -55,7 +57,28 @@ impl Tokenizer {
         most: usize,
         read: impl Fn(&str) -> Result<Option<Vec<u8>>>,
     ) -> Result<Self> {
-        let folder = folder.as_ref();
+        // Whoever wants to know what a vocabulary is need not read it again.
+        let files = RefCell::new(BTreeMap::new());
+        let noted = |name: &str| {
+            let bytes = read(name)?;
+            if let Some(bytes) = &bytes {
+                let own = Fingerprint::of(bytes);
+                files.borrow_mut().insert(name.to_owned(), own);
+            }
+            Ok(bytes)
+        };
+        let made = Self::found(folder.as_ref(), most, noted)?;
+        Ok(Self {
+            files: files.into_inner(),
+            ..made
+        })
+    }
+
+    fn found(
+        folder: &Path,
+        most: usize,
+        read: impl Fn(&str) -> Result<Option<Vec<u8>>>,
+    ) -> Result<Self> {
         let path = |name: &str| folder.join(name);
         let json = |name: &str| match read(name)? {
             None => Ok(Value::Null),

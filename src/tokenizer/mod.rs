@@ -10,6 +10,7 @@ mod sentencepiece;
 mod unknown;
 mod words;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tokenizers::DecoderWrapper;
@@ -17,6 +18,7 @@ use tokenizers::DecoderWrapper;
 use self::numbered::Numbered;
 use self::sentencepiece::SentencePiece;
 use crate::error::Problem;
+use crate::fingerprint::Fingerprint;
 use crate::outside::guarded;
 use crate::{Error, Result, plain};
 
@@ -33,6 +35,8 @@ pub struct Tokenizer {
     inner: Inner,
     /// The file, for error messages.
     name: String,
+    /// By name: the files of a model's folder that were read for it.
+    files: BTreeMap<String, Fingerprint>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +79,7 @@ impl Tokenizer {
         Ok(Self {
             inner: Inner::Library(Box::new(inner)),
             name: name.display().to_string(),
+            files: BTreeMap::new(),
         })
     }
 
@@ -107,6 +112,7 @@ impl Tokenizer {
         Ok(Self {
             inner: Inner::SentencePiece(Box::new(numbered)),
             name: name.display().to_string(),
+            files: BTreeMap::new(),
         })
     }
 
@@ -238,6 +244,11 @@ impl Tokenizer {
     /// The file it was read from.
     pub fn file(&self) -> &str {
         &self.name
+    }
+
+    /// By name: the files of a model's folder that were read for it.
+    pub(crate) fn files(&self) -> &BTreeMap<String, Fingerprint> {
+        &self.files
     }
 
     /// The number of tokens, added ones included; with gaps between ids, one

@@ -120,6 +120,7 @@ fn the_processor_goes_before_the_feature_extractor() {
         // What is wrong is said of the file that it stands in.
         for (value, words) in [
             (json!([]), "no"),
+            (json!(null), "not a JSON object"),
             (json!({"feature_extractor": [1]}), "settings"),
             (
                 json!({"feature_extractor": {"sampling_rate": 8000}}),

@@ -163,6 +163,12 @@ fn wrong_settings_are_named() {
         (
             "whisper",
             false,
+            json!({"num_beams": 5_000}),
+            [new, "num_beams is 5000"],
+        ),
+        (
+            "whisper",
+            false,
             json!({"no_speech_threshold": 0.6}),
             [new, "no_speech_threshold"],
         ),

@@ -588,6 +588,12 @@ fn aiff_of_every_encoding() {
             assert_eq!(samples(&aiff(Some(kind), bits, &bytes)), values);
         }
     }
+    // No program writes them, and AIFF has no more than 32.
+    for bits in [0, 33, 40, 64, 65, u16::MAX] {
+        let file = aiff_with(None, bits, 8, 8 + 64, &[0; 64]);
+        let message = refusal(&file);
+        assert!(message.contains(&format!("({bits} bits)")), "{message}");
+    }
     let message = refusal(&aiff(Some(b"ima4"), 16, &[0; 64]));
     assert!(message.contains("AIFF-C with ima4"), "{message}");
 }

@@ -1,12 +1,13 @@
 //! The program as its users meet it: exit codes, messages, files.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::random_model::{self, HEARING, tokenizer, tone, write_wav};
 use safetensors::SafeTensors;
-use safetensors::tensor::Dtype;
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use sonograd::explain::Method;
 use sonograd::explain::explanation::Explanation;
@@ -257,6 +258,18 @@ fn only_its_own_folder_is_replaced() {
     fs::write(place.path("out/notes.txt"), "mine").unwrap();
     let arguments = ["explain", "sound.wav", "--model", "model", "--out", "out"];
     place.refused(&arguments, &["out", "was not written by explain"]);
+    fs::remove_file(place.path("out/notes.txt")).unwrap();
+    // Somebody's own maps or page under our names.
+    for name in ["maps.safetensors", "report.html", "maps.npy"] {
+        assert_eq!(place.explain(&twice).status.code(), Some(0), "{name}");
+        fs::write(place.path("out").join(name), "mine").unwrap();
+        place.refused(&arguments, &["out", "was not written by explain"]);
+        let kept = fs::read_to_string(place.path("out").join(name)).unwrap();
+        assert_eq!(kept, "mine");
+        fs::remove_file(place.path("out").join(name)).unwrap();
+    }
+    // What is gone of it is nobody's.
+    assert_eq!(place.explain(&twice).status.code(), Some(0));
     fs::create_dir(place.path("other")).unwrap();
     let arguments = ["explain", "sound.wav", "--model", "model", "--out", "other"];
     place.refused(&arguments, &["other", "--out"]);
@@ -389,6 +402,45 @@ fn arguments_that_cannot_work() {
     place.refused(&language, &["xx"]);
     let output = place.run(&with(&["--method", "magic"]));
     assert_eq!(output.status.code(), Some(2));
+    // What would have no effect.
+    for (options, said) in [
+        (
+            &["--steps", "8"][..],
+            "only --method integrated-gradients takes --steps",
+        ),
+        (
+            &["--method", "spes", "--samples", "2"],
+            "only --method smoothgrad takes --samples",
+        ),
+        (
+            &["--noise", "0.1"],
+            "only --method smoothgrad takes --noise",
+        ),
+        (&["--masks", "9"], "only --method spes takes --masks"),
+        (&["--reliability", "0.5"], "only --method spes takes"),
+        (&["--mask-probability", "0.5"], "only --method spes takes"),
+        (&["--segments", "20"], "only --method spes takes"),
+        (&["--sigma", "1"], "only --method spes takes --sigma"),
+        (&["--batch", "8"], "only --method spes takes --batch"),
+        (
+            &["--method", "gradient", "--baseline", "mean"],
+            "only --method integrated-gradients or spes takes --baseline",
+        ),
+        (
+            &["--method", "spes", "--at", "encoder", "--sigma", "1"],
+            "only --at input takes",
+        ),
+        (
+            &["--at", "input,tokens"],
+            "only --method spes takes --at tokens",
+        ),
+        (
+            &["--method", "attention,attention-norm", "--at", "input"],
+            "takes --at",
+        ),
+    ] {
+        place.refused(&with(options), &[said]);
+    }
     let output = place.explain(&["--text", "abc", "--tokens", "99"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -514,6 +566,57 @@ fn validate_reports_and_fails_by_exit_code() {
     );
     let (code, _) = run(&["--precision", "f64"]);
     assert_eq!(code, Some(0));
+
+    // Where nothing is compared, and of what nobody knows, a line says so.
+    let folder = tempfile::tempdir().unwrap();
+    let reference = folder.path().join("own.safetensors");
+    let write = |tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)]| {
+        let views = tensors.iter().map(|(name, kind, shape, bytes)| {
+            let view = TensorView::new(*kind, shape.clone(), bytes).unwrap();
+            (*name, view)
+        });
+        let pairs = [("format", "saliency-reference"), ("version", "1")];
+        let about = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let file = safetensors::serialize(views, Some(HashMap::from(about))).unwrap();
+        fs::write(&reference, file).unwrap();
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/conformer");
+        let output = Place::new().run(&[
+            "validate",
+            "--model",
+            fixture,
+            "--device",
+            "cpu",
+            "--reference",
+            reference.to_str().unwrap(),
+        ]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let real = |rows: usize, cols: usize| vec![0; 4 * rows * cols];
+    let ids = |id: i64| (Dtype::I64, vec![1], id.to_le_bytes().to_vec());
+    let features = ("features", Dtype::F32, vec![40, 80], real(40, 80));
+    let (kind, shape, bytes) = ids(2);
+    let tokens = ("decoder_input_ids", kind, shape, bytes);
+    let other = ("logit", Dtype::F32, vec![1, 1], real(1, 1));
+    let (code, said) = write(&[features.clone(), tokens.clone(), other]);
+    assert_eq!(code, Some(1), "{said}");
+    let nothing = "own.safetensors: nothing was compared: it has none of waveform, encoder_output";
+    assert!(said.contains(nothing), "{said}");
+    assert!(
+        said.contains("warning: ") && said.contains("own.safetensors: logit"),
+        "{said}"
+    );
+    // What does not fit the model is said of the file.
+    let narrow = ("features", Dtype::F32, vec![40, 3], real(40, 3));
+    let (kind, shape, bytes) = ids(1 << 30);
+    for tensors in [
+        [narrow, tokens],
+        [features, ("decoder_input_ids", kind, shape, bytes)],
+    ] {
+        let (code, said) = write(&tensors);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("own.safetensors: "), "{said}");
+    }
 
     // A model with one weight moved fails.
     let folder = tempfile::tempdir().unwrap();

@@ -422,6 +422,7 @@ fn what_cannot_work_is_refused() {
         let message = error_of(&output);
         assert!(message.contains(words), "{options:?}: {message}");
         assert!(output.stdout.is_empty());
+        assert!(!message.contains("warning"), "{options:?}: {message}");
     }
     assert_eq!(place.read("broken.json"), "{\"a\": 1");
     let output = place.run("heads", &["absent.tsv"]);
@@ -448,7 +449,11 @@ fn the_rest_goes_on_where_some_utterances_fail() {
     let more = ["--by", "gradient", "--write", "none.json"];
     let output = place.run("heads", &[&["gone.tsv"], &more[..]].concat());
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    assert!(error_of(&output).contains("all of 2 utterances failed"));
+    let said = error_of(&output);
+    assert!(said.contains("all of 2 utterances failed"));
+    // Of what is left out a warning tells; one line is the error.
+    let begins = |begin: &str| said.lines().filter(|line| line.starts_with(begin)).count();
+    assert_eq!((begins("error: "), begins("warning: ")), (1, 2), "{said}");
     assert!(output.stdout.is_empty() && !place.path("none.json").exists());
 }
 

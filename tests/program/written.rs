@@ -205,6 +205,33 @@ fn word_times_that_others_wrote_are_not_replaced() {
         );
         assert_eq!(place.read(&format!("out/{file}")), "mine");
     }
+    // What it wrote itself is known while nobody has changed it; SRT, which has
+    // no comments, where it would be the same.
+    for (format, file) in [("srt", "y.srt"), ("vtt", "y.vtt"), ("ctm", "y.ctm")] {
+        let path = format!("out/{file}");
+        fs::remove_file(place.path(&path)).unwrap();
+        let arguments = align(format);
+        place.done(&arguments);
+        let own = place.read(&path);
+        place.done(&arguments);
+        let other = [&arguments[..], &["--median", "9", "--from", "gradient"]].concat();
+        if format != "srt" {
+            place.done(&other);
+            place.done(&arguments);
+        }
+        assert_eq!(place.read(&path), own);
+        let corrected = own.replacen("00", "01", 1) + "\n";
+        fs::write(place.path(&path), &corrected).unwrap();
+        let output = place.run(&arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let code = if format == "srt" { 1 } else { 2 };
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(&path) && said.contains("not show that sonograd wrote it"));
+        assert_eq!(place.read(&path), corrected);
+    }
+    // A folder that is not there is one by its slash.
+    place.done(&["align", "y.wav", "--out", "fresh/"]);
+    assert!(place.read("fresh/y.json").contains("y.wav"));
     #[cfg(target_os = "linux")]
     assert!(
         place

@@ -327,6 +327,21 @@ fn what_cannot_work_is_refused_before_the_work() {
     refused(&["absent.tsv", "--out", "x"], "absent.tsv");
     refused(&["list.tsv", "--out", "x", "--shard", "3/2"], "i/n");
     refused(&["list.tsv"], "--out");
+    refused(
+        &[
+            "list.tsv", "--out", "x", "--method", "gradient", "--masks", "4",
+        ],
+        "only --method spes takes --masks",
+    );
+    refused(
+        &["list.tsv", "--out", "x", "--model", "model", "list.tsv"],
+        "list.tsv: is no model",
+    );
+    refused(
+        &["--out", "x", "--model", "model", "list.tsv"],
+        "name manifests before",
+    );
+    refused(&["--tables", "model", "--out", "x"], "cannot be used with");
     refused(&["--tables", "model"], "no logs");
     refused(&["--tables", "model", "absent"], "absent: is no folder");
     refused(

@@ -2,7 +2,10 @@
 //! recording's name, the channel, start and duration in seconds, the word and
 //! its confidence.
 
-use super::{AlignedRecording, seconds, unspaced};
+use super::{AlignedRecording, mark, seconds, unspaced};
+
+/// What begins a comment.
+const COMMENT: &str = ";; ";
 
 pub(super) fn text(recording: &AlignedRecording) -> String {
     let name = recording.id();
@@ -16,6 +19,19 @@ pub(super) fn text(recording: &AlignedRecording) -> String {
         )
     });
     lines.collect()
+}
+
+/// A file's text with a comment before it that says whose it is.
+pub(super) fn marked(text: &str) -> String {
+    format!("{COMMENT}{}\n{text}", mark(text))
+}
+
+/// Whether a file is as [`marked`] made it.
+pub(super) fn is_own(file: &str) -> bool {
+    let file = file
+        .strip_prefix(COMMENT)
+        .and_then(|own| own.split_once('\n'));
+    file.is_some_and(|(own, text)| own == mark(text))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::WordTime;
+use crate::fingerprint::Fingerprint;
 use crate::shown::is_unsafe;
 use crate::tokenizer::is_unspaced;
 
@@ -54,13 +55,35 @@ impl Format {
         matches!(self, Self::Json | Self::Ctm)
     }
 
-    /// Whether the first bytes of a file are as this program writes them. Of
-    /// CTM and subtitles nobody can tell who wrote them.
-    pub fn is_own(self, head: &[u8]) -> bool {
+    /// Whether a file is one that this program wrote with [`file`](Self::file), by
+    /// its whole contents. Of SRT nobody can tell.
+    pub fn is_own(self, file: &[u8]) -> bool {
+        let text = std::str::from_utf8(file).unwrap_or_default();
         match self {
-            Self::Json => json::is_own(head),
-            Self::TextGrid => text_grid::is_own(head),
-            Self::Ctm | Self::Srt | Self::Vtt | Self::VttLines => false,
+            Self::Json => json::is_own(file),
+            Self::TextGrid => text_grid::is_own(file),
+            Self::Ctm => ctm::is_own(text),
+            Self::Vtt | Self::VttLines => vtt::is_own(text),
+            Self::Srt => false,
+        }
+    }
+
+    /// The same before there is anything to write: an SRT file may be equal to
+    /// what will be written, if it looks like one.
+    pub fn may_be_own(self, file: &[u8]) -> bool {
+        let text = std::str::from_utf8(file).unwrap_or_default();
+        self.is_own(file) || self == Self::Srt && srt::may_be_own(text)
+    }
+
+    /// The text of a file of one recording whose name this program chooses: where
+    /// the format has comments, one says that it is this program's and
+    /// unchanged.
+    pub fn file(self, recording: &AlignedRecording) -> String {
+        let text = self.text(recording);
+        match self {
+            Self::Ctm => ctm::marked(&text),
+            Self::Vtt | Self::VttLines => vtt::marked(&text),
+            Self::Json | Self::TextGrid | Self::Srt => text,
         }
     }
 
@@ -82,7 +105,8 @@ impl Format {
 /// A word as it is written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlignedWord {
-    /// Neither empty nor with line breaks or other control characters.
+    /// Neither empty nor with line breaks or other control characters, and no
+    /// longer than some 1,000 characters.
     pub text: String,
     /// Milliseconds.
     pub start: u64,
@@ -124,7 +148,7 @@ impl AlignedRecording {
         let length = milliseconds(seconds);
         let mut free = 0;
         let words = words.iter().filter_map(|word| {
-            let text = printable(&word.text);
+            let text = bounded(printable(&word.text));
             if text.is_empty() {
                 return None;
             }
@@ -194,6 +218,19 @@ fn printable(text: &str) -> String {
     words.join(" ").chars().filter(|&c| !is_unsafe(c)).collect()
 }
 
+/// Most characters of a word. No language has longer ones, but a vocabulary may hold
+/// anything, and readers have lines of fixed length (sclite).
+const LONGEST_WORD: usize = 1_000;
+
+/// A word whose end is left out where it is too long.
+fn bounded(mut word: String) -> String {
+    if let Some((cut, _)) = word.char_indices().nth(LONGEST_WORD) {
+        word.truncate(cut);
+        word.push('…');
+    }
+    word
+}
+
 /// A text as one field of a line whose fields are parted by spaces.
 fn unspaced(text: &str) -> String {
     let blank = |c: char| c.is_whitespace() || is_unsafe(c);
@@ -201,6 +238,12 @@ fn unspaced(text: &str) -> String {
         "" => "_".into(),
         _ => text.replace(blank, "_"),
     }
+}
+
+/// What a comment says of the text behind it: what somebody has corrected is
+/// theirs.
+fn mark(text: &str) -> String {
+    format!("sonograd {}", Fingerprint::of(text.as_bytes()))
 }
 
 /// Whether two words are written with a space between them: not in scripts
@@ -281,6 +324,20 @@ mod tests {
     }
 
     #[test]
+    fn words_have_a_longest() {
+        for (count, written) in [(1_000, 1_000), (1_001, 1_001), (1 << 20, 1_001)] {
+            let word = "ǆ".repeat(count);
+            let made = recording(1_000, &[(&word, 0, 900, true)]);
+            for format in [Format::Ctm, Format::Srt, Format::Vtt, Format::TextGrid] {
+                let text = format.text(&made);
+                let own = text.chars().filter(|c| "ǆ…".contains(*c)).count();
+                assert_eq!(own, written, "{format:?}");
+            }
+            assert_eq!(made.text.chars().count(), count);
+        }
+    }
+
+    #[test]
     fn names_and_fields_hold_no_spaces() {
         assert_eq!(recording(1, &[]).id(), "a_sound");
         assert_eq!(unspaced("\u{a0}\t"), "__");
@@ -295,6 +352,37 @@ mod tests {
         assert_eq!(joined(["the", "train,", "così"]), "the train, così");
         assert_eq!(joined(["電車", "は", "Tokyo", "行き"]), "電車は Tokyo 行き");
         assert_eq!(joined([]), "");
+    }
+
+    /// Files that somebody has changed are theirs.
+    #[test]
+    fn own_files_are_known_and_changed_ones_are_not() {
+        for words in [&[("a", 0, 900, true), ("b", 900, 1_000, true)][..], &[]] {
+            let given = recording(1_000, words);
+            for format in [
+                Format::Json,
+                Format::Ctm,
+                Format::Vtt,
+                Format::VttLines,
+                Format::TextGrid,
+            ] {
+                let file = format.file(&given);
+                assert!(format.is_own(file.as_bytes()), "{file}");
+                assert!(!format.is_own(b"") && !format.is_own(b"mine"));
+                let plain = format.text(&given);
+                if plain != file {
+                    assert!(!format.is_own(plain.as_bytes()), "{plain}");
+                    let changed = format!("{file}\n");
+                    assert!(!format.is_own(changed.as_bytes()), "{changed}");
+                }
+            }
+        }
+        let given = recording(1_000, &[("a", 0, 900, true)]);
+        let file = Format::Srt.file(&given);
+        assert!(Format::Srt.may_be_own(file.as_bytes()) && !Format::Srt.is_own(file.as_bytes()));
+        for other in ["mine", "1\n", "1\n00:00 --> 00:01", "1\nxx:xx:xx,xxx --> a"] {
+            assert!(!Format::Srt.may_be_own(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

@@ -18,6 +18,19 @@ pub(super) fn text(recording: &AlignedRecording) -> String {
     cues.collect()
 }
 
+/// Whether a file may be one that [`text`] made: others look alike.
+pub(super) fn may_be_own(file: &str) -> bool {
+    let first = file
+        .strip_prefix("1\n")
+        .and_then(|rest| rest.lines().next());
+    let times = first.and_then(|line| line.split_once(" --> "));
+    let is_clock = |text: &str| {
+        let digits = text.replace([':', ','], "");
+        text.len() >= "00:00:00,000".len() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    times.is_some_and(|(start, end)| is_clock(start) && is_clock(end))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::recording;

@@ -3,7 +3,13 @@
 //! line with exactly two timestamps for the times of a cue.
 
 use super::cues::{Cue, cues};
-use super::{AlignedRecording, AlignedWord, clock};
+use super::{AlignedRecording, AlignedWord, clock, mark};
+
+/// What a file begins with.
+const BEGIN: &str = "WEBVTT\n";
+
+/// What begins a comment.
+const COMMENT: &str = "\nNOTE ";
 
 pub(super) fn text(recording: &AlignedRecording) -> String {
     written(recording, timed)
@@ -15,12 +21,26 @@ pub(super) fn plain(recording: &AlignedRecording) -> String {
 }
 
 fn written(recording: &AlignedRecording, of_cue: impl Fn(&Cue) -> String) -> String {
-    let mut text = String::from("WEBVTT\n");
+    let mut text = String::from(BEGIN);
     for cue in cues(recording) {
         let (start, end) = (clock(cue.start, '.'), clock(cue.end, '.'));
         text += &format!("\n{start} --> {end}\n{}\n", of_cue(&cue));
     }
     text
+}
+
+/// A file's text with a comment before all cues that says whose it is.
+pub(super) fn marked(text: &str) -> String {
+    let cues = text.strip_prefix(BEGIN).unwrap_or_default();
+    format!("{BEGIN}{COMMENT}{}\n{cues}", mark(cues))
+}
+
+/// Whether a file is as [`marked`] made it.
+pub(super) fn is_own(file: &str) -> bool {
+    let file = file.strip_prefix(BEGIN);
+    let file = file.and_then(|own| own.strip_prefix(COMMENT));
+    let file = file.and_then(|own| own.split_once('\n'));
+    file.is_some_and(|(own, cues)| own == mark(cues))
 }
 
 /// A cue's text with timestamps, each later than the one before it, as the

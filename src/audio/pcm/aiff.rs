@@ -110,7 +110,7 @@ impl Common {
     fn encoding(&self) -> Result<Encoding, Problem> {
         let bytes = usize::from(self.bits.div_ceil(8));
         let integers = |bytes, order| match bytes {
-            1..=8 => Ok(Encoding::Signed { bytes, order }),
+            1..=4 => Ok(Encoding::Signed { bytes, order }),
             _ => Err(unusable("an AIFF", &format!("{} bits", self.bits))),
         };
         match &self.kind {

@@ -53,7 +53,16 @@ pub(super) struct StudyArgs {
     #[arg(long, value_name = "DIR", required_unless_present = "tables")]
     out: Option<PathBuf>,
     /// Make the tables of these folders again, merging shards, and print them
-    #[arg(long, value_name = "DIR", num_args = 1.., conflicts_with = "onsets")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        num_args = 1..,
+        conflicts_with_all = [
+            "onsets", "model", "out", "device", "precision", "method", "masks", "reliability", "pooling",
+            "normalise", "special", "faithfulness", "checks", "beam", "limit", "shard", "memory",
+            "seed",
+        ]
+    )]
     tables: Vec<PathBuf>,
     #[command(flatten)]
     executor: ExecutorArgs,
@@ -76,9 +85,9 @@ pub(super) struct StudyArgs {
         value_parser = clap::value_parser!(u32).range(1..))]
     masks: Option<u32>,
     /// SPES: stop when the map pooled to encoder frames is this reliable, after 20000 masks at
-    /// the latest
-    #[arg(long, value_name = "R", default_value_t = 0.9, value_parser = fraction)]
-    reliability: f64,
+    /// the latest [default: 0.9]
+    #[arg(long, value_name = "R", value_parser = fraction)]
+    reliability: Option<f64>,
     /// How maps over time and frequency become maps over encoder frames
     #[arg(long, value_enum, default_value_t)]
     pooling: PoolingName,
@@ -168,6 +177,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     let Some(out) = &args.out else {
         return Err(Error::Input("name a folder to write with --out".into()));
     };
+    args.check()?;
     let items = args.items()?;
     if let Some(warning) = manifest::without_text(&items) {
         say!("warning: {warning}");
@@ -257,13 +267,19 @@ impl OnsetArgs {
 
     /// True onsets of all files, with a warning where they are of no use.
     pub fn of(&self, items: &[Item]) -> Result<TrueOnsets> {
+        let onsets = self.needed(items)?;
+        if let Some(warning) = onsets.check(items) {
+            say!("warning: {warning}");
+        }
+        Ok(onsets)
+    }
+
+    /// The same for work that fails by itself where they are of no use.
+    pub fn needed(&self, items: &[Item]) -> Result<TrueOnsets> {
         let onsets = TrueOnsets::read(&self.onsets, self.tier.as_deref())?;
         if self.tier.is_some() && !onsets.have_tiers() {
             let problem = "only TextGrids take --tier, and --onsets names none";
             return Err(Error::Input(problem.into()));
-        }
-        if let Some(warning) = onsets.check(items) {
-            say!("warning: {warning}");
         }
         onsets.check_items(items)?;
         Ok(onsets)
@@ -271,6 +287,27 @@ impl OnsetArgs {
 }
 
 impl StudyArgs {
+    /// Refuses options that would have no effect, and a manifest that was taken
+    /// for a model.
+    fn check(&self) -> Result<()> {
+        let masked = self.method.contains(&MethodName::Spes);
+        if !masked && (self.masks.is_some() || self.reliability.is_some()) {
+            let problem = "only --method spes takes --masks and --reliability";
+            return Err(Error::Input(problem.into()));
+        }
+        let is_list = |path: &&PathBuf| {
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            matches!(ending, Some("tsv" | "json" | "jsonl")) && path.is_file()
+        };
+        match self.model.iter().find(is_list) {
+            None => Ok(()),
+            Some(list) => Err(Error::file(
+                list,
+                "is no model; --model takes all names behind it, so name manifests before it",
+            )),
+        }
+    }
+
     /// All that shapes a log's numbers.
     fn settings(&self, onsets: &TrueOnsets) -> Settings {
         let mut methods = vec![Method::Attention];
@@ -290,9 +327,10 @@ impl StudyArgs {
             precision: self.executor.precision.into(),
             seed: self.seed,
             special_tokens: self.special,
-            stop: match self.masks {
-                Some(masks) => Stop::Masks(masks as usize),
-                None => Stop::Reliability(self.reliability),
+            stop: match (self.masks, self.reliability) {
+                (Some(masks), _) => Stop::Masks(masks as usize),
+                (None, Some(reliability)) => Stop::Reliability(reliability),
+                (None, None) => Settings::default().stop,
             },
             ..Settings::default()
         }
@@ -320,10 +358,15 @@ impl StudyArgs {
 }
 
 /// Says on standard error how far long work is, behind some words; shows
-/// masks, and stops at Ctrl-C, with what `becomes` of the utterance in work.
-pub(super) fn watcher(before: String, becomes: &'static str) -> impl FnMut(Event) -> bool {
+/// masks, and stops at Ctrl-C, with what `becomes` of the utterance in work. One
+/// that `failed` is an error or a warning.
+pub(super) fn watcher(
+    before: String,
+    failed: &'static str,
+    becomes: &'static str,
+) -> impl FnMut(Event) -> bool {
     let mut masks = progress::reporter(becomes);
-    let mut utterances = utterances(before);
+    let mut utterances = utterances(before, failed);
     move |event| match event {
         Event::Explained(state) => masks(state),
         Event::Rewritten(_) if progress::stopped() => {
@@ -335,7 +378,7 @@ pub(super) fn watcher(before: String, becomes: &'static str) -> impl FnMut(Event
 }
 
 /// The same without a half result of masks; Ctrl-C is left as it is.
-pub(super) fn utterances(before: String) -> impl FnMut(Event) -> bool {
+pub(super) fn utterances(before: String, failed: &'static str) -> impl FnMut(Event) -> bool {
     let begin = Instant::now();
     let shown = progress::work(&format!("{before}utterance 1"), "transcribing");
     move |event| {
@@ -358,7 +401,7 @@ pub(super) fn utterances(before: String) -> impl FnMut(Event) -> bool {
         } = event
         {
             if let Some(error) = error {
-                say!("error: {error}");
+                say!("{failed}: {error}");
             }
             let left = (all - done) as f64 * begin.elapsed().as_secs_f64() / done as f64;
             let (direction, id) = (item.direction(), &item.id);

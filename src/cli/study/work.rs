@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use super::super::{ModelArgs, start};
 use super::{StudyArgs, watcher};
 use crate::listener::Listener;
-use crate::model::Model;
 use crate::study::Subjects;
 use crate::study::about::About;
 use crate::study::directions::within;
@@ -97,7 +96,7 @@ impl StudyArgs {
     ) -> Result<()> {
         let model = listener.model();
         let (items, left_out) = within(items, model)?;
-        let header = self.header(model, onsets)?;
+        let header = self.header(listener, onsets)?;
         work.log.go_on(&header)?;
         work.log.check(&items)?;
         folder.check(&work.log, &header, &items)?;
@@ -108,10 +107,11 @@ impl StudyArgs {
     }
 
     /// What a model's log begins with.
-    fn header(&self, model: &Model, onsets: &TrueOnsets) -> Result<Header> {
+    fn header(&self, listener: &Listener, onsets: &TrueOnsets) -> Result<Header> {
+        let (model, tokenizer) = (listener.model(), listener.tokenizer()?);
         let mut header = Header::new(&model.name, &self.settings(onsets));
         header.revision.clone_from(&model.revision);
-        header.about = Some(About::new(model, onsets.fingerprint())?);
+        header.about = Some(About::new(model, tokenizer, onsets.fingerprint())?);
         Ok(header)
     }
 
@@ -137,7 +137,7 @@ impl StudyArgs {
         }
         // Other models had their turn since it was looked at.
         if let Some(then) = header.as_ref().filter(|_| again)
-            && let Some(differences) = then.differences(&self.header(listener.model(), onsets)?)
+            && let Some(differences) = then.differences(&self.header(&listener, onsets)?)
         {
             let problem = format!("{name} was another one when this run began: {differences}");
             return Err(Error::Model(problem));
@@ -158,7 +158,7 @@ impl StudyArgs {
         let mut open = |weights: &_| self.executor.open(weights, false);
         let mut shuffled = study.shuffled_models(items, &mut open)?;
         let becomes = "the utterance is left for the next run";
-        let mut watch = watcher(format!("{name}: "), becomes);
+        let mut watch = watcher(format!("{name}: "), "error", becomes);
         study.run(parts.executor, &mut shuffled, items, log, &mut watch)
     }
 }

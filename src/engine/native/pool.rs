@@ -2,23 +2,34 @@
 //! that it hands out, which takes as long as computing what a small plan
 //! writes there.
 
+use std::collections::VecDeque;
+
 use super::real::Real;
 use crate::{Error, Result};
 
 /// Bytes that may lie idle. What is larger takes long to fill anyway.
 pub const MOST_IDLE_BYTES: usize = 128 << 20;
 
-/// Idle memory, of any sizes.
+/// Idle memory, of any sizes. Together with what is out it is never more than
+/// what once was out at the same time: sounds of ever new lengths would leave more
+/// and more that fits none.
 pub struct Pool<T> {
-    idle: Vec<Vec<T>>,
+    /// Oldest first.
+    idle: VecDeque<Vec<T>>,
     bytes: usize,
+    /// Bytes that were taken and not given back yet.
+    out: usize,
+    /// The most that they have been.
+    most_out: usize,
 }
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
         Self {
-            idle: Vec::new(),
+            idle: VecDeque::new(),
             bytes: 0,
+            out: 0,
+            most_out: 0,
         }
     }
 }
@@ -35,20 +46,18 @@ impl<T: Real> Pool<T> {
         let idle = self.idle.iter().enumerate().filter(|(_, own)| fits(own));
         let best = idle.min_by_key(|(_, own)| own.capacity());
         let mut values = match best.map(|(index, _)| index) {
-            Some(index) => {
-                let values = self.idle.swap_remove(index);
-                self.bytes -= bytes_of(&values);
-                values
-            }
-            None => {
-                let mut values = Vec::new();
-                values.try_reserve_exact(len).map_err(|_| {
-                    Error::Memory(format!("no memory for {len} {} numbers", T::PRECISION))
-                })?;
-                values
-            }
+            Some(index) => self.idle.remove(index).unwrap_or_default(),
+            None => Vec::new(),
         };
+        self.bytes -= bytes_of(&values);
+        // Nothing to do for what was there.
+        values
+            .try_reserve_exact(len.saturating_sub(values.len()))
+            .map_err(|_| Error::Memory(format!("no memory for {len} {} numbers", T::PRECISION)))?;
         values.resize(len, T::default());
+        self.out += bytes_of(&values);
+        self.most_out = self.most_out.max(self.out);
+        self.trim();
         Ok(values)
     }
 
@@ -65,9 +74,22 @@ impl<T: Real> Pool<T> {
     /// Gives memory back, for later or to the system.
     pub fn give(&mut self, values: Vec<T>) {
         let bytes = bytes_of(&values);
-        if bytes > 0 && self.bytes + bytes <= MOST_IDLE_BYTES {
+        // What came from elsewhere is not counted as out.
+        self.out = self.out.saturating_sub(bytes);
+        if bytes > 0 && bytes <= MOST_IDLE_BYTES {
             self.bytes += bytes;
-            self.idle.push(values);
+            self.idle.push_back(values);
+            self.trim();
+        }
+    }
+
+    /// Lets the oldest go that are too much.
+    fn trim(&mut self) {
+        let most = MOST_IDLE_BYTES.min(self.most_out - self.out);
+        while self.bytes > most
+            && let Some(oldest) = self.idle.pop_front()
+        {
+            self.bytes -= bytes_of(&oldest);
         }
     }
 }
@@ -87,7 +109,6 @@ mod tests {
         first.fill(7.0);
         let place = first.as_ptr();
         pool.give(first);
-        assert_eq!(pool.take(400).unwrap().len(), 400, "a smaller one is new");
         let again = pool.zeros(700).unwrap();
         assert_eq!((again.as_ptr(), again.len()), (place, 700));
         assert!(again.iter().all(|x| *x == 0.0));
@@ -95,10 +116,33 @@ mod tests {
         let larger = pool.take(1000).unwrap();
         assert_eq!((larger.as_ptr(), larger.len()), (place, 1000));
         assert!(pool.idle.is_empty() && pool.bytes == 0);
+        pool.give(larger);
+        // A smaller one is new, and what is too much with it goes.
+        let smaller = pool.take(400).unwrap();
+        assert_eq!((pool.idle.len(), pool.out, pool.most_out), (0, 1600, 4000));
+        pool.give(smaller);
+        assert_eq!((pool.idle.len(), pool.bytes), (1, 1600));
 
+        let large = pool.take(MOST_IDLE_BYTES / 4 + 1).unwrap();
+        pool.give(large);
+        assert_eq!((pool.idle.len(), pool.bytes), (0, 0));
         pool.give(vec![0.0; MOST_IDLE_BYTES / 4]);
-        pool.give(vec![0.0; 10]);
         assert_eq!((pool.idle.len(), pool.bytes), (1, MOST_IDLE_BYTES));
+    }
+
+    /// As many as were out at the same time once, whatever sizes come.
+    #[test]
+    fn ever_new_sizes_leave_no_more_than_was_out_at_once() {
+        let mut pool = Pool::<f32>::default();
+        for round in 0..100 {
+            let taken = [7, 11, 13].map(|step| {
+                let len = 1000 + (round * step * 37) % 900;
+                pool.take(len).unwrap()
+            });
+            taken.into_iter().for_each(|own| pool.give(own));
+            assert!(pool.bytes <= pool.most_out, "{round}");
+        }
+        assert!(pool.most_out <= 3 * 2 * 1900 * 4, "{}", pool.most_out);
     }
 
     #[test]

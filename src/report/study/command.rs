@@ -41,6 +41,8 @@ pub fn again(header: &Header) -> String {
         },
     );
     match stop {
+        // Without SPES the command takes neither.
+        _ if !methods.contains(&Method::Spes) => {}
         Stop::Masks(masks) => option("masks", &masks.to_string()),
         Stop::Reliability(reliability) => option("reliability", &format!("{reliability:?}")),
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::markup::{Page, escape, fill, is_page};
 use crate::Result;
-use crate::files::{check_own, write};
+use crate::files::{check_own, write_all};
 use crate::study::log::FORMAT;
 use crate::study::tables::{COLUMNS, Tables};
 pub use command::again as command;
@@ -103,15 +103,17 @@ pub fn check(folder: &Path) -> Result<()> {
 }
 
 /// Writes the tables of a study and their page into a folder, each file in one
-/// step. Only files that this program wrote are replaced.
+/// step, and none where there is no room for all. Only files that this program
+/// wrote are replaced.
 ///
 /// # Errors
 /// If one cannot be written.
 pub fn save(tables: &Tables, folder: &Path) -> Result<()> {
     check(folder)?;
     let texts = [tables.json()?, tables.csv(), render(tables)];
-    let mut files = FILES.iter().zip(texts);
-    files.try_for_each(|((name, _), text)| write(&folder.join(name), text.as_bytes()))
+    let places = FILES.map(|(name, _)| folder.join(name));
+    let files = places.iter().zip(&texts);
+    write_all(files.map(|(place, text)| (place.as_path(), text.as_bytes())))
 }
 
 /// The page of a study.

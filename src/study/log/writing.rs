@@ -78,6 +78,10 @@ impl Log {
         let Some(contents) = there else {
             return Ok(());
         };
+        // Before the long work: its folder may be written where it may not.
+        let opened = OpenOptions::new().write(true).open(&self.path);
+        opened
+            .map_err(|problem| Error::file(&self.path, format!("cannot be written: {problem}")))?;
         if let Some(differences) = contents.header.differences(header) {
             let problem = format!(
                 "was made with {differences}; take what was taken then to go on, or choose \
@@ -197,32 +201,51 @@ impl Log {
     }
 
     fn line(&mut self, record: &Value) -> Result<()> {
-        let problem = |problem: std::io::Error| Error::file(&self.path, problem);
-        let json = |value: &dyn Fn() -> serde_json::Result<String>| {
-            let line = value().map_err(|e| Error::file(&self.path, e))?;
+        let json = |value: serde_json::Result<String>| {
+            let line = value.map_err(|e| Error::file(&self.path, e))?;
             Ok::<_, Error>(line + "\n")
         };
-        if self.file.is_none() {
-            let mut options = OpenOptions::new();
-            options.create(true).truncate(false).write(true);
-            let mut file = options.open(&self.path).map_err(problem)?;
-            // What a killed run did not finish.
-            file.set_len(self.length).map_err(problem)?;
-            file.seek(SeekFrom::End(0)).map_err(problem)?;
-            if let Some(header) = self.header.as_ref().filter(|_| self.length == 0) {
-                let line = json(&|| serde_json::to_string(header))?;
-                file.write_all(line.as_bytes()).map_err(problem)?;
-            }
-            self.file = Some(file);
+        let mut text = String::new();
+        if let Some(header) = self.header.as_ref().filter(|_| self.length == 0) {
+            text = json(serde_json::to_string(header))?;
         }
-        let line = json(&|| serde_json::to_string(record))?;
-        let Some(file) = &mut self.file else {
-            return Ok(());
+        text += &json(serde_json::to_string(record))?;
+        match self.append(text.as_bytes()) {
+            Ok(length) => {
+                self.length = length;
+                Ok(())
+            }
+            Err(problem) => {
+                // The next run would cut half a line off too.
+                if let Some(file) = self.file.take() {
+                    let _ = file.set_len(self.length);
+                }
+                let problem =
+                    format!("{problem}; what was done is kept, and the same command goes on");
+                Err(Error::file(&self.path, problem))
+            }
+        }
+    }
+
+    /// Puts bytes on the disk behind the whole lines; returns where they end.
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<u64> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let mut options = OpenOptions::new();
+                options.create(true).truncate(false).write(true);
+                let mut file = options.open(&self.path)?;
+                // What a killed run did not finish.
+                file.set_len(self.length)?;
+                file.seek(SeekFrom::End(0))?;
+                file
+            }
         };
+        let file = self.file.insert(file);
         // One write: a reader never sees half a line of a run that lives.
-        let written = file.write_all(line.as_bytes());
-        let written = written.and_then(|()| file.sync_data());
-        written.map_err(|problem| Error::file(&self.path, problem))
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        file.stream_position()
     }
 }
 

@@ -69,6 +69,9 @@ impl Line {
             other => Err(format!("{name} is {other}, which is no text")),
         };
         let audio = field("audio_filepath")?.ok_or("no audio_filepath")?;
+        if audio.trim().is_empty() {
+            return Err("audio_filepath is empty".into());
+        }
         let id = match &value["id"] {
             Value::Null => None,
             Value::String(id) => Some(id.clone()),

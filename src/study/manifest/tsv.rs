@@ -54,10 +54,14 @@ pub(super) fn read(text: &str, folder: &Path) -> Result<Vec<Item>, String> {
 /// The file that a field names, and which part of it. A file of exactly that
 /// name goes before a part of another.
 fn sound<'a>(field: &'a str, folder: &Path) -> Result<(&'a str, Option<Part>), String> {
+    if field.is_empty() {
+        return Err("is empty".into());
+    }
     let whole = folder.join(field).exists();
     let mut pieces = field.rsplitn(3, ':');
     let [last, middle, file] = [pieces.next(), pieces.next(), pieces.next()];
     let digits = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = |text: &str| text.parse::<f64>().is_ok();
     let (file, part) = match (file, middle.filter(digits), last.filter(digits)) {
         _ if whole => (field, None),
         (Some(file), Some(offset), Some(count)) => {
@@ -69,6 +73,10 @@ fn sound<'a>(field: &'a str, folder: &Path) -> Result<(&'a str, Option<Part>), S
                 return Err(format!("{field} is a part of no samples"));
             }
             (file, Some(Part::Samples { offset, count }))
+        }
+        (Some(_), ..) if [middle, last].into_iter().flatten().all(number) => {
+            let problem = "is no file:offset:frames, both whole numbers of samples";
+            return Err(format!("{field} {problem}"));
         }
         (None, _, Some(_)) if middle.is_some_and(|name| name.contains('.')) => {
             let problem = "is no file, and no file:offset:frames";

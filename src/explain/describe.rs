@@ -73,12 +73,14 @@ pub(super) fn tokens_and_words(
     let special: Vec<bool> = special
         .map(|&id| is_special(model, tokenizer, id))
         .collect();
+    let all = &forced.tokens;
+    let texts = tokenizer.readable(all, |i| is_special(model, tokenizer, all[i]));
     let tokens = forced.labels.iter().enumerate();
     let tokens = tokens.map(|(index, &id)| Token {
         index,
         position: forced.chosen[index],
         id,
-        text: tokenizer.token_text(id),
+        text: texts[forced.chosen[index]].clone(),
         log_probability: f64::from(log_probs[index]),
         special: special[index],
         peak_seconds: (timing::peak(row(index)) as f64 + 0.5) * step,

@@ -20,6 +20,7 @@ use crate::{Error, Result};
 pub use cmvn::normalize;
 pub use fbank::{FRAME_LENGTH, FRAME_SHIFT, Fbank, FbankConfig};
 pub use log_mel::{LogMel, LogMelConfig};
+pub use mel::{MelFormula, MelScale};
 
 /// Seconds from one frame to the next, in every front end there is.
 pub const FRAME_SECONDS: f64 = 0.01;
@@ -280,6 +281,14 @@ impl FrontEnd {
         match self {
             Self::Fbank(fbank) => fbank.features(waveform),
             Self::LogMel(log_mel) => log_mel.recording(waveform),
+        }
+    }
+
+    /// Where the bins lie.
+    pub fn mel_scale(&self) -> MelScale {
+        match self {
+            Self::Fbank(_) => fbank::SCALE,
+            Self::LogMel(_) => log_mel::SCALE,
         }
     }
 

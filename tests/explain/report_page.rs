@@ -73,6 +73,7 @@ impl Sample {
                     decoder_heads: 2,
                     frames,
                     mel_bins,
+                    mel_scale: None,
                     encoder_frames,
                     frame_seconds: 0.01,
                     encoder_frame_seconds: seconds / encoder_frames as f64,

@@ -386,10 +386,19 @@
   }
 
   const timed = words.map((word, index) => ({ word, index }))
-    .filter(({ word }) => Number.isFinite(word.start_seconds) && Number.isFinite(word.end_seconds));
+    .filter(({ word }) => Number.isFinite(word.start_seconds) && Number.isFinite(word.end_seconds))
+    .sort((a, b) => a.word.start_seconds - b.word.start_seconds);
   const isActive = ({ word, index }) => state.word === index || (state.word === null && word.tokens.includes(state.token));
   const laneHeight = 17;
   const mostLanes = 3;
+
+  /** Gives a word a text from its beginning on, or to the end of the axis. */
+  function setText(context, item, text) {
+    const wide = text ? context.measureText(text).width + 6 : 0;
+    item.text = text;
+    item.from = Math.max(axis.left, Math.min(item.left, axis.left + axis.width - wide));
+    item.reach = Math.max(item.right, item.from + wide);
+  }
 
   /**
    * Where words stand over the time axis: each in the first lane in which its box, and its text
@@ -403,25 +412,22 @@
       const text = shown(item.word.text);
       // A long word is cut where another follows, and not before.
       const texts = [text, fitted(context, text, 90)];
-      const fits = (end, right) => end + 3 <= item.left && right <= axis.left + axis.width + 2;
       item.text = '';
       item.lane = -1;
       for (const label of texts) {
-        const right = Math.max(item.right, item.left + context.measureText(label).width + 6);
-        let lane = ends.findIndex((end) => fits(end, right));
-        if (lane < 0 && ends.length < mostLanes && fits(-Infinity, right)) lane = ends.length;
+        setText(context, item, label);
+        let lane = ends.findIndex((end) => end + 3 <= item.from);
+        if (lane < 0 && ends.length < mostLanes) lane = ends.length;
         if (lane < 0) continue;
-        item.text = label;
         item.lane = lane;
-        item.reach = right;
-        ends[lane] = right;
+        ends[lane] = item.reach;
         break;
       }
       if (item.lane < 0) {
         let lane = ends.findIndex((end) => end + 1 <= item.left);
         if (lane < 0) lane = ends.length < mostLanes ? ends.length : ends.indexOf(Math.min(...ends));
         item.lane = lane;
-        item.reach = item.right;
+        setText(context, item, '');
         ends[lane] = Math.max(ends[lane] || 0, item.right);
       }
     }
@@ -441,25 +447,21 @@
       for (const item of active) {
         if (item.text) continue;
         // The chosen word always says its text; others give way below.
-        item.text = fitted(context, shown(item.word.text), 160);
-        item.reach = Math.max(item.right, item.left + context.measureText(item.text).width + 6);
+        setText(context, item, fitted(context, shown(item.word.text), 160));
       }
-      const covered = (item) => active.some((own) => own !== item && own.lane === item.lane && own.left < item.reach && item.left < own.reach);
+      const covered = (item) => active.some((own) => own.lane === item.lane && own.from < item.reach && item.from < own.reach);
+      const box = ({ lane }, left, right, colour) => {
+        context.fillStyle = style(colour);
+        context.fillRect(left + 0.5, lane * laneHeight + 1, right - left - 1, laneHeight - 2);
+      };
       clipped(context, 0, height, () => {
+        for (const item of timed) box(item, item.left, item.right, '--accent-soft');
         for (const item of timed) {
           const chosen = active.includes(item);
-          const top = item.lane * laneHeight;
-          context.fillStyle = style(chosen ? '--accent' : '--accent-soft');
-          context.fillRect(item.left + 0.5, top + 1, item.right - item.left - 1, laneHeight - 2);
-          if (!item.text || (!chosen && covered(item))) continue;
-          // What reaches out of the box has the page behind it.
-          context.fillStyle = style('--ink');
-          if (chosen) {
-            context.fillStyle = style('--accent');
-            context.fillRect(item.left + 0.5, top + 1, item.reach - item.left - 1, laneHeight - 2);
-            context.fillStyle = style('--accent-ink');
-          }
-          context.fillText(item.text, item.left + 3, top + laneHeight / 2);
+          if (!chosen && (!item.text || covered(item))) continue;
+          if (chosen) box(item, item.from, item.reach, '--accent');
+          context.fillStyle = style(chosen ? '--accent-ink' : '--ink');
+          context.fillText(item.text, item.from + 3, item.lane * laneHeight + laneHeight / 2);
         }
       });
     });
@@ -482,7 +484,7 @@
       return;
     }
     heights.curves = left < 420 ? 66 : 90;
-    const rows = Math.min(18 * count, Math.max(0.5 * left, left - heights.curves - 300)) + 4;
+    const rows = Math.min(18 * count, Math.max(0.45 * left, left - heights.curves - 300)) + 4;
     heights.spectrogram = Math.round(Math.max(110, Math.min(300, left - heights.curves - rows)));
     heights.row = Math.max(2, Math.min(18, (left - heights.curves - heights.spectrogram - 4) / count));
   }
@@ -708,18 +710,20 @@
       // Where rows are lower than a text, every n-th one has its text; the
       // chosen ones always, and their neighbours give way.
       const every = Math.ceil(12.5 / matrix.row);
-      const first = picked.length ? Math.min(...picked) : -Infinity;
-      const own = picked.filter((i) => (i - first) % every === 0);
-      const labelled = (i) => (picked.includes(i) ? own.includes(i)
-        : i % every === 0 && !own.some((at) => Math.abs(at - i) < every));
+      const middle = (i) => Math.max(7, Math.min(height - 7, matrix.top + (i + 0.5) * matrix.row));
+      const labelled = new Map();
+      const others = tokens.map((_, i) => i).filter((i) => i % every === 0);
+      for (const i of [...picked, ...others]) {
+        const free = [...labelled.values()].every((y) => Math.abs(y - middle(i)) >= 12);
+        if (free) labelled.set(i, middle(i));
+      }
       tokens.forEach((token, i) => {
         const y = matrix.top + i * matrix.row;
         const active = picked.includes(i);
-        if (labelled(i)) {
+        if (labelled.has(i)) {
           context.font = `${active ? '600 ' : ''}${Math.min(12, Math.max(10, matrix.row - 3))}px system-ui, "DejaVu Sans", sans-serif`;
           context.fillStyle = active ? style('--ink') : style('--faint');
-          const middle = Math.max(7, Math.min(height - 7, y + matrix.row / 2));
-          context.fillText(fitted(context, shown(token.text), axis.left - 14), axis.left - 8, middle);
+          context.fillText(fitted(context, shown(token.text), axis.left - 14), axis.left - 8, labelled.get(i));
         }
         if (active) {
           context.strokeStyle = style('--ink');
@@ -1192,7 +1196,7 @@
       const time = timeAt(event.clientX - box.left);
       const lane = Math.floor((event.clientY - box.top) / laneHeight);
       const x = event.clientX - box.left;
-      const under = (item) => item.left <= x && x <= item.reach;
+      const under = (item) => item.from <= x && x <= item.reach;
       const hit = timed.find((item) => item.lane === lane && under(item))
         || timed.find((item) => item.word.start_seconds <= time && time <= item.word.end_seconds);
       if (!hit) return;

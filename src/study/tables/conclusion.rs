@@ -264,7 +264,7 @@ impl Tables {
             "Some"
         };
         Some(format!(
-            "{all} intervals are of fewer than {ENOUGH} utterances (from {least} on): they show \
+            "{all} intervals are of fewer than {ENOUGH} utterances (the least of {least}): they show \
              how these few differ and are no 95% intervals."
         ))
     }

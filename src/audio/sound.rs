@@ -109,6 +109,10 @@ impl Sound {
         &self.waveform
     }
 
+    pub(crate) fn shared(&self) -> Arc<Waveform> {
+        self.waveform.clone()
+    }
+
     /// Of the samples that a model hears.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of_numbers(&self.waveform.samples)

@@ -104,6 +104,9 @@ pub(super) struct ExplainArgs {
     /// file's name with .explained]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Leave the recording out of the folder: its page plays none then
+    #[arg(long)]
+    no_sound: bool,
     /// Add counters, since the program's start, and times to explanation.json
     #[arg(long)]
     profile: bool,
@@ -452,6 +455,9 @@ fn explain_file(
     progress::stage("writing the maps and their page");
     if args.profile {
         maps.set_profile(profile(listener, stages.seconds)?);
+    }
+    if args.no_sound {
+        maps = maps.without_sound();
     }
     maps.save(out)?;
     drop(shown);

@@ -93,12 +93,14 @@ pub(super) fn tokens_and_words(
 ) -> (Vec<Token>, Vec<Word>) {
     let step = encoder_frame_seconds(model);
     let row = |token: usize| &attention[token * frames..(token + 1) * frames];
+    let all = &forced.tokens;
+    let texts = tokenizer.readable(all, |i| is_special(model, tokenizer, all[i]));
     let tokens = forced.labels.iter().enumerate();
     let tokens = tokens.map(|(index, &id)| Token {
         index,
         position: forced.chosen[index],
         id,
-        text: tokenizer.token_text(id),
+        text: texts[forced.chosen[index]].clone(),
         log_probability: f64::from(log_probs[index]),
         special: is_special(model, tokenizer, id),
         peak_seconds: (timing::peak(row(index)) as f64 + 0.5) * step,

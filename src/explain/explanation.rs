@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::method::{Method, Site};
 use crate::align::WordTokens;
+use crate::features::MelScale;
 use crate::fingerprint::Fingerprint;
 use crate::ops::Reduction;
 
@@ -95,6 +96,9 @@ pub struct Model {
     pub frames: usize,
     /// F: mel bins.
     pub mel_bins: usize,
+    /// Where they lie; absent where that was not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mel_scale: Option<MelScale>,
     /// T': encoder frames.
     pub encoder_frames: usize,
     /// Seconds from one input frame to the next.
@@ -119,6 +123,7 @@ pub struct Token {
     /// Position in the decoder's output, counted from the start of the text.
     pub position: usize,
     pub id: u32,
+    /// As people read it, [`Tokenizer::readable`](crate::tokenizer::Tokenizer::readable).
     pub text: String,
     /// Natural logarithm of the probability the model gave the token.
     pub log_probability: f64,

@@ -1,11 +1,16 @@
 //! Maps as they are looked up and read: by method and site, with shape, axes
 //! and values.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 
 use super::explanation::{Explanation, MapInfo};
 use super::method::{Method, Site, map_name};
 use crate::align::{Pooling, TokenMap};
+use crate::audio::{Sound, Waveform};
+use crate::features::MelScale;
+use crate::fingerprint::Fingerprint;
 use crate::{Error, Result};
 
 /// An explanation with its maps and the features that they speak of.
@@ -16,6 +21,8 @@ pub struct Maps {
     pub(super) features: Vec<f32>,
     /// Values of the maps in `explanation.maps`, in their order.
     pub(super) values: Vec<Vec<f32>>,
+    /// What the model heard, if it goes along.
+    sound: Option<Arc<Waveform>>,
 }
 
 /// One axis of a map.
@@ -115,7 +122,47 @@ impl Maps {
             explanation,
             features,
             values,
+            sound: None,
         })
+    }
+
+    /// The same with the sound, which then stands in the folder, and its page
+    /// plays it.
+    ///
+    /// # Errors
+    /// If it is known to be another sound than the one explained.
+    pub fn with_sound(self, sound: &Sound) -> Result<Self> {
+        self.with_waveform(sound.shared())
+    }
+
+    pub(crate) fn with_waveform(mut self, sound: Arc<Waveform>) -> Result<Self> {
+        let known = self.explanation.audio.fingerprint;
+        let own = Fingerprint::of_numbers(&sound.samples);
+        let broken = sound.samples.iter().any(|x| !x.is_finite());
+        if broken || sound.samples.is_empty() || known.is_some_and(|known| known != own) {
+            return Err(Error::Model("the sound is not the one explained".into()));
+        }
+        self.sound = Some(sound);
+        Ok(self)
+    }
+
+    /// The same without the sound: a folder that may be passed on where the
+    /// recording may not.
+    #[must_use]
+    pub fn without_sound(mut self) -> Self {
+        self.sound = None;
+        self
+    }
+
+    /// What the model heard, if it goes along.
+    pub fn sound(&self) -> Option<&Waveform> {
+        self.sound.as_deref()
+    }
+
+    /// Says where the features' bins lie.
+    pub(crate) fn with_mel_scale(mut self, scale: MelScale) -> Self {
+        self.explanation.model.mel_scale = Some(scale);
+        self
     }
 
     /// The text, its tokens and words, and how the maps were made.

@@ -234,6 +234,7 @@ fn describe(
             decoder_heads: decoder.heads,
             frames: subject.features.sound_frames,
             mel_bins: subject.features.bins,
+            mel_scale: None,
             encoder_frames: frames,
             frame_seconds: FRAME_SECONDS,
             encoder_frame_seconds: encoder_frame_seconds(model),

@@ -32,6 +32,8 @@ pub(super) struct Forced {
     pub positions: Vec<u32>,
     /// The chosen tokens.
     pub labels: Vec<u32>,
+    /// All of the subject's tokens.
+    pub tokens: Vec<u32>,
 }
 
 impl Forced {
@@ -50,6 +52,7 @@ impl Forced {
             inputs,
             positions: chosen.iter().map(|&c| (first + c) as u32).collect(),
             labels: chosen.iter().map(|&c| tokens[c]).collect(),
+            tokens: tokens.to_vec(),
             chosen,
         })
     }

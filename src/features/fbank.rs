@@ -17,7 +17,7 @@ use rustfft::{Fft, FftPlanner};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::mel::Filter;
+use super::mel::{Filter, MelFormula, MelScale};
 use super::{Features, check_common, check_finite, normalize, typed};
 use crate::audio::{SAMPLE_RATE, Waveform};
 use crate::error::Problem;
@@ -186,9 +186,15 @@ fn povey_window() -> Vec<f64> {
         .collect()
 }
 
-/// Mel of a frequency in Hz, Kaldi's formula.
+/// Where the filters lie.
+pub(super) const SCALE: MelScale = MelScale {
+    formula: MelFormula::Kaldi,
+    low_hertz: LOW_HERTZ,
+    high_hertz: SAMPLE_RATE as f64 / 2.0,
+};
+
 fn mel(hertz: f64) -> f64 {
-    1127.0 * (1.0 + hertz / 700.0).ln()
+    SCALE.formula.mel(hertz)
 }
 
 /// `count` filters whose centres are evenly spaced on the mel scale; each is

@@ -17,7 +17,7 @@ use rustfft::{Fft, FftPlanner};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::mel::Filter;
+use super::mel::{Filter, MelFormula, MelScale};
 use super::{FRAME_SHIFT, Features, check_common, check_finite, typed};
 use crate::audio::{SAMPLE_RATE, Waveform};
 use crate::error::Problem;
@@ -242,23 +242,20 @@ fn hann_window(length: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Slaney's mel scale: linear up to 1 kHz, which is 15 mel, then 27 mel for a
-/// factor of 6.4.
+/// Where the filters lie.
+pub(super) const SCALE: MelScale = MelScale {
+    formula: MelFormula::Slaney,
+    low_hertz: 0.0,
+    high_hertz: SAMPLE_RATE as f64 / 2.0,
+};
+
 fn mel(hertz: f64) -> f64 {
-    if hertz < 1000.0 {
-        3.0 * hertz / 200.0
-    } else {
-        15.0 + (hertz / 1000.0).ln() * 27.0 / 6.4f64.ln()
-    }
+    SCALE.formula.mel(hertz)
 }
 
 /// The inverse of [`mel`].
 fn hertz(mel: f64) -> f64 {
-    if mel < 15.0 {
-        200.0 * mel / 3.0
-    } else {
-        1000.0 * ((mel - 15.0) * 6.4f64.ln() / 27.0).exp()
-    }
+    SCALE.formula.hertz(mel)
 }
 
 /// `count` filters from 0 to the Nyquist frequency whose centres are evenly

@@ -1,6 +1,55 @@
-//! One filter of a mel filter bank; the scales differ between front ends.
+//! Mel scales, which differ between front ends, and one filter of a bank.
 
 use rustfft::num_complex::Complex;
+use serde::{Deserialize, Serialize};
+
+/// A formula from Hz to mel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MelFormula {
+    /// 1127 ln(1 + f / 700).
+    Kaldi,
+    /// Linear up to 1 kHz, which is 15 mel, then 27 mel for a factor of 6.4.
+    Slaney,
+}
+
+impl MelFormula {
+    pub(super) fn mel(self, hertz: f64) -> f64 {
+        match self {
+            Self::Kaldi => 1127.0 * (1.0 + hertz / 700.0).ln(),
+            Self::Slaney if hertz < 1000.0 => 3.0 * hertz / 200.0,
+            Self::Slaney => 15.0 + (hertz / 1000.0).ln() * 27.0 / 6.4f64.ln(),
+        }
+    }
+
+    /// The inverse of [`mel`](Self::mel).
+    pub(super) fn hertz(self, mel: f64) -> f64 {
+        match self {
+            Self::Kaldi => 700.0 * ((mel / 1127.0).exp() - 1.0),
+            Self::Slaney if mel < 15.0 => 200.0 * mel / 3.0,
+            Self::Slaney => 1000.0 * ((mel - 15.0) * 6.4f64.ln() / 27.0).exp(),
+        }
+    }
+}
+
+/// Where the bins of features lie: their centres are evenly spaced in mel
+/// between the lower edge of the first and the upper edge of the last.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MelScale {
+    pub formula: MelFormula,
+    pub low_hertz: f64,
+    pub high_hertz: f64,
+}
+
+impl MelScale {
+    /// The centre of each of `bins`, in Hz.
+    pub fn centres(&self, bins: usize) -> Vec<f64> {
+        let [low, high] = [self.low_hertz, self.high_hertz].map(|own| self.formula.mel(own));
+        let step = (high - low) / (bins + 1) as f64;
+        let centres = (1..=bins).map(|bin| self.formula.hertz(low + bin as f64 * step));
+        centres.collect()
+    }
+}
 
 /// Weights of neighbouring FFT frequencies from `first` on. A filter that
 /// lies between two FFT frequencies has none.

@@ -21,6 +21,7 @@ use crate::{Error, Result};
 pub use cmvn::normalize;
 pub use fbank::{FRAME_LENGTH, FRAME_SHIFT, Fbank, FbankConfig};
 pub use log_mel::{LogMel, LogMelConfig};
+pub use mel::{MelFormula, MelScale};
 pub use power::power;
 
 /// Seconds from one frame to the next, in every front end there is.
@@ -298,6 +299,14 @@ impl FrontEnd {
             Self::LogMel(log_mel) => log_mel.recording(waveform),
         };
         Ok(features?.of(waveform))
+    }
+
+    /// Where the bins lie.
+    pub fn mel_scale(&self) -> MelScale {
+        match self {
+            Self::Fbank(_) => fbank::SCALE,
+            Self::LogMel(_) => log_mel::SCALE,
+        }
     }
 
     /// F

@@ -117,7 +117,9 @@ impl<'a> Explaining<'a> {
         };
         let executor = listener.machine.open(model)?;
         let watch = watch.as_mut();
-        explain(executor, model, tokenizer, &subject, &options, watch)
+        let maps = explain(executor, model, tokenizer, &subject, &options, watch)?;
+        let scale = listener.ears.front_end.mel_scale();
+        maps.with_mel_scale(scale).with_sound(&sound)
     }
 }
 

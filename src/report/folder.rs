@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytemuck::{cast_slice, pod_read_unaligned};
 use safetensors::SafeTensors;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 use super::html::page;
 use super::markup::is_page;
+use crate::audio::Waveform;
 use crate::explain::Maps;
 use crate::explain::explanation::{Explanation, FORMAT, VERSION};
 use crate::files::{PREFIX, check_own, check_writable, folder_of, followed, parent};
@@ -25,8 +27,9 @@ pub const EXPLANATION: &str = "explanation.json";
 /// The page's file.
 pub const REPORT: &str = "report.html";
 
-/// The tensor of the features in the maps' file.
+/// Tensors in the maps' file that are no maps.
 const FEATURES: &str = "features";
+const SOUND: &str = "sound";
 
 impl Maps {
     /// Refuses a folder that [`save`](Self::save) would refuse, before the long work.
@@ -130,7 +133,15 @@ impl Maps {
         let maps = explanation.maps.iter();
         let maps = maps.map(|info| values(&info.name, &info.shape));
         let maps = maps.collect::<Result<_>>()?;
-        Self::new(explanation, features, maps).map_err(|problem| Error::file(folder, problem))
+        let sound = match tensors.tensor(SOUND) {
+            Ok(sound) => Some(values(SOUND, &[sound.shape().iter().product()])?),
+            Err(_) => None,
+        };
+        let whole = Self::new(explanation, features, maps).and_then(|maps| match sound {
+            Some(samples) => maps.with_waveform(Arc::new(Waveform { samples })),
+            None => Ok(maps),
+        });
+        whole.map_err(|problem| Error::file(folder, problem))
     }
 }
 
@@ -228,8 +239,13 @@ fn open_to_readers(_folder: &Path) -> std::io::Result<()> {
 fn tensors(maps: &Maps) -> Result<Vec<u8>> {
     let features = (FEATURES, &maps.features_shape()[..], maps.features());
     let all = maps.iter().map(|map| (map.name(), map.shape(), map.data()));
+    let length = [maps.sound().map_or(0, |sound| sound.samples.len())];
+    let sound = maps
+        .sound()
+        .map(|sound| (SOUND, &length[..], &*sound.samples));
     let views = [features]
         .into_iter()
+        .chain(sound)
         .chain(all)
         .map(|(name, shape, data)| {
             let view = TensorView::new(Dtype::F32, shape.to_vec(), cast_slice(data));

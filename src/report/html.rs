@@ -1,12 +1,14 @@
 //! One explained utterance as one HTML file.
 //!
-//! Maps stand inside it, quantised; what a page is made of otherwise is in
-//! `markup.rs`.
+//! Maps stand inside it, [packed](super::packing), and the
+//! [sound](super::player); what a page is made of otherwise is in `markup.rs`.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Serialize;
 
 use super::markup::{Page, escape, fill};
+use super::packing::{Packed, Rows, fitting};
+use super::player::Player;
+use crate::audio::Waveform;
 use crate::explain::explanation::Explanation;
 use crate::explain::{Maps, Method};
 
@@ -14,10 +16,13 @@ const BODY: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Bytes for all input maps together, and for the attention, before base64.
-/// Above it values take one byte instead of two, then frames are averaged.
-const INPUT_BUDGET: usize = 8 << 20;
-const ATTENTION_BUDGET: usize = 6 << 20;
+/// Bytes for the sound and all maps together, before base64: with its text and
+/// its script a page takes at most 6 MB then.
+const BUDGET: usize = 4_200_000;
+/// The most of what the sound leaves that all small maps together, and then
+/// the attention, may take. What remains is for the maps at the input.
+const SMALL_SHARE: f64 = 0.3;
+const ATTENTION_SHARE: f64 = 0.35;
 
 /// A tensor of `maps.safetensors`, row-major.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +51,7 @@ pub fn page(maps: &Maps) -> String {
         data: map.data(),
     });
     let tensors: Vec<NamedTensor> = [features].into_iter().chain(shown).collect();
-    render(maps.explanation(), &tensors)
+    compose(maps.explanation(), &tensors, maps.sound())
 }
 
 /// The page for `explanation`.
@@ -56,11 +61,18 @@ pub fn page(maps: &Maps) -> String {
 /// `<method>.tokens` (I, I). Each may be missing. One that has another name or
 /// a shape that does not fit the explanation is left out, and the page says so.
 pub fn render(explanation: &Explanation, tensors: &[NamedTensor]) -> String {
-    let (tensors, omitted) = embed(explanation, tensors);
+    compose(explanation, tensors, None)
+}
+
+fn compose(explanation: &Explanation, tensors: &[NamedTensor], sound: Option<&Waveform>) -> String {
+    let player = sound.map(Player::new);
+    let heard = player.as_ref().map_or(0, Player::bytes);
+    let (tensors, omitted) = embed(explanation, tensors, BUDGET.saturating_sub(heard));
     let mut explanation = explanation.clone();
     explanation.profile = None;
     let data = Data {
         explanation: &explanation,
+        hertz: hertz(&explanation),
         tensors,
         omitted,
     };
@@ -81,9 +93,18 @@ pub fn render(explanation: &Explanation, tensors: &[NamedTensor]) -> String {
                 "device",
                 &escape(&format!("{} ({})", device.name, device.executor)),
             ),
+            (
+                "player",
+                &player.as_ref().map_or_else(String::new, Player::markup),
+            ),
         ],
     );
     let page = Page {
+        policy: if player.is_some() {
+            "; media-src data:"
+        } else {
+            ""
+        },
         title: &format!("{}: {text}", audio.file),
         version: &explanation.sonograd,
         style: STYLE,
@@ -97,26 +118,52 @@ pub fn render(explanation: &Explanation, tensors: &[NamedTensor]) -> String {
 #[derive(Serialize)]
 struct Data<'a> {
     explanation: &'a Explanation,
+    /// The centre of each bin of the features; nothing where it is not known.
+    hertz: Vec<f64>,
     tensors: Vec<Embedded<'a>>,
     /// Why a tensor is not there, one sentence each.
     omitted: Vec<String>,
 }
 
-/// One tensor, quantised row by row.
+/// Bins' centres as far as they can be drawn: finite and rising.
+fn hertz(explanation: &Explanation) -> Vec<f64> {
+    let model = &explanation.model;
+    let centres = model.mel_scale.map(|scale| scale.centres(model.mel_bins));
+    let rising = |centres: &Vec<f64>| {
+        let finite = centres.iter().all(|x| x.is_finite() && *x >= 0.0);
+        finite && centres.windows(2).all(|pair| pair[0] < pair[1])
+    };
+    let centres = centres.filter(rising).unwrap_or_default();
+    let rounded = centres.iter().map(|x| (10.0 * x).round() / 10.0);
+    rounded.collect()
+}
+
+/// One tensor.
 #[derive(Serialize)]
 struct Embedded<'a> {
     name: &'a str,
     kind: Kind,
     shape: &'a [usize],
-    /// 8 or 16 per value; 16 is little-endian.
-    bits: u32,
-    /// Frames averaged into one.
-    stride: usize,
-    /// Per row the value of code 0 and the step to the next code. The largest
-    /// code stands for a value that is not finite.
-    rows: Vec<(f64, f64)>,
-    /// The codes in base64.
-    data: String,
+    #[serde(flatten)]
+    packed: Packed,
+}
+
+/// What shares a budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Group {
+    Small,
+    Attention,
+    Input,
+}
+
+impl Kind {
+    fn group(self) -> Group {
+        match self {
+            Self::Features | Self::MapEncoder | Self::MapTokens => Group::Small,
+            Self::Attention => Group::Attention,
+            Self::MapInput => Group::Input,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -132,9 +179,18 @@ enum Kind {
 /// A tensor seen as (rows, frames, bins); every row has its own scale.
 struct Layout {
     kind: Kind,
-    rows: usize,
     frames: usize,
     bins: usize,
+}
+
+impl Layout {
+    fn of<'a>(&self, tensor: &NamedTensor<'a>) -> Rows<'a> {
+        Rows {
+            data: tensor.data,
+            frames: self.frames,
+            bins: self.bins,
+        }
+    }
 }
 
 /// How `tensor` is laid out, or why it cannot be shown.
@@ -167,36 +223,19 @@ fn layout(explanation: &Explanation, tensor: &NamedTensor) -> Result<Layout, Str
             tensor.data.len()
         ));
     }
-    Ok(match kind {
-        Kind::Features => Layout {
-            kind,
-            rows: 1,
-            frames: input,
-            bins: model.mel_bins,
-        },
-        Kind::MapInput => Layout {
-            kind,
-            rows: tokens,
-            frames: input,
-            bins: model.mel_bins,
-        },
-        Kind::Attention | Kind::MapEncoder | Kind::MapTokens => {
-            let frames = shape[shape.len() - 1];
-            Layout {
-                kind,
-                rows: size / frames,
-                frames,
-                bins: 1,
-            }
-        }
-    })
+    let (frames, bins) = match kind {
+        Kind::Features | Kind::MapInput => (input, model.mel_bins),
+        Kind::Attention | Kind::MapEncoder | Kind::MapTokens => (shape[shape.len() - 1], 1),
+    };
+    Ok(Layout { kind, frames, bins })
 }
 
-/// Quantises what can be shown, the maps in the order of the explanation, and
-/// says what cannot.
+/// Packs what can be shown into about `budget` bytes, the maps in the order of
+/// the explanation, and says what cannot.
 fn embed<'a>(
     explanation: &Explanation,
     tensors: &[NamedTensor<'a>],
+    budget: usize,
 ) -> (Vec<Embedded<'a>>, Vec<String>) {
     let mut shown = Vec::new();
     let mut omitted = Vec::new();
@@ -209,154 +248,33 @@ fn embed<'a>(
     let listed = |name: &str| explanation.maps.iter().position(|map| map.name == name);
     shown.sort_by_key(|(tensor, _)| listed(tensor.name).unwrap_or(usize::MAX));
 
-    let values = |kind| {
-        let of_kind = shown.iter().filter(|(_, layout)| layout.kind == kind);
-        of_kind.map(|(tensor, _)| tensor.data.len()).sum()
-    };
-    let input = economy(values(Kind::MapInput), INPUT_BUDGET);
-    let attention = economy(values(Kind::Attention), ATTENTION_BUDGET);
-    let embedded = shown.iter().map(|(tensor, layout)| {
-        let (bits, stride) = match layout.kind {
-            Kind::MapInput => input,
-            Kind::Attention => attention,
-            Kind::Features | Kind::MapEncoder | Kind::MapTokens => (16, 1),
-        };
-        encode(tensor, layout, bits, stride)
+    let mut packed: Vec<Option<Packed>> = shown.iter().map(|_| None).collect();
+    let mut left = budget as f64;
+    for (group, share) in [
+        (Group::Small, SMALL_SHARE),
+        (Group::Attention, ATTENTION_SHARE),
+        (Group::Input, 1.0),
+    ] {
+        let own = |at: &usize| shown[*at].1.kind.group() == group;
+        let places: Vec<usize> = (0..shown.len()).filter(own).collect();
+        let rows: Vec<Rows> = places
+            .iter()
+            .map(|&at| shown[at].1.of(shown[at].0))
+            .collect();
+        let all = fitting(&rows, (share * left) as usize, group != Group::Small);
+        left -= all.iter().map(Packed::bytes).sum::<usize>() as f64;
+        for (at, own) in places.into_iter().zip(all) {
+            packed[at] = Some(own);
+        }
+    }
+    let embedded = shown.iter().zip(packed);
+    let embedded = embedded.filter_map(|((tensor, layout), packed)| {
+        Some(Embedded {
+            name: tensor.name,
+            kind: layout.kind,
+            shape: tensor.shape,
+            packed: packed?,
+        })
     });
     (embedded.collect(), omitted)
-}
-
-/// Bits per value and frames averaged into one, so that `values` take about
-/// `budget` bytes.
-fn economy(values: usize, budget: usize) -> (u32, usize) {
-    if 2 * values <= budget {
-        (16, 1)
-    } else {
-        (8, values.div_ceil(budget))
-    }
-}
-
-fn encode<'a>(tensor: &NamedTensor<'a>, layout: &Layout, bits: u32, stride: usize) -> Embedded<'a> {
-    let mut rows = Vec::with_capacity(layout.rows);
-    let mut bytes = Vec::new();
-    for row in tensor.data.chunks_exact(layout.frames * layout.bins) {
-        let row = averaged(row, layout.bins, stride);
-        let (low, step, codes) = quantise(&row, (1 << bits) - 1);
-        rows.push((low, step));
-        for code in codes {
-            match bits {
-                8 => bytes.push(code as u8),
-                _ => bytes.extend((code as u16).to_le_bytes()),
-            }
-        }
-    }
-    Embedded {
-        name: tensor.name,
-        kind: layout.kind,
-        shape: tensor.shape,
-        bits,
-        stride,
-        rows,
-        data: STANDARD.encode(bytes),
-    }
-}
-
-/// Mean over each `stride` frames of `row` (frames, bins); the last group may
-/// be smaller. A value that is not finite makes its mean not finite.
-fn averaged(row: &[f32], bins: usize, stride: usize) -> Vec<f32> {
-    if stride == 1 {
-        return row.to_vec();
-    }
-    let mut out = Vec::with_capacity(row.len() / stride + bins);
-    for group in row.chunks(stride * bins) {
-        let frames = group.len() / bins;
-        for bin in 0..bins {
-            let sum: f64 = group[bin..].iter().step_by(bins).map(|&x| x as f64).sum();
-            out.push((sum / frames as f64) as f32);
-        }
-    }
-    out
-}
-
-/// Codes for `row`: value = low + code * step, within half a step. Code
-/// `missing` stands for what is not finite; zero stays exactly zero.
-fn quantise(row: &[f32], missing: u32) -> (f64, f64, Vec<u32>) {
-    let finite = || row.iter().filter(|x| x.is_finite()).map(|&x| x as f64);
-    let mut low = finite().fold(f64::INFINITY, f64::min);
-    let high = finite().fold(f64::NEG_INFINITY, f64::max);
-    if low > high {
-        return (0.0, 0.0, vec![missing; row.len()]);
-    }
-    let last = missing - 1;
-    let mut step = (high - low) / last as f64;
-    if low < 0.0 && high > 0.0 {
-        step = (high - low) / (last - 1) as f64;
-        low = -((-low / step).ceil() * step);
-    }
-    let code = |x: f32| match x.is_finite() {
-        true if step > 0.0 => (((x as f64 - low) / step).round() as u32).min(last),
-        true => 0,
-        false => missing,
-    };
-    (low, step, row.iter().map(|&x| code(x)).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn restored(row: &[f32], missing: u32) -> Vec<f64> {
-        let (low, step, codes) = quantise(row, missing);
-        let value = |&code: &u32| match code == missing {
-            true => f64::NAN,
-            false => low + code as f64 * step,
-        };
-        codes.iter().map(value).collect()
-    }
-
-    #[test]
-    fn quantising_keeps_every_value_within_half_a_step() {
-        let row: Vec<f32> = (0..1023).map(|i| (i as f32 * 0.37).sin() - 0.3).collect();
-        for missing in [255, 65535] {
-            let bound = 1.3 / 2.0 * 2.0 / (missing - 2) as f64;
-            let mut worst: f64 = 0.0;
-            for (new, &old) in restored(&row, missing).iter().zip(&row) {
-                worst = worst.max((new - old as f64).abs());
-            }
-            println!("worst error {worst:.3e} of {bound:.3e} at {missing} codes");
-            assert!(worst <= bound);
-        }
-    }
-
-    #[test]
-    fn quantising_keeps_zero_constants_and_gaps() {
-        for missing in [255, 65535] {
-            let row = [-3.0, 0.0, 1.0, f32::NAN, f32::INFINITY, 0.0];
-            let back = restored(&row, missing);
-            assert_eq!(back[1], 0.0);
-            assert_eq!(back[5], 0.0);
-            assert!(back[3].is_nan() && back[4].is_nan());
-            assert_eq!(restored(&[0.7_f32; 4], missing), [0.7_f32 as f64; 4]);
-            assert_eq!(restored(&[0.0], missing), [0.0]);
-            assert!(restored(&[f32::NAN], missing)[0].is_nan());
-            let extremes = restored(&[f32::MIN, f32::MAX], missing);
-            assert!(extremes.iter().all(|x| x.is_finite()));
-        }
-    }
-
-    #[test]
-    fn averaging_takes_a_smaller_last_group() {
-        let row = [1.0, 10.0, 3.0, 30.0, 7.0, 70.0]; // (3, 2)
-        assert_eq!(averaged(&row, 2, 2), [2.0, 20.0, 7.0, 70.0]);
-        assert_eq!(averaged(&row, 2, 1), row);
-        assert!(averaged(&[1.0, f32::NAN, 2.0], 1, 2)[0].is_nan());
-    }
-
-    #[test]
-    fn large_maps_get_smaller_values_and_then_fewer_frames() {
-        assert_eq!(economy(50, 100), (16, 1));
-        assert_eq!(economy(51, 100), (8, 1));
-        assert_eq!(economy(100, 100), (8, 1));
-        assert_eq!(economy(101, 100), (8, 2));
-    }
 }

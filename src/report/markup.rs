@@ -26,6 +26,8 @@ pub(super) fn is_page(head: &[u8]) -> bool {
 pub(super) struct Page<'a> {
     /// Plain text.
     pub title: &'a str,
+    /// What the policy allows beside the page's own style and script.
+    pub policy: &'a str,
     /// Of the program, in plain text.
     pub version: &'a str,
     pub style: &'a str,
@@ -43,6 +45,7 @@ impl Page<'_> {
             SHELL,
             &[
                 ("nonce", &nonce(&[&title, &version, self.body, &data])),
+                ("policy", self.policy),
                 ("title", &title),
                 ("style", &[STYLE, self.style].concat()),
                 ("version", &version),

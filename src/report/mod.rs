@@ -5,4 +5,6 @@ pub mod html;
 // Its templates are our own.
 #[allow(clippy::expect_used, clippy::panic)]
 mod markup;
+mod packing;
+mod player;
 pub mod study;

@@ -1,4 +1,4 @@
-(() => {
+(async () => {
   const { explanation } = page;
   const tokens = explanation.tokens.map((token) => ({
     ...token,
@@ -14,21 +14,27 @@
 
   // ---------------------------------------------------------------- values
 
+  /** Inflates a tensor: scales of its rows, then the codes of all of them. */
+  async function unpack(tensor) {
+    const binary = atob(tensor.data);
+    const bytes = new Uint8Array(binary.length);
+    for (let i = 0; i < bytes.length; i += 1) bytes[i] = binary.charCodeAt(i);
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate'));
+    const buffer = await new Response(stream).arrayBuffer();
+    const view = new DataView(buffer);
+    tensor.scales = Array.from({ length: tensor.rows },
+      (_, i) => [view.getFloat64(16 * i, true), view.getFloat64(16 * i + 8, true)]);
+    const start = 16 * tensor.rows;
+    tensor.codes = tensor.bits === 16
+      ? Uint16Array.from({ length: (buffer.byteLength - start) / 2 }, (_, i) => view.getUint16(start + 2 * i, true))
+      : new Uint8Array(buffer, start);
+    tensor.width = tensor.codes.length / tensor.rows;
+    tensor.data = null;
+  }
+
   /** Values of one row of a tensor; NaN where the original was not finite. */
   function row(tensor, index) {
-    if (!tensor.codes) {
-      const binary = atob(tensor.data);
-      const bytes = Uint8Array.from(binary, (letter) => letter.charCodeAt(0));
-      if (tensor.bits === 16) {
-        const view = new DataView(bytes.buffer);
-        tensor.codes = Uint16Array.from({ length: bytes.length / 2 }, (_, i) => view.getUint16(2 * i, true));
-      } else {
-        tensor.codes = bytes;
-      }
-      tensor.width = tensor.codes.length / tensor.rows.length;
-      tensor.data = null;
-    }
-    const [low, step] = tensor.rows[index];
+    const [low, step] = tensor.scales[index];
     const missing = tensor.bits === 16 ? 65535 : 255;
     const out = new Float32Array(tensor.width);
     const start = index * tensor.width;
@@ -137,13 +143,19 @@
   // ------------------------------------------------------------ the tensors
 
   const tensors = page.tensors;
+  try {
+    await Promise.all(tensors.map(unpack));
+  } catch (problem) {
+    element('trouble').textContent = `This browser cannot unpack the maps inside this page (${problem.message}); a newer one can.`;
+    return;
+  }
   const named = (name) => tensors.find((tensor) => tensor.name === name) || null;
   const features = named('features');
   const attention = named('attention');
   const maps = tensors.filter((tensor) => tensor.kind.startsWith('map-'));
   for (const tensor of maps) {
     tensor.info = explanation.maps.find((info) => info.name === tensor.name) || null;
-    tensor.signed = tensor.rows.some(([low]) => low < 0);
+    tensor.signed = tensor.scales.some(([low]) => low < 0);
   }
 
   const positive = (value) => (Number.isFinite(value) && value > 0 ? value : 0);
@@ -318,6 +330,8 @@
   const xOf = (time) => axis.left + ((time - axis.begin) / (axis.end - axis.begin)) * axis.width;
   const timeAt = (x) => axis.begin + ((x - axis.left) / axis.width) * (axis.end - axis.begin);
 
+  const canvasFont = '12px system-ui, "DejaVu Sans", sans-serif';
+
   /** Sizes a canvas for the screen and hands it to `draw`. */
   function paint(id, height, draw) {
     const canvas = element(id);
@@ -328,7 +342,7 @@
     canvas.height = Math.max(1, Math.round(height * ratio));
     const context = canvas.getContext('2d');
     context.scale(ratio, ratio);
-    context.font = '12px system-ui, "DejaVu Sans", sans-serif';
+    context.font = canvasFont;
     context.textBaseline = 'middle';
     draw(context, width, height);
   }
@@ -372,49 +386,132 @@
   }
 
   const timed = words.map((word, index) => ({ word, index }))
-    .filter(({ word }) => Number.isFinite(word.start_seconds) && Number.isFinite(word.end_seconds));
-  /** Words whose times overlap stand in different lanes. */
-  const lanes = (() => {
+    .filter(({ word }) => Number.isFinite(word.start_seconds) && Number.isFinite(word.end_seconds))
+    .sort((a, b) => a.word.start_seconds - b.word.start_seconds);
+  const isActive = ({ word, index }) => state.word === index || (state.word === null && word.tokens.includes(state.token));
+  const laneHeight = 17;
+  const mostLanes = 3;
+
+  /** Gives a word a text from its beginning on, or to the end of the axis. */
+  function setText(context, item, text) {
+    const wide = text ? context.measureText(text).width + 6 : 0;
+    item.text = text;
+    item.from = Math.max(axis.left, Math.min(item.left, axis.left + axis.width - wide));
+    item.reach = Math.max(item.right, item.from + wide);
+  }
+
+  /**
+   * Where words stand over the time axis: each in the first lane in which its box, and its text
+   * beside it, have room. Where none has, a word has its box alone, so that texts thin out.
+   */
+  function placeWords(context) {
     const ends = [];
     for (const item of timed) {
-      let lane = ends.findIndex((end) => end <= item.word.start_seconds + 1e-6);
-      if (lane < 0) lane = ends.length < 3 ? ends.length : 0;
-      ends[lane] = Math.max(ends[lane] || 0, item.word.end_seconds);
-      item.lane = lane;
+      item.left = Math.max(axis.left, xOf(item.word.start_seconds));
+      item.right = Math.max(item.left + 3, xOf(item.word.end_seconds));
+      const text = shown(item.word.text);
+      // A long word is cut where another follows, and not before.
+      const texts = [text, fitted(context, text, 90)];
+      item.text = '';
+      item.lane = -1;
+      for (const label of texts) {
+        setText(context, item, label);
+        let lane = ends.findIndex((end) => end + 3 <= item.from);
+        if (lane < 0 && ends.length < mostLanes) lane = ends.length;
+        if (lane < 0) continue;
+        item.lane = lane;
+        ends[lane] = item.reach;
+        break;
+      }
+      if (item.lane < 0) {
+        let lane = ends.findIndex((end) => end + 1 <= item.left);
+        if (lane < 0) lane = ends.length < mostLanes ? ends.length : ends.indexOf(Math.min(...ends));
+        item.lane = lane;
+        setText(context, item, '');
+        ends[lane] = Math.max(ends[lane] || 0, item.right);
+      }
     }
     return ends.length;
-  })();
-  const laneHeight = 20;
+  }
 
   function drawLane() {
-    const height = timed.length ? lanes * laneHeight + 4 : 0;
-    element('words-lane').hidden = height === 0;
-    if (!height) return;
-    paint('words-lane', height, (context) => {
-      const faint = style('--faint');
-      context.fillStyle = faint;
+    element('words-lane').hidden = !timed.length;
+    if (!timed.length) return;
+    const measure = element('words-lane').getContext('2d');
+    measure.font = canvasFont;
+    const lanes = placeWords(measure);
+    paint('words-lane', lanes * laneHeight + 4, (context, width, height) => {
+      context.fillStyle = style('--faint');
       context.fillText('words', 8, laneHeight / 2);
+      const active = timed.filter(isActive);
+      for (const item of active) {
+        if (item.text) continue;
+        // The chosen word always says its text; others give way below.
+        setText(context, item, fitted(context, shown(item.word.text), 160));
+      }
+      const covered = (item) => active.some((own) => own.lane === item.lane && own.from < item.reach && item.from < own.reach);
+      const box = ({ lane }, left, right, colour) => {
+        context.fillStyle = style(colour);
+        context.fillRect(left + 0.5, lane * laneHeight + 1, right - left - 1, laneHeight - 2);
+      };
       clipped(context, 0, height, () => {
-        for (const { word, index, lane } of timed) {
-          const left = xOf(word.start_seconds);
-          const wide = Math.max(3, xOf(word.end_seconds) - left);
-          const top = lane * laneHeight;
-          const active = state.word === index || (state.word === null && word.tokens.includes(state.token));
-          context.fillStyle = active ? style('--accent') : style('--accent-soft');
-          context.fillRect(left + 0.5, top + 1, wide - 1, laneHeight - 3);
-          context.fillStyle = active ? style('--accent-ink') : style('--ink');
-          const label = fitted(context, shown(word.text), wide - 6);
-          context.textAlign = 'center';
-          if (label) context.fillText(label, left + wide / 2, top + laneHeight / 2);
-          context.textAlign = 'left';
+        for (const item of timed) box(item, item.left, item.right, '--accent-soft');
+        for (const item of timed) {
+          const chosen = active.includes(item);
+          if (!chosen && (!item.text || covered(item))) continue;
+          if (chosen) box(item, item.from, item.reach, '--accent');
+          context.fillStyle = style(chosen ? '--accent-ink' : '--ink');
+          context.fillText(item.text, item.from + 3, item.lane * laneHeight + laneHeight / 2);
         }
       });
     });
   }
 
+  /**
+   * Heights of the plots: on a wide screen all that share the time axis are seen at once, the
+   * matrix too; elsewhere one scrolls.
+   */
+  const heights = { spectrogram: 260, curves: 118, row: 18 };
+  function chooseHeights() {
+    const count = Math.max(1, tokens.length);
+    const { top } = element('plots').getBoundingClientRect();
+    const above = top + window.scrollY + element('words-lane').offsetHeight * !element('words-lane').hidden;
+    const left = window.innerHeight - above - 20 - 34 - 24;
+    if (window.innerWidth < 1100 || left < 300) {
+      heights.spectrogram = element('plots').clientWidth < 560 ? 210 : 260;
+      heights.curves = 118;
+      heights.row = Math.max(5, Math.min(18, Math.floor(900 / count)));
+      return;
+    }
+    heights.curves = left < 420 ? 66 : 90;
+    const rows = Math.min(18 * count, Math.max(0.45 * left, left - heights.curves - 300)) + 4;
+    heights.spectrogram = Math.round(Math.max(110, Math.min(300, left - heights.curves - rows)));
+    heights.row = Math.max(2, Math.min(18, (left - heights.curves - heights.spectrogram - 4) / count));
+  }
+
+  /** Where a frequency lies among the bins, counted in bins. */
+  function binOf(hertz) {
+    const after = page.hertz.findIndex((centre) => centre >= hertz);
+    if (after <= 0) return after < 0 ? NaN : hertz / page.hertz[0] - 1;
+    const [low, high] = [page.hertz[after - 1], page.hertz[after]];
+    return after - 1 + (hertz - low) / (high - low);
+  }
+
+  /** Marks of the vertical axis: bins, and what stands beside them. */
+  function frequencyMarks(bins) {
+    if (!page.hertz.length) {
+      const step = [10, 20, 25, 50, 100, 200].find((size) => bins / size <= 5) || bins;
+      const count = Math.ceil(bins / step);
+      return { title: 'mel bin', marks: Array.from({ length: count }, (_, i) => [i * step, String(i * step)]) };
+    }
+    const marks = [100, 250, 500, 1000, 2000, 4000, 8000].map((hertz) => [binOf(hertz), String(hertz)]);
+    return { title: 'frequency, Hz', marks: marks.filter(([bin]) => bin >= -0.5 && bin <= bins - 0.5) };
+  }
+
+  const frequency = (bin) => (page.hertz.length ? `${Math.round(page.hertz[bin])} Hz (mel bin ${bin})` : `mel bin ${bin}`);
+
   function drawSpectrogram(now) {
-    const narrow = element('plots').clientWidth < 560;
-    paint('spectrogram', narrow ? 210 : 260, (context, width, height) => {
+    paint('spectrogram', heights.spectrogram, (context, width, height) => {
       const top = 2;
       const tall = height - 4;
       const bins = model.mel_bins;
@@ -455,9 +552,9 @@
       }
       clipped(context, top, tall, () => {
         const ink = style('--ink');
-        for (const { word, index } of timed) {
-          const active = state.word === index || (state.word === null && word.tokens.includes(state.token));
-          if (!active) continue;
+        for (const item of timed) {
+          if (!isActive(item)) continue;
+          const { word } = item;
           for (const time of [word.start_seconds, word.end_seconds]) {
             line(context, xOf(time), top, xOf(time), top + tall, ink, [6, 3]);
           }
@@ -465,18 +562,21 @@
       });
       context.fillStyle = style('--faint');
       context.textAlign = 'right';
-      const step = [10, 20, 25, 50, 100, 200].find((size) => bins / size <= 5) || bins;
-      for (let bin = 0; bin < bins; bin += step) {
+      const { title, marks } = frequencyMarks(bins);
+      let free = Infinity;
+      for (const [bin, text] of marks) {
         const y = top + tall - ((bin + 0.5) / bins) * tall;
-        context.fillText(String(bin), axis.left - 8, Math.min(height - 7, y));
         line(context, axis.left - 5, y, axis.left, y, style('--line'));
+        if (y > free) continue;
+        context.fillText(text, axis.left - 8, Math.max(8, Math.min(height - 7, y)));
+        free = y - 14;
       }
       context.textAlign = 'left';
       context.save();
       context.translate(12, height / 2);
       context.rotate(-Math.PI / 2);
       context.textAlign = 'center';
-      context.fillText('mel bin', 0, 0);
+      context.fillText(title, 0, 0);
       context.restore();
       context.strokeStyle = style('--line');
       context.strokeRect(axis.left + 0.5, top + 0.5, axis.width - 1, tall - 1);
@@ -505,8 +605,8 @@
   }
 
   function drawCurves(now) {
-    const strip = 14;
-    const height = 118;
+    const strip = heights.curves < 80 ? 11 : 14;
+    const height = heights.curves;
     paint('curves', height, (context) => {
       const top = 3;
       const attentionStrip = now.attention ? strip : 0;
@@ -556,8 +656,9 @@
     });
   }
 
-  function drawAxis(id) {
-    paint(id, 34, (context, width) => {
+  /** With its title, or slim. */
+  function drawAxis(id, titled) {
+    paint(id, titled ? 34 : 20, (context, width) => {
       const wanted = (axis.end - axis.begin) / Math.max(2, axis.width / 70);
       const power = 10 ** Math.floor(Math.log10(wanted));
       const step = [1, 2, 5, 10].map((size) => size * power).find((size) => size >= wanted - 1e-12) || wanted;
@@ -572,7 +673,7 @@
         context.fillText(text, Math.min(x, width - half - 2), 13);
       }
       context.fillStyle = style('--faint');
-      context.fillText('time in seconds', axis.left + axis.width / 2, 27);
+      if (titled) context.fillText('time in seconds', axis.left + axis.width / 2, 27);
       context.textAlign = 'left';
     });
   }
@@ -594,7 +695,7 @@
     element('matrix').hidden = !source;
     element('axis-below').hidden = !source;
     if (!source) return null;
-    matrix.row = Math.max(5, Math.min(18, Math.floor(900 / tokens.length)));
+    matrix.row = heights.row;
     const height = matrix.row * tokens.length + 4;
     const reach = Math.max(0, ...source.rows.map((values) => quantile(values, 1)));
     paint('matrix', height, (context) => {
@@ -606,25 +707,36 @@
       clipped(context, matrix.top, tall, () => stretch(context, picture, source.grid, matrix.top, tall));
       const picked = chosen();
       context.textAlign = 'right';
+      // Where rows are lower than a text, every n-th one has its text; the
+      // chosen ones always, and their neighbours give way.
+      const every = Math.ceil(12.5 / matrix.row);
+      const middle = (i) => Math.max(7, Math.min(height - 7, matrix.top + (i + 0.5) * matrix.row));
+      const labelled = new Map();
+      const others = tokens.map((_, i) => i).filter((i) => i % every === 0);
+      for (const i of [...picked, ...others]) {
+        const free = [...labelled.values()].every((y) => Math.abs(y - middle(i)) >= 12);
+        if (free) labelled.set(i, middle(i));
+      }
       tokens.forEach((token, i) => {
         const y = matrix.top + i * matrix.row;
         const active = picked.includes(i);
-        if (matrix.row >= 11 || active) {
-          context.font = `${active ? '600 ' : ''}${Math.min(12, Math.max(9, matrix.row - 3))}px system-ui, "DejaVu Sans", sans-serif`;
+        if (labelled.has(i)) {
+          context.font = `${active ? '600 ' : ''}${Math.min(12, Math.max(10, matrix.row - 3))}px system-ui, "DejaVu Sans", sans-serif`;
           context.fillStyle = active ? style('--ink') : style('--faint');
-          context.fillText(fitted(context, shown(token.text), axis.left - 14), axis.left - 8, y + matrix.row / 2);
+          context.fillText(fitted(context, shown(token.text), axis.left - 14), axis.left - 8, labelled.get(i));
         }
         if (active) {
           context.strokeStyle = style('--ink');
-          context.lineWidth = 1.5;
-          context.strokeRect(axis.left - 4, y + 0.5, axis.width + 7, matrix.row - 1);
+          context.lineWidth = matrix.row < 6 ? 1 : 1.5;
+          context.strokeRect(axis.left - 4, y + 0.5, axis.width + 7, Math.max(1, matrix.row - 1));
         }
-        if (Number.isFinite(token.peak_seconds) && matrix.row >= 9) {
+        if (Number.isFinite(token.peak_seconds) && matrix.row >= 5) {
           const x = xOf(token.peak_seconds);
+          const half = Math.min(3.5, matrix.row / 2 - 0.5);
           context.fillStyle = '#000000';
-          context.fillRect(x - 2.5, y + matrix.row / 2 - 3.5, 5, 7);
+          context.fillRect(x - 2.5, y + matrix.row / 2 - half, 5, 2 * half);
           context.fillStyle = '#ffffff';
-          context.fillRect(x - 1.5, y + matrix.row / 2 - 2.5, 3, 5);
+          context.fillRect(x - 1.5, y + matrix.row / 2 - half + 1, 3, 2 * half - 2);
         }
       });
       context.textAlign = 'left';
@@ -710,7 +822,7 @@
         const grid = columns(now.map);
         const column = Math.floor(range.top / bins);
         const where = seconds((grid.start(column) + grid.end(column)) / 2);
-        parts.push(`${name} is strongest at ${where}${bins > 1 ? `, mel bin ${range.top % bins}` : ''}`);
+        parts.push(`${name} is strongest at ${where}${bins > 1 ? `, ${frequency(range.top % bins)}` : ''}`);
       }
       if (now.series && now.attention) {
         parts.push(now.correlation === null
@@ -876,7 +988,7 @@
     const now = current;
     if (token !== null) parts.push(`token ${quoted(tokens[token].text)}`);
     if (bin !== null) {
-      parts.push(`mel bin ${bin}`);
+      parts.push(frequency(bin));
       if (features) parts.push(`feature ${number(featureValues()[columns(features).at(time) * model.mel_bins + bin])}`);
     }
     if (token !== null && tokens.length) {
@@ -941,6 +1053,102 @@
     showCursor(time, bin, null, true);
   }
 
+  // ---------------------------------------------------------------- player
+
+  const sound = element('sound');
+  /** Where playing one word ends. */
+  let stopAt = Infinity;
+  let moved = false;
+
+  function showPlayhead() {
+    if (!sound) return;
+    const time = sound.currentTime;
+    const inside = time >= axis.begin && time <= axis.end + 1e-3;
+    element('playhead').hidden = !inside || !(moved || !sound.paused);
+    element('playhead').style.left = `${xOf(Math.min(time, axis.end))}px`;
+    const length = Number.isFinite(sound.duration) ? sound.duration : audio.seconds;
+    element('clock').textContent = `${time.toFixed(2)} of ${length.toFixed(2)} s`;
+  }
+
+  function followSound() {
+    if (sound.currentTime >= stopAt) {
+      sound.pause();
+      seek(stopAt);
+    }
+    showPlayhead();
+    if (!sound.paused) requestAnimationFrame(followSound);
+  }
+
+  function seek(time) {
+    if (!sound || !Number.isFinite(time)) return;
+    const end = Number.isFinite(sound.duration) ? sound.duration : audio.seconds;
+    sound.currentTime = Math.max(0, Math.min(time, end));
+    stopAt = Infinity;
+    moved = true;
+    showPlayhead();
+  }
+
+  function play(end = Infinity) {
+    stopAt = end;
+    const begun = sound.play();
+    if (begun) begun.catch(() => {});
+  }
+
+  function toggle() {
+    if (!sound.paused) {
+      sound.pause();
+      return;
+    }
+    if (sound.ended) seek(0);
+    play();
+  }
+
+  /** The word that is chosen, or that of the chosen token; only those with times. */
+  const chosenWord = () => timed.find(isActive) || null;
+
+  function buildPlayer() {
+    if (!sound) return;
+    element('player').hidden = false;
+    element('player-note').textContent = sound.dataset.note;
+    element('play').addEventListener('click', toggle);
+    element('play-word').addEventListener('click', () => {
+      const item = chosenWord();
+      if (!item) return;
+      seek(item.word.start_seconds);
+      play(item.word.end_seconds);
+    });
+    for (const name of ['play', 'pause', 'ended', 'seeked', 'loadedmetadata']) {
+      sound.addEventListener(name, () => {
+        element('play').textContent = sound.paused ? 'Play' : 'Pause';
+        if (name === 'play') { moved = true; requestAnimationFrame(followSound); }
+        showPlayhead();
+      });
+    }
+    const failed = () => {
+      element('player-note').textContent = 'This browser cannot play the sound inside this page.';
+      element('play').disabled = true;
+      element('play-word').disabled = true;
+    };
+    sound.addEventListener('error', failed);
+    if (sound.error) failed();
+    for (const id of ['spectrogram', 'curves', 'matrix', 'axis', 'axis-below']) {
+      element(id).addEventListener('click', (event) => {
+        const time = timeAt(event.clientX - element(id).getBoundingClientRect().left);
+        if (time >= axis.begin && time <= axis.end) seek(time);
+      });
+    }
+    document.addEventListener('keydown', (event) => {
+      if (event.key !== ' ' || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+      // What a button or a list does with the key stays; a token that is chosen
+      // already does nothing.
+      const own = event.target.closest('button, select, input, summary, a');
+      const idle = own && own.closest('#tokens') && own.getAttribute('aria-pressed') === 'true';
+      if (own && !idle) return;
+      event.preventDefault();
+      if (!event.repeat) toggle();
+    });
+  }
+
   // ------------------------------------------------------------------ page
 
   function option(list, value, text) {
@@ -987,8 +1195,13 @@
       const box = element('words-lane').getBoundingClientRect();
       const time = timeAt(event.clientX - box.left);
       const lane = Math.floor((event.clientY - box.top) / laneHeight);
-      const hit = timed.find((item) => item.lane === lane && item.word.start_seconds <= time && time <= item.word.end_seconds);
-      if (hit) select({ word: hit.index });
+      const x = event.clientX - box.left;
+      const under = (item) => item.from <= x && x <= item.reach;
+      const hit = timed.find((item) => item.lane === lane && under(item))
+        || timed.find((item) => item.word.start_seconds <= time && time <= item.word.end_seconds);
+      if (!hit) return;
+      select({ word: hit.index });
+      seek(hit.word.start_seconds);
     });
   }
 
@@ -1047,23 +1260,29 @@
     axis.end = padded && !element('padding').checked ? audio.seconds : whole;
     current = view();
     markButtons(current);
+    element('play-word').disabled = !chosenWord() || Boolean(sound && sound.error);
     const text = describe(current);
     if (element('selection').textContent !== text) element('selection').textContent = text;
     noteMap(current);
     drawLane();
+    chooseHeights();
     drawSpectrogram(current);
     drawCurves(current);
-    drawAxis('axis');
-    drawLegend(current, drawMatrix());
-    if (element('matrix').hidden === false) drawAxis('axis-below');
+    const source = drawMatrix();
+    drawAxis('axis', !source);
+    if (source) drawAxis('axis-below', true);
+    drawLegend(current, source);
     element('cursor').hidden = true;
+    showPlayhead();
   }
 
   followTheme(update);
   buildTokens();
   buildControls();
   buildTables();
+  buildPlayer();
   element('main').hidden = false;
   update();
   followWidth(element('plots'), update);
+  window.addEventListener('resize', update);
 })();

@@ -703,6 +703,50 @@ mod tests {
         assert_eq!(words.iter().map(|(_, p)| p.len()).sum::<usize>(), 11);
     }
 
+    #[test]
+    fn tokens_read_as_people_do() {
+        let tokenizer = whisper();
+        let id = |token: &str| tokenizer.id(token).unwrap();
+        let mut ids = vec![id("<|0.00|>"), id("Ġthe")];
+        ids.extend(tokenizer.encode("é日the").unwrap());
+        ids.push(id("ä"));
+        ids.push(id("<|endoftext|>"));
+        let last = ids.len() - 1;
+        let texts = tokenizer.readable(&ids, |i| i == 0 || i == last);
+        assert_eq!(
+            texts[..6],
+            ["<|0.00|>", " the", "é 1/2", "é 2/2", "日", "t"]
+        );
+        assert_eq!(texts[last - 1..], ["<0xE4>", "<|endoftext|>"]);
+        for text in ["今日は 🚀!", " a\n\tb", "Привет"] {
+            let ids = tokenizer.encode(text).unwrap();
+            let read = tokenizer.readable(&ids, |_| false);
+            assert_eq!(read.len(), ids.len());
+            let odd = |text: &String| text.contains(['Ġ', 'Ċ', '\u{fffd}']) || text.is_empty();
+            assert!(!read.iter().any(odd), "{read:?}");
+        }
+
+        let pieces = pieces_tokenizer();
+        let ids = pieces.encode("the trains running").unwrap();
+        let read = pieces.readable(&ids, |_| false);
+        assert_eq!(read.concat(), " the trains running");
+
+        let fallback = from_list(&[
+            ("own.model", pieces_fixture("bpe.model")),
+            (
+                "tokenizer_config.json",
+                br#"{"sp_model_file": "own.model"}"#.to_vec(),
+            ),
+        ]);
+        let fallback = fallback.unwrap();
+        let mut ids = fallback.encode("go 今").unwrap();
+        let read = fallback.readable(&ids, |_| false);
+        assert!(read.last().unwrap().starts_with("今 "), "{read:?}");
+        ids.pop();
+        let read = fallback.readable(&ids, |_| false);
+        assert!(read.last().unwrap().starts_with("<0x"), "{read:?}");
+    }
+
     fn pieces_fixture(name: &str) -> Vec<u8> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sentencepiece");
         fs::read(folder.join(name)).unwrap()

@@ -42,6 +42,60 @@ impl Tokenizer {
         words
     }
 
+    /// What each token reads as among the others: its text with the space before
+    /// it, not its entry in the vocabulary. Tokens that only together are whole
+    /// characters each have all of these and their number: `日 1/3`, `日 2/3`.
+    /// Bytes that are no character are written as such: `<0xE6>`. Tokens marked
+    /// in `special` stay as they are.
+    pub fn readable(&self, ids: &[u32], is_special: impl Fn(usize) -> bool) -> Vec<String> {
+        let special: Vec<bool> = (0..ids.len()).map(is_special).collect();
+        let mut texts: Vec<String> = Vec::with_capacity(ids.len());
+        while let Some(&id) = ids.get(texts.len()) {
+            let position = texts.len();
+            if special[position] {
+                texts.push(self.token_text(id));
+                continue;
+            }
+            let unit = self.unit(ids, &special, position);
+            let own: Vec<u32> = unit.iter().map(|&p| ids[p]).collect();
+            let text = self.decode(&own);
+            let whole = !text.contains('\u{fffd}');
+            match own.len() {
+                _ if !whole => texts.push(self.broken_text(id)),
+                1 => texts.push(self.spaced(id, &text)),
+                count => {
+                    let text = self.spaced(id, &text);
+                    texts.extend((1..=count).map(|part| format!("{text} {part}/{count}")));
+                }
+            }
+        }
+        texts
+    }
+
+    /// A token's decoded text with its own space: decoders drop the first one.
+    fn spaced(&self, id: u32, text: &str) -> String {
+        let entry = self.token_text(id);
+        match entry.starts_with(['▁', 'Ġ', ' ']) {
+            true => format!(" {}", text.strip_prefix(' ').unwrap_or(text)),
+            false if text.is_empty() => entry,
+            false => text.to_owned(),
+        }
+    }
+
+    /// A token whose bytes are no whole characters, whatever follows.
+    fn broken_text(&self, id: u32) -> String {
+        let whole = self.decode(&[id]).replace('\u{fffd}', "");
+        if !whole.trim().is_empty() {
+            return self.spaced(id, &whole);
+        }
+        let entry = self.token_text(id);
+        if entry.starts_with("<0x") {
+            return entry;
+        }
+        let bytes: Option<Vec<String>> = entry.chars().map(byte_text).collect();
+        bytes.map_or(entry, |bytes| bytes.concat())
+    }
+
     /// The tokens from `start` on that only together are whole characters.
     fn unit(&self, ids: &[u32], special: &[bool], start: usize) -> Vec<usize> {
         let mut unit = vec![start];
@@ -97,6 +151,19 @@ impl Tokenizer {
         let ids: Vec<u32> = positions.iter().map(|&p| ids[p]).collect();
         self.decode(&ids).trim().to_owned()
     }
+}
+
+/// The byte that a letter of a byte-level vocabulary stands for, as text. Bytes
+/// that print are themselves there; the others follow each other from U+0100.
+fn byte_text(letter: char) -> Option<String> {
+    let byte = match u32::from(letter) {
+        own @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => own,
+        own @ 0x100..=0x120 => own - 0x100,
+        own @ 0x121..=0x142 => own - 0x121 + 0x7f,
+        0x143 => 0xad,
+        _ => return None,
+    };
+    Some(format!("<0x{byte:02X}>"))
 }
 
 /// Letters and marks of scripts that are written without spaces.

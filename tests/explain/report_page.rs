@@ -2,14 +2,18 @@
 //! awkward explanations.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use sonograd::explain::explanation::{
     Audio, Device, Explanation, FORMAT, MapInfo, Model, Token, VERSION, Word,
 };
+use sonograd::features::{MelFormula, MelScale};
 use sonograd::ops::Reduction;
-use sonograd::report::html::{NamedTensor, render};
+use sonograd::report::html::{NamedTensor, page, render};
+use sonograd::{Maps, Sound};
 use tempfile::TempDir;
 
 use crate::browser::Browser;
@@ -51,6 +55,8 @@ impl Sample {
             tokens: vec![token.index],
             start_seconds: time(token.index),
             end_seconds: time(token.index + 1),
+            confidence: 0.5,
+            reliable: true,
         });
         Self {
             explanation: Explanation {
@@ -73,6 +79,7 @@ impl Sample {
                     decoder_heads: 2,
                     frames,
                     mel_bins,
+                    mel_scale: None,
                     encoder_frames,
                     frame_seconds: 0.01,
                     encoder_frame_seconds: seconds / encoder_frames as f64,
@@ -85,6 +92,7 @@ impl Sample {
                 seed: 1,
                 words: words.collect(),
                 tokens,
+                words_from: "attention".into(),
                 maps: Vec::new(),
                 profile: None,
             },
@@ -97,16 +105,50 @@ impl Sample {
         self.tensors
             .push((name.into(), shape.into(), (0..size).map(value).collect()));
         if let Some((method, site)) = name.split_once('.') {
-            self.explanation.maps.push(MapInfo {
-                name: name.into(),
-                method: method.parse().unwrap(),
-                site: site.parse().unwrap(),
-                shape: shape.into(),
-                reduction: Reduction::None,
-                options: Map::from_iter([("steps".into(), Value::from(32))]),
-            });
+            self.name_map(name, shape, method, site);
         }
         self
+    }
+
+    /// The same of a map of the attention.
+    fn with_map(mut self, name: &str, shape: &[usize], value: impl Fn(usize) -> f32) -> Self {
+        self = self.with(name, shape, value);
+        self.name_map(name, shape, name, "decoder");
+        self
+    }
+
+    fn name_map(&mut self, name: &str, shape: &[usize], method: &str, site: &str) {
+        self.explanation.maps.push(MapInfo {
+            name: name.into(),
+            method: method.parse().unwrap(),
+            site: site.parse().unwrap(),
+            shape: shape.into(),
+            reduction: Reduction::None,
+            options: Map::from_iter([("steps".into(), Value::from(32))]),
+        });
+    }
+
+    /// As a folder holds it, with `sound`.
+    fn maps(&self, sound: Option<&Sound>) -> Maps {
+        let mut tensors = self.tensors.iter();
+        let features = tensors.find(|(name, ..)| name == "features").unwrap();
+        let named = self.explanation.maps.iter().map(|info| {
+            let mut tensors = self.tensors.iter();
+            tensors
+                .find(|(name, ..)| *name == info.name)
+                .unwrap()
+                .2
+                .clone()
+        });
+        let maps = Maps::new(
+            self.explanation.clone(),
+            features.2.clone(),
+            named.collect(),
+        );
+        match sound {
+            Some(sound) => maps.unwrap().with_sound(sound).unwrap(),
+            None => maps.unwrap(),
+        }
     }
 
     fn html(&self) -> String {
@@ -149,10 +191,63 @@ fn rich() -> Sample {
 }
 
 fn write(folder: &TempDir, sample: &Sample) -> PathBuf {
+    write_html(folder, &sample.html())
+}
+
+fn write_html(folder: &TempDir, html: &str) -> PathBuf {
     let path = folder.path().join("report.html");
-    fs::write(&path, sample.html()).expect("a written page");
+    fs::write(&path, html).expect("a written page");
     path
 }
+
+/// Opens a page and waits until it has unpacked its maps.
+fn open(browser: &Browser, page: &Path) {
+    browser.open(page);
+    until(browser, "return !document.getElementById('main').hidden");
+}
+
+/// Waits until a script returns true.
+fn until(browser: &Browser, script: &str) {
+    for _ in 0..400 {
+        if browser.run(script) == true {
+            return;
+        }
+        sleep(Duration::from_millis(25));
+    }
+    panic!("never: {script}: {:?}", browser.console());
+}
+
+/// A tone of `seconds` at 16 kHz.
+fn tone(seconds: f32) -> Sound {
+    let samples = (0..(16_000.0 * seconds) as usize).map(|n| 0.3 * (n as f32 * 0.2).sin());
+    Sound::new(&samples.collect::<Vec<f32>>(), 16_000).unwrap()
+}
+
+/// Forty words and as many endings, 25 s long, with a sound.
+fn long(count: usize) -> (Sample, Sound) {
+    let texts: Vec<String> = (0..count).map(|i| format!(" word{i}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let mut sample = Sample::new(&texts, 2500, 80, 1250);
+    sample.explanation.model.mel_scale = Some(WHISPER);
+    // Noise does not deflate.
+    let noise = |i: usize| {
+        let mixed = (i as u32).wrapping_mul(2_654_435_761) ^ (i as u32 >> 7).wrapping_mul(40_503);
+        (mixed.wrapping_mul(2_246_822_519) >> 8) as f32 - 8e6
+    };
+    let sample = sample
+        .with("features", &[2500, 80], noise)
+        .with_map("attention", &[2, 2, count, 1250], |i| noise(i).abs())
+        .with("gradient.input", &[count, 2500, 80], noise)
+        .with("gradient.encoder", &[count, 1250], noise);
+    (sample, tone(25.0))
+}
+
+/// The mel scale of Whisper.
+const WHISPER: MelScale = MelScale {
+    formula: MelFormula::Slaney,
+    low_hertz: 0.0,
+    high_hertz: 8000.0,
+};
 
 /// Reads a canvas from a copy: `d` are its bytes.
 fn pixels(canvas: &str) -> String {
@@ -214,7 +309,7 @@ fn a_click_shows_the_map_of_that_token() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let page = write(&folder, &rich());
     browser.prefer_dark(true);
-    browser.open(&page);
+    open(&browser, &page);
 
     // Texts of others arrive as text.
     assert_eq!(
@@ -329,7 +424,7 @@ fn a_click_shows_the_map_of_that_token() {
 fn the_keyboard_reaches_everything() {
     let browser = Browser::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    browser.open(&write(&folder, &rich()));
+    open(&browser, &write(&folder, &rich()));
 
     browser.press(&[TAB, TAB]);
     assert_eq!(focused(&browser), "token 1, good");
@@ -386,7 +481,7 @@ fn nothing_leaves_a_narrow_screen() {
     let page = write(&folder, &sample);
     for (width, height) in [(360, 740), (390, 844), (1280, 900)] {
         browser.resize(width, height);
-        browser.open(&page);
+        open(&browser, &page);
         browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })");
         let content = browser.run("return document.documentElement.scrollWidth");
         assert!(
@@ -458,7 +553,7 @@ fn awkward_explanations_have_a_page() {
         ("log-probability not finite", unknown_times),
     ];
     for (expected, sample) in cases {
-        browser.open(&write(&folder, &sample));
+        open(&browser, &write(&folder, &sample));
         let text = browser.run("return document.getElementById('main').textContent");
         let text = text.as_str().expect("a text");
         assert!(text.contains(expected), "{expected:?} is not in {text}");
@@ -488,4 +583,230 @@ fn the_page_of_a_short_utterance_stays_small() {
     let size = sample.html().len();
     println!("{size} bytes");
     assert!(size <= 4_000_000, "{size} bytes");
+}
+
+/// On a laptop's screen the matrix is seen without scrolling, at ninety tokens
+/// too, and the texts beside it thin out: none lies over another.
+#[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
+fn ninety_tokens_are_on_one_screen() {
+    let browser = Browser::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (sample, sound) = long(90);
+    let path = write_html(&folder, &page(&sample.maps(Some(&sound))));
+    browser.resize(1280, 800);
+    open(&browser, &path);
+    let place = browser.run(
+        "const b = document.getElementById('matrix').getBoundingClientRect();
+         return [b.top, b.bottom, document.documentElement.scrollWidth];",
+    );
+    let [top, bottom, width] = [0, 1, 2].map(|i| place[i].as_f64().unwrap());
+    println!("the matrix stands from {top} to {bottom}");
+    assert!(top > 0.0 && bottom <= 800.0 && bottom - top >= 170.0 && width <= 1280.0);
+
+    for (canvas, most) in [("matrix", 16), ("words-lane", 16)] {
+        let script = "const rows = [];
+             for (let y = 0; y < c.height; y += 1) {
+               let ink = 0;
+               for (let x = FROM; x < TO; x += 1) {
+                 const i = 4 * (y * c.width + x);
+                 if (d[i + 3] > 128 && d[i] + d[i + 1] + d[i + 2] < 480) ink += 1;
+               }
+               rows.push(ink > 0);
+             }
+             const bands = [];
+             rows.forEach((ink, y) => { if (ink && !rows[y - 1]) bands.push(0); if (ink) bands[bands.length - 1] += 1; });
+             return bands;";
+        let (from, to) = match canvas {
+            "matrix" => ("0", "78"),
+            _ => ("90", "c.width - 12"),
+        };
+        let script = script.replace("FROM", from).replace("TO", to);
+        let bands = browser.run(&(pixels(canvas) + &script));
+        let bands: Vec<u64> = bands
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|x| x.as_u64().unwrap())
+            .collect();
+        println!("{canvas}: lines of text {bands:?}");
+        // Of texts that lie over each other one band is high.
+        assert!(bands.iter().all(|&high| high <= most), "{bands:?}");
+        let least = if canvas == "matrix" { 10 } else { 3 };
+        assert!(bands.len() >= least, "{bands:?}");
+    }
+    // Few tokens are as well.
+    let path = write_html(&folder, &rich().html());
+    open(&browser, &path);
+    let bottom =
+        browser.run("return document.getElementById('axis-below').getBoundingClientRect().bottom");
+    assert!(bottom.as_f64().unwrap() <= 800.0, "{bottom}");
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
+fn the_sound_plays_and_a_line_moves_over_the_maps() {
+    let browser = Browser::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // No map of a shape that does not fit, which a page leaves out and a folder refuses.
+    let mut sample = rich();
+    sample.tensors.retain(|(name, ..)| name != "unknown");
+    let maps = sample.maps(Some(&tone(0.8)));
+    let path = write_html(&folder, &page(&maps));
+    open(&browser, &path);
+    let ready = "return document.getElementById('sound').readyState > 0";
+    until(&browser, ready);
+    let shown = "return document.getElementById('playhead').hidden ? -1 : document.getElementById('playhead').getBoundingClientRect().left";
+    let time = || {
+        browser
+            .run("return document.getElementById('sound').currentTime")
+            .as_f64()
+            .unwrap()
+    };
+    assert_eq!(browser.run(shown), -1);
+    assert!(
+        (browser
+            .run("return document.getElementById('sound').duration")
+            .as_f64()
+            .unwrap()
+            - 0.8)
+            .abs()
+            < 0.01
+    );
+
+    // A click goes there; the line stands over all maps.
+    browser.click_at("#curves", 0.5, 0.5);
+    until(
+        &browser,
+        "return document.getElementById('sound').currentTime > 0.2",
+    );
+    let middle = browser.run(shown).as_f64().unwrap();
+    let line = browser.run(
+        "const b = document.getElementById('playhead').getBoundingClientRect();
+         const all = ['spectrogram', 'curves', 'matrix'].map((id) => document.getElementById(id).getBoundingClientRect());
+         return all.every((a) => b.top <= a.top && b.bottom >= a.bottom && a.left < b.left && b.right < a.right);",
+    );
+    assert_eq!(line, true);
+    browser.click_at("#matrix", 0.9, 0.1);
+    assert!(browser.text("#selection").starts_with("Token 1 of 4"));
+    until(
+        &browser,
+        "return document.getElementById('sound').currentTime > 0.6",
+    );
+    assert!(browser.run(shown).as_f64().unwrap() > middle + 50.0);
+
+    // The button plays; the line comes to the end.
+    browser.click_at("#curves", 0.2, 0.5);
+    until(
+        &browser,
+        "return document.getElementById('sound').currentTime < 0.2",
+    );
+    let before = browser.run(shown).as_f64().unwrap();
+    browser.click("#play");
+    until(&browser, "return document.getElementById('sound').ended");
+    assert!(browser.run(shown).as_f64().unwrap() > before + 100.0);
+    assert_eq!(browser.text("#play"), "Play");
+    assert!(browser.text("#clock").starts_with("0.80 of 0.80"));
+
+    // Space does the same from the spectrogram, and from a chosen token; the
+    // word alone ends where it ends.
+    browser.run("document.getElementById('spectrogram').focus()");
+    browser.press(&[' ']);
+    until(&browser, "return !document.getElementById('sound').paused");
+    until(&browser, "return document.getElementById('sound').ended");
+    browser.click("[data-word='0']");
+    browser.press(&[' ']);
+    until(&browser, "return !document.getElementById('sound').paused");
+    until(&browser, "return document.getElementById('sound').ended");
+    assert!(browser.text("#selection").starts_with("Word 1 of 3"));
+    browser.click("#play-word");
+    until(
+        &browser,
+        "const s = document.getElementById('sound'); return s.paused && s.currentTime < 0.3",
+    );
+    assert!((time() - 0.2).abs() < 0.05, "{}", time());
+
+    assert_eq!(browser.console(), Vec::<String>::new());
+    let url = format!("file://{}", path.display());
+    let own = |asked: &String| *asked == url || asked.starts_with("data:");
+    let requests = browser.requests();
+    assert!(requests.iter().all(own), "{requests:?}");
+
+    // Without a sound there is no player, and nothing may be played.
+    let silent = page(&maps.without_sound());
+    assert!(!silent.contains("media-src") && !silent.contains("<audio"));
+    open(&browser, &write_html(&folder, &silent));
+    assert_eq!(
+        browser.run("return document.getElementById('player').hidden"),
+        true
+    );
+    browser.click_at("#curves", 0.5, 0.5);
+    browser.run("document.getElementById('spectrogram').focus()");
+    browser.press(&[' ']);
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
+fn frequencies_are_in_hertz_where_they_are_known() {
+    let browser = Browser::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut sample = rich();
+    let mut read = |scale: Option<MelScale>| {
+        sample.explanation.model.mel_scale = scale;
+        open(&browser, &write(&folder, &sample));
+        browser.click_at("#spectrogram", 0.5, 0.5);
+        browser.text("#readout")
+    };
+    let without = read(None);
+    assert!(
+        without.contains("mel bin 9") && !without.contains("Hz"),
+        "{without}"
+    );
+    let with = read(Some(WHISPER));
+    // The tenth of 20 centres, 10/21 of 45.25 mel: 1000 exp(.45) Hz.
+    assert!(with.contains("1568 Hz (mel bin 9)"), "{with}");
+    // A scale that is none is none.
+    let broken = MelScale {
+        low_hertz: f64::NAN,
+        ..WHISPER
+    };
+    assert_eq!(read(Some(broken)), without);
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+/// 25 s of speech with ninety tokens, of values that do not deflate at all.
+#[test]
+fn a_page_takes_at_most_six_megabytes() {
+    let (sample, sound) = long(90);
+    let size = page(&sample.maps(Some(&sound))).len();
+    println!("{size} bytes");
+    assert!((5_000_000..=6_000_000).contains(&size), "{size} bytes");
+}
+
+/// A folder gives back what was saved, with the sound and without.
+#[test]
+fn the_sound_comes_back_from_a_folder() {
+    let place = tempfile::tempdir().expect("a temporary folder");
+    let mut sample = rich();
+    sample.tensors.retain(|(name, ..)| name != "unknown");
+    let sound = tone(0.8);
+    sample.explanation.audio.fingerprint = Some(sound.fingerprint());
+    let with = sample.maps(Some(&sound));
+    let folder = place.path().join("one");
+    with.save(&folder).unwrap();
+    let back = Maps::open(&folder).unwrap();
+    assert_eq!(back, with);
+    assert_eq!(back.sound().unwrap(), sound.waveform());
+    let report = || fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(report().contains("data:audio/wav;base64,UklGR"));
+
+    let without = with.clone().without_sound();
+    without.save(&folder).unwrap();
+    assert_eq!(Maps::open(&folder).unwrap(), without);
+    assert!(without != with && !report().contains("data:audio"));
+    // Another sound is refused.
+    let problem = without.with_sound(&tone(0.7)).unwrap_err().to_string();
+    assert!(problem.contains("not the one explained"), "{problem}");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::random_model::{self, tone, write_wav};
 use serde_json::Value;
-use sonograd::study::tables::Tables;
+use sonograd::study::tables::{COLUMNS, Tables};
 
 /// With the default methods.
 const SETTINGS: [&str; 4] = ["--masks", "200", "--seed", "3"];
@@ -147,6 +147,74 @@ fn tables_hold_every_head_layer_and_average() {
     // NaN has no place in a table.
     let text = String::from_utf8(place.tables("out")[1].clone()).unwrap();
     assert!(!text.contains("NaN") && text.lines().count() == rows.len() + 1);
+}
+
+/// A conclusion on the terminal, its tables in files; intervals of few
+/// utterances say that they are.
+#[test]
+fn the_terminal_has_a_conclusion_and_files_have_the_tables() {
+    let place = Place::new();
+    let more = ["--faithfulness", "--limit", "4"];
+    let output = place.run("list.tsv", "out", &more);
+    ok(&output);
+    let said = String::from_utf8(output.stdout).unwrap();
+    println!("{said}");
+    assert!(said.lines().count() <= 10, "{said}");
+    for words in [
+        "4 utterances explained, 0 failed; model; en-en, en-it.",
+        "agrees with what counts in the sound (SPES at the input) to rho ",
+        "; the gap between both is ",
+        "The layer that agrees best with it is layer ",
+        "Deleting by attention harms the text ",
+        "All intervals are of fewer than 5 utterances (the least of ",
+        "out/summary.txt (short), out/tables.csv (all rows); figures: out/report.html",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
+    let read = |name: &str| fs::read_to_string(place.path("out").join(name)).unwrap();
+    let (summary, csv) = (read("summary.txt"), read("tables.csv"));
+    // The conclusion again, then what earlier versions printed.
+    assert!(summary.contains(said.lines().next().unwrap()));
+    let rows = summary
+        .lines()
+        .filter(|line| line.ends_with(", too few for a 95% interval"));
+    let rows: Vec<&str> = rows.collect();
+    println!("{summary}");
+    for name in [
+        "spes.input pearson ",
+        "spes.encoder coverage ",
+        "word error rate ",
+        "spes.input size area ",
+    ] {
+        assert_eq!(
+            rows.iter()
+                .filter(|row| row.trim_start().starts_with(name))
+                .count(),
+            2,
+            "{name}"
+        );
+    }
+    assert_eq!(csv.lines().next().unwrap(), format!("{COLUMNS},interval"));
+    assert!(
+        csv.lines()
+            .skip(1)
+            .all(|line| line.ends_with(",too few utterances"))
+    );
+    let json: Value = serde_json::from_str(&read("tables.json")).unwrap();
+    let rows = json["rows"].as_array().unwrap();
+    assert!(
+        rows.iter()
+            .all(|row| row["interval"] == "too few utterances")
+    );
+    let page = read("report.html");
+    assert!(page.contains("<li dir=\"auto\">4 utterances explained"));
+    assert!(page.contains("too few</span>"));
+
+    // A summary of others stays.
+    fs::write(place.path("out/summary.txt"), "my own").unwrap();
+    let output = place.run("list.tsv", "out", &more);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(read("summary.txt"), "my own");
 }
 
 #[test]

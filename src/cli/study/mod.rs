@@ -52,7 +52,7 @@ pub(super) struct StudyArgs {
     /// Folder for logs and tables
     #[arg(long, value_name = "DIR", required_unless_present = "tables")]
     out: Option<PathBuf>,
-    /// Make the tables of these folders again, merging shards, and print them
+    /// Make the tables of these folders again, merging shards
     #[arg(
         long,
         value_name = "DIR",
@@ -215,7 +215,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     finish(args, &[folder.path().to_owned()], folder.path())
 }
 
-/// Writes the tables of some folders and their page, and prints what is first.
+/// Writes the tables of some folders and their page, and prints the conclusion.
 fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> {
     if let Some(other) = folders.iter().find(|folder| !folder.is_dir()) {
         return Err(Error::file(
@@ -234,10 +234,16 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
     if args.json {
         print(tables.json()?.trim_end())?;
     } else {
-        let [rows, page] = [report::study::CSV, report::study::REPORT].map(|name| out.join(name));
+        let [short, rows, page] = [
+            report::study::SUMMARY,
+            report::study::CSV,
+            report::study::REPORT,
+        ]
+        .map(|name| out.join(name));
         print_table(&format!(
-            "{}all rows are in {}, figures in {}",
-            tables.summary(),
+            "{}tables: {} (short), {} (all rows); figures: {}",
+            tables.conclusion(),
+            short.display(),
             rows.display(),
             page.display()
         ))?;

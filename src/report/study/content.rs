@@ -176,6 +176,10 @@ fn judged(row: Option<&Row>, count: usize, word: &str) -> String {
     let Some(row) = row else {
         return "<td class=\"value none\">\u{2013}</td>".into();
     };
+    let (class, few) = match row.is_of_few() {
+        true => ("interval few", " too few"),
+        false => ("interval", ""),
+    };
     let decimals = decimals(&[row.mean, row.low, row.high]);
     let [mean, low, high] = [row.mean, row.low, row.high].map(|x| number(x, decimals));
     let of = match row.utterances == count {
@@ -187,7 +191,7 @@ fn judged(row: Option<&Row>, count: usize, word: &str) -> String {
         word => format!(" <span class=\"verdict\">{word}</span>"),
     };
     format!(
-        "<td class=\"value\">{mean} <span class=\"interval\">[{low}, {high}]</span>{of}{word}</td>"
+        "<td class=\"value\">{mean} <span class=\"{class}\">[{low}, {high}]{few}</span>{of}{word}</td>"
     )
 }
 
@@ -256,6 +260,14 @@ pub(super) fn facts(tables: &Tables, subjects: &[Subject]) -> String {
         )
     });
     facts.collect()
+}
+
+/// What was found, sentence by sentence.
+pub(super) fn conclusion(tables: &Tables) -> String {
+    let conclusion = tables.conclusion();
+    let lines = conclusion.lines();
+    let items = lines.map(|line| format!("<li dir=\"auto\">{}</li>", escape(line)));
+    items.collect()
 }
 
 /// Utterances that could not be done, and why.
@@ -370,6 +382,10 @@ fn verdict(row: &Row, range: Range) -> &'static str {
     let inside = |x: f64| (range.low..=range.high).contains(&x);
     let touches = row.high >= range.low && row.low <= range.high;
     match () {
+        // Without an interval the mean alone can be said to lie somewhere.
+        () if row.is_of_few() && inside(row.mean) => "within, of few utterances",
+        () if row.is_of_few() && row.mean < range.low => "below, of few utterances",
+        () if row.is_of_few() && row.mean > range.high => "above, of few utterances",
         () if inside(row.mean) && inside(row.low) && inside(row.high) => "within",
         () if inside(row.mean) => "within, the interval reaches out",
         () if row.mean < range.low && touches => "below, the interval reaches in",
@@ -549,13 +565,13 @@ mod tests {
             mean,
             low,
             high,
-            utterances: 3,
+            utterances: 12,
         }
     }
 
     #[test]
     fn values_have_three_digits_together() {
-        let cell = |mean, low, high| without_tags(&value(Some(&row(mean, low, high)), 3));
+        let cell = |mean, low, high| without_tags(&value(Some(&row(mean, low, high)), 12));
         assert_eq!(cell(0.16913, 0.09612, 0.24245), "0.169 [0.096, 0.242]");
         assert_eq!(cell(65.9, 63.4, 68.75), "65.9 [63.4, 68.8]");
         assert_eq!(
@@ -570,8 +586,14 @@ mod tests {
         assert_eq!(cell(0.0, 0.0, 0.0), "0.0 [0.0, 0.0]");
         assert_eq!(cell(f64::NAN, 0.0, 1.0), "not finite [0.00, 1.00]");
         let other = without_tags(&value(Some(&row(0.5, 0.4, 0.6)), 4));
-        assert_eq!(other, "0.500 [0.400, 0.600] of 3");
+        assert_eq!(other, "0.500 [0.400, 0.600] of 12");
         assert_eq!(without_tags(&value(None, 4)), "\u{2013}");
+        let few = Row {
+            utterances: 4,
+            ..row(0.5, 0.4, 0.6)
+        };
+        let cell = without_tags(&value(Some(&few), 4));
+        assert_eq!(cell, "0.500 [0.400, 0.600] too few");
     }
 
     #[test]
@@ -585,6 +607,11 @@ mod tests {
         assert_eq!(says(0.7, 0.6, 0.8), "above, the interval reaches in");
         assert_eq!(says(0.7, 0.64, 0.8), "above");
         assert_eq!(says(f64::NAN, f64::NAN, f64::NAN), "not comparable");
+        let few = Row {
+            utterances: 2,
+            ..row(0.5, 0.4, 0.7)
+        };
+        assert_eq!(verdict(&few, range), "within, of few utterances");
     }
 
     #[test]

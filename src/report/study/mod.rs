@@ -17,7 +17,7 @@ use super::markup::{Page, escape, fill, is_page};
 use crate::Result;
 use crate::files::{check_own, write_all};
 use crate::study::log::FORMAT;
-use crate::study::tables::{COLUMNS, Tables};
+use crate::study::tables::{COLUMNS, ENOUGH, SUMMARY as SUMMARY_HEAD, Tables};
 pub use command::again as command;
 use content::{Subject, in_words};
 use data::Embedded;
@@ -29,6 +29,7 @@ const SCRIPT: &str = include_str!("page.js");
 /// Names of the files of a study beside its logs.
 pub const JSON: &str = "tables.json";
 pub const CSV: &str = "tables.csv";
+pub const SUMMARY: &str = "summary.txt";
 pub const REPORT: &str = "report.html";
 
 /// What a page's title begins with; an explanation's page has another one.
@@ -72,6 +73,8 @@ const PAPER: Paper = Paper {
 #[derive(Serialize)]
 struct Data<'a> {
     paper: Paper,
+    /// Utterances from which on intervals are 95% intervals.
+    enough: usize,
     #[serde(flatten)]
     rows: Embedded<'a>,
 }
@@ -80,9 +83,10 @@ struct Data<'a> {
 type IsOwn = fn(&[u8]) -> bool;
 
 /// The files of a study, and whether the first bytes of one are this program's.
-const FILES: [(&str, IsOwn); 3] = [
+const FILES: [(&str, IsOwn); 4] = [
     (JSON, |head| has(head, FORMAT) && has(head, "\"settings\"")),
     (CSV, |head| head.starts_with(COLUMNS.as_bytes())),
+    (SUMMARY, |head| head.starts_with(SUMMARY_HEAD.as_bytes())),
     (REPORT, |head| {
         is_page(head) && has(head, &format!("<title>{TITLE}"))
     }),
@@ -110,7 +114,12 @@ pub fn check(folder: &Path) -> Result<()> {
 /// If one cannot be written.
 pub fn save(tables: &Tables, folder: &Path) -> Result<()> {
     check(folder)?;
-    let texts = [tables.json()?, tables.csv(), render(tables)];
+    let texts = [
+        tables.json()?,
+        tables.csv(),
+        tables.summary(),
+        render(tables),
+    ];
     let places = FILES.map(|(name, _)| folder.join(name));
     let files = places.iter().zip(&texts);
     write_all(files.map(|(place, text)| (place.as_path(), text.as_bytes())))
@@ -121,12 +130,14 @@ pub fn render(tables: &Tables) -> String {
     let subjects = Subject::all(&tables.rows);
     let data = Data {
         paper: PAPER,
+        enough: ENOUGH,
         rows: Embedded::new(&tables.rows),
     };
     let models: Vec<&str> = tables.settings.iter().map(|own| &*own.model).collect();
     let title = format!("{TITLE}{}", in_words(&models));
     let values = [
         ("title", escape(&title)),
+        ("conclusion", content::conclusion(tables)),
         ("facts", content::facts(tables, &subjects)),
         ("failures", content::failures(tables)),
         ("settings", content::settings(tables)),
@@ -138,6 +149,7 @@ pub fn render(tables: &Tables) -> String {
         ("count", tables.rows.len().to_string()),
     ];
     let page = Page {
+        policy: "",
         title: &title,
         version: &content::versions(tables),
         style: STYLE,

@@ -74,13 +74,15 @@
     if (!Number.isFinite(value)) return 'not finite';
     return minus(digits === null ? value.toExponential(2) : value.toFixed(digits));
   }
+  /** Whether a row's interval is of too few utterances to be a 95% interval. */
+  const few = (row) => row.count < page.enough;
   function brief(row) {
     const digits = decimals([row.mean, row.low, row.high]);
-    return `${number(row.mean, digits)} [${number(row.low, digits)}, ${number(row.high, digits)}]`;
+    return `${number(row.mean, digits)} [${number(row.low, digits)}, ${number(row.high, digits)}]${few(row) ? ' too few' : ''}`;
   }
   const exact = (value) => (Number.isFinite(value) ? minus(String(Number(value.toPrecision(5)))) : 'not finite');
   const utterances = (count) => `${count} utterance${count === 1 ? '' : 's'}`;
-  const inFull = (row) => `${exact(row.mean)} [${exact(row.low)}, ${exact(row.high)}], ${utterances(row.count)}`;
+  const inFull = (row) => `${exact(row.mean)} [${exact(row.low)}, ${exact(row.high)}], ${utterances(row.count)}${few(row) ? ', too few for a 95% interval' : ''}`;
 
   // ---------------------------------------------------------------- making
 
@@ -267,7 +269,7 @@
         if (!row) continue;
         const middle = place.y + (filled ? 11 : 22);
         if (Number.isFinite(row.low) && Number.isFinite(row.high)) {
-          svg.append(draw('line', { x1: across(row.low), x2: across(row.high), y1: middle, y2: middle, stroke: paint, 'stroke-width': filled ? 3 : 1.5, 'stroke-linecap': 'round', opacity: filled ? 0.55 : 0.8 }));
+          svg.append(draw('line', { x1: across(row.low), x2: across(row.high), y1: middle, y2: middle, stroke: paint, 'stroke-width': filled ? 3 : 1.5, 'stroke-linecap': 'round', opacity: filled ? 0.55 : 0.8, ...(few(row) ? { 'stroke-dasharray': '1 5' } : {}) }));
         }
         if (Number.isFinite(row.mean)) {
           svg.append(draw('circle', { cx: across(row.mean), cy: middle, r: filled ? 5 : 4, fill: filled ? paint : 'var(--panel)', stroke: paint, 'stroke-width': filled ? 0 : 1.8 }));
@@ -291,6 +293,7 @@
     };
     const hollow = lanes.some((lane) => lane.hollow);
     legend.append(entry(sign(true), hollow ? 'measured, with its 95% interval' : 'mean with its 95% interval'));
+    if (lanes.some((lane) => few(lane.row))) legend.append(entry(null, 'dotted: of too few utterances for a 95% interval'));
     if (hollow) legend.append(entry(sign(false), 'corrected for the map\u2019s reliability'));
     const banded = lanes.find((lane) => lane.band);
     if (banded) {
@@ -454,7 +457,7 @@
           const { paper, ink } = shade(Number.isFinite(row.mean) ? row.mean / reach : 0);
           cell.style.backgroundColor = paper;
           cell.style.color = ink;
-          if (intervals) cell.append(make('small', '', `[${number(row.low, digits)}, ${number(row.high, digits)}]`));
+          if (intervals) cell.append(make('small', few(row) ? 'few' : '', `[${number(row.low, digits)}, ${number(row.high, digits)}]`));
           cell.dataset.attention = row.attention.name;
         }
         cell.tabIndex = -1;
@@ -809,9 +812,9 @@
       return made;
     };
     const head = make('thead');
-    head.append(line(['Model', 'Direction', 'Map', 'Statistic', 'Attention', 'Mean', 'Low', 'High', 'Utterances'], 'th'));
+    head.append(line(['Model', 'Direction', 'Map', 'Statistic', 'Attention', 'Mean', 'Low', 'High', 'Utterances', 'Interval'], 'th'));
     const body = make('tbody');
-    body.append(...shown.map((row) => line([...namesOf(row), exact(row.mean), exact(row.low), exact(row.high), String(row.count)], 'td')));
+    body.append(...shown.map((row) => line([...namesOf(row), exact(row.mean), exact(row.low), exact(row.high), String(row.count), few(row) ? 'too few utterances' : '95%'], 'td')));
     table.replaceChildren(head, body);
     element('row-more').hidden = shown.length === list.length;
 

@@ -1,6 +1,7 @@
 //! Means over utterances, with intervals, from the logs of a study.
 
 mod attention;
+mod conclusion;
 mod group;
 mod onsets;
 mod statistic;
@@ -8,7 +9,7 @@ mod statistic;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::faithfulness::{Curve, Measure};
 use super::folder::logs_in;
@@ -23,11 +24,19 @@ pub use attention::{Attention, View, Weighting};
 use group::Group;
 pub use statistic::Statistic;
 
-/// The first line of the rows as comma-separated values.
+/// The first line of a summary.
+pub const SUMMARY: &str = "sonograd study: the summary";
+
+/// How the first line of the rows as comma-separated values begins, in every
+/// version.
 pub const COLUMNS: &str = "model,direction,map,statistic,attention,mean,low,high,utterances";
 
+/// Fewer utterances than this have no 95% interval: even the whole range of 4
+/// values misses the middle of what they are drawn from one time in eight.
+pub const ENOUGH: usize = 5;
+
 /// One row: a mean over utterances.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Row {
     pub model: String,
     pub direction: String,
@@ -46,7 +55,54 @@ pub struct Row {
     pub utterances: usize,
 }
 
+/// A row as it stands in files: with what its interval is.
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written<'a> {
+            model: &'a str,
+            direction: &'a str,
+            #[serde(serialize_with = "or_empty::serialize")]
+            map: Option<MapName>,
+            statistic: Statistic,
+            #[serde(serialize_with = "or_empty::serialize")]
+            attention: Option<Attention>,
+            mean: f64,
+            low: f64,
+            high: f64,
+            utterances: usize,
+            interval: &'static str,
+        }
+        let written = Written {
+            model: &self.model,
+            direction: &self.direction,
+            map: self.map,
+            statistic: self.statistic,
+            attention: self.attention,
+            mean: self.mean,
+            low: self.low,
+            high: self.high,
+            utterances: self.utterances,
+            interval: self.interval(),
+        };
+        written.serialize(serializer)
+    }
+}
+
 impl Row {
+    /// Whether its interval is of too few utterances to be a 95% interval.
+    pub fn is_of_few(&self) -> bool {
+        self.utterances < ENOUGH
+    }
+
+    /// What its interval is, as it stands in files.
+    pub fn interval(&self) -> &'static str {
+        match self.is_of_few() {
+            true => "too few utterances",
+            false => "95%",
+        }
+    }
+
     /// Model, direction, map, statistic and attention as they stand in files;
     /// empty where there is none.
     pub fn names(&self) -> [String; 5] {
@@ -194,7 +250,7 @@ impl Tables {
 
     /// The rows as comma-separated values.
     pub fn csv(&self) -> String {
-        let mut text = format!("{COLUMNS}\n");
+        let mut text = format!("{COLUMNS},interval\n");
         for row in &self.rows {
             let quoted = row.names().map(|field| shown::cell(&field)).join(",");
             let Row {
@@ -204,16 +260,17 @@ impl Tables {
                 utterances,
                 ..
             } = row;
-            text += &format!("{quoted},{mean},{low},{high},{utterances}\n");
+            let interval = row.interval();
+            text += &format!("{quoted},{mean},{low},{high},{utterances},{interval}\n");
         }
         text
     }
 
-    /// What one wants to see first: attention averaged over all heads and
-    /// layers, and the best layer, against each map, by Pearson's
-    /// correlation.
+    /// The conclusion, and the rows that one wants to see first: attention
+    /// averaged over all heads and layers against each map, by Pearson's
+    /// correlation, and what else there is one number of.
     pub fn summary(&self) -> String {
-        let mut text = String::new();
+        let mut text = format!("{SUMMARY}\n\n{}\n", self.conclusion());
         let mut place = (String::new(), String::new());
         for row in &self.rows {
             if !is_first(row) {
@@ -232,8 +289,16 @@ impl Tables {
             let [_, _, map, statistic, _] = row.names();
             let name = format!("{map} {statistic}{weighted}");
             text += &format!(
-                "  {name:<42} {:>8.3} [{:.3}, {:.3}] of {}\n",
-                row.mean, row.low, row.high, row.utterances
+                "  {name:<42} {:>8.3} [{:.3}, {:.3}] of {}{}\n",
+                row.mean,
+                row.low,
+                row.high,
+                row.utterances,
+                if row.is_of_few() {
+                    ", too few for a 95% interval"
+                } else {
+                    ""
+                }
             );
         }
         if !self.failures.is_empty() {

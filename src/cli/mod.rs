@@ -342,7 +342,9 @@ fn start(listener: &mut Listener) -> Result<()> {
     let shown = progress::work("", "starting the device");
     listener.start()?;
     drop(shown);
-    progress::compiles(listener.compiling());
+    // Processors are ready at once.
+    let gpu = listener.parts()?.executor.kind() == "gpu";
+    progress::compiles(listener.compiling().filter(|_| gpu));
     warn(listener.warnings());
     if let Some((name, precision)) = listener.device() {
         say_device(&name, precision);

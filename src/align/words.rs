@@ -432,7 +432,8 @@ mod tests {
         };
         assert_eq!(marks(std::slice::from_ref(&good)), [true; 3]);
         assert_eq!(marks(&[with(&[0.25])]), [true, false, true]);
-        assert_eq!(marks(&[with(&[0.25, f64::NAN])]), [true, false, true]);
+        // Where the next one begins is not known then either.
+        assert_eq!(marks(&[with(&[0.25, f64::NAN])])[..2], [true, false]);
         // One dead head among others does no harm, one that overflows does.
         assert_eq!(marks(&[with(&[0.25]), good.clone()]), [true; 3]);
         let overflown = marks(&[with(&[f64::INFINITY]), good.clone()]);

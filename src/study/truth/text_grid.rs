@@ -426,7 +426,7 @@ mod tests {
             (short("\"<unk>\"", "\"<unk>"), "a quote is not closed"),
             (
                 short("\"\"said", "\"said"),
-                "interval 2: line 20: a quote within",
+                "interval 2: line 22: a quote within",
             ),
             (short("<exists>", ""), "<exists> is wanted"),
             (

@@ -914,8 +914,6 @@ fn a_study_names_the_commit() {
         "some/model",
         "--out",
         "out",
-        "--masks",
-        "96",
         "--method",
         "attention",
     ];

@@ -502,7 +502,11 @@ fn the_first_utterances_are_checked_with_other_seeds_and_weights() {
 #[test]
 fn a_log_whose_utterances_have_other_heads_is_refused() {
     let place = Place::new();
-    ok(&place.run("list.tsv", "out", &["--limit", "2", "--method", "gradient"]));
+    ok(&place.run(
+        "list.tsv",
+        "out",
+        &["--limit", "2", "--method", "spes,gradient"],
+    ));
     let log = place.path("out/model.jsonl");
     let whole = fs::read_to_string(&log).unwrap();
     let lines: Vec<Value> = whole

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use tokenizers::AddedToken;
@@ -145,6 +146,7 @@ impl Tokenizer {
                 return Err(fail(problem.into()));
             }
         }
+        self.size = OnceLock::new();
         Ok(self)
     }
 

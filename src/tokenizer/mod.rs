@@ -11,6 +11,7 @@ mod unknown;
 mod words;
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use tokenizers::DecoderWrapper;
 
@@ -33,6 +34,8 @@ pub struct Tokenizer {
     inner: Inner,
     /// The file, for error messages.
     name: String,
+    /// Once it was counted: the library lists all tokens for that.
+    size: OnceLock<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +78,7 @@ impl Tokenizer {
         Ok(Self {
             inner: Inner::Library(Box::new(inner)),
             name: name.display().to_string(),
+            size: OnceLock::new(),
         })
     }
 
@@ -107,6 +111,7 @@ impl Tokenizer {
         Ok(Self {
             inner: Inner::SentencePiece(Box::new(numbered)),
             name: name.display().to_string(),
+            size: OnceLock::new(),
         })
     }
 
@@ -243,13 +248,13 @@ impl Tokenizer {
     /// The number of tokens, added ones included; with gaps between ids, one
     /// more than the largest.
     pub fn vocab_size(&self) -> usize {
-        match &self.inner {
+        *self.size.get_or_init(|| match &self.inner {
             Inner::SentencePiece(pieces) => pieces.size(),
             Inner::Library(library) => {
                 let ids = library.get_vocab(true).into_values();
                 ids.max().map_or(0, |most| most as usize + 1)
             }
-        }
+        })
     }
 
     /// The token `<lang:xx>` or, in Whisper, `<|xx|>` that tells a model the

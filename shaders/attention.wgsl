@@ -33,6 +33,7 @@ struct Params {
     key_offset: u32,     // first column of key
     value_columns: u32,  // columns of the tensor that value is part of
     value_offset: u32,   // first column of value
+    d_rows: u32,         // rows of the tensor that a cotangent is part of, Q or T or fewer
     d_columns: u32,      // columns of the tensor that a cotangent is part of
     dquery_offset: u32,  // first column of query's cotangent
     dkey_offset: u32,    // first column of key's cotangent
@@ -803,10 +804,10 @@ fn write_dquery(at: u32, column: u32, quad: vec4<f32>) {
 }
 
 fn write_dquery_row(n: u32, i: u32, low: vec4<f32>, high: vec4<f32>) {
-    if i >= params.queries {
+    if i >= params.d_rows {
         return;
     }
-    let row = (n * params.queries + i) * params.d_columns;
+    let row = (n * params.d_rows + i) * params.d_columns;
     let at = row + params.dquery_offset + head_column;
     write_dquery(at, lane.x, low);
     if WIDE {
@@ -825,7 +826,7 @@ fn reverse_query(
         return;
     }
     let own_queries = select(TILE, RELATIVE_TILE, RELATIVE);
-    let tiles = (params.queries + own_queries - 1u) / own_queries;
+    let tiles = (params.d_rows + own_queries - 1u) / own_queries;
     let head = group.x / tiles;
     // Row 0 of a tile with relative positions is the query before its first;
     // for the first tile there is none, and 2^32 - 1 is no query.
@@ -870,10 +871,10 @@ fn write_dkey_value(at: u32, column: u32, quad: vec4<f32>) {
 }
 
 fn write_dkey_value_row(n: u32, j: u32, offset: u32, low: vec4<f32>, high: vec4<f32>) {
-    if j >= params.keys {
+    if j >= params.d_rows {
         return;
     }
-    let at = (n * params.keys + j) * params.d_columns + offset + head_column;
+    let at = (n * params.d_rows + j) * params.d_columns + offset + head_column;
     write_dkey_value(at, lane.x, low);
     if WIDE {
         write_dkey_value(at, lane.x + TILE, high);
@@ -897,7 +898,7 @@ fn reverse_key_value(
     if n >= params.lead {
         return;
     }
-    let tiles = (params.keys + TILE - 1u) / TILE;
+    let tiles = (params.d_rows + TILE - 1u) / TILE;
     let head = group.x / tiles;
     let key0 = group.x % tiles * TILE;
     begin(n, head, local);

@@ -7,6 +7,9 @@
 //! The cotangent of a forward tensor (B, ...) is (K·B, ...), one for each of K
 //! explained tokens; row k·B + b belongs to forward row b. Several cotangents
 //! of one tensor are summed in the order in which their operators are met.
+//!
+//! A cotangent has the rows alone that lie on a path from a source. What fills
+//! a window behind the sound is on none until attention mixes it in.
 
 use std::collections::HashMap;
 
@@ -41,8 +44,9 @@ pub struct Reverse<'a> {
     pub recording: &'a mut Recording,
     seed: Seed,
     cotangents: HashMap<TensorId, Cotangent>,
-    /// By tensor: whether it lies on a path from a source.
-    needed: Vec<bool>,
+    /// By tensor: how many of its rows, from the first on, lie on a path from
+    /// a source.
+    reach: Vec<usize>,
 }
 
 /// Records the reverse pass of everything recorded so far, as seen from
@@ -78,17 +82,7 @@ pub fn reverse_each(
     done: &mut dyn FnMut(&mut Recording, usize, TensorId) -> Result<()>,
 ) -> Result<()> {
     let forward: Vec<Operator> = recording.operators().to_vec();
-    let mut needed = vec![false; recording.tensors().len()];
-    for source in sources {
-        needed[source.0 as usize] = true;
-    }
-    for operator in &forward {
-        if operator.inputs().iter().any(|id| needed[id.0 as usize]) {
-            for id in operator.outputs() {
-                needed[id.0 as usize] = true;
-            }
-        }
-    }
+    let reach = reach(recording, &forward, sources);
     let logits = recording.shape(seed.logits);
     let dlogits = recording.computed(super::tensor::Shape::new(
         seed.count * logits.lead,
@@ -105,7 +99,7 @@ pub fn reverse_each(
         recording,
         seed,
         cotangents: HashMap::new(),
-        needed,
+        reach,
     };
     let start = Cotangent {
         id: dlogits,
@@ -139,10 +133,32 @@ pub fn reverse_each(
     finish(&mut walk, left)
 }
 
+/// By tensor: how many of its rows depend on a source.
+fn reach(recording: &Recording, forward: &[Operator], sources: &[TensorId]) -> Vec<usize> {
+    let mut reach = vec![0; recording.tensors().len()];
+    for source in sources {
+        reach[source.0 as usize] = recording.shape(*source).rows;
+    }
+    for operator in forward {
+        let rows = operator.reach(&|id| reach[id.0 as usize]);
+        for id in operator.outputs() {
+            let own = &mut reach[id.0 as usize];
+            *own = rows.min(recording.shape(id).rows).max(*own);
+        }
+    }
+    reach
+}
+
 impl Reverse<'_> {
     /// Whether the gradient of `x` is asked for.
     pub fn needs(&self, x: TensorId) -> bool {
-        self.needed.get(x.0 as usize).copied().unwrap_or(false)
+        self.reach(x) > 0
+    }
+
+    /// How many rows of `x`, from the first on, depend on what the gradient is
+    /// asked for: the rows of its cotangent.
+    pub fn reach(&self, x: TensorId) -> usize {
+        self.reach.get(x.0 as usize).copied().unwrap_or(0)
     }
 
     /// Lead rows of a cotangent of `x`: K·B.
@@ -150,7 +166,8 @@ impl Reverse<'_> {
         self.seed.count * self.recording.shape(x).lead
     }
 
-    /// The cotangent of `y` for all its rows, if there is any.
+    /// The cotangent of `y` for all rows that depend on a source, if there is
+    /// any.
     pub fn cotangent(&mut self, y: TensorId) -> Option<TensorId> {
         let cotangent = *self.cotangents.get(&y)?;
         if !cotangent.sparse {
@@ -165,9 +182,10 @@ impl Reverse<'_> {
             batch: sparse.lead / self.seed.count,
             y: dense,
         });
-        let id = dense;
+        let rows = self.reach(y);
+        let id = self.first_rows(dense, rows);
         self.cotangents.insert(y, Cotangent { id, sparse: false });
-        Some(dense)
+        Some(id)
     }
 
     /// The cotangent of `y`, and whether it has only one row for each
@@ -178,10 +196,18 @@ impl Reverse<'_> {
         Some((cotangent.id, cotangent.sparse))
     }
 
-    /// A new tensor for a cotangent of `x`, made by an operator of `lead`
-    /// lead rows.
+    /// A new tensor for a cotangent of all of `x`, made by an operator of
+    /// `lead` lead rows.
     pub fn new_cotangent(&mut self, x: TensorId, lead: usize) -> TensorId {
         let shape = self.recording.shape(x).with_lead(lead);
+        self.recording.computed(shape)
+    }
+
+    /// The same for the rows of `x` that depend on a source, for operators that
+    /// can write the first rows alone.
+    pub fn reached_cotangent(&mut self, x: TensorId, lead: usize) -> TensorId {
+        let mut shape = self.recording.shape(x).with_lead(lead);
+        shape.rows = self.reach(x);
         self.recording.computed(shape)
     }
 
@@ -189,15 +215,24 @@ impl Reverse<'_> {
     /// rows may add it to its own contribution; it then calls
     /// [`set`](Self::set) instead of [`contribute`](Self::contribute).
     pub fn take_sum(&mut self, x: TensorId, lead: usize) -> Option<TensorId> {
-        if self.lead(x) != lead || self.cotangents.get(&x)?.sparse {
+        let part = self.reach(x) < self.recording.shape(x).rows;
+        if part || self.lead(x) != lead || self.cotangents.get(&x)?.sparse {
             return None;
         }
         self.cotangents.remove(&x).map(|cotangent| cotangent.id)
     }
 
-    /// Adds `dx` to the cotangent of `x`.
+    /// Adds `dx` to the cotangent of `x`, as far as that goes.
     pub fn contribute(&mut self, x: TensorId, dx: TensorId) {
+        let rows = self.reach(x);
+        let dx = self.first_rows(dx, rows);
         self.contribute_rows(x, dx, false);
+    }
+
+    /// The first `rows` rows of a tensor, or all if it has no more.
+    pub fn first_rows(&mut self, x: TensorId, rows: usize) -> TensorId {
+        let rows = rows.min(self.recording.shape(x).rows);
+        self.recording.first_rows(x, rows)
     }
 
     /// Adds `dx` to the cotangent of `x`; `sparse` if it has one row only.

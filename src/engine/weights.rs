@@ -72,7 +72,7 @@ pub struct Weight {
     pub name: String,
     pub rows: usize,
     pub cols: usize,
-    pub data: Arc<[f32]>,
+    pub data: Arc<Vec<f32>>,
     /// Whether it follows from the config alone, such as a table of sines, and
     /// is in no file.
     pub computed: bool,
@@ -107,7 +107,7 @@ impl WeightTable {
         name: impl Into<String>,
         rows: usize,
         cols: usize,
-        data: impl Into<Arc<[f32]>>,
+        data: impl Into<Arc<Vec<f32>>>,
     ) -> WeightId {
         let (name, data) = (name.into(), data.into());
         assert_eq!(data.len(), rows * cols, "weight {name}");
@@ -141,7 +141,7 @@ impl WeightTable {
             name: name.into(),
             rows,
             cols,
-            data: Arc::from([]),
+            data: Arc::default(),
             computed: false,
         });
         WeightId((self.weights.len() - 1) as u32)
@@ -175,7 +175,7 @@ impl WeightTable {
             let mut order: Vec<(u64, usize)> = (0..weight.data.len()).map(draw).collect();
             order.sort_unstable();
             Weight {
-                data: order.into_iter().map(|(_, i)| weight.data[i]).collect(),
+                data: Arc::new(order.into_iter().map(|(_, i)| weight.data[i]).collect()),
                 ..weight.clone()
             }
         };

@@ -206,16 +206,16 @@ impl Convolution {
 /// The last table of position encodings that an encoder recorded. A length is
 /// recorded several times in a row, and a table costs as much as a layer.
 #[derive(Debug, Default)]
-pub struct LastPositions(Mutex<Option<(usize, Arc<[f32]>)>>);
+pub struct LastPositions(Mutex<Option<(usize, Arc<Vec<f32>>)>>);
 
 impl LastPositions {
     /// The table for so many positions, made by `make` if it is not the last.
-    pub fn get(&self, positions: usize, make: impl FnOnce() -> Vec<f32>) -> Arc<[f32]> {
+    pub fn get(&self, positions: usize, make: impl FnOnce() -> Vec<f32>) -> Arc<Vec<f32>> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
             Some((known, table)) if *known == positions => Arc::clone(table),
             _ => {
-                let table: Arc<[f32]> = make().into();
+                let table: Arc<Vec<f32>> = make().into();
                 *last = Some((positions, Arc::clone(&table)));
                 table
             }

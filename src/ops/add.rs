@@ -59,6 +59,10 @@ impl Operate for Add {
         vec![self.y]
     }
 
+    fn reach(&self, reach: &dyn Fn(TensorId) -> usize) -> usize {
+        reach(self.a).max(reach(self.b))
+    }
+
     fn reverse(&self, walk: &mut Reverse) -> Result<()> {
         if self.scale_a != 1.0 || self.scale_b != 1.0 {
             return Err(Error::shape(Self::NAME, "a scaled sum has no reverse"));

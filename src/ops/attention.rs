@@ -10,18 +10,19 @@
 //! and the row-major shift of R with one zero column in front gives
 //! R(i, T-1-i+j) for j <= i, 0 for j = i+1, and R(i+1, j-i-2) beyond.
 
-use rayon::prelude::*;
-
-use super::Operate;
+use super::{Operate, attention_native};
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::gpu::shaders::{Param, Shader};
-use crate::engine::native::context::{Context, View};
-use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
-use crate::engine::native::real::{Real, max};
+use crate::engine::native::context::Context;
+use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::reverse::Reverse;
 use crate::engine::tensor::{Columns, Shape, TensorId};
 use crate::{Error, Result};
+
+/// With so many scores in a head, computing them again for every cotangent
+/// costs more than what cotangents lose by leaving the cache.
+const MANY_SCORES: usize = 1 << 18;
 
 /// Which keys a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,9 +86,10 @@ pub struct AttentionReverse {
     pub doutput: TensorId,
     /// (K·B, H·Tq, 2), by [`AttentionTerms`]
     pub terms: TensorId,
-    /// (K·B, Tq, ·) columns, where wanted
+    /// (K·B, Tq or fewer, ·) columns, where wanted
     pub dquery: Option<Columns>,
-    /// (K·B, Tk, ·) columns of keys and of values, where wanted
+    /// (K·B, Tk or fewer, ·) columns of keys and of values, where wanted; fewer
+    /// rows are the first, and with relative positions there are all
     pub dkey_value: Option<(Columns, Columns)>,
 }
 
@@ -199,153 +201,6 @@ impl Attention {
     }
 }
 
-/// One head's operands for one lead row.
-struct Head<'a, T> {
-    query: Matrix<'a, T>,
-    key: Matrix<'a, T>,
-    value: Matrix<'a, T>,
-    /// Positions, u and v of this head.
-    relative: Option<(Matrix<'a, T>, &'a [T], &'a [T])>,
-    scale: T,
-    mask: Mask,
-}
-
-/// Views of all operands, from which heads are cut.
-struct Operands<'a, T> {
-    query: View<'a, T>,
-    key: View<'a, T>,
-    value: View<'a, T>,
-    relative: Option<(&'a [T], &'a [T], &'a [T])>,
-}
-
-/// Rows of `width` columns, cut out of rows of `cols`.
-fn columns<T>(data: &[T], rows: usize, cols: usize, offset: usize, width: usize) -> Matrix<'_, T> {
-    Matrix::new(&data[offset..], rows, width, cols)
-}
-
-impl<'a, T: Real> Operands<'a, T> {
-    fn new(attention: &Attention, context: &'a Context<'_, T>) -> Self {
-        let all = |id| context.read(id).all();
-        Self {
-            query: context.read(attention.query.tensor),
-            key: context.read(attention.key.tensor),
-            value: context.read(attention.value.tensor),
-            relative: attention.relative.map(|relative| {
-                let (u, v) = all(relative.biases).split_at(attention.width);
-                (all(relative.positions), u, v)
-            }),
-        }
-    }
-
-    /// Head `h` for lead row `n`.
-    fn head(&self, attention: &Attention, n: usize, h: usize) -> Head<'a, T> {
-        let (width, depth) = (attention.width, attention.width / attention.heads);
-        let cut = |view: &View<'a, T>, from: Columns| {
-            let Shape { rows, cols, .. } = view.shape;
-            columns(view.at(n), rows, cols, from.offset + h * depth, depth)
-        };
-        let keys = self.key.shape.rows;
-        Head {
-            query: cut(&self.query, attention.query),
-            key: cut(&self.key, attention.key),
-            value: cut(&self.value, attention.value),
-            relative: self.relative.map(|(positions, u, v)| {
-                let range = h * depth..(h + 1) * depth;
-                (
-                    columns(positions, keys, width, h * depth, depth),
-                    &u[range.clone()],
-                    &v[range],
-                )
-            }),
-            scale: T::from_f32(attention.scale),
-            mask: attention.mask,
-        }
-    }
-}
-
-/// Elements of scratch memory that [`Head::scores`] wants.
-fn scores_scratch(relative: bool, queries: usize, keys: usize, depth: usize) -> usize {
-    if relative {
-        queries * depth + queries * keys
-    } else {
-        0
-    }
-}
-
-impl<T: Real> Head<'_, T> {
-    /// Writes the queries plus `bias`.
-    fn biased_queries(&self, bias: &[T], out: &mut [T]) {
-        for (row, out) in out.chunks_mut(self.query.cols).enumerate() {
-            for ((out, &q), &b) in out.iter_mut().zip(self.query.row(row)).zip(bias) {
-                *out = q + b;
-            }
-        }
-    }
-
-    /// Scaled scores (Tq, Tk); masked ones are left unspecified.
-    fn scores(&self, scores: &mut [T], scratch: &mut [T], parallel: bool) {
-        let (queries, keys, depth) = (self.query.rows, self.key.rows, self.query.cols);
-        let Some((positions, u, v)) = self.relative else {
-            let out = MatrixMut::new(scores, queries, keys, keys);
-            multiply(self.query, self.key.transposed(), self.scale, false, out, parallel);
-            return;
-        };
-        let (biased, rest) = scratch.split_at_mut(queries * depth);
-        self.biased_queries(u, biased);
-        let out = MatrixMut::new(scores, queries, keys, keys);
-        let with_u = Matrix::new(biased, queries, depth, depth);
-        multiply(with_u, self.key.transposed(), self.scale, false, out, parallel);
-
-        self.biased_queries(v, biased);
-        let shifted = &mut rest[..queries * keys];
-        let out = MatrixMut::new(shifted, queries, keys, keys);
-        let with_v = Matrix::new(biased, queries, depth, depth);
-        multiply(with_v, positions.transposed(), self.scale, false, out, parallel);
-        for (i, row) in scores.chunks_mut(keys).enumerate() {
-            let one = T::from_f32(1.0);
-            let (past, future) = row.split_at_mut(i + 1);
-            T::axpy(one, &shifted[i * keys + keys - 1 - i..][..i + 1], past);
-            if future.len() > 1 {
-                let next = &shifted[(i + 1) * keys..][..future.len() - 1];
-                T::axpy(one, next, &mut future[1..]);
-            }
-        }
-    }
-
-    /// How many keys query `i` sees.
-    fn seen(&self, i: usize) -> usize {
-        match self.mask {
-            Mask::None => self.key.rows,
-            Mask::Causal => i + 1,
-        }
-    }
-
-    /// Softmax of the scores in place; writes (maximum, log of sum) per row.
-    fn softmax(&self, scores: &mut [T], mut statistics: Option<&mut [T]>) {
-        for (i, row) in scores.chunks_mut(self.key.rows).enumerate() {
-            let (seen, hidden) = row.split_at_mut(self.seen(i));
-            let most = seen.iter().copied().reduce(max).unwrap_or_default();
-            let sum = T::exp_sum(seen, most);
-            let inverse = T::from_f32(1.0) / sum;
-            seen.iter_mut().for_each(|p| *p = *p * inverse);
-            hidden.fill(T::default());
-            if let Some(statistics) = statistics.as_deref_mut() {
-                statistics[2 * i] = most;
-                statistics[2 * i + 1] = sum.ln();
-            }
-        }
-    }
-
-    /// Probabilities from scores and saved terms, in place.
-    fn probabilities(&self, scores: &mut [T], terms: &[T]) {
-        for (i, row) in scores.chunks_mut(self.key.rows).enumerate() {
-            let (seen, hidden) = row.split_at_mut(self.seen(i));
-            T::exp_sum(seen, terms[2 * i]);
-            hidden.fill(T::default());
-        }
-    }
-}
-
 impl Operate for Attention {
     const NAME: &'static str = "attention";
 
@@ -377,7 +232,10 @@ impl Operate for Attention {
         let mut cotangent = |walk: &mut Reverse, from: Columns| {
             let known = made.iter().find(|(forward, _)| *forward == from.tensor);
             let tensor = known.map(|(_, d)| *d).unwrap_or_else(|| {
-                let d = walk.new_cotangent(from.tensor, lead);
+                let d = match self.relative {
+                    None => walk.reached_cotangent(from.tensor, lead),
+                    Some(_) => walk.new_cotangent(from.tensor, lead),
+                };
                 made.push((from.tensor, d));
                 d
             });
@@ -430,70 +288,7 @@ impl Operate for Attention {
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
-        let mut output = context.take(self.output);
-        let mut statistics = context.take(self.statistics);
-        let mut probabilities = context.take(self.probabilities);
-        let shape = context.shape(self.query.tensor);
-        let (queries, keys) = (shape.rows, context.shape(self.key.tensor).rows);
-        let depth = self.width / self.heads;
-        let extra = scores_scratch(self.relative.is_some(), queries, keys, depth);
-        let per_head = queries * keys + extra;
-        let spread = context.parallel && self.heads > 1;
-        let mut scratch = context.take_scratch(per_head * if spread { self.heads } else { 1 });
-        let operands = Operands::new(self, context);
-        for (index, n) in context.leads.clone().enumerate() {
-            let one = |h: usize, scratch: &mut [T], statistics: Option<&mut [T]>, nested: bool| {
-                let head = operands.head(self, n, h);
-                let (scores, rest) = scratch.split_at_mut(queries * keys);
-                head.scores(scores, rest, nested);
-                head.softmax(scores, statistics);
-            };
-            let weigh = |h: usize, scores: &[T], output: &mut [T], nested: bool| {
-                let head = operands.head(self, n, h);
-                let out = &mut output[h * depth..];
-                let out = MatrixMut::new(out, queries, depth, self.width);
-                let weights = Matrix::new(scores, queries, keys, keys);
-                multiply(weights, head.value, T::from_f32(1.0), false, out, nested);
-            };
-            let own = index * queries * self.width;
-            let output = &mut output[own..own + queries * self.width];
-            let rows = self.heads * queries;
-            let mut all_statistics = statistics
-                .is_live()
-                .then(|| &mut statistics[index * rows * 2..(index + 1) * rows * 2]);
-            if spread {
-                let parts = scratch[..per_head * self.heads].par_chunks_mut(per_head);
-                match all_statistics.as_deref_mut() {
-                    Some(all) => parts
-                        .zip(all.par_chunks_mut(queries * 2))
-                        .enumerate()
-                        .for_each(|(h, (scratch, own))| one(h, scratch, Some(own), false)),
-                    None => parts
-                        .enumerate()
-                        .for_each(|(h, scratch)| one(h, scratch, None, false)),
-                }
-            }
-            for h in 0..self.heads {
-                let begin = if spread { h * per_head } else { 0 };
-                let scratch = &mut scratch[begin..begin + per_head];
-                if !spread {
-                    let own = all_statistics
-                        .as_deref_mut()
-                        .map(|all| &mut all[h * queries * 2..(h + 1) * queries * 2]);
-                    one(h, scratch, own, context.parallel);
-                }
-                let scores = &scratch[..queries * keys];
-                weigh(h, scores, output, context.parallel);
-                if probabilities.is_live() {
-                    let begin = (index * self.heads + h) * queries * keys;
-                    probabilities[begin..begin + queries * keys].copy_from_slice(scores);
-                }
-            }
-        }
-        context.give_scratch(scratch);
-        context.give(self.output, output);
-        context.give(self.statistics, statistics);
-        context.give(self.probabilities, probabilities);
+        attention_native::forward(self, context);
     }
 
     fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
@@ -554,7 +349,7 @@ fn flag(set: bool) -> f64 {
 
 /// What the launches of attention and of its reverse have in common.
 impl Attention {
-    fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         self.width / self.heads
     }
 
@@ -599,7 +394,7 @@ impl Attention {
             ("value_columns", value.cols.into()),
             ("value_offset", self.value.offset.into()),
         ];
-        for name in ["d_columns", "dquery_offset", "dkey_offset", "dvalue_offset"] {
+        for name in ["d_rows", "d_columns", "dquery_offset", "dkey_offset", "dvalue_offset"] {
             let given = columns.iter().find(|(known, _)| *known == name);
             params.push((name, given.map_or(0, |(_, value)| *value).into()));
         }
@@ -686,7 +481,7 @@ impl Operate for AttentionTerms {
 
 impl AttentionReverse {
     /// Distinct tensors that receive cotangents.
-    fn results(&self) -> Vec<TensorId> {
+    pub(super) fn results(&self) -> Vec<TensorId> {
         let parts = self
             .dquery
             .into_iter()
@@ -698,19 +493,6 @@ impl AttentionReverse {
             }
         }
         all
-    }
-}
-
-/// Cotangent of the unshifted position scores: dR from dS, both (T, T).
-fn unshift<T: Real>(ds: &[T], dr: &mut [T], keys: usize) {
-    dr.fill(T::default());
-    for (i, row) in ds.chunks(keys).enumerate() {
-        let (past, future) = row.split_at(i + 1);
-        dr[i * keys + keys - 1 - i..][..i + 1].copy_from_slice(past);
-        if future.len() > 1 {
-            // The shift reads these of the next row.
-            dr[(i + 1) * keys..][..future.len() - 1].copy_from_slice(&future[1..]);
-        }
     }
 }
 
@@ -728,115 +510,36 @@ impl Operate for AttentionReverse {
     }
 
     /// Scores once for every forward row; dP, and what it is wanted for, for
-    /// every cotangent.
+    /// every cotangent; as far as the cotangents of queries and keys go.
     fn flops(&self, recording: &Recording) -> u64 {
         let forward = recording.shape(self.forward.output).lead as u64;
         let cotangents = recording.shape(self.doutput).lead as u64;
         let scores = 1 + u64::from(self.forward.relative.is_some());
-        let mut products = 1;
-        if self.dquery.is_some() {
-            products += scores;
-        }
-        if self.dkey_value.is_some() {
-            products += 2;
-        }
-        (forward * scores + cotangents * products) * self.forward.product_flops(recording)
+        let rows = |to: Option<Columns>| to.map_or(0, |to| recording.shape(to.tensor).rows as u64);
+        let to_queries = rows(self.dquery);
+        let to_keys = rows(self.dkey_value.map(|(key, _)| key));
+        let queries = recording.shape(self.forward.query.tensor).rows as u64;
+        let keys = recording.shape(self.forward.key.tensor).rows as u64;
+        let (queries, keys) = (queries.max(to_queries), keys.max(to_keys));
+        // Pairs of queries and keys.
+        let all = queries * keys;
+        let own = all - (queries - to_queries) * (keys - to_keys);
+        let each = own + scores * to_queries * keys + 2 * queries * to_keys;
+        let pairs = forward * scores * own + cotangents * each;
+        let product = u128::from(self.forward.product_flops(recording));
+        (product * u128::from(pairs) / u128::from(all.max(1))) as u64
+    }
+
+    /// Scores and probabilities of a forward row serve all its cotangents.
+    fn shares_work(&self, recording: &Recording) -> bool {
+        let forward = recording.shape(self.forward.output);
+        let keys = recording.shape(self.forward.key.tensor).rows;
+        forward.lead < recording.shape(self.doutput).lead
+            && forward.rows * keys >= MANY_SCORES
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
-        let forward = &self.forward;
-        let ids = self.results();
-        let mut results: Vec<_> = ids.iter().map(|&id| (id, context.take(id))).collect();
-        let shapes: Vec<Shape> = ids.iter().map(|&id| context.shape(id)).collect();
-        let queries = context.shape(forward.query.tensor).rows;
-        let keys = context.shape(forward.key.tensor).rows;
-        let depth = forward.width / forward.heads;
-        let relative = forward.relative.is_some();
-        let square = queries * keys;
-        let extra = scores_scratch(relative, queries, keys, depth);
-        let mut scratch = context.take_scratch(2 * square + extra.max(queries * depth));
-        let operands = Operands::new(forward, context);
-        let terms = context.read(self.terms);
-        let doutput = context.read(self.doutput);
-        let batch = context.shape(forward.output).lead;
-        let leads = context.leads.clone();
-        let parallel = context.parallel;
-        let one = T::from_f32(1.0);
-        for (b, h) in (0..batch).flat_map(|b| (0..forward.heads).map(move |h| (b, h))) {
-            // All cotangents of forward row b that this call has.
-            let mut own = leads.clone().filter(|n| n % batch == b).peekable();
-            if own.peek().is_none() {
-                continue;
-            }
-            let head = operands.head(forward, b, h);
-            let (p, rest) = scratch.split_at_mut(square);
-            let (ds, rest) = rest.split_at_mut(square);
-            head.scores(p, rest, parallel);
-            let rows = h * queries * 2..(h + 1) * queries * 2;
-            // The logarithms are those of the forward row, the same for all.
-            let first = own.peek().map_or(0, |&n| n);
-            head.probabilities(p, &terms.at(first)[rows.clone()]);
-            let p = &*p;
-            let p_matrix = Matrix::new(p, queries, keys, keys);
-            for n in own {
-                let d = columns(doutput.at(n), queries, forward.width, h * depth, depth);
-                let mut write = |to: Columns, a: Matrix<T>, b: Matrix<T>, add: bool, scale: T| {
-                    let result = ids.iter().position(|&id| id == to.tensor);
-                    let result = result.expect("every part has its tensor");
-                    if !results[result].1.is_live() {
-                        return;
-                    }
-                    let shape = shapes[result];
-                    let begin = (n - leads.start) * shape.inner();
-                    let own = &mut results[result].1[begin..begin + shape.inner()];
-                    let out = MatrixMut::new(
-                        &mut own[to.offset + h * depth..],
-                        shape.rows,
-                        depth,
-                        shape.cols,
-                    );
-                    multiply(a, b, scale, add, out, parallel);
-                };
-                // dV = Pᵀ dO; dS = P · (dO Vᵀ - delta).
-                if let Some((_, to)) = self.dkey_value {
-                    write(to, p_matrix.transposed(), d, false, one);
-                }
-                let out = MatrixMut::new(ds, queries, keys, keys);
-                multiply(d, head.value.transposed(), one, false, out, parallel);
-                let own_terms = terms.at(n)[rows.clone()].chunks(2);
-                for ((p, ds), terms) in p.chunks(keys).zip(ds.chunks_mut(keys)).zip(own_terms) {
-                    let delta = terms[1];
-                    for (ds, &p) in ds.iter_mut().zip(p) {
-                        *ds = p * (*ds - delta);
-                    }
-                }
-                let ds_matrix = Matrix::new(ds, queries, keys, keys);
-                if let Some((to, _)) = self.dkey_value {
-                    match head.relative {
-                        None => write(to, ds_matrix.transposed(), head.query, false, head.scale),
-                        Some((_, u, _)) => {
-                            let biased = &mut rest[..queries * depth];
-                            head.biased_queries(u, biased);
-                            let with_u = Matrix::new(biased, queries, depth, depth);
-                            write(to, ds_matrix.transposed(), with_u, false, head.scale);
-                        }
-                    }
-                }
-                if let Some(to) = self.dquery {
-                    write(to, ds_matrix, head.key, false, head.scale);
-                    if let Some((positions, ..)) = head.relative {
-                        let dr = &mut rest[..square];
-                        unshift(ds, dr, keys);
-                        let dr = Matrix::new(dr, queries, keys, keys);
-                        write(to, dr, positions, true, head.scale);
-                    }
-                }
-            }
-        }
-        context.give_scratch(scratch);
-        for (id, result) in results {
-            context.give(id, result);
-        }
+        attention_native::reverse(self, context);
     }
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
@@ -855,26 +558,31 @@ impl Operate for AttentionReverse {
                 None => "TILE",
                 Some(_) => "RELATIVE_TILE",
             };
-            let queries = recording.shape(forward.query.tensor).rows;
-            let own = [("d_columns", columns(to)), ("dquery_offset", to.offset)];
+            let rows = recording.shape(to.tensor).rows;
+            let own = [
+                ("d_rows", rows),
+                ("d_columns", columns(to)),
+                ("dquery_offset", to.offset),
+            ];
             launches.push(Launch {
                 shader: Attention::NAME,
                 entry: "reverse_query",
                 overrides: forward.overrides(),
                 params: forward.params(recording, lead, &own),
                 bindings,
-                extent: forward.extent(tile, queries, lead),
+                extent: forward.extent(tile, rows, lead),
             });
         }
-        let keys = recording.shape(forward.key.tensor).rows;
         let mut key_value = |to: TensorId, key: Option<usize>, value: Option<usize>| {
             let mut bindings = operands();
             bindings.push(("dkey_value", to.into()));
             let mut overrides = forward.overrides();
             overrides.push(("WRITE_DKEY", flag(key.is_some())));
             overrides.push(("WRITE_DVALUE", flag(value.is_some())));
+            let shape = recording.shape(to);
             let own = [
-                ("d_columns", recording.shape(to).cols),
+                ("d_rows", shape.rows),
+                ("d_columns", shape.cols),
                 ("dkey_offset", key.unwrap_or(0)),
                 ("dvalue_offset", value.unwrap_or(0)),
             ];
@@ -884,7 +592,7 @@ impl Operate for AttentionReverse {
                 overrides,
                 params: forward.params(recording, lead, &own),
                 bindings,
-                extent: forward.extent("TILE", keys, lead),
+                extent: forward.extent("TILE", shape.rows, lead),
             });
         };
         match self.dkey_value {

@@ -86,14 +86,19 @@ impl Operate for LayerNorm {
         vec![self.y]
     }
 
+    fn reach(&self, reach: &dyn Fn(TensorId) -> usize) -> usize {
+        reach(self.x)
+    }
+
     fn reverse(&self, walk: &mut Reverse) -> Result<()> {
         let dy = walk.cotangent(self.y).expect("the walk reaches y");
-        let lead = walk.recording.shape(dy).lead;
-        let plus = walk.take_sum(self.x, lead);
-        let dx = walk.new_cotangent(self.x, lead);
+        let shape = walk.recording.shape(dy);
+        let plus = walk.take_sum(self.x, shape.lead);
+        let x = walk.first_rows(self.x, shape.rows);
+        let dx = walk.recording.computed(shape);
         walk.recording.push(LayerNormReverse {
             dy,
-            x: self.x,
+            x,
             weight: self.weight,
             eps: self.eps,
             plus,

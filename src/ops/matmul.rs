@@ -163,6 +163,15 @@ impl Operate for Matmul {
         2 * recording.shape(self.y).len() as u64 * self.inputs_of(recording) as u64
     }
 
+    fn reach(&self, reach: &dyn Fn(TensorId) -> usize) -> usize {
+        let own = match (reach(self.x), self.windows) {
+            (0, _) => 0,
+            (rows, None) => rows,
+            (rows, Some(windows)) => (rows + windows.padding).div_ceil(windows.stride),
+        };
+        own.max(self.residual.map_or(0, reach))
+    }
+
     fn reverse(&self, walk: &mut Reverse) -> Result<()> {
         // Rows are independent, so a cotangent of one row for each token
         // stays one, unless forward values are needed at that row.
@@ -177,11 +186,18 @@ impl Operate for Matmul {
         if !walk.needs(self.x) {
             return Ok(());
         }
-        let lead = walk.recording.shape(dy).lead;
+        if !sparse && self.windows.is_none() {
+            // The residual's may go on for longer.
+            let rows = walk.reach(self.x);
+            dy = walk.first_rows(dy, rows);
+        }
+        let shape = walk.recording.shape(dy);
+        let lead = shape.lead;
         let (dz, scale) = match self.pre {
             None => (dy, self.scale),
             Some(pre) => {
-                let dz = walk.new_cotangent(pre, lead);
+                let pre = walk.first_rows(pre, shape.rows);
+                let dz = walk.recording.computed(shape);
                 walk.recording.push(ActivationReverse {
                     dy,
                     pre,
@@ -204,7 +220,7 @@ impl Operate for Matmul {
         let product = walk.recording.matmul(dz, self.weight).layout(layout);
         let dx = product.scale(scale).residual(sum).record()?;
         if let Some(windows) = self.windows {
-            let (dy, dx) = (dx, walk.new_cotangent(self.x, lead));
+            let (dy, dx) = (dx, walk.reached_cotangent(self.x, lead));
             walk.recording.push(Fold { dy, windows, dx });
             walk.contribute(self.x, dx);
         } else if sum.is_some() {

@@ -1,6 +1,7 @@
 //! The operators a recording is made of: shape rule, reverse rule, native
 //! code and kernel launches, all of one operator in one file.
 
+mod attention_native;
 mod matmul_variants;
 pub mod scalars;
 
@@ -36,11 +37,27 @@ pub trait Operate {
         false
     }
 
+    /// Whether a call for several lead rows is so much cheaper than one for each
+    /// that it is worth more than passing them on in the cache.
+    fn shares_work(&self, _recording: &Recording) -> bool {
+        false
+    }
+
     /// Floating-point operations, where there are more than a few for each
     /// element that is read or written; a multiplication and an addition are
     /// two.
     fn flops(&self, _recording: &Recording) -> u64 {
         0
+    }
+
+    /// How many rows of its outputs, from the first on, change with the first
+    /// `reach` rows of its operands: all, unless it says otherwise.
+    fn reach(&self, reach: &dyn Fn(TensorId) -> usize) -> usize {
+        let mut inputs = self.inputs().into_iter();
+        match inputs.any(|id| reach(id) > 0) {
+            true => usize::MAX,
+            false => 0,
+        }
     }
 
     /// Records the reverse.
@@ -138,6 +155,12 @@ macro_rules! operators {
                 }
             }
 
+            pub fn shares_work(&self, recording: &Recording) -> bool {
+                match self {
+                    $($(Self::$name(operator) => operator.shares_work(recording),)*)*
+                }
+            }
+
             pub fn flops(&self, recording: &Recording) -> u64 {
                 match self {
                     $($(Self::$name(operator) => operator.flops(recording),)*)*
@@ -153,6 +176,13 @@ macro_rules! operators {
             /// Lead rows of its outputs.
             pub fn lead(&self, recording: &Recording) -> usize {
                 recording.shape(self.outputs()[0]).lead
+            }
+
+            /// How many rows of its outputs change with those of its operands.
+            pub fn reach(&self, reach: &dyn Fn(TensorId) -> usize) -> usize {
+                match self {
+                    $($(Self::$name(operator) => operator.reach(reach),)*)*
+                }
             }
 
             pub(crate) fn reverse(&self, walk: &mut Reverse) -> Result<()> {

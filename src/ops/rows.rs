@@ -52,6 +52,12 @@ impl Recording {
         Ok(y)
     }
 
+    /// As [`take_rows`](Self::take_rows) from the first on, of a tensor that is
+    /// known to have them.
+    pub(crate) fn first_rows(&mut self, x: TensorId, count: usize) -> TensorId {
+        self.take_rows(x, 0, count).unwrap_or(x)
+    }
+
     /// Records the rows of `top` (A, R, C), then those of `bottom` (B, R', C).
     ///
     /// # Errors
@@ -122,12 +128,19 @@ impl Operate for JoinRows {
         vec![self.y]
     }
 
+    fn reach(&self, reach: &dyn Fn(TensorId) -> usize) -> usize {
+        match reach(self.bottom) {
+            0 => reach(self.top),
+            _ => usize::MAX,
+        }
+    }
+
     fn reverse(&self, walk: &mut Reverse) -> Result<()> {
         let dy = walk.cotangent(self.y).expect("the walk reaches y");
         let top = walk.recording.shape(self.top).rows;
         for (operand, first) in [(self.top, 0), (self.bottom, top)] {
             if walk.needs(operand) {
-                let count = walk.recording.shape(operand).rows;
+                let count = walk.reach(operand);
                 let part = walk.recording.take_rows(dy, first, count)?;
                 walk.contribute(operand, part);
             }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use tokenizers::AddedToken;
@@ -168,6 +169,7 @@ impl Tokenizer {
                 return Err(fail(problem.into()));
             }
         }
+        self.size = OnceLock::new();
         Ok(self)
     }
 

@@ -12,6 +12,7 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use tokenizers::DecoderWrapper;
 
@@ -37,6 +38,8 @@ pub struct Tokenizer {
     name: String,
     /// By name: the files of a model's folder that were read for it.
     files: BTreeMap<String, Fingerprint>,
+    /// Once it was counted: the library lists all tokens for that.
+    size: OnceLock<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +83,7 @@ impl Tokenizer {
             inner: Inner::Library(Box::new(inner)),
             name: name.display().to_string(),
             files: BTreeMap::new(),
+            size: OnceLock::new(),
         })
     }
 
@@ -113,6 +117,7 @@ impl Tokenizer {
             inner: Inner::SentencePiece(Box::new(numbered)),
             name: name.display().to_string(),
             files: BTreeMap::new(),
+            size: OnceLock::new(),
         })
     }
 
@@ -254,13 +259,13 @@ impl Tokenizer {
     /// The number of tokens, added ones included; with gaps between ids, one
     /// more than the largest.
     pub fn vocab_size(&self) -> usize {
-        match &self.inner {
+        *self.size.get_or_init(|| match &self.inner {
             Inner::SentencePiece(pieces) => pieces.size(),
             Inner::Library(library) => {
                 let ids = library.get_vocab(true).into_values();
                 ids.max().map_or(0, |most| most as usize + 1)
             }
-        }
+        })
     }
 
     /// The token `<lang:xx>` or, in Whisper, `<|xx|>` that tells a model the

@@ -3,7 +3,7 @@
 
 use crate::cases::{Case, MODES, Tolerance, gpu};
 use sonograd::engine::gpu::{GpuExecutor, Tune};
-use sonograd::engine::tensor::{Columns, TensorId};
+use sonograd::engine::tensor::{Columns, Scalars, TensorId};
 use sonograd::ops::{
     Attention, AttentionReverse, AttentionSpec, AttentionTerms, Mask, Operator, Relative,
 };
@@ -29,6 +29,8 @@ struct Heads {
     mask: Mask,
     relative: bool,
     packing: Packing,
+    /// Rows that have cotangents, at most.
+    reached: usize,
 }
 
 const PLAIN: Heads = Heads {
@@ -41,6 +43,7 @@ const PLAIN: Heads = Heads {
     mask: Mask::None,
     relative: false,
     packing: Packing::Apart,
+    reached: usize::MAX,
 };
 
 /// Root mean square of the scores: with this the softmax is neither flat nor
@@ -132,7 +135,7 @@ impl Heads {
             let known = made.iter().find(|(forward, _)| *forward == from.tensor);
             let tensor = known.map(|(_, d)| *d).unwrap_or_else(|| {
                 let shape = case.recording.shape(from.tensor);
-                let d = case.computed(lead, shape.rows, shape.cols);
+                let d = case.computed(lead, shape.rows.min(self.reached), shape.cols);
                 made.push((from.tensor, d));
                 d
             });
@@ -367,5 +370,56 @@ fn reverse_of_one_side() {
             || [heads].into_iter(),
             |heads, executor| heads.check_reverse(executor, sides),
         );
+    }
+}
+
+/// Cotangents of the first queries and keys alone, around the tiles' 64 rows.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn reverse_of_the_first_rows() {
+    let cases = || {
+        let sizes = [1, 63, 64, 65, 130].into_iter();
+        sizes.map(|reached| Heads {
+            queries: 150,
+            keys: 150,
+            heads: 2,
+            depth: 20,
+            packing: Packing::All,
+            reached,
+            ..PLAIN
+        })
+    };
+    in_both_modes(cases, |heads, executor| heads.check_reverse(executor, BOTH));
+}
+
+/// The native executor takes many queries block by block, unless somebody
+/// wants the probabilities.
+#[test]
+fn blocks_of_queries_give_what_all_of_them_give() {
+    for (mask, queries, keys) in [(Mask::None, 201, 130), (Mask::Causal, 193, 193)] {
+        let heads = Heads {
+            queries,
+            keys,
+            heads: 2,
+            depth: 8,
+            mask,
+            ..PLAIN
+        };
+        let run = |probabilities: bool| {
+            let mut case = Case::new();
+            let forward = heads.record(&mut case);
+            case.output(forward.output);
+            case.output(forward.statistics);
+            if probabilities {
+                case.output(forward.probabilities);
+            }
+            case.native(&[Scalars::ZERO])
+        };
+        let (blocks, whole) = (run(false), run(true));
+        for (got, want) in blocks.iter().zip(&whole) {
+            let off = got.iter().zip(want).map(|(a, b)| (a - b).abs());
+            assert!(off.fold(0.0, f64::max) <= 1e-14);
+            assert!(got.iter().any(|x| x.abs() > 0.1));
+        }
     }
 }

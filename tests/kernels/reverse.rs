@@ -8,7 +8,7 @@
 //! = 5e-11; gradients are of order 0.1, so their relative error stays below
 //! 1e-8 and 1e-7 has room for small gradients.
 
-use crate::cases::{Case, at};
+use crate::cases::{Case, at, values};
 use sonograd::Error;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
@@ -44,6 +44,27 @@ fn add(case: &mut Case, a: TensorId, b: TensorId, scale_a: f32, scale_b: f32) ->
         y,
     });
     y
+}
+
+/// Which elements of a lead row are moved together, and which way: each alone,
+/// or half of many at once.
+fn ways(shape: Shape) -> Vec<Vec<(usize, f64)>> {
+    const EACH: usize = 1000;
+    if shape.len() <= EACH {
+        return (0..shape.len())
+            .map(|element| vec![(element, 1.0)])
+            .collect();
+    }
+    let leads = (0..shape.lead).flat_map(|lead| (0..3).map(move |seed| (lead, seed)));
+    let ways = leads.map(|(lead, seed)| {
+        let signs = values(shape.inner(), 100 + seed).into_iter().enumerate();
+        let moved = signs.filter(|(_, draw)| draw.abs() > 0.5);
+        let begin = lead * shape.inner();
+        moved
+            .map(|(at, draw)| (begin + at, f64::from(draw.signum())))
+            .collect()
+    });
+    ways.collect()
 }
 
 /// Compares all gradients of y, which `build` makes of the inputs that it
@@ -95,29 +116,33 @@ fn check(name: &str, build: impl FnOnce(&mut Case) -> (Vec<TensorId>, TensorId))
         let index = case.input_of(source);
         let own = case.recording.shape(source);
         let id = ran.tensors[index];
-        let mut x: Vec<f64> = case.input(index).iter().map(|&x| x.into()).collect();
+        let x: Vec<f64> = case.input(index).iter().map(|&x| x.into()).collect();
         assert_eq!(want.len(), count * own.len(), "{name}");
         let (mut off, mut norm) = (0.0f64, 0.0f64);
-        for element in 0..own.len() {
-            let at = x[element];
-            let [low, high] = [at - STEP, at + STEP].map(|moved| {
-                x[element] = moved;
+        for way in ways(own) {
+            let [low, high] = [-STEP, STEP].map(|step| {
+                let mut x = x.clone();
+                way.iter()
+                    .for_each(|(element, sign)| x[*element] += step * sign);
                 executor.upload_real(id, &x).unwrap();
                 executor.run(ran.plan, 0, &scalars).unwrap();
                 executor.read_real(results[0]).to_vec()
             });
-            x[element] = at;
             for k in 0..count {
                 let token = (first + k).min(count - 1);
                 // A source that is broadcast reaches the rows of all variants.
-                let variants = (0..batch).filter(|b| b % own.lead == element / own.inner());
+                let lead = way[0].0 / own.inner();
+                let variants = (0..batch).filter(|b| b % own.lead == lead);
                 let slope: f64 = variants
                     .map(|b| high[b * count + token] - low[b * count + token])
                     .sum::<f64>()
                     / (2.0 * STEP);
-                let own = want[k * own.len() + element];
-                off += (own - slope).powi(2);
-                norm += own.powi(2);
+                let parts = way.iter();
+                let got: f64 = parts
+                    .map(|(at, sign)| want[k * own.len() + at] * sign)
+                    .sum();
+                off += (got - slope).powi(2);
+                norm += got.powi(2);
             }
         }
         executor.upload_real(id, &x).unwrap();
@@ -494,6 +519,51 @@ fn attention_to_something_else() {
             let spec = attention([query.into(), key, value], heads, depth);
             let (y, _) = case.recording.attention(spec).unwrap();
             (vec![memory], y)
+        });
+    }
+}
+
+/// More queries and keys than a block of the native executor has.
+#[test]
+fn attention_in_blocks() {
+    let (rows, heads, depth) = (530, 2, 3);
+    let width = heads * depth;
+    check("attention in blocks, causal", |case| {
+        let x = case.any(1, rows, 3 * width);
+        let spec = AttentionSpec {
+            mask: Mask::Causal,
+            ..attention(packed(x, width), heads, depth)
+        };
+        let (y, _) = case.recording.attention(spec).unwrap();
+        (vec![x], y)
+    });
+    check("attention in blocks, cross", |case| {
+        let query = case.any(1, 300, width);
+        let memory = case.any(1, rows, 2 * width);
+        let [key, value, _] = packed(memory, width);
+        let spec = attention([query.into(), key, value], heads, depth);
+        let (y, _) = case.recording.attention(spec).unwrap();
+        (vec![query, memory], y)
+    });
+    // The first layer of a model that hears windows: the sound's rows alone
+    // have cotangents there.
+    for sound in [20, 300] {
+        check(&format!("a window with {sound} rows of sound"), |case| {
+            let top = case.any(1, sound, 4);
+            let filling = case.any(1, rows - sound, 4);
+            let x = case.recording.join_rows(top, filling).unwrap();
+            let [weight, bias] = [4, 1].map(|rows| case.any(1, rows, 4));
+            let x = case.recording.matmul(x, weight);
+            let x = x.bias(bias).activation(Activation::Gelu).record().unwrap();
+            let normed = case.recording.layer_norm(x, bias, bias, 1e-5).unwrap();
+            let weight = case.any(1, 3 * width, 4);
+            let parts = case.recording.matmul(normed, weight).record().unwrap();
+            let spec = attention(packed(parts, width), heads, depth);
+            let (mixed, _) = case.recording.attention(spec).unwrap();
+            let weight = case.any(1, 4, width);
+            let y = case.recording.matmul(mixed, weight).residual(x);
+            let y = y.record().unwrap();
+            (vec![top], y)
         });
     }
 }

@@ -3,6 +3,8 @@
 //! Those for f32 and f64 are called directly: the crate `gemm` itself brings
 //! kernels for f16 and complex numbers too, which take long to compile.
 
+use std::ops::Range;
+
 use gemm_common::Parallelism;
 
 use super::real::Real;
@@ -59,6 +61,16 @@ impl<'a, T> Matrix<'a, T> {
     pub fn row(&self, r: usize) -> &'a [T] {
         assert_eq!(self.col_stride, 1);
         &self.data[r * self.row_stride..r * self.row_stride + self.cols]
+    }
+
+    /// Some of the rows, one at least.
+    pub fn some_rows(self, rows: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows && !rows.is_empty());
+        Self {
+            data: &self.data[rows.start * self.row_stride..],
+            rows: rows.len(),
+            ..self
+        }
     }
 
     pub fn transposed(self) -> Self {

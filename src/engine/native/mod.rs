@@ -36,7 +36,7 @@ pub type NativeExecutor<T> = Engine<Native<T>>;
 /// The processor, and a model's weights.
 pub struct Native<T> {
     /// Where T is f32, the model's own.
-    weights: Vec<Arc<[T]>>,
+    weights: Vec<Arc<Vec<T>>>,
     /// By weight: a transposed copy, once a plan wants one.
     turned: Vec<Option<Box<[T]>>>,
     turned_bytes: usize,
@@ -51,8 +51,8 @@ impl<T: Real> Engine<Native<T>> {
     /// for every operator.
     pub fn new(weights: &WeightTable, profiling: bool) -> Self {
         let weights = weights.iter().map(|weight| T::share(&weight.data));
-        let weights: Vec<Arc<[T]>> = weights.collect();
-        let bytes = weights.iter().map(|own| size_of_val(&**own)).sum();
+        let weights: Vec<Arc<Vec<T>>> = weights.collect();
+        let bytes = weights.iter().map(|own| size_of_val(own.as_slice())).sum();
         let backend = Native {
             turned: weights.iter().map(|_| None).collect(),
             turned_bytes: 0,
@@ -102,7 +102,7 @@ impl<T: Real> Native<T> {
     fn turn_weights(&mut self, recording: &Recording, ledger: &mut Ledger<Plan<T>>) {
         for (id, shape) in weights_to_turn(recording) {
             let index = id.0 as usize;
-            let bytes = size_of_val(&*self.weights[index]);
+            let bytes = size_of_val(self.weights[index].as_slice());
             if self.turned[index].is_none() && self.turned_bytes + bytes <= MOST_TURNED_BYTES {
                 let turned = transposed(&self.weights[index], shape.rows, shape.cols);
                 self.turned[index] = Some(turned);
@@ -152,7 +152,7 @@ impl<T: Real> Backend for Native<T> {
     }
 
     fn weight_bytes(&self) -> usize {
-        let own = self.weights.iter().map(|own| size_of_val(&**own));
+        let own = self.weights.iter().map(|own| size_of_val(own.as_slice()));
         own.sum::<usize>() + self.turned_bytes
     }
 

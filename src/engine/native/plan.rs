@@ -38,7 +38,7 @@ const CHUNK_ELEMENTS: usize = 1 << 21;
 pub struct Plan<T> {
     recording: Recording,
     places: Vec<Place>,
-    constants: Vec<Arc<[T]>>,
+    constants: Vec<Arc<Vec<T>>>,
     pub(super) blocks: Vec<Vec<T>>,
     pub(super) once: Vec<Region>,
     pub(super) stages: Vec<Arc<[Region]>>,
@@ -58,6 +58,9 @@ pub(super) struct Region {
     chunks: usize,
     /// Whether its operators may only run on all lead rows at once.
     whole: bool,
+    /// Whether it is one operator that every thread calls once, for its share
+    /// of the lead rows.
+    shared: bool,
     /// Outputs that outlive the region.
     outs: Vec<TensorId>,
 }
@@ -175,24 +178,30 @@ impl<T: Real> Plan<T> {
 
 /// Cuts a list of operators into regions.
 fn regions(recording: &Recording, list: &[usize]) -> Vec<Region> {
+    let threads = rayon::current_num_threads();
     let mut regions: Vec<Region> = Vec::new();
     for &index in list {
         let operator = &recording.operators()[index];
         let lead = operator.lead(recording);
         let whole = operator.needs_all_leads() || lead == 1;
+        let shared = !whole && operator.shares_work(recording);
+        let alone = whole || shared;
         match regions.last_mut() {
-            Some(last) if !whole && !last.whole && last.lead == lead => last.operators.push(index),
+            Some(last) if !alone && !last.whole && !last.shared && last.lead == lead => {
+                last.operators.push(index);
+            }
             _ => regions.push(Region {
                 operators: vec![index],
                 lead,
-                chunks: 1,
+                chunks: if shared { threads.min(lead) } else { 1 },
                 whole,
+                shared,
                 outs: Vec::new(),
             }),
         }
     }
-    let threads = rayon::current_num_threads();
-    for region in regions.iter_mut().filter(|region| !region.whole) {
+    let chunked = |region: &&mut Region| !region.whole && !region.shared;
+    for region in regions.iter_mut().filter(chunked) {
         let outputs = region.operators.iter();
         let outputs = outputs.flat_map(|&index| recording.operators()[index].outputs());
         let shapes = outputs.map(|id| recording.shape(id));
@@ -297,7 +306,7 @@ struct Task<'a, T> {
 
 /// All weights, and those that are there transposed.
 pub(super) struct Weights<'a, T> {
-    pub(super) own: &'a [Arc<[T]>],
+    pub(super) own: &'a [Arc<Vec<T>>],
     pub(super) turned: &'a [Option<Box<[T]>>],
 }
 
@@ -325,7 +334,7 @@ impl<T: Real> Plan<T> {
             .own
             .iter()
             .chain(&self.constants)
-            .map(|values| &**values)
+            .map(|values| values.as_slice())
             .collect();
         for region in regions {
             // The region's outputs are moved out of the shared memory, so
@@ -444,6 +453,7 @@ mod tests {
                 lead,
                 chunks,
                 whole: false,
+                shared: false,
                 outs: Vec::new(),
             };
             let ranges: Vec<_> = (0..chunks).map(|chunk| region.leads(chunk)).collect();

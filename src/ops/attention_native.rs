@@ -1,0 +1,663 @@
+//! Attention and its reverse on the processor.
+//!
+//! Where the scores of a head are more than a cache holds, they exist block by
+//! block. Relative positions shift whole rows of scores into one another, so
+//! there a head's scores exist at once.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::attention::{Attention, AttentionReverse, Mask};
+use crate::engine::native::context::{Context, Output, View};
+use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
+use crate::engine::native::real::Real;
+use crate::engine::tensor::{Columns, Shape, TensorId};
+
+/// Queries of a block of the forward pass, which takes them with all keys:
+/// with 1,500 keys their scores take half a megabyte.
+const BLOCK_QUERIES: usize = 96;
+
+/// Queries and keys of a block of the reverse: probabilities and their
+/// cotangents take a quarter of a megabyte each.
+const BLOCK: usize = 256;
+
+/// One head's operands for one lead row.
+struct Head<'a, T> {
+    query: Matrix<'a, T>,
+    key: Matrix<'a, T>,
+    value: Matrix<'a, T>,
+    /// Positions, u and v of this head.
+    relative: Option<(Matrix<'a, T>, &'a [T], &'a [T])>,
+    scale: T,
+    mask: Mask,
+    /// Columns of all heads.
+    width: usize,
+}
+
+/// Views of all operands, from which heads are cut.
+struct Operands<'a, T> {
+    query: View<'a, T>,
+    key: View<'a, T>,
+    value: View<'a, T>,
+    relative: Option<(&'a [T], &'a [T], &'a [T])>,
+}
+
+/// Rows of `width` columns, cut out of rows of `cols`.
+fn columns<T>(data: &[T], rows: usize, cols: usize, offset: usize, width: usize) -> Matrix<'_, T> {
+    Matrix::new(&data[offset..], rows, width, cols)
+}
+
+impl<'a, T: Real> Operands<'a, T> {
+    fn new(attention: &Attention, context: &'a Context<'_, T>) -> Self {
+        let all = |id| context.read(id).all();
+        Self {
+            query: context.read(attention.query.tensor),
+            key: context.read(attention.key.tensor),
+            value: context.read(attention.value.tensor),
+            relative: attention.relative.map(|relative| {
+                let (u, v) = all(relative.biases).split_at(attention.width);
+                (all(relative.positions), u, v)
+            }),
+        }
+    }
+
+    /// Head `h` for lead row `n`.
+    fn head(&self, attention: &Attention, n: usize, h: usize) -> Head<'a, T> {
+        let (width, depth) = (attention.width, attention.width / attention.heads);
+        let cut = |view: &View<'a, T>, from: Columns| {
+            let Shape { rows, cols, .. } = view.shape;
+            columns(view.at(n), rows, cols, from.offset + h * depth, depth)
+        };
+        let keys = self.key.shape.rows;
+        Head {
+            query: cut(&self.query, attention.query),
+            key: cut(&self.key, attention.key),
+            value: cut(&self.value, attention.value),
+            relative: self.relative.map(|(positions, u, v)| {
+                let range = h * depth..(h + 1) * depth;
+                (
+                    columns(positions, keys, width, h * depth, depth),
+                    &u[range.clone()],
+                    &v[range],
+                )
+            }),
+            scale: T::from_f32(attention.scale),
+            mask: attention.mask,
+            width,
+        }
+    }
+}
+
+/// Elements of scratch memory that [`Head::scores`] wants.
+fn scores_scratch(relative: bool, queries: usize, keys: usize, depth: usize) -> usize {
+    if relative {
+        queries * depth + queries * keys
+    } else {
+        0
+    }
+}
+
+impl<T: Real> Head<'_, T> {
+    /// Writes the queries plus `bias`.
+    fn biased_queries(&self, bias: &[T], out: &mut [T]) {
+        for (row, out) in out.chunks_mut(self.query.cols).enumerate() {
+            for ((out, &q), &b) in out.iter_mut().zip(self.query.row(row)).zip(bias) {
+                *out = q + b;
+            }
+        }
+    }
+
+    /// Scaled scores (Tq, Tk); masked ones are left unspecified.
+    fn scores(&self, scores: &mut [T], scratch: &mut [T], parallel: bool) {
+        let (queries, keys, depth) = (self.query.rows, self.key.rows, self.query.cols);
+        let Some((positions, u, v)) = self.relative else {
+            let out = MatrixMut::new(scores, queries, keys, keys);
+            multiply(
+                self.query,
+                self.key.transposed(),
+                self.scale,
+                false,
+                out,
+                parallel,
+            );
+            return;
+        };
+        let (biased, rest) = scratch.split_at_mut(queries * depth);
+        self.biased_queries(u, biased);
+        let out = MatrixMut::new(scores, queries, keys, keys);
+        let with_u = Matrix::new(biased, queries, depth, depth);
+        multiply(
+            with_u,
+            self.key.transposed(),
+            self.scale,
+            false,
+            out,
+            parallel,
+        );
+
+        self.biased_queries(v, biased);
+        let shifted = &mut rest[..queries * keys];
+        let out = MatrixMut::new(shifted, queries, keys, keys);
+        let with_v = Matrix::new(biased, queries, depth, depth);
+        multiply(
+            with_v,
+            positions.transposed(),
+            self.scale,
+            false,
+            out,
+            parallel,
+        );
+        for (i, row) in scores.chunks_mut(keys).enumerate() {
+            let one = T::from_f32(1.0);
+            let (past, future) = row.split_at_mut(i + 1);
+            T::axpy(one, &shifted[i * keys + keys - 1 - i..][..i + 1], past);
+            if future.len() > 1 {
+                let next = &shifted[(i + 1) * keys..][..future.len() - 1];
+                T::axpy(one, next, &mut future[1..]);
+            }
+        }
+    }
+
+    /// How many keys query `i` sees.
+    fn seen(&self, i: usize) -> usize {
+        match self.mask {
+            Mask::None => self.key.rows,
+            Mask::Causal => i + 1,
+        }
+    }
+
+    /// Softmax of the scores in place; writes (maximum, log of sum) per row.
+    fn softmax(&self, scores: &mut [T], mut statistics: Option<&mut [T]>) {
+        for (i, row) in scores.chunks_mut(self.key.rows).enumerate() {
+            let (seen, hidden) = row.split_at_mut(self.seen(i));
+            let most = T::largest(seen);
+            let sum = T::exp_sum(seen, most);
+            T::scale_by(T::from_f32(1.0) / sum, seen);
+            hidden.fill(T::default());
+            if let Some(statistics) = statistics.as_deref_mut() {
+                statistics[2 * i] = most;
+                statistics[2 * i + 1] = sum.ln();
+            }
+        }
+    }
+
+    /// Probabilities from scores of `rows` of the queries with `keys` of the
+    /// keys, and saved terms, in place.
+    fn probabilities(&self, [rows, keys]: [&Range<usize>; 2], scores: &mut [T], terms: &[T]) {
+        for (i, row) in rows.clone().zip(scores.chunks_mut(keys.len())) {
+            let seen = self.seen(i).clamp(keys.start, keys.end) - keys.start;
+            let (seen, hidden) = row.split_at_mut(seen);
+            T::exp_sum(seen, terms[2 * i]);
+            hidden.fill(T::default());
+        }
+    }
+}
+
+/// Writes the outputs of `attention`.
+pub(super) fn forward<T: Real>(attention: &Attention, context: &mut Context<T>) {
+    let queries = context.shape(attention.query.tensor).rows;
+    let probabilities = context.take(attention.probabilities);
+    let whole = attention.relative.is_some() || probabilities.is_live();
+    context.give(attention.probabilities, probabilities);
+    if whole || queries <= BLOCK_QUERIES {
+        forward_whole(attention, context);
+    } else {
+        forward_blocks(attention, context);
+    }
+}
+
+/// [`forward`] by blocks of queries, where nobody wants probabilities.
+fn forward_blocks<T: Real>(attention: &Attention, context: &mut Context<T>) {
+    let mut output = context.take(attention.output);
+    let mut statistics = context.take(attention.statistics);
+    let queries = context.shape(attention.query.tensor).rows;
+    let keys = context.shape(attention.key.tensor).rows;
+    let width = attention.width;
+    let rows = attention.heads * queries;
+    let scores = BLOCK_QUERIES * keys;
+    let area = scores + attention.heads * BLOCK_QUERIES * 2;
+    let blocks = queries.div_ceil(BLOCK_QUERIES);
+    let parallel = context.parallel;
+    let mut scratch = context.take_scratch(area * if parallel { blocks } else { 1 });
+    let operands = Operands::new(attention, context);
+    for (index, n) in context.leads.clone().enumerate() {
+        let work = |block: usize, output: &mut [T], area: &mut [T]| {
+            let (scores, statistics) = area.split_at_mut(scores);
+            let own = block * BLOCK_QUERIES..(block * BLOCK_QUERIES + output.len() / width);
+            for (h, statistics) in statistics.chunks_mut(BLOCK_QUERIES * 2).enumerate() {
+                let head = operands.head(attention, n, h);
+                head.weigh_block(
+                    &own,
+                    scores,
+                    statistics,
+                    &mut output[h * attention.depth()..],
+                );
+            }
+        };
+        // Statistics of a head are together, not those of a block.
+        let mut keep = |block: usize, area: &[T]| {
+            if !statistics.is_live() {
+                return;
+            }
+            let first = block * BLOCK_QUERIES;
+            let count = BLOCK_QUERIES.min(queries - first);
+            for (h, own) in area[scores..].chunks(BLOCK_QUERIES * 2).enumerate() {
+                let to = (index * rows + h * queries + first) * 2;
+                statistics[to..to + count * 2].copy_from_slice(&own[..count * 2]);
+            }
+        };
+        let own = index * queries * width;
+        let output = &mut output[own..own + queries * width];
+        if parallel {
+            let parts = output.par_chunks_mut(BLOCK_QUERIES * width);
+            parts
+                .zip(scratch.par_chunks_mut(area))
+                .enumerate()
+                .for_each(|(block, (output, area))| work(block, output, area));
+            let areas = scratch.chunks(area).take(blocks).enumerate();
+            areas.for_each(|(block, area)| keep(block, area));
+        } else {
+            for (block, output) in output.chunks_mut(BLOCK_QUERIES * width).enumerate() {
+                let area = &mut scratch[..area];
+                work(block, output, area);
+                keep(block, area);
+            }
+        }
+    }
+    context.give_scratch(scratch);
+    context.give(attention.output, output);
+    context.give(attention.statistics, statistics);
+}
+
+impl<T: Real> Head<'_, T> {
+    /// Values weighed by the probabilities of `rows` of the queries, into rows
+    /// of `output` that lie as far apart as queries of all heads.
+    fn weigh_block(
+        &self,
+        rows: &Range<usize>,
+        scores: &mut [T],
+        statistics: &mut [T],
+        output: &mut [T],
+    ) {
+        let (keys, depth, width) = (self.key.rows, self.value.cols, self.width);
+        let scores = &mut scores[..rows.len() * keys];
+        let query = self.query.some_rows(rows.clone());
+        let out = MatrixMut::new(scores, rows.len(), keys, keys);
+        multiply(query, self.key.transposed(), self.scale, false, out, false);
+        let own = scores.chunks_mut(keys).zip(statistics.chunks_mut(2));
+        for (i, (row, statistics)) in rows.clone().zip(own) {
+            let (seen, hidden) = row.split_at_mut(self.seen(i));
+            statistics[0] = T::largest(seen);
+            statistics[1] = T::exp_sum(seen, statistics[0]);
+            hidden.fill(T::default());
+        }
+        let out = MatrixMut::new(output, rows.len(), depth, width);
+        let weights = Matrix::new(scores, rows.len(), keys, keys);
+        multiply(weights, self.value, T::from_f32(1.0), false, out, false);
+        // Fewer numbers than probabilities.
+        for (row, statistics) in output
+            .chunks_mut(width)
+            .zip(statistics.chunks_mut(2))
+            .take(rows.len())
+        {
+            T::scale_by(T::from_f32(1.0) / statistics[1], &mut row[..depth]);
+            statistics[1] = statistics[1].ln();
+        }
+    }
+}
+
+/// [`forward`] with all scores of a head at once.
+fn forward_whole<T: Real>(attention: &Attention, context: &mut Context<T>) {
+    let mut output = context.take(attention.output);
+    let mut statistics = context.take(attention.statistics);
+    let mut probabilities = context.take(attention.probabilities);
+    let shape = context.shape(attention.query.tensor);
+    let (queries, keys) = (shape.rows, context.shape(attention.key.tensor).rows);
+    let depth = attention.depth();
+    let extra = scores_scratch(attention.relative.is_some(), queries, keys, depth);
+    let per_head = queries * keys + extra;
+    let spread = context.parallel && attention.heads > 1;
+    let mut scratch = context.take_scratch(per_head * if spread { attention.heads } else { 1 });
+    let operands = Operands::new(attention, context);
+    for (index, n) in context.leads.clone().enumerate() {
+        let one = |h: usize, scratch: &mut [T], statistics: Option<&mut [T]>, nested: bool| {
+            let head = operands.head(attention, n, h);
+            let (scores, rest) = scratch.split_at_mut(queries * keys);
+            head.scores(scores, rest, nested);
+            head.softmax(scores, statistics);
+        };
+        let weigh = |h: usize, scores: &[T], output: &mut [T], nested: bool| {
+            let head = operands.head(attention, n, h);
+            let out = &mut output[h * depth..];
+            let out = MatrixMut::new(out, queries, depth, attention.width);
+            let weights = Matrix::new(scores, queries, keys, keys);
+            multiply(weights, head.value, T::from_f32(1.0), false, out, nested);
+        };
+        let own = index * queries * attention.width;
+        let output = &mut output[own..own + queries * attention.width];
+        let rows = attention.heads * queries;
+        let mut all_statistics = statistics
+            .is_live()
+            .then(|| &mut statistics[index * rows * 2..(index + 1) * rows * 2]);
+        if spread {
+            let parts = scratch[..per_head * attention.heads].par_chunks_mut(per_head);
+            match all_statistics.as_deref_mut() {
+                Some(all) => parts
+                    .zip(all.par_chunks_mut(queries * 2))
+                    .enumerate()
+                    .for_each(|(h, (scratch, own))| one(h, scratch, Some(own), false)),
+                None => parts
+                    .enumerate()
+                    .for_each(|(h, scratch)| one(h, scratch, None, false)),
+            }
+        }
+        for h in 0..attention.heads {
+            let begin = if spread { h * per_head } else { 0 };
+            let scratch = &mut scratch[begin..begin + per_head];
+            if !spread {
+                let own = all_statistics
+                    .as_deref_mut()
+                    .map(|all| &mut all[h * queries * 2..(h + 1) * queries * 2]);
+                one(h, scratch, own, context.parallel);
+            }
+            let scores = &scratch[..queries * keys];
+            weigh(h, scores, output, context.parallel);
+            if probabilities.is_live() {
+                let begin = (index * attention.heads + h) * queries * keys;
+                probabilities[begin..begin + queries * keys].copy_from_slice(scores);
+            }
+        }
+    }
+    context.give_scratch(scratch);
+    context.give(attention.output, output);
+    context.give(attention.statistics, statistics);
+    context.give(attention.probabilities, probabilities);
+}
+/// Where a call of the reverse writes.
+struct Results<'a, T> {
+    parts: Vec<(TensorId, Shape, Output<'a, T>)>,
+    /// The first lead row that it computes.
+    first: usize,
+    parallel: bool,
+}
+
+impl<'a, T: Real> Results<'a, T> {
+    /// Takes them, filled with zeros.
+    fn take(reverse: &AttentionReverse, context: &mut Context<'a, T>) -> Self {
+        let parts = reverse.results().into_iter().map(|id| {
+            let mut result = context.take(id);
+            result.fill(T::default());
+            (id, context.shape(id), result)
+        });
+        Self {
+            parts: parts.collect(),
+            first: context.leads.start,
+            parallel: context.parallel,
+        }
+    }
+
+    fn give(self, context: &mut Context<'a, T>) {
+        for (id, _, result) in self.parts {
+            context.give(id, result);
+        }
+    }
+
+    /// Rows of a part; cotangents may be of the first rows only.
+    fn rows(&self, to: Columns) -> usize {
+        let part = self.parts.iter().find(|(id, ..)| *id == to.tensor);
+        part.map_or(0, |(_, shape, _)| shape.rows)
+    }
+
+    /// Adds `scale · a · b` to `rows` of some columns of lead row `n`.
+    fn add(
+        &mut self,
+        (to, n): (Columns, usize),
+        rows: &Range<usize>,
+        a: Matrix<T>,
+        b: Matrix<T>,
+        scale: T,
+    ) {
+        let part = self.parts.iter_mut().find(|(id, ..)| *id == to.tensor);
+        let Some((_, shape, result)) = part.filter(|(.., result)| result.is_live()) else {
+            return;
+        };
+        let begin = (n - self.first) * shape.inner() + rows.start * shape.cols + to.offset;
+        let own = &mut result[begin..];
+        let out = MatrixMut::new(own, rows.len(), b.cols, shape.cols);
+        multiply(a, b, scale, true, out, self.parallel);
+    }
+}
+
+/// A head in the reverse: its own columns of the results, and what comes back
+/// for it.
+struct Back<'a, T> {
+    head: Head<'a, T>,
+    dquery: Option<Columns>,
+    dkey_value: Option<(Columns, Columns)>,
+    doutput: View<'a, T>,
+    /// The head's first column.
+    column: usize,
+    terms: View<'a, T>,
+    /// Which of the terms are its own.
+    own_terms: Range<usize>,
+}
+
+impl<'a, T: Real> Back<'a, T> {
+    fn terms(&self, n: usize) -> &'a [T] {
+        &self.terms.at(n)[self.own_terms.clone()]
+    }
+
+    /// The cotangent of the head's output.
+    fn doutput(&self, n: usize) -> Matrix<'a, T> {
+        let Shape { rows, cols, .. } = self.doutput.shape;
+        columns(
+            self.doutput.at(n),
+            rows,
+            cols,
+            self.column,
+            self.head.query.cols,
+        )
+    }
+
+    /// dS = P · (dO Vᵀ - delta) of some rows and keys.
+    fn slopes(
+        &self,
+        n: usize,
+        [rows, keys]: [&Range<usize>; 2],
+        p: &[T],
+        ds: &mut [T],
+        parallel: bool,
+    ) {
+        let d = self.doutput(n).some_rows(rows.clone());
+        let value = self.head.value.some_rows(keys.clone());
+        let out = MatrixMut::new(ds, rows.len(), keys.len(), keys.len());
+        multiply(
+            d,
+            value.transposed(),
+            T::from_f32(1.0),
+            false,
+            out,
+            parallel,
+        );
+        let terms = self.terms(n)[2 * rows.start..].chunks(2);
+        for ((p, ds), terms) in p
+            .chunks(keys.len())
+            .zip(ds.chunks_mut(keys.len()))
+            .zip(terms)
+        {
+            T::weigh_shifted(p, terms[1], ds);
+        }
+    }
+
+    /// The cotangents of lead rows `own`, block by block.
+    fn blocks(&self, own: &[usize], scratch: &mut [T], results: &mut Results<T>) {
+        let head = &self.head;
+        let rows_of = |to: Option<Columns>| to.map_or(0, |to| results.rows(to));
+        let wanted_rows = rows_of(self.dquery);
+        let wanted_keys = rows_of(self.dkey_value.map(|(key, _)| key));
+        let parallel = results.parallel;
+        for keys in blocks(head.key.rows, wanted_keys) {
+            for rows in blocks(head.query.rows, wanted_rows) {
+                let to_query = self.dquery.filter(|_| rows.start < wanted_rows);
+                let to_keys = self.dkey_value.filter(|_| keys.start < wanted_keys);
+                let hidden = head.seen(rows.end - 1) <= keys.start;
+                if hidden || (to_query.is_none() && to_keys.is_none()) {
+                    continue;
+                }
+                let (p, rest) = scratch.split_at_mut(rows.len() * keys.len());
+                let ds = &mut rest[..rows.len() * keys.len()];
+                let query = head.query.some_rows(rows.clone());
+                let key = head.key.some_rows(keys.clone());
+                let out = MatrixMut::new(p, rows.len(), keys.len(), keys.len());
+                multiply(query, key.transposed(), head.scale, false, out, parallel);
+                // The logarithms are those of the forward row, the same for all.
+                head.probabilities([&rows, &keys], p, self.terms(own[0]));
+                let probabilities = Matrix::new(p, rows.len(), keys.len(), keys.len());
+                for &n in own {
+                    if let Some((_, to)) = to_keys {
+                        let d = self.doutput(n).some_rows(rows.clone());
+                        results.add(
+                            (to, n),
+                            &keys,
+                            probabilities.transposed(),
+                            d,
+                            T::from_f32(1.0),
+                        );
+                    }
+                    self.slopes(n, [&rows, &keys], p, ds, parallel);
+                    let slopes = Matrix::new(ds, rows.len(), keys.len(), keys.len());
+                    if let Some((to, _)) = to_keys {
+                        results.add((to, n), &keys, slopes.transposed(), query, head.scale);
+                    }
+                    if let Some(to) = to_query {
+                        results.add((to, n), &rows, slopes, key, head.scale);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same where queries and keys have relative positions.
+    fn relative(
+        &self,
+        (positions, u): (Matrix<T>, &[T]),
+        own: &[usize],
+        scratch: &mut [T],
+        results: &mut Results<T>,
+    ) {
+        let head = &self.head;
+        let (queries, keys, depth) = (head.query.rows, head.key.rows, head.query.cols);
+        let (all_rows, all_keys) = (0..queries, 0..keys);
+        let square = queries * keys;
+        let (p, rest) = scratch.split_at_mut(square);
+        let (ds, rest) = rest.split_at_mut(square);
+        head.scores(p, rest, results.parallel);
+        head.probabilities([&all_rows, &all_keys], p, self.terms(own[0]));
+        for &n in own {
+            let p_matrix = Matrix::new(p, queries, keys, keys);
+            if let Some((_, to)) = self.dkey_value {
+                let d = self.doutput(n);
+                results.add(
+                    (to, n),
+                    &all_keys,
+                    p_matrix.transposed(),
+                    d,
+                    T::from_f32(1.0),
+                );
+            }
+            self.slopes(n, [&all_rows, &all_keys], p, ds, results.parallel);
+            let slopes = Matrix::new(ds, queries, keys, keys);
+            if let Some((to, _)) = self.dkey_value {
+                let biased = &mut rest[..queries * depth];
+                head.biased_queries(u, biased);
+                let with_u = Matrix::new(biased, queries, depth, depth);
+                results.add((to, n), &all_keys, slopes.transposed(), with_u, head.scale);
+            }
+            if let Some(to) = self.dquery {
+                results.add((to, n), &all_rows, slopes, head.key, head.scale);
+                let dr = &mut rest[..square];
+                unshift(ds, dr, keys);
+                let dr = Matrix::new(dr, queries, keys, keys);
+                results.add((to, n), &all_rows, dr, positions, head.scale);
+            }
+        }
+    }
+}
+
+/// 0..count in blocks, one of which ends at `wanted`.
+fn blocks(count: usize, wanted: usize) -> impl Iterator<Item = Range<usize>> {
+    let wanted = wanted.min(count);
+    let cut = |all: Range<usize>| {
+        let end = all.end;
+        all.step_by(BLOCK)
+            .map(move |first| first..(first + BLOCK).min(end))
+    };
+    cut(0..wanted).chain(cut(wanted..count))
+}
+
+/// Writes the cotangents of `reverse`.
+pub(super) fn reverse<T: Real>(reverse: &AttentionReverse, context: &mut Context<T>) {
+    let forward = &reverse.forward;
+    let mut results = Results::take(reverse, context);
+    let queries = context.shape(forward.query.tensor).rows;
+    let keys = context.shape(forward.key.tensor).rows;
+    let depth = forward.depth();
+    let wanted = match forward.relative {
+        None => 2 * queries.min(BLOCK) * keys.min(BLOCK),
+        Some(_) => {
+            let extra = scores_scratch(true, queries, keys, depth);
+            2 * queries * keys + extra.max(queries * depth)
+        }
+    };
+    let mut scratch = context.take_scratch(wanted);
+    let operands = Operands::new(forward, context);
+    let batch = context.shape(forward.output).lead;
+    for b in 0..batch {
+        // All cotangents of forward row b that this call has.
+        let own = context.leads.clone().filter(|n| n % batch == b);
+        let own: Vec<usize> = own.collect();
+        if own.is_empty() {
+            continue;
+        }
+        for h in 0..forward.heads {
+            let column = h * depth;
+            let part = |to: Columns| Columns {
+                offset: to.offset + column,
+                ..to
+            };
+            let back = Back {
+                head: operands.head(forward, b, h),
+                dquery: reverse.dquery.map(part),
+                dkey_value: reverse
+                    .dkey_value
+                    .map(|(key, value)| (part(key), part(value))),
+                doutput: context.read(reverse.doutput),
+                column,
+                terms: context.read(reverse.terms),
+                own_terms: h * queries * 2..(h + 1) * queries * 2,
+            };
+            match back.head.relative {
+                None => back.blocks(&own, &mut scratch, &mut results),
+                Some((positions, u, _)) => {
+                    back.relative((positions, u), &own, &mut scratch, &mut results);
+                }
+            }
+        }
+    }
+    context.give_scratch(scratch);
+    results.give(context);
+}
+
+/// Cotangent of the unshifted position scores: dR from dS, both (T, T).
+fn unshift<T: Real>(ds: &[T], dr: &mut [T], keys: usize) {
+    dr.fill(T::default());
+    for (i, row) in ds.chunks(keys).enumerate() {
+        let (past, future) = row.split_at(i + 1);
+        dr[i * keys + keys - 1 - i..][..i + 1].copy_from_slice(past);
+        if future.len() > 1 {
+            // The shift reads these of the next row.
+            dr[(i + 1) * keys..][..future.len() - 1].copy_from_slice(&future[1..]);
+        }
+    }
+}

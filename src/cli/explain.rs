@@ -351,7 +351,10 @@ fn explain_file(
     stages.end("device");
     let heard = match &args.text {
         Some(text) => listener.given(&sound, text)?,
-        None => listener.transcribe(&sound)?,
+        None => {
+            listener.foresee(Some(args.options()));
+            listener.transcribe(&sound)?
+        }
     };
     warn(&heard.warnings());
     stages.end("generate");

@@ -16,13 +16,14 @@ mod windows;
 pub use fallback::{Fallback, Quality, compression_ratio};
 pub use options::{GenerationOptions, Language, Multitask, Wanted};
 pub use scores::ScoreRules;
-pub use windows::{Listened, Segment, Transcript, Window, transcribe, window};
+pub use windows::{Listened, Segment, Transcript, Window, transcribe, transcribe_encoded, window};
 
 use self::session::{Heard, Session};
 use crate::engine::executor::Executor;
 use crate::engine::profile::Purpose;
 use crate::features::Features;
 use crate::model::Model;
+use crate::model::encoded::Encoded;
 use crate::{Error, Result};
 
 /// Tokens and candidates of decoding steps.
@@ -64,7 +65,7 @@ pub fn generate(
     features: &Features,
     options: &GenerationOptions,
 ) -> Result<Generated> {
-    generate_window(executor, model, features, options, 0)
+    generate_window(executor, model, features, None, options, 0)
 }
 
 /// Generates the tokens of a recording's window number `window`.
@@ -72,12 +73,14 @@ fn generate_window(
     executor: &mut dyn Executor,
     model: &Model,
     features: &Features,
+    encoded: Option<&Encoded>,
     options: &GenerationOptions,
     window: usize,
 ) -> Result<Generated> {
     model.check_features(features)?;
     let mark = executor.mark();
-    let done = listen_and_search(executor, model, features, options, window);
+    let encoded = encoded.filter(|own| own.is_of(features));
+    let done = listen_and_search(executor, model, features, encoded, options, window);
     executor.unwind(mark);
     done
 }
@@ -96,7 +99,7 @@ pub fn prompt(
     let mark = executor.mark();
     let prompt = options.prompt(|start, languages| {
         model.check_features(features)?;
-        let heard = Heard::encode(executor, model, features)?;
+        let heard = Heard::encode(executor, model, features, None)?;
         Session::likeliest_of(executor, model, &heard, start, languages)
     });
     executor.unwind(mark);
@@ -109,10 +112,11 @@ fn listen_and_search(
     executor: &mut dyn Executor,
     model: &Model,
     features: &Features,
+    encoded: Option<&Encoded>,
     options: &GenerationOptions,
     window: usize,
 ) -> Result<Generated> {
-    let heard = Heard::encode(executor, model, features)?;
+    let heard = Heard::encode(executor, model, features, encoded)?;
     let prompt = options.prompt(|start, languages| {
         Session::likeliest_of(executor, model, &heard, start, languages)
     })?;

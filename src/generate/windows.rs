@@ -4,10 +4,11 @@
 use serde::Serialize;
 
 use super::options::{GenerationOptions, Language};
-use super::{Generated, Quality, generate, generate_window};
+use super::{Generated, Quality, generate_window};
 use crate::engine::executor::Executor;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::model::Model;
+use crate::model::encoded::Encoded;
 use crate::{Error, Result};
 
 /// What was generated in one window.
@@ -150,8 +151,24 @@ pub fn transcribe(
     options: &GenerationOptions,
     progress: &mut dyn FnMut(Listened) -> bool,
 ) -> Result<Transcript> {
+    transcribe_encoded(executor, model, features, None, options, progress)
+}
+
+/// As [`transcribe`]; the window that was `encoded` before is not encoded
+/// again.
+///
+/// # Errors
+/// As for [`transcribe`].
+pub fn transcribe_encoded(
+    executor: &mut dyn Executor,
+    model: &Model,
+    features: &Features,
+    encoded: Option<&Encoded>,
+    options: &GenerationOptions,
+    progress: &mut dyn FnMut(Listened) -> bool,
+) -> Result<Transcript> {
     let Some(length) = model.capabilities.window_frames else {
-        let generated = generate(executor, model, features, options)?;
+        let generated = generate_window(executor, model, features, encoded, options, 0)?;
         let kept = generated.tokens.len();
         let seek = 0;
         let seconds = features.sound_frames as f64 * FRAME_SECONDS;
@@ -180,7 +197,8 @@ pub fn transcribe(
     while seek < features.frames {
         let taken = length.min(features.frames - seek);
         let heard = window(features, seek, length, features.sound_frames)?;
-        let generated = generate_window(executor, model, &heard, &options, windows.len())?;
+        let index = windows.len();
+        let generated = generate_window(executor, model, &heard, encoded, &options, index)?;
         if let Some(multitask) = &mut options.multitask
             && matches!(multitask.language, Language::Detected(_))
         {

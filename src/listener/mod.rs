@@ -26,10 +26,11 @@ use crate::audio::Sound;
 use crate::engine::executor::Executor;
 use crate::engine::precision::Precision;
 use crate::engine::profile::Profile;
-use crate::explain::Event;
+use crate::explain::{Event, ExplainOptions, encode};
 use crate::features::{Features, FrontEnd};
-use crate::generate::{GenerationOptions, Wanted, prompt, transcribe};
+use crate::generate::{GenerationOptions, Wanted, prompt, transcribe_encoded};
 use crate::model::Model;
+use crate::model::encoded::Encoded;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -43,6 +44,10 @@ pub struct Listener {
     ears: Ears,
     machine: Machine,
     fingerprint: Fingerprint,
+    /// How what is transcribed will be explained, if that was said.
+    foreseen: Option<ExplainOptions>,
+    /// The last sound's way through the encoder, until it is explained.
+    encoded: Option<Encoded>,
 }
 
 /// What is not as whoever asked may think. Nothing is printed.
@@ -156,6 +161,14 @@ impl Listener {
         })
     }
 
+    /// Says how what is transcribed from now on will be explained, or that it
+    /// will not be. A sound is then encoded once for both: what the
+    /// explanation needs of the encoder is kept on the device till it is
+    /// explained or another is transcribed.
+    pub fn foresee(&mut self, explanation: Option<ExplainOptions>) {
+        self.foreseen = explanation;
+    }
+
     fn tokenizer(&self) -> Result<&Tokenizer> {
         needed(self.tokenizer.as_ref(), &self.model)
     }
@@ -224,7 +237,20 @@ impl Listener {
         let model = &self.model;
         let executor = self.machine.open(model)?;
         let listened = &mut |own| watch(Event::Listened(own));
-        let transcript = transcribe(executor, model, features, &generation, listened)?;
+        if let Some(old) = self.encoded.take() {
+            old.free(executor);
+        }
+        // What takes several windows cannot be explained.
+        if let Some(options) = &self.foreseen
+            && model.check_features(features).is_ok()
+        {
+            let mark = executor.mark();
+            let encoded = encode(executor, model, features, options);
+            self.encoded = Some(encoded.inspect_err(|_| executor.unwind(mark))?);
+        }
+        let encoded = self.encoded.as_ref();
+        let transcript =
+            transcribe_encoded(executor, model, features, encoded, &generation, listened)?;
         let hearing = Hearing {
             model,
             tokenizer: needed(self.tokenizer.as_ref(), model)?,

@@ -378,7 +378,8 @@ impl Subject {
             maps: specs.to_vec(),
             attention: true,
         };
-        let pass = forward_and_reverse(executor, &self.model, &utterance, &wanted, memory).unwrap();
+        let pass =
+            forward_and_reverse(executor, &self.model, &utterance, &wanted, None, memory).unwrap();
         assert_eq!(
             pass.attention_x_gradient.len(),
             self.model.decoder.config.layers

@@ -725,11 +725,6 @@
           context.fillStyle = active ? style('--ink') : style('--faint');
           context.fillText(fitted(context, shown(token.text), axis.left - 14), axis.left - 8, labelled.get(i));
         }
-        if (active) {
-          context.strokeStyle = style('--ink');
-          context.lineWidth = matrix.row < 6 ? 1 : 1.5;
-          context.strokeRect(axis.left - 4, y + 0.5, axis.width + 7, Math.max(1, matrix.row - 1));
-        }
         if (Number.isFinite(token.peak_seconds) && matrix.row >= 5) {
           const x = xOf(token.peak_seconds);
           const half = Math.min(3.5, matrix.row / 2 - 0.5);
@@ -739,6 +734,16 @@
           context.fillRect(x - 1.5, y + matrix.row / 2 - half + 1, 3, 2 * half - 2);
         }
       });
+      // One frame around rows that follow each other.
+      context.strokeStyle = style('--ink');
+      context.lineWidth = matrix.row < 6 ? 1 : 1.5;
+      for (const first of picked) {
+        if (picked.includes(first - 1)) continue;
+        let last = first;
+        while (picked.includes(last + 1)) last += 1;
+        const high = (last - first + 1) * matrix.row - 1;
+        context.strokeRect(axis.left - 4, matrix.top + first * matrix.row + 0.5, axis.width + 7, Math.max(1, high));
+      }
       context.textAlign = 'left';
     });
     element('matrix').setAttribute('aria-label', `${tokens.length} tokens by time: ${source.name}. The token buttons select a row.`);
@@ -802,7 +807,7 @@
       parts.push(`Word ${state.word + 1} of ${words.length}, ${quoted(word.text)}: mean over ${word.tokens.length} token${word.tokens.length === 1 ? '' : 's'}`);
       const total = word.tokens.reduce((sum, i) => sum + tokens[i].log_probability, 0);
       parts.push(`log-probability ${fixed(total, 3)} in all`);
-      parts.push(`attended from ${seconds(word.start_seconds)} to ${seconds(word.end_seconds)}`);
+      parts.push(`from ${seconds(word.start_seconds)} to ${seconds(word.end_seconds)}`);
     } else {
       const token = tokens[state.token];
       parts.push(`Token ${state.token + 1} of ${tokens.length}, ${quoted(token.text)}${token.special ? ' (special)' : ''}`);

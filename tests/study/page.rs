@@ -552,3 +552,41 @@ fn awkward_studies_stay_inside_a_narrow_screen() {
         assert_eq!(browser.console(), Vec::<String>::new(), "{words}");
     }
 }
+
+/// Intervals of fewer than five utterances are marked in figures and tables;
+/// others are not.
+#[test]
+#[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
+fn intervals_of_few_utterances_say_so() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let browser = Browser::start();
+    let marks = |utterances: usize| {
+        let mut tables = sample();
+        for row in &mut tables.rows {
+            row.utterances = utterances;
+        }
+        browser.open(&write(&folder, &tables));
+        let count = |selector: &str| {
+            let script = format!("return document.querySelectorAll({selector:?}).length");
+            browser.run(&script).as_u64().unwrap()
+        };
+        let dotted = count("#rho-figure line[stroke-dasharray='1 5']");
+        let cells = count("#comparison table .interval.few");
+        let said = texts(&browser, "#rows tbody tr");
+        let said = said
+            .iter()
+            .filter(|row| row.ends_with("too few utterances"));
+        assert!(
+            browser
+                .run("return document.querySelectorAll('.conclusion li').length")
+                .as_u64()
+                > Some(3)
+        );
+        [dotted, cells, said.count() as u64]
+    };
+    let few = marks(4);
+    println!("{few:?}");
+    assert!(few.iter().all(|&count| count >= 5), "{few:?}");
+    assert_eq!(marks(5), [0; 3]);
+    assert_eq!(browser.console(), Vec::<String>::new());
+}

@@ -22,7 +22,7 @@ const SOFTNESS: f64 = 3.0;
 const LOUD_SECONDS: f64 = 0.25;
 const LOUD_SHARE: f64 = 0.05;
 /// The background is as loud as the softest frames of this share.
-const SOFT_SHARE: f64 = 0.1;
+const SOFT_SHARE: f64 = 0.05;
 
 /// How probable silence is in each of `frames` frames of `frame_seconds`, 0 to
 /// 1, from the [power](crate::features::power) of the sound's feature frames, of

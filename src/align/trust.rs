@@ -12,7 +12,7 @@ const PACE: f64 = 2.5;
 /// A word that touches it from before, the same; its end is this one's start.
 const PACE_BEFORE: f64 = 2.0;
 /// What its frames have of the prepared map, at least, on average.
-const EVIDENCE: f64 = 0.3;
+const EVIDENCE: f64 = 0.6;
 /// How probable silence is in its frames, at most, on average.
 const SILENCE: f64 = 0.5;
 

@@ -23,7 +23,7 @@ fn rounded(weights: &WeightTable) -> WeightTable {
         let (name, rows, cols) = (weight.name.clone(), weight.rows, weight.cols);
         let data = if weight.role.form.is_matrix() {
             let data = weight.data.iter().map(|&x| f16::from_f32(x).to_f32());
-            data.collect()
+            Arc::new(data.collect())
         } else {
             Arc::clone(&weight.data)
         };

@@ -73,6 +73,7 @@ pub(crate) fn check_writable(folder: &Path) -> Result<()> {
 const HEAD: u64 = 1 << 12;
 
 /// Bytes of the largest file that is known by its whole contents.
+#[cfg(feature = "cli")]
 const MOST: u64 = 1 << 26;
 
 /// Refuses to replace what another program or a person has put where a file is
@@ -82,7 +83,9 @@ pub(crate) fn check_own(path: &Path, is_own: impl Fn(&[u8]) -> bool) -> Result<(
     check(path, HEAD, is_own)
 }
 
-/// The same for files that `is_own` knows by their whole contents.
+/// The same for files that `is_own` knows by their whole contents: those that the
+/// command line writes.
+#[cfg(feature = "cli")]
 pub(crate) fn check_own_whole(path: &Path, is_own: impl Fn(&[u8]) -> bool) -> Result<()> {
     check(path, MOST, is_own)
 }

@@ -1,7 +1,7 @@
 //! One explained utterance as one HTML file.
 //!
-//! Maps stand inside it, [packed](super::packing), and the
-//! [sound](super::player); what a page is made of otherwise is in `markup.rs`.
+//! Maps stand inside it, packed (`packing.rs`), and the
+//! sound (`player.rs`); what a page is made of otherwise is in `markup.rs`.
 
 use serde::Serialize;
 

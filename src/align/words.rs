@@ -152,7 +152,12 @@ pub fn word_times_of<M: Borrow<Prepared>>(
         evidence.weigh(maps, words, &found);
         found = frames_of(words, &evidence.map, clock, rule);
     }
-    let trusted = trusted(words, &found, &evidence.map, clock.silence);
+    let mut trusted = trusted(words, &found, &evidence.map, clock.silence);
+    // More tokens than frames: nothing can be told apart.
+    let said: usize = words.iter().map(|word| word.spoken.len()).sum();
+    if said > frames {
+        trusted.fill(false);
+    }
     let seconds = |frame: usize| (frame as f64 * clock.frame_seconds).min(clock.sound_seconds);
     let found = words.iter().zip(found.iter().zip(trusted));
     let times = found.map(|(word, (own, trusted))| {
@@ -438,12 +443,12 @@ mod tests {
         assert_eq!(marks(&[with(&[0.25]), good.clone()]), [true; 3]);
         let overflown = marks(&[with(&[f64::INFINITY]), good.clone()]);
         assert_eq!(overflown[..2], [true, false]);
-        // One frame tells nothing, and more tokens than frames have not a
-        // frame each.
+        // One frame tells nothing, and where there are more tokens than frames
+        // they cannot be told apart.
         let map = TokenMap::new(vec![1.0, 2.0, 3.0], 1);
         assert_eq!(marks(&[map]), [false; 3]);
         let map = TokenMap::new(vec![5.0, 1.0, 2.0, 4.0, 1.0, 9.0], 2);
-        assert_eq!(marks(&[map]).iter().filter(|mark| **mark).count(), 2);
+        assert_eq!(marks(&[map]), [false; 3]);
     }
 
     #[test]
@@ -521,6 +526,7 @@ mod tests {
                 reliable += usize::from(time.reliable);
             }
         }
-        assert!(reliable > 100, "{reliable}");
+        // Some are, or the last lines above say nothing.
+        assert!(reliable > 30, "{reliable}");
     }
 }

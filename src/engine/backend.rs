@@ -174,8 +174,8 @@ impl<P: Compiled> Ledger<P> {
     /// more than once was held at the same time, or nothing is kept: what only
     /// waits never makes a process larger than its largest work.
     pub fn make_room(&mut self, more: usize) -> Vec<P> {
-        self.kept
-            .trim(self.most_bytes.saturating_sub(self.bytes + more))
+        let held = self.bytes.saturating_add(more);
+        self.kept.trim(self.most_bytes.saturating_sub(held))
     }
 
     /// Bytes held now. Kept plans are not among them.

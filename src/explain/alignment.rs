@@ -526,7 +526,7 @@ fn of_map(
         tokens: Vec::new(),
         ..options.clone()
     };
-    let Made { maps, .. } = made(executor, model, tokenizer, subject, &options, None, watch)?;
+    let Made { maps, .. } = made(executor, model, tokenizer, subject, &options, watch)?;
     let map = maps.get(method, site)?;
     let told = ["masks", "interrupted", "reliability_pooled", "reliable"];
     let told = told.into_iter().filter_map(|name| {

@@ -41,9 +41,8 @@ use self::subject::Forced;
 use crate::align::AlignOptions;
 use crate::audio::SAMPLE_RATE;
 use crate::engine::executor::{Executor, Inputs};
-use crate::features::{FRAME_SECONDS, Features};
+use crate::features::FRAME_SECONDS;
 use crate::model::Model;
-use crate::model::encoded::Encoded;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -62,44 +61,8 @@ pub fn explain(
     options: &ExplainOptions,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Maps> {
-    explain_encoded(executor, model, tokenizer, subject, options, None, progress)
-}
-
-/// Encodes a sound that is to be transcribed and explained, and keeps what the
-/// explanation will need of it.
-///
-/// # Errors
-/// If the features do not fit the model or the device fails.
-pub fn encode(
-    executor: &mut dyn Executor,
-    model: &Model,
-    features: &Features,
-    options: &ExplainOptions,
-) -> Result<Encoded> {
-    let mut wanted = Gradients::default();
-    for work in &mut works(options) {
-        work.ask(&mut wanted);
-    }
-    passes::encode(executor, model, features, &wanted)
-}
-
-/// As [`explain()`], of a sound that may have been encoded before.
-///
-/// # Errors
-/// As for [`explain()`].
-pub fn explain_encoded(
-    executor: &mut dyn Executor,
-    model: &Model,
-    tokenizer: &Tokenizer,
-    subject: &Subject,
-    options: &ExplainOptions,
-    encoded: Option<&Encoded>,
-    progress: &mut dyn FnMut(Progress) -> bool,
-) -> Result<Maps> {
     let source = Source::of(model);
-    let made = made(
-        executor, model, tokenizer, subject, options, encoded, progress,
-    )?;
+    let made = made(executor, model, tokenizer, subject, options, progress)?;
     let Made {
         mut maps,
         forced,
@@ -142,17 +105,13 @@ fn made(
     tokenizer: &Tokenizer,
     subject: &Subject,
     options: &ExplainOptions,
-    encoded: Option<&Encoded>,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Made> {
     options.check()?;
     let forced = Forced::new(subject, &options.tokens)?;
     // Whatever it takes on the device is given back, also when it fails.
     let mark = executor.mark();
-    let encoded = encoded.filter(|own| own.is_of(subject.features));
-    let done = compute(
-        executor, model, subject, &forced, options, encoded, progress,
-    );
+    let done = compute(executor, model, subject, &forced, options, progress);
     executor.unwind(mark);
     let mut computed = done?;
     let explanation = describe(executor, model, tokenizer, subject, &forced, &computed);
@@ -177,7 +136,6 @@ fn compute(
     subject: &Subject,
     forced: &Forced,
     options: &ExplainOptions,
-    encoded: Option<&Encoded>,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Computed> {
     let mut works = works(options);
@@ -214,7 +172,6 @@ fn compute(
         model,
         &utterance,
         &wanted,
-        encoded,
         options.memory,
         progress,
     )?;

@@ -2,7 +2,7 @@
 
 use super::{Heard, Listener, needed};
 use crate::audio::Sound;
-use crate::explain::{ExplainOptions, Maps, Method, Progress, Site, Subject, explain_encoded};
+use crate::explain::{ExplainOptions, Maps, Method, Progress, Site, Subject, explain};
 use crate::{Error, Result};
 
 /// What is to be explained and how; made by [`Listener::explain`].
@@ -117,14 +117,9 @@ impl<'a> Explaining<'a> {
         };
         let executor = listener.machine.open(model)?;
         let watch = watch.as_mut();
-        let encoded = listener.encoded.take();
-        let own = encoded.as_ref();
-        let maps = explain_encoded(executor, model, tokenizer, &subject, &options, own, watch);
-        if let Some(encoded) = encoded {
-            encoded.free(executor);
-        }
+        let maps = explain(executor, model, tokenizer, &subject, &options, watch)?;
         let scale = listener.ears.front_end.mel_scale();
-        maps?.with_mel_scale(scale).with_sound(&sound)
+        maps.with_mel_scale(scale).with_sound(&sound)
     }
 }
 

@@ -383,7 +383,6 @@ impl Subject {
             &self.model,
             &utterance,
             &wanted,
-            None,
             memory,
             &mut |_| true,
         )

@@ -12,7 +12,6 @@ use crate::explain::method::Site;
 use crate::explain::progress::{Progress, Step};
 use crate::model::Model;
 use crate::model::decoder::{CrossAttention, Decoded};
-use crate::model::encoded::Encoded;
 use crate::ops::scalars::FIRST_TOKEN;
 use crate::ops::{AttentionXGradient, Contrast, Reduce, Reduction};
 use crate::{Error, Result};
@@ -122,7 +121,7 @@ impl Gradients {
         self.maps.is_empty() && !self.attention
     }
 
-    pub(super) fn at(&self, site: Site) -> bool {
+    fn at(&self, site: Site) -> bool {
         self.maps.iter().any(|spec| spec.site == site)
     }
 }
@@ -153,20 +152,11 @@ pub fn forward_and_gradients(
         maps: specs.to_vec(),
         attention: false,
     };
-    forward_and_reverse(
-        executor,
-        model,
-        utterance,
-        &wanted,
-        None,
-        memory,
-        &mut |_| true,
-    )
+    forward_and_reverse(executor, model, utterance, &wanted, memory, &mut |_| true)
 }
 
 /// As [`forward_and_gradients`], and makes all that is wanted in the same
-/// reverse pass. What was `encoded` of the same sound is not encoded again, if
-/// it has what the gradients need. `progress` is told of tokens.
+/// reverse pass. `progress` is told of tokens.
 ///
 /// # Errors
 /// If something does not fit the model, the device fails, or `progress` asks to
@@ -176,16 +166,10 @@ pub fn forward_and_reverse(
     model: &Model,
     utterance: &Utterance,
     wanted: &Gradients,
-    encoded: Option<&Encoded>,
     memory: usize,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<ForwardPass> {
-    let encoded = encoded.filter(|own| own.reversible() || !wanted.at(Site::Input));
-    let mut writing = Writing::allocate(executor, model, utterance, wanted)?;
-    writing.encoded = encoded;
-    // It is a part of the pass, made before.
-    let held = encoded.map_or(0, |own| own.numbers() * size_of::<f32>());
-    let memory = memory.saturating_sub(held);
+    let writing = Writing::allocate(executor, model, utterance, wanted)?;
     let tokens = utterance.explained;
     let build = |count| writing.record(count);
     let count = fitting(executor, memory, tokens, &build)?;
@@ -204,7 +188,6 @@ struct Writing<'a> {
     model: &'a Model,
     utterance: &'a Utterance,
     wanted: &'a Gradients,
-    encoded: Option<&'a Encoded>,
     pass: ForwardPass,
     /// (H, K, T')
     layer: Shape,
@@ -247,7 +230,6 @@ impl<'a> Writing<'a> {
             model,
             utterance,
             wanted,
-            encoded: None,
             pass: ForwardPass {
                 forward,
                 maps,
@@ -264,9 +246,6 @@ impl<'a> Writing<'a> {
         let mut recording = Recording::new(model.weights.clone());
         let features = utterance.features(&mut recording);
         let encoder_output = utterance.encode(model, &mut recording, features)?;
-        if let Some(encoded) = self.encoded {
-            encoded.stand_in(&mut recording);
-        }
         let frames = utterance.encoder_frames;
         let sound_output = recording.take_rows(encoder_output, 0, frames)?;
         recording.keep(sound_output, forward.encoder_output.sound);

@@ -53,7 +53,7 @@ pub fn words(model: &Model, tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<WordTo
 
 /// Whether a text holds something that is said aloud: letters, digits, or
 /// signs that have a name in every language.
-fn is_said(text: &str) -> bool {
+pub(super) fn is_said(text: &str) -> bool {
     let named = |c: char| "$€£¥₹¢%‰&@#+=×÷°§²³½¼¾".contains(c);
     let unknown = |c: char| c == char::REPLACEMENT_CHARACTER;
     text.chars()

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::describe::is_said;
 use super::method::{Method, Site};
 use crate::align::WordTokens;
 use crate::features::MelScale;
@@ -57,7 +58,14 @@ impl Explanation {
         words
             .filter_map(|word| {
                 let tokens = *word.tokens.first()?..word.tokens.last()? + 1;
-                Some(WordTokens::new(word.text.clone(), tokens))
+                let said = |&k: &usize| self.tokens.get(k).is_some_and(|own| is_said(&own.text));
+                let first = tokens.clone().find(said).unwrap_or(tokens.start);
+                let last = tokens.clone().rfind(said).unwrap_or(tokens.end - 1);
+                Some(WordTokens {
+                    text: word.text.clone(),
+                    tokens,
+                    spoken: first..last + 1,
+                })
             })
             .collect()
     }

@@ -176,9 +176,11 @@ fn how_it_was_made_is_told() {
     let made = |more: &[&str]| place.recording(&[&[train.as_str()], more].concat())["made"].clone();
     let own = made(&[]);
     assert_eq!(
-        (&own["from"], &own["median"]),
-        (&json!("attention"), &json!(7))
+        (&own["from"], &own["at"], &own["median"]),
+        (&json!("gradient"), &json!("input"), &json!(7))
     );
+    assert_eq!(own["rule"], "silences");
+    let own = made(&["--from", "attention"]);
     assert_eq!(own["heads"].as_array().unwrap().len(), 12);
     assert_eq!(own["windows"], json!([{"start_seconds": 0.0}]));
     let own = made(&["--heads", "1.2,0.3,1.2", "--median", "3"]);
@@ -626,7 +628,8 @@ fn speechless(place: &Place) {
 fn nothing_said_is_nothing_written() {
     let place = Place::whisper();
     speechless(&place);
-    let model = ["--model", "model"];
+    // Times would be something to write.
+    let model = ["--model", "model", "--no-timestamps"];
     for file in ["short.wav", "long.wav"] {
         let recording = place.recording(&[&[file], &model[..]].concat());
         assert_eq!(
@@ -668,14 +671,11 @@ fn whisper_names_its_heads() {
         run(&["--from", "attention"])["words"],
         run(&["--heads", "all"])["words"]
     );
+    let asked = ["short.wav", "--model", "model", "--from", "heads"];
     with(json!([[2, 0]]));
-    assert!(
-        place
-            .refusal(&["short.wav", "--model", "model"])
-            .contains("no head 2.0")
-    );
+    assert!(place.refusal(&asked).contains("no head 2.0"));
     with(json!([[1]]));
-    let message = place.refusal(&["short.wav", "--model", "model"]);
+    let message = place.refusal(&asked);
     assert!(
         message.contains("generation_config.json") && message.contains("pairs"),
         "{message}"

@@ -350,10 +350,11 @@ fn heads_are_written_and_all_else_stays() {
     let wanted = odd.replace("[ [9,9] ]", &shown(&heads));
     assert_eq!(place.read("odd.json"), wanted);
 
-    // The model's own: align takes these heads from then on.
+    // The model's own: align takes these heads where it is asked for them.
     let heads = write("model/generation_config.json", "3");
     let sound = fs::canonicalize("samples/train_to_barcelona.wav").unwrap();
-    let output = place.run("align", &[sound.to_str().unwrap(), "--model", "model"]);
+    let asked = ["--model", "model", "--from", "heads"];
+    let output = place.run("align", &[&[sound.to_str().unwrap()], &asked[..]].concat());
     ok(&output);
     let aligned: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(aligned["made"]["from"], "heads");

@@ -149,6 +149,9 @@ pub struct Run<'a> {
     pub scalars: &'a Scalars,
 }
 
+/// Bytes of kept plans that are worth less than making them again.
+const ALWAYS_KEPT: usize = 2 << 20;
+
 /// What an engine has done and what it holds.
 pub struct Ledger<P> {
     pub profile: Profile,
@@ -172,10 +175,11 @@ impl<P: Compiled> Ledger<P> {
 
     /// Gives up kept plans so that, with `more` bytes held, all together is no
     /// more than once was held at the same time, or nothing is kept: what only
-    /// waits never makes a process larger than its largest work.
+    /// waits never makes a process larger than its largest work, but for a little.
     pub fn make_room(&mut self, more: usize) -> Vec<P> {
         let held = self.bytes.saturating_add(more);
-        self.kept.trim(self.most_bytes.saturating_sub(held))
+        let room = self.most_bytes.saturating_sub(held);
+        self.kept.trim(room.max(ALWAYS_KEPT))
     }
 
     /// Bytes held now. Kept plans are not among them.

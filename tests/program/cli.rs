@@ -120,6 +120,7 @@ fn explain_writes_what_it_promises() {
             ("features".to_owned(), vec![frames, 80]),
             ("gradient.encoder".to_owned(), vec![tokens, encoded]),
             ("gradient.input".to_owned(), vec![tokens, frames, 80]),
+            ("sound".to_owned(), vec![8_000]),
         ]
     );
     let profile = explanation.profile.unwrap();
@@ -149,6 +150,7 @@ fn attention_x_gradient_alone() {
         [
             ("attention-x-gradient".to_owned(), shape.clone()),
             ("features".to_owned(), vec![48, 80]),
+            ("sound".to_owned(), vec![8_000]),
         ]
     );
     let map = &explanation.maps[0];
@@ -189,8 +191,8 @@ fn all_methods_at_all_sites_and_the_same_again() {
         read("one") == read("two"),
         "the same seed gives the same maps"
     );
-    assert_eq!(maps(&place.path("one")).len(), 2 + 8);
-    assert_eq!(maps(&place.path("three")).len(), 2 + 8);
+    assert_eq!(maps(&place.path("one")).len(), 3 + 8);
+    assert_eq!(maps(&place.path("three")).len(), 3 + 8);
 
     let explanation = place.explanation("one");
     assert_eq!(explanation.text, "abc d");

@@ -150,7 +150,7 @@ pub struct Run<'a> {
 }
 
 /// Bytes of kept plans that are worth less than making them again.
-const ALWAYS_KEPT: usize = 2 << 20;
+const ALWAYS_KEPT: usize = 8 << 20;
 
 /// What an engine has done and what it holds.
 pub struct Ledger<P> {

@@ -14,7 +14,7 @@ use super::recording::Recording;
 /// site. A recording and what is known of its operators take some kilobytes for
 /// each, which no bound of bytes sees; making a plan takes a thousandth of an
 /// utterance's time.
-const MOST_PLANS: usize = 12;
+const MOST_PLANS: usize = 24;
 
 /// A plan of some backend.
 pub trait Compiled {

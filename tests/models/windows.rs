@@ -171,6 +171,7 @@ fn every_method_explains_the_sound_alone() {
     // 0.61 s of the second: 61 frames, 31 of the encoder's.
     for (name, view) in maps.iter() {
         let expected = match name {
+            "sound" => vec![9_700],
             "features" => vec![61, 80],
             "attention" | "attention-norm" | "attention-x-gradient" => vec![2, 4, tokens, 31],
             "spes.tokens" => vec![tokens, view.shape()[1]],
@@ -179,7 +180,7 @@ fn every_method_explains_the_sound_alone() {
         };
         assert_eq!(view.shape(), expected, "{name}");
     }
-    assert_eq!(maps.names().len(), 4 + 2 * 5 + 1);
+    assert_eq!(maps.names().len(), 5 + 2 * 5 + 1);
     assert!(folder.join("report.html").is_file());
     let bytes = fs::read(folder.join("explanation.json")).unwrap();
     let explanation: Value = serde_json::from_slice(&bytes).unwrap();

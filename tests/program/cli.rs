@@ -128,7 +128,15 @@ fn explain_writes_what_it_promises() {
     assert!(profile["generation_reads"].as_u64().unwrap() > 0);
     assert!(profile["peak_memory_bytes"].as_u64().unwrap() > 0);
     assert!(profile["stage_seconds"]["explain"].as_f64().unwrap() > 0.0);
-    assert!(place.path("sound.explained/report.html").is_file());
+    let page = || fs::read_to_string(place.path("sound.explained/report.html")).unwrap();
+    assert!(page().contains("data:audio/wav"));
+
+    // Without the recording, where it may not be passed on.
+    let output = place.explain(&["--no-sound"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let left = maps(&place.path("sound.explained"));
+    assert!(left.len() == 4 && left.iter().all(|(name, _)| name != "sound"));
+    assert!(!page().contains("data:audio"));
 }
 
 /// Alone it has its reverse pass to itself; the page leaves it out without a

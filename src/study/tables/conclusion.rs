@@ -241,7 +241,7 @@ impl Tables {
         let even = error(MapName::Even, None);
         let even = even.map(|even| format!(", words spread evenly by {}", number(even, " s")));
         Some(format!(
-            "Of when words begin attention errs by {}{}{}.",
+            "Attention misses the beginnings of words by {}{}{}, in the mean.",
             number(attention, " s"),
             best.unwrap_or_default(),
             even.unwrap_or_default()

@@ -392,6 +392,11 @@
   const laneHeight = 17;
   const mostLanes = 3;
 
+  /** Whether a word's times are not to be trusted; earlier files do not say. */
+  const unsure = (word) => Boolean(explanation.words_from) && !word.reliable;
+  /** A word over the time axis, as the terminal writes it. */
+  const spoken = (word) => `${shown(word.text)}${unsure(word) ? ' ?' : ''}`;
+
   /** Gives a word a text from its beginning on, or to the end of the axis. */
   function setText(context, item, text) {
     const wide = text ? context.measureText(text).width + 6 : 0;
@@ -409,14 +414,14 @@
     for (const item of timed) {
       item.left = Math.max(axis.left, xOf(item.word.start_seconds));
       item.right = Math.max(item.left + 3, xOf(item.word.end_seconds));
-      const text = shown(item.word.text);
+      const text = spoken(item.word);
       // A long word is cut where another follows, and not before.
       const texts = [text, fitted(context, text, 90)];
       item.text = '';
       item.lane = -1;
       for (const label of texts) {
         setText(context, item, label);
-        let lane = ends.findIndex((end) => end + 3 <= item.from);
+        let lane = ends.findIndex((end) => end <= item.from + 0.5);
         if (lane < 0 && ends.length < mostLanes) lane = ends.length;
         if (lane < 0) continue;
         item.lane = lane;
@@ -447,7 +452,7 @@
       for (const item of active) {
         if (item.text) continue;
         // The chosen word always says its text; others give way below.
-        setText(context, item, fitted(context, shown(item.word.text), 160));
+        setText(context, item, fitted(context, spoken(item.word), 160));
       }
       const covered = (item) => active.some((own) => own.lane === item.lane && own.from < item.reach && item.from < own.reach);
       const box = ({ lane }, left, right, colour) => {
@@ -807,7 +812,7 @@
       parts.push(`Word ${state.word + 1} of ${words.length}, ${quoted(word.text)}: mean over ${word.tokens.length} token${word.tokens.length === 1 ? '' : 's'}`);
       const total = word.tokens.reduce((sum, i) => sum + tokens[i].log_probability, 0);
       parts.push(`log-probability ${fixed(total, 3)} in all`);
-      parts.push(`from ${seconds(word.start_seconds)} to ${seconds(word.end_seconds)}`);
+      parts.push(`from ${seconds(word.start_seconds)} to ${seconds(word.end_seconds)}${unsure(word) ? ' (unsure)' : ''}`);
     } else {
       const token = tokens[state.token];
       parts.push(`Token ${state.token + 1} of ${tokens.length}, ${quoted(token.text)}${token.special ? ' (special)' : ''}`);
@@ -1246,6 +1251,7 @@
     element('about').append(about);
 
     const remarks = [
+      ...(explanation.words_from ? [`Times of words are read off ${explanation.words_from}; those of words with a question mark are unsure.`] : []),
       'A map over time is its largest value over frequency in each frame. For the correlation (Pearson, this token) it is pooled onto the frames of the attention by their largest value.',
       'Triangles and the white marks in the matrix stand where the attention, averaged over all layers and heads, is highest; dashed lines bound the chosen word.',
       'Curves and the strips above them are each scaled to their own largest magnitude.',

@@ -635,6 +635,16 @@ fn ninety_tokens_are_on_one_screen() {
         let least = if canvas == "matrix" { 10 } else { 3 };
         assert!(bands.len() >= least, "{bands:?}");
     }
+    // Words whose times are not to be trusted say so.
+    let mut sample = rich();
+    sample.explanation.words[0].reliable = true;
+    sample.explanation.words[1].reliable = false;
+    open(&browser, &write_html(&folder, &sample.html()));
+    for (word, is_unsure) in [(0, false), (1, true)] {
+        browser.click(&format!("[data-word='{word}']"));
+        let said = browser.text("#selection").contains(" (unsure); ");
+        assert_eq!(said, is_unsure, "word {word}");
+    }
     // Few tokens are as well.
     let path = write_html(&folder, &rich().html());
     open(&browser, &path);

@@ -22,20 +22,18 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Takes the map, since a large model has hundreds.
+    ///
     /// # Errors
     /// If the filter's width is even.
-    pub fn new(map: &TokenMap, options: &AlignOptions) -> Result<Self> {
+    pub fn new(map: TokenMap, options: &AlignOptions) -> Result<Self> {
         let finite: Vec<bool> = map.rows().map(is_finite).collect();
         let varies = map.rows().zip(&finite);
         let varies = varies.map(|(row, &finite)| finite && !is_constant(row));
-        let shares = map.shares();
-        let rows = shares.rows().zip(&finite);
-        let rows =
-            rows.flat_map(|(row, &finite)| row.iter().map(move |&x| if finite { x } else { 0.0 }));
         Ok(Self {
-            ready: filtered(map, options)?,
-            shares: TokenMap::new(rows.collect(), map.frames()),
+            ready: filtered(&map, options)?,
             varies: varies.collect(),
+            shares: map.finite_shares(),
             finite,
         })
     }

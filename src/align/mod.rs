@@ -10,7 +10,7 @@
 //! // So short a map is not smoothed.
 //! let options = AlignOptions { median: 1, ..AlignOptions::default() };
 //! let clock = Clock { frame_seconds: 0.04, sound_seconds: 0.16, silence: &[] };
-//! let times = word_times(&[head], &words, &clock, &options)?;
+//! let times = word_times(vec![head], &words, &clock, &options)?;
 //! assert_eq!(times[1].start_seconds, 0.08);
 //! # Ok::<(), sonograd::Error>(())
 //! ```

@@ -24,6 +24,19 @@ impl TokenMap {
         });
         Self::new(rows.collect(), self.frames())
     }
+
+    /// The same in place, where rows with values that are not finite become 0.
+    pub(super) fn finite_shares(self) -> Self {
+        let frames = self.frames();
+        let mut data = self.into_values();
+        for row in data.chunks_mut(frames) {
+            let whole: f64 = row.iter().map(|x| x.max(0.0)).sum();
+            let counts = whole > 0.0 && row.iter().all(|x| x.is_finite());
+            let share = |x: f64| if counts { x.max(0.0) / whole } else { 0.0 };
+            row.iter_mut().for_each(|x| *x = share(*x));
+        }
+        Self::new(data, frames)
+    }
 }
 
 #[cfg(test)]
@@ -38,6 +51,9 @@ mod tests {
         assert_eq!(map.values()[..4], [0.25, 0.75, 0.0, 0.0]);
         assert!(map.values()[4].is_nan() && map.values()[5] == 7.0);
         assert_eq!(map.values()[6..], [0.0; 2]);
+        let finite = map.clone().finite_shares();
+        assert_eq!(finite.values()[..4], map.values()[..4]);
+        assert_eq!(finite.values()[4..], [0.0; 4]);
         let huge = TokenMap::new(vec![f64::MAX; 2], 2).shares();
         assert_eq!(huge.values(), [0.0; 2]);
     }

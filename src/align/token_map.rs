@@ -48,6 +48,11 @@ impl TokenMap {
         &self.data
     }
 
+    /// Row after row, without a copy.
+    pub fn into_values(self) -> Vec<f64> {
+        self.data
+    }
+
     /// By token: (T',)
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f64]> {
         self.data.chunks(self.frames)

@@ -4,6 +4,8 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::evidence::{Evidence, Prepared, shares_within};
 use super::path::{State, best_path};
 use super::trust::trusted;
@@ -116,13 +118,13 @@ pub fn token_starts(map: &TokenMap) -> Vec<usize> {
 /// # Errors
 /// If the maps differ in shape or there are none, words do not fit them,
 /// seconds are no positive numbers, or the filter's width is even.
-pub fn word_times<M: Borrow<TokenMap>>(
-    maps: &[M],
+pub fn word_times(
+    maps: Vec<TokenMap>,
     words: &[WordTokens],
     clock: &Clock,
     options: &AlignOptions,
 ) -> Result<Vec<WordTime>> {
-    let prepared = maps.iter().map(|map| Prepared::new(map.borrow(), options));
+    let prepared = maps.into_par_iter().map(|map| Prepared::new(map, options));
     let prepared: Vec<Prepared> = prepared.collect::<Result<_>>()?;
     word_times_of(&prepared, words, clock, options.rule)
 }
@@ -316,7 +318,7 @@ mod tests {
         let map = blocks(&[0, 10, 18, 30, 45, 60]);
         let words = spans(&[[0, 1], [1, 3], [3, 4]]);
         let times = word_times(
-            &[&map],
+            vec![map.clone()],
             &words,
             &clock(0.04, 2.39),
             &AlignOptions::default(),
@@ -333,7 +335,13 @@ mod tests {
         assert!((9.0 / 14.2..9.0 / 14.0).contains(&inside), "{inside}");
         // Without a row behind it, the last word has the rest of the sound.
         let all = spans(&[[0, 1], [1, 3], [3, 4], [4, 5]]);
-        let times = word_times(&[map], &all, &clock(0.04, 2.39), &AlignOptions::default()).unwrap();
+        let times = word_times(
+            vec![map],
+            &all,
+            &clock(0.04, 2.39),
+            &AlignOptions::default(),
+        )
+        .unwrap();
         assert_eq!((times[3].start_seconds, times[3].end_seconds), (1.8, 2.39));
     }
 
@@ -351,7 +359,7 @@ mod tests {
             silence: &silence,
             ..clock(0.04, 2.4)
         };
-        let times = word_times(&[map], &words, &clock, &AlignOptions::default()).unwrap();
+        let times = word_times(vec![map], &words, &clock, &AlignOptions::default()).unwrap();
         let got: Vec<[usize; 2]> = times
             .iter()
             .map(|w| [w.start_seconds, w.end_seconds].map(|s| (s / 0.04).round() as usize))
@@ -369,7 +377,7 @@ mod tests {
         let lost = TokenMap::new(vec![1.0 / 30.0; 90], 30);
         let words = spans(&[[0, 1], [1, 2], [2, 3]]);
         let times = word_times(
-            &[&right, &lost, &lost],
+            vec![right, lost.clone(), lost],
             &words,
             &clock(1.0, 30.0),
             &AlignOptions::default(),
@@ -396,7 +404,7 @@ mod tests {
         }
         let words = spans(&[[0, 1], [1, 2], [2, 3]]);
         let options = AlignOptions::default();
-        let times = |map| word_times(&[map], &words, &clock(1.0, 24.0), &options).unwrap();
+        let times = |map| word_times(vec![map], &words, &clock(1.0, 24.0), &options).unwrap();
         let starts: Vec<f64> = times(TokenMap::new(data, 24))
             .iter()
             .map(|w| w.start_seconds)
@@ -411,7 +419,7 @@ mod tests {
         let words = spans(&[[0, 1], [1, 2]]);
         let options = AlignOptions::default();
         let times = word_times(
-            &[&right, &loud, &right],
+            vec![right.clone(), loud, right],
             &words,
             &clock(1.0, 20.0),
             &options,
@@ -426,7 +434,7 @@ mod tests {
         let words = spans(&[[0, 1], [1, 2], [2, 3]]);
         let options = AlignOptions::default();
         let marks = |maps: &[TokenMap]| -> Vec<bool> {
-            let times = word_times(maps, &words, &clock(1.0, 30.0), &options).unwrap();
+            let times = word_times(maps.to_vec(), &words, &clock(1.0, 30.0), &options).unwrap();
             times.iter().map(|word| word.reliable).collect()
         };
         let with = |values: &[f64]| {
@@ -457,7 +465,12 @@ mod tests {
         let options = AlignOptions::default();
         let message = |maps: &[&TokenMap], words: &[[usize; 2]], frame: f64, sound: f64| {
             let words = spans(words);
-            let times = word_times(maps, &words, &clock(frame, sound), &options);
+            let times = word_times(
+                maps.iter().copied().cloned().collect(),
+                &words,
+                &clock(frame, sound),
+                &options,
+            );
             times.unwrap_err().to_string()
         };
         let one = [[0, 1]];
@@ -512,7 +525,7 @@ mod tests {
                 rule: [Rule::Silences, Rule::Whisper][below(2)],
             };
             let (frame, sound) = (0.04, 0.04 * frames as f64 * [1.0, 0.7, 1.3][below(3)]);
-            let times = word_times(&maps, &words, &clock(frame, sound), &options).unwrap();
+            let times = word_times(maps, &words, &clock(frame, sound), &options).unwrap();
             assert_eq!(times.len(), words.len());
             let mut before = 0.0;
             for (time, word) in times.iter().zip(&words) {

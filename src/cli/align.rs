@@ -41,7 +41,7 @@ pub(super) struct AlignArgs {
     generation: GenerationArgs,
     /// Whisper writes times as it listens, so that nothing behind a pause is lost and recordings
     /// longer than its window are cut between segments; without them it hears windows of 30 s
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["text", "transcript"])]
     no_timestamps: bool,
     #[command(flatten)]
     fallback: FallbackArgs,
@@ -210,11 +210,11 @@ pub(super) fn run(args: &AlignArgs) -> Result<Outcome> {
         let sound = read_sound(path)?.named(name);
         progress::stage("transcribing");
         let mut show = progress::shower();
-        let watch = |event: Event| {
-            show(&event);
-            match (event, &mut masks) {
-                (Event::Explained(progress), Some(masks)) => masks(progress),
-                _ => true,
+        let watch = |event: Event| match (event, &mut masks) {
+            (Event::Explained(progress), Some(masks)) => masks(progress),
+            (event, _) => {
+                show(&event);
+                true
             }
         };
         let mut request = listener.align(&sound).options(options.clone()).watch(watch);
@@ -296,6 +296,13 @@ impl AlignArgs {
             (MapName::Heads, None | Some(Heads::Model)) => model_heads(model)?,
             _ => None,
         };
+        if self.no_timestamps && model.capabilities.prompting.tasks().is_none() {
+            let family = model.capabilities.family;
+            return Err(Error::Input(format!(
+                "{}: {family} writes no times, so that --no-timestamps has no effect",
+                model.name
+            )));
+        }
         let masked = from == MapName::Spes;
         let mapped = masked || from == MapName::Gradient;
         let refused = |option: &str, of_what: &str| {

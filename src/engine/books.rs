@@ -301,8 +301,11 @@ impl<B: Backend> Executor for Engine<B> {
                 Some(mut plan) => backend.bind(&mut plan, tensors).map(|()| plan),
                 None => {
                     compiling.begin(1);
-                    let gone = ledger.make_room(backend.estimate(&recording));
-                    backend.released(gone);
+                    // Whose size is asked for is laid out twice.
+                    if !ledger.kept.is_empty() {
+                        let gone = ledger.make_room(backend.estimate(&recording));
+                        backend.released(gone);
+                    }
                     backend.compile(recording, tensors, ledger)
                 }
             }

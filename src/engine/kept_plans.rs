@@ -63,6 +63,11 @@ impl<P: Compiled> KeptPlans<P> {
         self.trim(self.most_bytes)
     }
 
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.plans.is_empty()
+    }
+
     /// Gives up the oldest until the others take no more than so many bytes.
     pub fn trim(&mut self, most_bytes: usize) -> Vec<P> {
         let mut gone = Vec::new();

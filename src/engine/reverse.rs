@@ -232,7 +232,8 @@ impl Reverse<'_> {
     /// The first `rows` rows of a tensor, or all if it has no more.
     pub fn first_rows(&mut self, x: TensorId, rows: usize) -> TensorId {
         let rows = rows.min(self.recording.shape(x).rows);
-        self.recording.first_rows(x, rows)
+        let first = self.recording.take_rows(x, 0, rows);
+        first.expect("no more rows than there are")
     }
 
     /// Adds `dx` to the cotangent of `x`; `sparse` if it has one row only.

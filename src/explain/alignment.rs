@@ -171,10 +171,6 @@ struct Part<'a> {
     no_speech: Option<f64>,
 }
 
-/// Nobody speaks, rather, where the model finds that more probable; the
-/// published threshold.
-const NO_SPEECH: f64 = 0.6;
-
 /// The heads that a model's `generation_config.json` names for alignment;
 /// absent where it names none.
 ///
@@ -270,17 +266,16 @@ impl Aligner<'_> {
                 Some(length) => &window(features, own.seek, length, behind)?,
                 None => features,
             };
-            if is_silent(self.model, features) {
-                continue;
+            if !is_silent(self.model, heard) {
+                let part = Part {
+                    features: heard,
+                    origin: own.seek as f64 * FRAME_SECONDS,
+                    prompt,
+                    tokens: spoken,
+                    no_speech,
+                };
+                self.add(executor, part, &mut aligned, watch)?;
             }
-            let part = Part {
-                features: heard,
-                origin: own.seek as f64 * FRAME_SECONDS,
-                prompt,
-                tokens: spoken,
-                no_speech,
-            };
-            self.add(executor, part, &mut aligned, watch)?;
             let told = Listened::of(behind, features.sound_frames);
             if index + 1 < transcript.windows.len() && !watch(Event::Aligned(told)) {
                 aligned.interrupted = true;
@@ -383,8 +378,8 @@ impl Aligner<'_> {
         // The end's row holds the silence behind the last word.
         tokens.push(self.model.tokens.end);
         let (maps, made) = self.maps(executor, features, &prompt, &tokens, watch)?;
-        let times = times(self.model, features, &maps, &words, &self.options.prepared)?;
-        let spoken = no_speech.is_none_or(|own| own <= NO_SPEECH);
+        let times = times(self.model, features, maps, &words, &self.options.prepared)?;
+        let spoken = no_speech.is_none_or(|own| own <= self.generation.most_silence());
         aligned.words.extend(times.into_iter().map(|word| WordTime {
             start_seconds: origin + word.start_seconds,
             end_seconds: origin + word.end_seconds,
@@ -409,17 +404,29 @@ impl Aligner<'_> {
         tokens: &[u32],
         watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
-        let AlignmentOptions { source, crop, .. } = self.options;
-        if let Some(heads) = source.heads(self.model) {
-            let model = self.model;
-            let maps = attention(executor, model, features, prompt, tokens, &heads, *crop)?;
-            return Ok((maps, Map::new()));
-        }
-        let subject = subject(features, prompt, tokens);
-        let (model, tokenizer) = (self.model, self.tokenizer);
-        let options = &self.options.explain;
-        let watch = &mut |own| watch(Event::Explained(own));
-        of_map(executor, model, tokenizer, &subject, source, options, watch)
+        let AlignmentOptions {
+            source,
+            crop,
+            explain,
+            ..
+        } = self.options;
+        let search = Search {
+            model: self.model,
+            tokenizer: self.tokenizer,
+            source,
+            crop: *crop,
+            options: explain,
+        };
+        let subject = Subject {
+            file: String::new(),
+            seconds: features.sound_frames as f64 * FRAME_SECONDS,
+            fingerprint: None,
+            warnings: &[],
+            features,
+            prompt,
+            tokens,
+        };
+        search.maps(executor, &subject, &mut |own| watch(Event::Explained(own)))
     }
 
     /// How times came about, for [`Format::Json`](crate::align::formats::Format).
@@ -461,81 +468,62 @@ impl Aligner<'_> {
     }
 }
 
-fn subject<'a>(features: &'a Features, prompt: &'a [u32], tokens: &'a [u32]) -> Subject<'a> {
-    Subject {
-        file: String::new(),
-        seconds: features.sound_frames as f64 * FRAME_SECONDS,
-        fingerprint: None,
-        warnings: &[],
-        features,
-        prompt,
-        tokens,
-    }
+/// Where times are read off, and how that is made.
+pub(super) struct Search<'a> {
+    pub model: &'a Model,
+    pub tokenizer: &'a Tokenizer,
+    pub source: &'a Source,
+    pub crop: Crop,
+    /// Methods, sites and tokens are those of the source.
+    pub options: &'a ExplainOptions,
 }
 
-/// The maps (K, T') that a source reads times off, of all tokens of a subject;
-/// `options` say how they are made.
-///
-/// # Errors
-/// If the model has not the heads, the map is not over time, or the device
-/// fails.
-pub(super) fn source_maps(
-    executor: &mut dyn Executor,
-    model: &Model,
-    tokenizer: &Tokenizer,
-    subject: &Subject,
-    source: &Source,
-    options: &ExplainOptions,
-) -> Result<Vec<TokenMap>> {
-    let Subject {
-        features,
-        prompt,
-        tokens,
-        ..
-    } = *subject;
-    match source.heads(model) {
-        Some(heads) => {
-            let crop = Crop::default();
-            attention(executor, model, features, prompt, tokens, &heads, crop)
-        }
-        None => {
-            let watch = &mut |_| true;
-            let made = of_map(executor, model, tokenizer, subject, source, options, watch)?;
-            Ok(made.0)
-        }
+impl Search<'_> {
+    /// The maps (K, T') of all tokens of a subject, and how they were made.
+    ///
+    /// # Errors
+    /// If the model has not the heads, the map is not over time, the device
+    /// fails, or `watch` stops what cannot be cut short.
+    pub fn maps(
+        &self,
+        executor: &mut dyn Executor,
+        subject: &Subject,
+        watch: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
+        let (model, tokenizer) = (self.model, self.tokenizer);
+        let heads = |heads: &[Head], executor: &mut dyn Executor| {
+            let Subject {
+                features,
+                prompt,
+                tokens,
+                ..
+            } = *subject;
+            let crop = self.crop;
+            let maps = attention(executor, model, features, prompt, tokens, heads, crop)?;
+            Ok((maps, Map::new()))
+        };
+        let (method, site) = match self.source {
+            Source::Attention => return heads(&all_heads(model), executor),
+            Source::Heads(own) => return heads(own, executor),
+            Source::Map(method, site) => (*method, *site),
+        };
+        let options = ExplainOptions {
+            methods: vec![method],
+            sites: vec![site],
+            tokens: Vec::new(),
+            ..self.options.clone()
+        };
+        let Made { maps, .. } = made(executor, model, tokenizer, subject, &options, watch)?;
+        let map = maps.get(method, site)?;
+        let told = ["masks", "interrupted", "reliability_pooled", "reliable"];
+        let told = told.into_iter().filter_map(|name| {
+            let value = map.info().options.get(name)?;
+            Some((name.to_owned(), value.clone()))
+        });
+        let told = told.collect();
+        // Attention's rows sum to 1; these do not.
+        Ok((vec![map.pooled(POOLING)?.shares()], told))
     }
-}
-
-/// The map of a source that is no attention, over encoder frames, and how it
-/// was made.
-fn of_map(
-    executor: &mut dyn Executor,
-    model: &Model,
-    tokenizer: &Tokenizer,
-    subject: &Subject,
-    source: &Source,
-    options: &ExplainOptions,
-    watch: &mut dyn FnMut(Progress) -> bool,
-) -> Result<(Vec<TokenMap>, Map<String, Value>)> {
-    let Source::Map(method, site) = *source else {
-        return Err(Error::Model("attention is no map of a method".into()));
-    };
-    let options = ExplainOptions {
-        methods: vec![method],
-        sites: vec![site],
-        tokens: Vec::new(),
-        ..options.clone()
-    };
-    let Made { maps, .. } = made(executor, model, tokenizer, subject, &options, watch)?;
-    let map = maps.get(method, site)?;
-    let told = ["masks", "interrupted", "reliability_pooled", "reliable"];
-    let told = told.into_iter().filter_map(|name| {
-        let value = map.info().options.get(name)?;
-        Some((name.to_owned(), value.clone()))
-    });
-    let told = told.collect();
-    // Attention's rows sum to 1; these do not.
-    Ok((vec![map.pooled(POOLING)?.shares()], told))
 }
 
 /// Cross-attention (K, T') of some heads, in their order: the rows that

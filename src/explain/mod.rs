@@ -29,7 +29,7 @@ pub use self::progress::{Event, Progress, Step, Written};
 pub use self::subject::Subject;
 pub use self::times::{POOLING, silent_frames, times};
 
-use self::alignment::Source;
+use self::alignment::{Crop, Search, Source};
 use self::describe::tokens_and_words;
 use self::explanation::{Audio, Device, Explanation, FORMAT, Model as ModelInfo, VERSION};
 use self::methods::attention::Reading;
@@ -46,9 +46,9 @@ use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
-/// Explains the tokens of one utterance. `progress` is called while masks are
-/// scored and gradients averaged; if it returns false, masks end there, and
-/// averages end the work.
+/// Explains the tokens of one utterance. `progress` is called while gradients
+/// are taken and averaged and masks scored; if it returns false, masks end
+/// there, and gradients end the work.
 ///
 /// # Errors
 /// If the utterance does not fit the model, the device fails, or `progress`
@@ -68,10 +68,10 @@ pub fn explain(
         forced,
         attention,
     } = made;
-    let words = words(model, tokenizer, subject.tokens);
     if !options.timed {
         return Ok(maps);
     }
+    let words = words(model, tokenizer, subject.tokens);
     if !words.is_empty() {
         let whole = forced.chosen.len() == subject.tokens.len();
         let clocks = match whole {
@@ -80,10 +80,19 @@ pub fn explain(
         };
         let clocks = match clocks {
             Some(clocks) => clocks,
-            None => alignment::source_maps(executor, model, tokenizer, subject, &source, options)?,
+            None => {
+                let search = Search {
+                    model,
+                    tokenizer,
+                    source: &source,
+                    crop: Crop::default(),
+                    options,
+                };
+                search.maps(executor, subject, progress)?.0
+            }
         };
         let prepared = AlignOptions::default();
-        let times = times::times(model, subject.features, &clocks, &words, &prepared)?;
+        let times = times::times(model, subject.features, clocks, &words, &prepared)?;
         times::write(&mut maps.explanation, &forced.chosen, &times);
     }
     maps.explanation.words_from = source.map_name();

@@ -22,7 +22,7 @@ pub const POOLING: Pooling = Pooling::Mean;
 pub fn times(
     model: &Model,
     features: &Features,
-    maps: &[TokenMap],
+    maps: Vec<TokenMap>,
     words: &[WordTokens],
     options: &AlignOptions,
 ) -> Result<Vec<WordTime>> {

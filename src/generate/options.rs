@@ -228,6 +228,21 @@ impl GenerationOptions {
         }
     }
 
+    /// How probable silence may be where somebody speaks.
+    pub fn most_silence(&self) -> f64 {
+        let usual = || Fallback::default().no_speech;
+        self.fallback
+            .as_ref()
+            .map_or_else(usual, |own| own.no_speech)
+    }
+
+    /// Whether the model's vocabulary has times.
+    pub fn knows_times(&self, model: &Model) -> bool {
+        let vocabulary = model.decoder.config.vocabulary as u32;
+        let multitask = self.multitask.as_ref();
+        multitask.is_some_and(|own| own.first_timestamp() < vocabulary)
+    }
+
     /// Candidates of a hypothesis: every beam may end, with each of the ends.
     pub(super) fn candidates(&self) -> usize {
         match self.beams {

@@ -92,13 +92,15 @@ impl<'a> Aligning<'a> {
             wanted,
             mut watch,
         } = self;
-        let multitask = listener.model.capabilities.prompting.tasks().is_some();
-        let wanted = wanted.unwrap_or_else(|| Wanted {
-            timestamps: multitask || listener.wanted.timestamps,
-            ..listener.wanted.clone()
-        });
-        let mut generation = listener.generation(&wanted)?;
-        generation.judges_silence = multitask;
+        let mut generation = listener.generation(wanted.as_ref().unwrap_or(&listener.wanted))?;
+        let times = generation.knows_times(&listener.model);
+        if times && wanted.is_none() {
+            generation = listener.generation(&Wanted {
+                timestamps: true,
+                ..listener.wanted.clone()
+            })?;
+        }
+        generation.judges_silence = times;
         let options = match options {
             Some(options) => options,
             None => AlignmentOptions::by(Source::of(&listener.model)),

@@ -4,6 +4,7 @@
 //! block. Relative positions shift whole rows of scores into one another, so
 //! there a head's scores exist at once.
 
+use super::Activation;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -173,7 +174,7 @@ impl<T: Real> Head<'_, T> {
             let (seen, hidden) = row.split_at_mut(self.seen(i));
             let most = T::largest(seen);
             let sum = T::exp_sum(seen, most);
-            T::scale_by(T::from_f32(1.0) / sum, seen);
+            T::activate_in_place(Activation::None, T::from_f32(1.0) / sum, seen);
             hidden.fill(T::default());
             if let Some(statistics) = statistics.as_deref_mut() {
                 statistics[2 * i] = most;
@@ -301,7 +302,11 @@ impl<T: Real> Head<'_, T> {
             .zip(statistics.chunks_mut(2))
             .take(rows.len())
         {
-            T::scale_by(T::from_f32(1.0) / statistics[1], &mut row[..depth]);
+            T::activate_in_place(
+                Activation::None,
+                T::from_f32(1.0) / statistics[1],
+                &mut row[..depth],
+            );
             statistics[1] = statistics[1].ln();
         }
     }

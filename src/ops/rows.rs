@@ -52,12 +52,6 @@ impl Recording {
         Ok(y)
     }
 
-    /// As [`take_rows`](Self::take_rows) from the first on, of a tensor that is
-    /// known to have them.
-    pub(crate) fn first_rows(&mut self, x: TensorId, count: usize) -> TensorId {
-        self.take_rows(x, 0, count).unwrap_or(x)
-    }
-
     /// Records the rows of `top` (A, R, C), then those of `bottom` (B, R', C).
     ///
     /// # Errors

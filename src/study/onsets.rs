@@ -187,7 +187,7 @@ impl Heads {
 
 /// A map made ready as `align` does it: rows of any scale by their shares.
 fn prepared(map: &TokenMap) -> Result<Prepared> {
-    Prepared::new(&map.shares(), &AlignOptions::default())
+    Prepared::new(map.shares(), &AlignOptions::default())
 }
 
 /// True and written words of one utterance.
@@ -355,7 +355,7 @@ mod tests {
             median: 1,
             ..AlignOptions::default()
         };
-        [Prepared::new(map, &options).unwrap()]
+        [Prepared::new(map.clone(), &options).unwrap()]
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Case {
             sound_seconds: model.encoder.max_frames() as f64 * STEP,
             silence: &[],
         };
-        let times = word_times(&maps, &words, &clock, &options).unwrap();
+        let times = word_times(maps, &words, &clock, &options).unwrap();
         let frames = times.iter().map(|word| (word.start_seconds / STEP).round());
         frames.map(|frame| frame as usize).collect()
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::json_fields::fields;
-use crate::whisper_folder::{whisper_folder, word, write_wav};
+use crate::whisper_folder::{sound, whisper_folder, word, write_samples, write_wav};
 use serde_json::{Value, json};
 use subtp::srt::SubRip;
 use subtp::vtt::{VttBlock, VttTimestamp, WebVtt};
@@ -474,6 +474,11 @@ fn what_cannot_be_done_is_refused_with_one_line() {
         (&[train, "--transcript", "absent.txt"], &["absent.txt"]),
         (&[train, taxi, "--text", "the train"], &["one file"]),
         (&[train, "--language", "it"], &["\"it\""]),
+        (&[train, "--no-timestamps"], &["base-en", "--no-timestamps"]),
+        (
+            &[train, "--no-timestamps", "--text", "the train"],
+            &["--no-timestamps", "--text"],
+        ),
         (&[train, "--task", "translate"], &["translate"]),
         (
             &[train, taxi, "--format", "srt"],
@@ -646,6 +651,35 @@ fn nothing_said_is_nothing_written() {
     let both = ["short.wav", "long.wav", "--format", "srt", "--out", "both"];
     place.text(&[&both, &model[..]].concat());
     assert_eq!(place.read("both/long.srt"), "");
+}
+
+/// A window that has nothing but silence between windows of sound has no words,
+/// whatever the model writes there.
+#[test]
+fn a_silent_window_has_no_words() {
+    let place = Place::whisper();
+    let pause = 16_000..32_000;
+    let samples = (0..48_000).map(|n| if pause.contains(&n) { 0 } else { sound(n) });
+    write_samples(&place.path("pause.wav"), samples);
+    let more = [
+        "pause.wav",
+        "--model",
+        "model",
+        "--language",
+        "de",
+        "--no-timestamps",
+    ];
+    let recording = place.recording(&more);
+    let windows = recording["made"]["windows"].as_array().unwrap();
+    let begins: Vec<f64> = windows
+        .iter()
+        .map(|own| own["start_seconds"].as_f64().unwrap())
+        .collect();
+    assert_eq!(begins, [0.0, 2.0], "{recording}");
+    for word in words(&recording) {
+        let [start, end] = times(&word);
+        assert!(end <= 1.0 || start >= 2.0, "{word}");
+    }
 }
 
 #[test]

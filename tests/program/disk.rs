@@ -208,7 +208,7 @@ fn a_study_that_cannot_grow_goes_on_to_the_same_bytes() {
     let place = Place::new();
     place.done(&with(&STUDY, "whole"));
     let tables = |folder: &str| {
-        ["tables.json", "tables.csv", "report.html"]
+        ["tables.json", "tables.csv", "summary.txt", "report.html"]
             .map(|name| fs::read(place.path(folder).join(name)).unwrap_or_default())
     };
     let largest = place.files("whole").values().map(Vec::len).max().unwrap();
@@ -229,7 +229,7 @@ fn a_study_that_cannot_grow_goes_on_to_the_same_bytes() {
                 let said = error(&output);
                 assert!(said.contains(&out), "{said}");
                 // All tables or none.
-                assert_eq!(tables(&out), <[Vec<u8>; 3]>::default(), "{blocks}");
+                assert_eq!(tables(&out), <[Vec<u8>; 4]>::default(), "{blocks}");
                 failed += 1;
             }
             false => assert_eq!(output.status.code(), Some(0), "{output:?}"),
@@ -258,10 +258,6 @@ fn folders_without_permission_are_found_before_the_work() {
         let shut = fs::Permissions::from_mode(0o555);
         fs::set_permissions(place.path(folder), shut).unwrap();
     }
-    let is_root = fs::metadata("/proc/self").is_ok_and(|own| {
-        use std::os::unix::fs::MetadataExt;
-        own.uid() == 0
-    });
     let before = place.files("");
     for arguments in [
         with(&EXPLAIN, "new/x"),
@@ -276,7 +272,7 @@ fn folders_without_permission_are_found_before_the_work() {
         EXPLAIN[..6].to_vec(),
     ] {
         let mut command = place.command(&arguments);
-        if is_root {
+        if is_root() {
             // To whom nothing is shut.
             command.uid(NOBODY).gid(NOBODY);
         }
@@ -296,6 +292,11 @@ fn folders_without_permission_are_found_before_the_work() {
     }
 }
 
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
 /// A log that cannot be written is found before the work, too.
 #[test]
 fn a_log_without_permission_is_found_before_the_work() {
@@ -304,12 +305,24 @@ fn a_log_without_permission_is_found_before_the_work() {
     let log = place.path("out/model.jsonl");
     let shut = |mode| fs::set_permissions(&log, fs::Permissions::from_mode(mode)).unwrap();
     shut(0o444);
-    if OpenOptions::new().write(true).open(&log).is_ok() {
-        println!("skipped: this user may write everything");
-        return;
+    let mut command = place.command(&with(&STUDY, "out"));
+    if is_root() {
+        // To whom nothing is shut.
+        command.uid(NOBODY).gid(NOBODY);
     }
-    let said = error(&place.command(&with(&STUDY, "out")).output().unwrap());
-    assert!(said.contains("model.jsonl: "), "{said}");
+    let Ok(output) = command.output() else {
+        println!("skipped: the program stands where another user cannot run it");
+        return;
+    };
+    // No device was opened.
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let said = error(&output);
+    assert!(
+        said.contains("model.jsonl") || said.contains("out: "),
+        "{said}"
+    );
+    assert!(said.contains("ermission denied"), "{said}");
     shut(0o644);
     place.done(&with(&STUDY, "out"));
 }

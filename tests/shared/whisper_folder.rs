@@ -80,6 +80,18 @@ pub fn whisper_folder(place: &Path) {
 
 /// A sound that changes all the time, at 16 kHz.
 pub fn write_wav(path: &Path, samples: usize) {
+    write_samples(path, (0..samples).map(sound));
+}
+
+/// Sample `n` of it.
+pub fn sound(n: usize) -> i16 {
+    let t = n as f64 / 16_000.0;
+    let value = (t * (900.0 + 2_000.0 * t)).sin() * 9_000.0 * (1.0 - 0.2 * (t * 9.0).cos());
+    value as i16
+}
+
+/// A WAV file of these samples, at 16 kHz.
+pub fn write_samples(path: &Path, samples: impl Iterator<Item = i16>) {
     let spec = hound::WavSpec {
         channels: 1,
         sample_rate: 16_000,
@@ -87,10 +99,8 @@ pub fn write_wav(path: &Path, samples: usize) {
         sample_format: hound::SampleFormat::Int,
     };
     let mut writer = hound::WavWriter::create(path, spec).unwrap();
-    for n in 0..samples {
-        let t = n as f64 / 16_000.0;
-        let value = (t * (900.0 + 2_000.0 * t)).sin() * 9_000.0 * (1.0 - 0.2 * (t * 9.0).cos());
-        writer.write_sample(value as i16).unwrap();
+    for sample in samples {
+        writer.write_sample(sample).unwrap();
     }
     writer.finalize().unwrap();
 }

@@ -294,7 +294,13 @@ fn a_second_run_that_would_write_the_same_log_stops_at_once() {
     names.sort();
     assert_eq!(
         names,
-        ["model.jsonl", "report.html", "tables.csv", "tables.json"]
+        [
+            "model.jsonl",
+            "report.html",
+            "summary.txt",
+            "tables.csv",
+            "tables.json"
+        ]
     );
 }
 
@@ -316,7 +322,7 @@ fn parts_of_one_study_are_done_in_one_folder_at_the_same_time() {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
     }
     // Whoever ended last saw all of them.
-    for name in ["tables.json", "tables.csv", "report.html"] {
+    for name in ["tables.json", "tables.csv", "summary.txt", "report.html"] {
         assert_eq!(
             place.read(&format!("out/{name}")),
             place.read(&format!("whole/{name}"))

@@ -79,8 +79,6 @@ pub trait Real:
     fn exp_sum(x: &mut [Self], shift: Self) -> Self;
     /// The largest, of one number at least; 0 of none.
     fn largest(x: &[Self]) -> Self;
-    /// `x = a · x`.
-    fn scale_by(a: Self, x: &mut [Self]);
     /// `y = p · (y - shift)`, element by element.
     fn weigh_shifted(p: &[Self], shift: Self, y: &mut [Self]);
     /// Sum of products.
@@ -244,11 +242,6 @@ fn largest_body<T: Real, const FUSED: bool>(x: &[T]) -> T {
         .iter()
         .chain(rest)
         .fold(first, |most, &x| max(most, x))
-}
-
-#[inline(always)]
-fn scale_by_body<T: Real, const FUSED: bool>(a: T, x: &mut [T]) {
-    x.iter_mut().for_each(|x| *x = a * *x);
 }
 
 #[inline(always)]
@@ -474,9 +467,6 @@ impl Real for f64 {
     fn largest(x: &[f64]) -> f64 {
         largest_body::<f64, false>(x)
     }
-    fn scale_by(a: f64, x: &mut [f64]) {
-        scale_by_body::<f64, false>(a, x);
-    }
     fn weigh_shifted(p: &[f64], shift: f64, y: &mut [f64]) {
         weigh_shifted_body::<f64, false>(p, shift, y);
     }
@@ -525,7 +515,6 @@ vectorised! {
     fn gate_reverse_f32(scale: f32, a: &[f32], b: &[f32], dy: &[f32], da: &mut [f32], db: &mut [f32]) = gate_reverse_body;
     fn exp_sum_f32(x: &mut [f32], shift: f32) -> f32 = exp_sum_body;
     fn largest_f32(x: &[f32]) -> f32 = largest_body;
-    fn scale_by_f32(a: f32, x: &mut [f32]) = scale_by_body;
     fn weigh_shifted_f32(p: &[f32], shift: f32, y: &mut [f32]) = weigh_shifted_body;
     fn dot_f32(a: &[f32], b: &[f32]) -> f32 = dot_body;
     fn axpy_f32(a: f32, x: &[f32], y: &mut [f32]) = axpy_body;
@@ -604,9 +593,6 @@ impl Real for f32 {
     }
     fn largest(x: &[f32]) -> f32 {
         largest_f32(x)
-    }
-    fn scale_by(a: f32, x: &mut [f32]) {
-        scale_by_f32(a, x);
     }
     fn weigh_shifted(p: &[f32], shift: f32, y: &mut [f32]) {
         weigh_shifted_f32(p, shift, y);

@@ -7,6 +7,7 @@ use super::super::map_name::MapName;
 use super::super::onset_statistics::OnsetStatistic;
 use super::super::statistics::Correlation;
 use super::{Attention, ENOUGH, Row, Statistic, Tables, View, Weighting};
+use crate::align::Rule;
 use crate::explain::{Method, Site};
 
 /// What a row is of: map, statistic and attention.
@@ -30,7 +31,7 @@ fn of_map(map: MapName, statistic: Statistic) -> Place {
     (Some(map), statistic, None)
 }
 
-/// A number of a row: three digits, at most three decimals.
+/// A number of a row: three digits or two decimals.
 fn number(value: f64, unit: &str) -> String {
     let decimals = match value.abs() {
         size if size >= 99.5 => 0,
@@ -38,6 +39,12 @@ fn number(value: f64, unit: &str) -> String {
         _ => 2,
     };
     format!("{value:.decimals$}{unit}")
+}
+
+/// The mean over models and directions.
+fn mean(rows: &[&Row]) -> Option<f64> {
+    let sum: f64 = rows.iter().map(|row| row.mean).sum();
+    (!rows.is_empty() && sum.is_finite()).then(|| sum / rows.len() as f64)
 }
 
 impl Tables {
@@ -155,7 +162,7 @@ impl Tables {
     }
 
     /// The layer and the head that agree best with SPES at the encoder's output,
-    /// in the mean over models of one shape or of the only one.
+    /// of all models and directions.
     fn best_parts(&self) -> Option<String> {
         let best = |is_part: fn(&View) -> bool| {
             let rows = self.rows.iter().filter(|row| {
@@ -205,20 +212,14 @@ impl Tables {
         ))
     }
 
-    /// Whether deleting what attention calls important hurts more than deleting
-    /// at random.
+    /// How much deleting what attention calls important harms.
     fn deletion(&self) -> Option<String> {
-        let area = |map: MapName| self.mean(&self.at(of_map(map, DELETION)));
+        let area = |map: MapName| mean(&self.at(of_map(map, DELETION)));
         let attention = area(MapName::ATTENTION)?;
         let random = area(MapName::Random)?;
-        let verdict = match attention > random {
-            true => "more",
-            false => "not more",
-        };
         let spes = area(MapName::INPUT).map(|spes| format!(", by SPES {}", number(spes, "%")));
         Some(format!(
-            "Deleting by attention harms the text {verdict} than at random: mean word error rate \
-             {}, at random {}{}.",
+            "Deleting by attention makes a mean word error rate of {}, at random of {}{}.",
             number(attention, "%"),
             number(random, "%"),
             spes.unwrap_or_default()
@@ -226,8 +227,14 @@ impl Tables {
     }
 
     fn onsets(&self) -> Option<String> {
+        // Errors by different rules have no mean.
+        let known = self.settings.iter().filter_map(|own| own.settings.onsets);
+        let rules: Vec<Option<Rule>> = known.map(|own| own.rule).collect();
+        if rules.windows(2).any(|pair| pair[0] != pair[1]) {
+            return None;
+        }
         let error =
-            |map: MapName, part: Option<Attention>| self.mean(&self.at((Some(map), ONSETS, part)));
+            |map: MapName, part: Option<Attention>| mean(&self.at((Some(map), ONSETS, part)));
         let attention = error(MapName::ATTENTION, Some(Attention::ALL))?;
         let others = self.rows.iter().filter(|row| {
             row.statistic == ONSETS && row.attention.is_none() && row.map != Some(MapName::Even)
@@ -246,12 +253,6 @@ impl Tables {
             best.unwrap_or_default(),
             even.unwrap_or_default()
         ))
-    }
-
-    /// The mean over models and directions.
-    fn mean(&self, rows: &[&Row]) -> Option<f64> {
-        let sum: f64 = rows.iter().map(|row| row.mean).sum();
-        (!rows.is_empty() && sum.is_finite()).then(|| sum / rows.len() as f64)
     }
 
     /// A warning where intervals are of few utterances.

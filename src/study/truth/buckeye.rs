@@ -2,13 +2,12 @@
 //! colour label; ...`, where the time is the entry's end; it begins where the one
 //! before it ended.
 
-use super::{Places, TrueWord, Utterance, is_word};
+use super::{TrueWord, Utterance, is_word};
 
 /// # Errors
 /// If an entry has no time, or ends before it begins.
 pub(super) fn read(text: &str, name: &str) -> Result<Utterance, String> {
     let mut words = Vec::new();
-    let mut at = Vec::new();
     let mut start = 0.0;
     let lines = text.lines().map(str::trim).enumerate();
     let entries = lines.skip_while(|(_, line)| *line != "#").skip(1);
@@ -29,20 +28,16 @@ pub(super) fn read(text: &str, name: &str) -> Result<Utterance, String> {
         // Some entries have no label: they are pauses.
         let label = fields.nth(1).unwrap_or_default();
         if is_word(label) {
-            words.push(TrueWord {
+            let own = TrueWord {
                 word: label.to_owned(),
                 onset_seconds: start,
                 end_seconds: Some(end),
-            });
-            at.push(number);
+            };
+            words.push((number, own));
         }
         start = end;
     }
-    Ok(Utterance {
-        id: name.to_owned(),
-        words,
-        places: Places::Lines(at),
-    })
+    Ok(Utterance::of_lines(name, words))
 }
 
 #[cfg(test)]

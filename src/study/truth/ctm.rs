@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::{Places, TrueWord, Utterance, is_word};
+use super::{TrueWord, Utterance, is_word};
 
 /// Types of what is no word, where a line says its type.
 const NO_WORDS: [&str; 4] = ["non-lex", "noise", "misc", "noscore"];
@@ -83,12 +83,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Utterance>, String> {
             a.1.onset_seconds.total_cmp(&b.1.onset_seconds)
         };
         own.words.sort_by(starts);
-        let (lines, words) = own.words.into_iter().unzip();
-        Utterance {
-            id: own.id.to_owned(),
-            words,
-            places: Places::Lines(lines),
-        }
+        Utterance::of_lines(own.id, own.words)
     });
     Ok(utterances.collect())
 }

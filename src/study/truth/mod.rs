@@ -58,6 +58,18 @@ struct Utterance {
     places: Places,
 }
 
+impl Utterance {
+    /// Of words on lines of their own.
+    fn of_lines(id: &str, words: Vec<(usize, TrueWord)>) -> Self {
+        let (lines, words) = words.into_iter().unzip();
+        Self {
+            id: id.to_owned(),
+            words,
+            places: Places::Lines(lines),
+        }
+    }
+}
+
 /// Where in their file an utterance's words stand, counted from 1.
 #[derive(Clone, Debug)]
 enum Places {
@@ -190,12 +202,17 @@ impl TrueOnsets {
         let mut taken: HashMap<(String, &str), &Item> = HashMap::new();
         for item in items {
             let by_id = self.utterances.contains_key(&item.id);
-            let Some(name) =
-                file_name(item).filter(|&name| !by_id && self.utterances.contains_key(name))
-            else {
+            let name = match by_id {
+                true => Some(item.id.as_str()),
+                false => file_name(item).filter(|&name| self.utterances.contains_key(name)),
+            };
+            let Some(name) = name else {
                 continue;
             };
-            if let Some(other) = taken.insert((item.direction(), name), item) {
+            let other = taken.insert((item.direction(), name), item);
+            // One utterance may stand in several manifests under its id.
+            let same = |other: &&Item| by_id && other.id == item.id;
+            if let Some(other) = other.filter(|other| !same(other)) {
                 return Err(Error::Input(format!(
                     "{} and {} would both have the words of {name}; give them ids in the manifest",
                     other.audio.display(),
@@ -257,10 +274,9 @@ impl TrueOnsets {
         let mut text = String::new();
         for (id, known) in &self.utterances {
             text += &format!("{id}\n");
+            // Ends are not scored.
             for own in &known.words {
-                let end = own.end_seconds.map(|end| format!("-{end}"));
-                let end = end.unwrap_or_default();
-                text += &format!("{}{end}\t{}\n", own.onset_seconds, own.word);
+                text += &format!("{}\t{}\n", own.onset_seconds, own.word);
             }
             text.push('\n');
         }
@@ -411,9 +427,9 @@ mod tests {
         assert!(twice.to_string().contains("again"));
     }
 
-    /// Logs hold it: what says no ends has the fingerprint that it always had.
+    /// Logs hold it: it is what it always was, whatever the form.
     #[test]
-    fn fingerprints_are_of_words_and_times_alone() {
+    fn fingerprints_are_of_words_and_onsets_alone() {
         let folder = tempfile::tempdir().unwrap();
         let of = |name: &str, text: &str| {
             let path = folder.path().join(name);
@@ -430,9 +446,10 @@ mod tests {
             "3.jsonl",
             &line.replace("0.25", "0.25, \"end_seconds\": 0.5"),
         );
-        assert_ne!(ended, plain);
-        assert_eq!(of("4", "a A 0.25 0.25 x"), ended);
-        assert_eq!(of("a.wrd", "4000 8000 x"), ended);
+        assert_eq!(ended, plain);
+        assert_eq!(of("4", "a A 0.25 0.25 x"), plain);
+        assert_eq!(of("a.wrd", "4000 8000 x"), plain);
+        assert_ne!(of("5", "a A 0.5 0.25 x"), plain);
     }
 
     #[test]

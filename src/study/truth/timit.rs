@@ -1,6 +1,6 @@
 //! TIMIT's `.WRD`: `start end word`, in samples at 16 kHz.
 
-use super::{Places, TrueWord, Utterance, is_word};
+use super::{TrueWord, Utterance, is_word};
 
 const RATE: f64 = 16_000.0;
 
@@ -11,7 +11,6 @@ const PHONE: &str = "h#";
 /// If a line is none, or the labels are phones.
 pub(super) fn read(text: &str, name: &str) -> Result<Utterance, String> {
     let mut words = Vec::new();
-    let mut at = Vec::new();
     let lines = text.lines().map(str::trim).enumerate();
     for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
         let number = number + 1;
@@ -33,19 +32,15 @@ pub(super) fn read(text: &str, name: &str) -> Result<Utterance, String> {
             return Err(format!("line {number}: is not \"start end word\""));
         }
         if is_word(word) {
-            words.push(TrueWord {
+            let own = TrueWord {
                 word: word.to_owned(),
                 onset_seconds: start as f64 / RATE,
                 end_seconds: Some(end as f64 / RATE),
-            });
-            at.push(number);
+            };
+            words.push((number, own));
         }
     }
-    Ok(Utterance {
-        id: name.to_owned(),
-        words,
-        places: Places::Lines(at),
-    })
+    Ok(Utterance::of_lines(name, words))
 }
 
 #[cfg(test)]

@@ -193,6 +193,41 @@ fn kl_divergence() {
     }
 }
 
+/// Where a mask hardly changes a prediction, nothing cancels: log-probabilities
+/// are off by roundings of up to 2s + ln V each, independently in V columns that
+/// are about as probable as each other, times a difference of `moved` at most.
+/// Summing p (log p - log q) is off by a hundred times as much.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn a_prediction_that_hardly_moves_keeps_its_digits() {
+    let (lead, cols, spread) = (3, 51_865, 1.0);
+    for moved in [1e-3f32, 0.03] {
+        let mut case = Case::new();
+        let first = values(cols, 70);
+        let shift = values(lead * cols, 71);
+        let other = case.real(Shape::new(1, 1, cols), &first);
+        let all: Vec<f32> = (0..lead * cols)
+            .map(|i| first[i % cols] + moved * shift[i])
+            .collect();
+        let logits = case.real(Shape::new(lead, 1, cols), &all);
+        let reference = case.recording.log_softmax(other);
+        let positions = case.indices(1, 1, &[0]);
+        let y = case.computed(lead, 1, 1);
+        case.push(KlDivergence {
+            reference,
+            logits,
+            positions,
+            y,
+        });
+        case.output(y);
+        let columns = cols as f64;
+        let roundings = 4.0 * spread + 2.0 * columns.ln();
+        let scale = f64::from(moved) / columns.sqrt();
+        let name = format!("kl_divergence where logits move by {moved}");
+        case.compare(&name, ONCE, &[within(4.0 * roundings, 1, scale)]);
+    }
+}
+
 /// The reference itself gives exactly 0, whichever row of the batch it is in.
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]

@@ -81,6 +81,9 @@ pub trait Real:
     fn largest(x: &[Self]) -> Self;
     /// `y = p · (y - shift)`, element by element.
     fn weigh_shifted(p: &[Self], shift: Self, y: &mut [Self]);
+    /// Kullback-Leibler divergence of exp(p) from exp(q - shift), both
+    /// distributions.
+    fn divergence(p: &[Self], q: &[Self], shift: Self) -> Self;
     /// Sum of products.
     fn dot(a: &[Self], b: &[Self]) -> Self;
     /// `y += a · x`.
@@ -249,6 +252,58 @@ fn weigh_shifted_body<T: Real, const FUSED: bool>(p: &[T], shift: T, y: &mut [T]
     for (y, &p) in y.iter_mut().zip(p) {
         *y = p * (*y - shift);
     }
+}
+
+/// `e^p · (e^d - 1 - d)` with d = q - p. Over two distributions these sum to
+/// the same as `e^p · (p - q)`, and none is negative: where the two hardly
+/// differ, nothing cancels.
+#[inline(always)]
+fn divergence_term<T: Real, const FUSED: bool>(p: T, q: T) -> T {
+    let (one, d) = (T::from_f32(1.0), q - p);
+    let size = d.abs();
+    // The larger of the two probabilities, and the smaller's share of it.
+    let larger = max(p, q).exp_by::<FUSED>();
+    let share = (-size).exp_by::<FUSED>();
+    let growing = d > T::default();
+    // 1/2 + d/6 + d²/24 + ..., as far as it counts up to half a nat.
+    let terms = if T::EPSILON < 1e-10 { 14 } else { 7 };
+    let coefficients = INVERSE_FACTORIALS[..terms].iter().rev();
+    let series = coefficients.fold(T::default(), |sum, &next| {
+        sum.multiply_plus::<FUSED>(d, T::from_f64(next))
+    });
+    let near = d * d * series * if growing { share } else { one };
+    let far = if growing {
+        one - (one + d) * share
+    } else {
+        share - one + size
+    };
+    larger * if size < T::from_f32(0.5) { near } else { far }
+}
+
+/// 1 / 2!, 1 / 3!, ...
+const INVERSE_FACTORIALS: [f64; 14] = {
+    let (mut all, mut index, mut value) = ([0.0; 14], 0, 1.0);
+    while index < all.len() {
+        value /= (index + 2) as f64;
+        all[index] = value;
+        index += 1;
+    }
+    all
+};
+
+#[inline(always)]
+fn divergence_body<T: Real, const FUSED: bool>(p: &[T], q: &[T], shift: T) -> T {
+    let mut lanes = [T::default(); LANES];
+    let ((ps, p_rest), (qs, q_rest)) = (p.as_chunks::<LANES>(), q.as_chunks::<LANES>());
+    for (p, q) in ps.iter().zip(qs) {
+        for ((lane, &p), &q) in lanes.iter_mut().zip(p).zip(q) {
+            *lane += divergence_term::<T, FUSED>(p, q - shift);
+        }
+    }
+    let rest = p_rest.iter().zip(q_rest);
+    rest.fold(reduce(lanes), |sum, (&p, &q)| {
+        sum + divergence_term::<T, FUSED>(p, q - shift)
+    })
 }
 
 #[inline(always)]
@@ -470,6 +525,9 @@ impl Real for f64 {
     fn weigh_shifted(p: &[f64], shift: f64, y: &mut [f64]) {
         weigh_shifted_body::<f64, false>(p, shift, y);
     }
+    fn divergence(p: &[f64], q: &[f64], shift: f64) -> f64 {
+        divergence_body::<f64, false>(p, q, shift)
+    }
     fn dot(a: &[f64], b: &[f64]) -> f64 {
         dot_body::<f64, false>(a, b)
     }
@@ -516,6 +574,7 @@ vectorised! {
     fn exp_sum_f32(x: &mut [f32], shift: f32) -> f32 = exp_sum_body;
     fn largest_f32(x: &[f32]) -> f32 = largest_body;
     fn weigh_shifted_f32(p: &[f32], shift: f32, y: &mut [f32]) = weigh_shifted_body;
+    fn divergence_f32(p: &[f32], q: &[f32], shift: f32) -> f32 = divergence_body;
     fn dot_f32(a: &[f32], b: &[f32]) -> f32 = dot_body;
     fn axpy_f32(a: f32, x: &[f32], y: &mut [f32]) = axpy_body;
     fn multiply_add_f32(a: &[f32], x: &[f32], y: &mut [f32]) = multiply_add_body;
@@ -597,6 +656,9 @@ impl Real for f32 {
     fn weigh_shifted(p: &[f32], shift: f32, y: &mut [f32]) {
         weigh_shifted_f32(p, shift, y);
     }
+    fn divergence(p: &[f32], q: &[f32], shift: f32) -> f32 {
+        divergence_f32(p, q, shift)
+    }
     fn dot(a: &[f32], b: &[f32]) -> f32 {
         dot_f32(a, b)
     }
@@ -635,6 +697,42 @@ mod tests {
             assert!(exp(f32::NAN).is_nan());
             assert!(exp(1000.0).is_infinite());
         }
+    }
+
+    /// Terms over eight powers of ten, against expm1 in f64, which has no
+    /// difficulty with differences of more than a millionth.
+    #[test]
+    fn terms_of_a_divergence_keep_their_digits() {
+        for p in [-0.1f64, -3.0, -30.0, -70.0] {
+            for size in (0..700).map(|step| 1e-6 * f64::from(step * 0.03).exp()) {
+                for d in [-size, size].into_iter().filter(|d| p + d <= 0.0) {
+                    let q = p + d;
+                    let (p32, q32) = (p as f32, q as f32);
+                    let d32 = f64::from(q32) - f64::from(p32);
+                    let exact = |p: f64, d: f64| p.exp() * (d.exp_m1() - d);
+                    let own = divergence_term::<f64, false>(p, q);
+                    // The difference of two rounded numbers is d give or take.
+                    let loss = 4.0 * f64::EPSILON * p.abs().max(q.abs()) / size + 1e-9;
+                    assert!(
+                        (own / exact(p, q - p) - 1.0).abs() <= loss,
+                        "{p} {q}: {own}"
+                    );
+                    if d32 != 0.0 && d32.abs() >= 1e-6 {
+                        for term in [divergence_term::<f32, false>, divergence_term::<f32, true>] {
+                            let got = f64::from(term(p32, q32));
+                            let want = exact(f64::from(p32), d32);
+                            assert!(
+                                (got / want - 1.0).abs() <= 3e-6,
+                                "{p32} {q32}: {got} {want}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(divergence_term::<f32, true>(-2.5, -2.5), 0.0);
+        // All of it went elsewhere.
+        assert_eq!(divergence_term::<f32, true>(-1e30, -1.0), (-1.0f32).exp());
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl<T: Real> Pool<T> {
         self.bytes -= bytes_of(&values);
         // Nothing to do for what was there.
         values
-            .try_reserve_exact(len.saturating_sub(values.len()))
+            .try_reserve_exact(size_class(len).saturating_sub(values.len()))
             .map_err(|_| Error::Memory(format!("no memory for {len} {} numbers", T::PRECISION)))?;
         values.resize(len, T::default());
         self.out += bytes_of(&values);
@@ -94,6 +94,16 @@ impl<T: Real> Pool<T> {
     }
 }
 
+/// The numbers that memory for `len` is taken for: one of eight sizes between
+/// powers of two. Sounds of ever new lengths would otherwise leave holes, here
+/// and in the system's allocator, that no later length fits.
+fn size_class(len: usize) -> usize {
+    const LEAST_STEP: usize = 16;
+    let step = (len.next_power_of_two() / 16).max(LEAST_STEP);
+    // What cannot be had is refused as it is.
+    len.checked_next_multiple_of(step).unwrap_or(len)
+}
+
 fn bytes_of<T>(values: &Vec<T>) -> usize {
     values.capacity() * size_of::<T>()
 }
@@ -105,23 +115,23 @@ mod tests {
     #[test]
     fn memory_is_used_again_and_never_hoarded() {
         let mut pool = Pool::<f32>::default();
-        let mut first = pool.take(1000).unwrap();
+        let mut first = pool.take(1024).unwrap();
         first.fill(7.0);
         let place = first.as_ptr();
         pool.give(first);
-        let again = pool.zeros(700).unwrap();
-        assert_eq!((again.as_ptr(), again.len()), (place, 700));
+        let again = pool.zeros(704).unwrap();
+        assert_eq!((again.as_ptr(), again.len()), (place, 704));
         assert!(again.iter().all(|x| *x == 0.0));
         pool.give(again);
-        let larger = pool.take(1000).unwrap();
-        assert_eq!((larger.as_ptr(), larger.len()), (place, 1000));
+        let larger = pool.take(1024).unwrap();
+        assert_eq!((larger.as_ptr(), larger.len()), (place, 1024));
         assert!(pool.idle.is_empty() && pool.bytes == 0);
         pool.give(larger);
         // A smaller one is new, and what is too much with it goes.
-        let smaller = pool.take(400).unwrap();
-        assert_eq!((pool.idle.len(), pool.out, pool.most_out), (0, 1600, 4000));
+        let smaller = pool.take(416).unwrap();
+        assert_eq!((pool.idle.len(), pool.out, pool.most_out), (0, 1664, 4096));
         pool.give(smaller);
-        assert_eq!((pool.idle.len(), pool.bytes), (1, 1600));
+        assert_eq!((pool.idle.len(), pool.bytes), (1, 1664));
 
         let large = pool.take(MOST_IDLE_BYTES / 4 + 1).unwrap();
         pool.give(large);
@@ -142,7 +152,21 @@ mod tests {
             taken.into_iter().for_each(|own| pool.give(own));
             assert!(pool.bytes <= pool.most_out, "{round}");
         }
-        assert!(pool.most_out <= 3 * 2 * 1900 * 4, "{}", pool.most_out);
+        assert!(pool.most_out <= 3 * 2 * 1920 * 4, "{}", pool.most_out);
+    }
+
+    #[test]
+    fn size_classes_waste_little() {
+        for len in (1..5000).chain([usize::MAX / 64]) {
+            let class = size_class(len);
+            assert!(
+                class >= len && class - len < (len / 8).max(16),
+                "{len}, {class}"
+            );
+            assert_eq!(size_class(class), class);
+        }
+        let classes: std::collections::BTreeSet<_> = (1025..=2048).map(size_class).collect();
+        assert_eq!(classes.len(), 8);
     }
 
     #[test]

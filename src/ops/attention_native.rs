@@ -214,55 +214,50 @@ fn forward_blocks<T: Real>(attention: &Attention, context: &mut Context<T>) {
     let mut statistics = context.take(attention.statistics);
     let queries = context.shape(attention.query.tensor).rows;
     let keys = context.shape(attention.key.tensor).rows;
-    let width = attention.width;
+    let (width, depth) = (attention.width, attention.depth());
     let rows = attention.heads * queries;
-    let scores = BLOCK_QUERIES * keys;
-    let area = scores + attention.heads * BLOCK_QUERIES * 2;
+    let area = BLOCK_QUERIES * (keys + 2);
     let blocks = queries.div_ceil(BLOCK_QUERIES);
     let parallel = context.parallel;
-    let mut scratch = context.take_scratch(area * if parallel { blocks } else { 1 });
+    let areas = area * if parallel { blocks } else { 1 };
+    let mut scratch = context.take_scratch(2 * keys * depth + areas);
+    let (panels, areas) = scratch.split_at_mut(2 * keys * depth);
     let operands = Operands::new(attention, context);
     for (index, n) in context.leads.clone().enumerate() {
-        let work = |block: usize, output: &mut [T], area: &mut [T]| {
-            let (scores, statistics) = area.split_at_mut(scores);
-            let own = block * BLOCK_QUERIES..(block * BLOCK_QUERIES + output.len() / width);
-            for (h, statistics) in statistics.chunks_mut(BLOCK_QUERIES * 2).enumerate() {
-                let head = operands.head(attention, n, h);
-                head.weigh_block(
-                    &own,
-                    scores,
-                    statistics,
-                    &mut output[h * attention.depth()..],
-                );
+        for h in 0..attention.heads {
+            let head = operands.head(attention, n, h);
+            let gathered = head.gather(panels);
+            let work = |block: usize, output: &mut [T], area: &mut [T]| {
+                let first = block * BLOCK_QUERIES;
+                let own = first..queries.min(first + BLOCK_QUERIES);
+                let (scores, statistics) = area.split_at_mut(BLOCK_QUERIES * keys);
+                let output = &mut output[h * depth..];
+                head.weigh_block(gathered, &own, scores, statistics, output);
+            };
+            let keep = |block: usize, area: &[T], statistics: &mut [T]| {
+                let first = (index * rows + h * queries + block * BLOCK_QUERIES) * 2;
+                let count = 2 * BLOCK_QUERIES.min(queries - block * BLOCK_QUERIES);
+                let own = &area[BLOCK_QUERIES * keys..];
+                statistics[first..first + count].copy_from_slice(&own[..count]);
+            };
+            let own = index * queries * width;
+            let parts = &mut output[own..own + queries * width];
+            if parallel {
+                parts
+                    .par_chunks_mut(BLOCK_QUERIES * width)
+                    .zip(areas.par_chunks_mut(area))
+                    .enumerate()
+                    .for_each(|(block, (output, area))| work(block, output, area));
             }
-        };
-        // Statistics of a head are together, not those of a block.
-        let mut keep = |block: usize, area: &[T]| {
-            if !statistics.is_live() {
-                return;
-            }
-            let first = block * BLOCK_QUERIES;
-            let count = BLOCK_QUERIES.min(queries - first);
-            for (h, own) in area[scores..].chunks(BLOCK_QUERIES * 2).enumerate() {
-                let to = (index * rows + h * queries + first) * 2;
-                statistics[to..to + count * 2].copy_from_slice(&own[..count * 2]);
-            }
-        };
-        let own = index * queries * width;
-        let output = &mut output[own..own + queries * width];
-        if parallel {
-            let parts = output.par_chunks_mut(BLOCK_QUERIES * width);
-            parts
-                .zip(scratch.par_chunks_mut(area))
-                .enumerate()
-                .for_each(|(block, (output, area))| work(block, output, area));
-            let areas = scratch.chunks(area).take(blocks).enumerate();
-            areas.for_each(|(block, area)| keep(block, area));
-        } else {
-            for (block, output) in output.chunks_mut(BLOCK_QUERIES * width).enumerate() {
-                let area = &mut scratch[..area];
-                work(block, output, area);
-                keep(block, area);
+            for (block, output) in parts.chunks_mut(BLOCK_QUERIES * width).enumerate() {
+                let begin = if parallel { block * area } else { 0 };
+                let area = &mut areas[begin..begin + area];
+                if !parallel {
+                    work(block, output, area);
+                }
+                if statistics.is_live() {
+                    keep(block, area, &mut statistics);
+                }
             }
         }
     }
@@ -271,11 +266,42 @@ fn forward_blocks<T: Real>(attention: &Attention, context: &mut Context<T>) {
     context.give(attention.statistics, statistics);
 }
 
+/// A head's keys (d, Tk) and values (Tk, d) by themselves.
+#[derive(Clone, Copy)]
+struct Gathered<'a, T> {
+    keys: Matrix<'a, T>,
+    values: Matrix<'a, T>,
+}
+
 impl<T: Real> Head<'_, T> {
+    /// Copies keys and values together: every block reads all of them, and in
+    /// rows of all heads each is on pages of its own. Attention to 1,500 frames
+    /// takes a quarter less time.
+    fn gather<'a>(&self, panels: &'a mut [T]) -> Gathered<'a, T> {
+        const ROWS: usize = 16;
+        let (count, depth) = (self.key.rows, self.key.cols);
+        let (keys, values) = panels.split_at_mut(count * depth);
+        for (r, to) in values.chunks_mut(depth).enumerate() {
+            to.copy_from_slice(self.value.row(r));
+        }
+        for first in (0..count).step_by(ROWS) {
+            for r in first..count.min(first + ROWS) {
+                for (d, &x) in self.key.row(r).iter().enumerate() {
+                    keys[d * count + r] = x;
+                }
+            }
+        }
+        Gathered {
+            keys: Matrix::new(keys, depth, count, count),
+            values: Matrix::new(values, count, depth, depth),
+        }
+    }
+
     /// Values weighed by the probabilities of `rows` of the queries, into rows
     /// of `output` that lie as far apart as queries of all heads.
     fn weigh_block(
         &self,
+        gathered: Gathered<T>,
         rows: &Range<usize>,
         scores: &mut [T],
         statistics: &mut [T],
@@ -285,7 +311,7 @@ impl<T: Real> Head<'_, T> {
         let scores = &mut scores[..rows.len() * keys];
         let query = self.query.some_rows(rows.clone());
         let out = MatrixMut::new(scores, rows.len(), keys, keys);
-        multiply(query, self.key.transposed(), self.scale, false, out, false);
+        multiply(query, gathered.keys, self.scale, false, out, false);
         let own = scores.chunks_mut(keys).zip(statistics.chunks_mut(2));
         for (i, (row, statistics)) in rows.clone().zip(own) {
             let (seen, hidden) = row.split_at_mut(self.seen(i));
@@ -295,18 +321,15 @@ impl<T: Real> Head<'_, T> {
         }
         let out = MatrixMut::new(output, rows.len(), depth, width);
         let weights = Matrix::new(scores, rows.len(), keys, keys);
-        multiply(weights, self.value, T::from_f32(1.0), false, out, false);
+        let one = T::from_f32(1.0);
+        multiply(weights, gathered.values, one, false, out, false);
         // Fewer numbers than probabilities.
         for (row, statistics) in output
             .chunks_mut(width)
             .zip(statistics.chunks_mut(2))
             .take(rows.len())
         {
-            T::activate_in_place(
-                Activation::None,
-                T::from_f32(1.0) / statistics[1],
-                &mut row[..depth],
-            );
+            T::activate_in_place(Activation::None, one / statistics[1], &mut row[..depth]);
             statistics[1] = statistics[1].ln();
         }
     }

@@ -2,22 +2,24 @@
 
 use std::path::Path;
 
+use crate::audio::Sound;
 use crate::engine::random::{Domain, Key};
 use crate::explain::spes::{Segmentation, SpesOptions};
 use crate::features::{FRAME_SECONDS, Features};
+use crate::listener::Listener;
 use crate::model::Model;
 use crate::validate::Reference;
 use crate::{Error, Result};
 
-/// One utterance under forced decoding: every token of it is explained.
+/// One utterance under forced decoding.
 pub struct Subject {
     /// (T, F), or a whole window
     pub features: Features,
     /// (I): the decoder's input
     pub ids: Vec<u32>,
-    /// (I): 0, 1, 2, ...
+    /// (K): where tokens are explained
     pub positions: Vec<u32>,
-    /// (I): what is explained at each position
+    /// (K): what is explained there
     pub labels: Vec<u32>,
 }
 
@@ -77,6 +79,26 @@ impl Subject {
         let fits = model.check_features(&features);
         fits.map_err(|problem| reference.problem(problem))?;
         Ok(Self::new(features, ids, labels))
+    }
+
+    /// A sound and the tokens that a model writes of it, the end included.
+    ///
+    /// # Errors
+    /// If the sound is more than the model explains at once, nothing is heard,
+    /// or the device fails.
+    pub fn heard(listener: &mut Listener, sound: &Sound) -> Result<Self> {
+        listener.check_explainable(sound)?;
+        let heard = listener.transcribe(sound)?;
+        let (prompt, tokens) = listener.said(&heard)?;
+        let (mut ids, labels) = ([prompt, tokens].concat(), tokens.to_vec());
+        ids.pop();
+        let positions = prompt.len() as u32 - 1..ids.len() as u32;
+        Ok(Self {
+            positions: positions.collect(),
+            features: listener.features(sound)?.clone(),
+            ids,
+            labels,
+        })
     }
 
     fn new(features: Features, ids: Vec<u32>, labels: Vec<u32>) -> Self {

@@ -1,12 +1,12 @@
 //! `sonograd bench`: how long whole models take on a device.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{ModelArgs, Outcome, print, print_table, progress};
+use super::{ModelArgs, Outcome, print, print_table, progress, read_sound, start};
 use crate::bench::Measurement;
 use crate::bench::counting::CountingExecutor;
 use crate::bench::peak::Peak;
@@ -37,6 +37,10 @@ pub(super) struct BenchArgs {
     /// Features and tokens of a reference file, instead of random ones
     #[arg(long, value_name = "FILE", requires = "model", conflicts_with_all = ["seconds", "tokens"])]
     reference: Option<PathBuf>,
+    /// A sound, and the tokens that the model writes of it, instead of random ones
+    #[arg(long, value_name = "FILE",
+        conflicts_with_all = ["preset", "reference", "seconds", "tokens", "estimate"])]
+    audio: Option<PathBuf>,
     /// Length of the sound
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = positive)]
     seconds: f64,
@@ -126,10 +130,14 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
         print(&presets(args.json)?)?;
         return Ok(Outcome::Done);
     }
+    // Before the model is loaded for measuring, so that it is in memory once.
+    let heard = args.audio.as_deref().map(|path| hear(args, path));
+    let heard = heard.transpose()?;
     let model = load(args)?;
-    let subject = match &args.reference {
-        Some(path) => Subject::reference(&model, path)?,
-        None => Subject::random(&model, args.seconds, args.tokens as usize, args.seed)?,
+    let subject = match (heard, &args.reference) {
+        (Some(heard), _) => heard,
+        (None, Some(path)) => Subject::reference(&model, path)?,
+        (None, None) => Subject::random(&model, args.seconds, args.tokens as usize, args.seed)?,
     };
     let spes = [WorkName::Spes, WorkName::Kernels];
     let spes = args.work.iter().any(|name| spes.contains(name));
@@ -212,6 +220,14 @@ fn presets(json: bool) -> Result<String> {
         };
     }
     Ok(text.trim_end().to_owned())
+}
+
+/// What the model hears in a sound.
+fn hear(args: &BenchArgs, path: &Path) -> Result<Subject> {
+    let sound = read_sound(path)?;
+    let mut listener = args.model.open(args.model.builder())?;
+    start(&mut listener)?;
+    Subject::heard(&mut listener, &sound)
 }
 
 /// The model, unless its weights alone are more than this machine holds.

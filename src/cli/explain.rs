@@ -429,6 +429,7 @@ fn explain_file(
     let heard = match &args.text {
         Some(text) => listener.given(&sound, text)?,
         None => {
+            listener.foresee(Some(args.options()));
             let wanted = args.generation.wanted(false, None);
             let mut show = progress::shower();
             listener.transcribe_as(&sound, &wanted, &mut |event| {

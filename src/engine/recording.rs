@@ -33,6 +33,14 @@ pub struct TensorInfo {
     pub source: Source,
 }
 
+/// What an operator makes: its place in the recording, and which of its outputs
+/// it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    operator: usize,
+    output: usize,
+}
+
 /// Operators in order, cut into stages that run one at a time.
 #[derive(Clone, Debug)]
 pub struct Recording {
@@ -40,6 +48,8 @@ pub struct Recording {
     operators: Vec<Operator>,
     /// Index of the first operator of every stage after the first.
     stage_starts: Vec<usize>,
+    /// How many operators, from the first on, another plan has run.
+    done: usize,
     weights: Arc<WeightTable>,
     /// By slot: the persistent tensor in it.
     bound: Vec<PersistentId>,
@@ -52,6 +62,7 @@ impl PartialEq for Recording {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.weights, &other.weights)
             && self.stage_starts == other.stage_starts
+            && self.done == other.done
             && self.tensors == other.tensors
             && self.operators == other.operators
     }
@@ -64,6 +75,7 @@ impl Recording {
             tensors: Vec::new(),
             operators: Vec::new(),
             stage_starts: Vec::new(),
+            done: 0,
             weights,
             bound: Vec::new(),
         }
@@ -149,6 +161,37 @@ impl Recording {
         let info = &mut self.tensors[tensor.0 as usize];
         assert!(matches!(info.source, Source::Computed), "already placed");
         info.source = source;
+    }
+
+    /// Declares all that was recorded so far to be done by another plan, which
+    /// has left in persistent tensors what later operators read of it. It
+    /// stays for the reverse pass, which is recorded from it, and is not run.
+    pub fn already_done(&mut self) {
+        self.done = self.operators.len();
+    }
+
+    /// How many operators, from the first on, are not run.
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    /// What of the first `count` operators' results later ones read.
+    pub fn read_behind(&self, count: usize) -> Vec<Made> {
+        let later = self.operators[count..].iter();
+        let read: BTreeSet<TensorId> = later.flat_map(|operator| operator.inputs()).collect();
+        let places = self.operators[..count].iter().enumerate();
+        let all = places.flat_map(|(operator, own)| {
+            let outputs = own.outputs().into_iter().enumerate();
+            outputs.map(move |(output, id)| (Made { operator, output }, id))
+        });
+        let all = all.filter(|(_, id)| read.contains(id));
+        all.map(|(made, _)| made).collect()
+    }
+
+    /// The tensor that an operator makes, of this recording or of one that
+    /// begins alike.
+    pub fn made(&self, made: Made) -> TensorId {
+        self.operators[made.operator].outputs()[made.output]
     }
 
     pub fn push(&mut self, operator: impl Into<Operator>) {

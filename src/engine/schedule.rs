@@ -43,7 +43,8 @@ impl Schedule {
         // Backwards: an operator is needed if one of its outputs is.
         let mut live: Vec<bool> = vec![false; count];
         let mut needed = vec![false; operators.len()];
-        for (index, operator) in operators.iter().enumerate().rev() {
+        let left = operators.iter().enumerate().skip(recording.done());
+        for (index, operator) in left.rev() {
             let kept = |id: &TensorId| {
                 live[id.0 as usize] || matches!(recording.info(*id).source, Source::Persistent(_))
             };

@@ -423,6 +423,7 @@ impl Aligner<'_> {
             fingerprint: None,
             warnings: &[],
             features,
+            encoded: None,
             prompt,
             tokens,
         };

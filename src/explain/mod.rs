@@ -41,8 +41,9 @@ use self::subject::Forced;
 use crate::align::AlignOptions;
 use crate::audio::SAMPLE_RATE;
 use crate::engine::executor::{Executor, Inputs};
-use crate::features::FRAME_SECONDS;
+use crate::features::{FRAME_SECONDS, Features};
 use crate::model::Model;
+use crate::model::encoded::Encoded;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -62,7 +63,12 @@ pub fn explain(
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Maps> {
     let source = Source::of(model);
-    let made = made(executor, model, tokenizer, subject, options, progress)?;
+    let mut stopped = false;
+    let made = made(executor, model, tokenizer, subject, options, &mut |own| {
+        stopped = !progress(own);
+        !stopped
+    });
+    let made = made?;
     let Made {
         mut maps,
         forced,
@@ -88,7 +94,9 @@ pub fn explain(
                     crop: Crop::default(),
                     options,
                 };
-                search.maps(executor, subject, progress)?.0
+                // Who ended the masks is given the map so far, with times.
+                let watch = &mut |own| stopped || progress(own);
+                search.maps(executor, subject, watch)?.0
             }
         };
         let prepared = AlignOptions::default();
@@ -97,6 +105,24 @@ pub fn explain(
     }
     maps.explanation.words_from = source.map_name();
     Ok(maps)
+}
+
+/// Encodes a sound that is to be transcribed and explained, and keeps what the
+/// explanation will need of it.
+///
+/// # Errors
+/// If the features do not fit the model or the device fails.
+pub fn encode(
+    executor: &mut dyn Executor,
+    model: &Model,
+    features: &Features,
+    options: &ExplainOptions,
+) -> Result<Encoded> {
+    let mut wanted = Gradients::default();
+    for work in &mut works(options) {
+        work.ask(&mut wanted);
+    }
+    passes::encode(executor, model, features, &wanted)
 }
 
 /// Maps, and what they were made from.
@@ -181,6 +207,7 @@ fn compute(
         model,
         &utterance,
         &wanted,
+        subject.encoded(),
         options.memory,
         progress,
     )?;

@@ -3,6 +3,7 @@
 use crate::audio::Warning;
 use crate::features::Features;
 use crate::fingerprint::Fingerprint;
+use crate::model::encoded::Encoded;
 use crate::{Error, Result};
 
 /// What is said about: a sound's features and the tokens it is heard as.
@@ -16,10 +17,20 @@ pub struct Subject<'a> {
     /// What is odd about the sound.
     pub warnings: &'a [Warning],
     pub features: &'a Features,
+    /// The sound's way through the encoder, where it was encoded before. That
+    /// of other features is passed over.
+    pub encoded: Option<&'a Encoded>,
     /// What the decoder starts with.
     pub prompt: &'a [u32],
     /// Tokens after the prompt, the end of sentence included.
     pub tokens: &'a [u32],
+}
+
+impl Subject<'_> {
+    /// What was encoded of just these features.
+    pub(super) fn encoded(&self) -> Option<&Encoded> {
+        self.encoded.filter(|own| own.is_of(self.features))
+    }
 }
 
 /// What the decoder is given so that it says a subject's tokens.

@@ -18,13 +18,14 @@ pub use fallback::{Fallback, Quality, compression_ratio};
 pub use options::{GenerationOptions, Language, Multitask, Wanted};
 pub use scores::ScoreRules;
 pub use watch::{Listened, Moment, Searched, Watch};
-pub use windows::{Segment, Transcript, Window, transcribe, window};
+pub use windows::{Segment, Transcript, Window, transcribe, transcribe_encoded, window};
 
 use self::session::{Heard, Session};
 use crate::engine::executor::Executor;
 use crate::engine::profile::Purpose;
 use crate::features::Features;
 use crate::model::Model;
+use crate::model::encoded::Encoded;
 use crate::{Error, Result};
 
 /// Tokens and candidates of decoding steps.
@@ -66,7 +67,7 @@ pub fn generate(
     features: &Features,
     options: &GenerationOptions,
 ) -> Result<Generated> {
-    generate_window(executor, model, features, options, 0, &mut |_| true)
+    generate_window(executor, model, features, None, options, 0, &mut |_| true)
 }
 
 /// Generates the tokens of a recording's window number `window`.
@@ -74,13 +75,15 @@ fn generate_window(
     executor: &mut dyn Executor,
     model: &Model,
     features: &Features,
+    encoded: Option<&Encoded>,
     options: &GenerationOptions,
     window: usize,
     watch: Watch,
 ) -> Result<Generated> {
     model.check_features(features)?;
     let mark = executor.mark();
-    let done = listen_and_search(executor, model, features, options, window, watch);
+    let encoded = encoded.filter(|own| own.is_of(features));
+    let done = listen_and_search(executor, model, features, encoded, options, window, watch);
     executor.unwind(mark);
     done
 }
@@ -99,7 +102,7 @@ pub fn prompt(
     let mark = executor.mark();
     let prompt = options.prompt(|start, languages| {
         model.check_features(features)?;
-        let heard = Heard::encode(executor, model, features)?;
+        let heard = Heard::encode(executor, model, features, None)?;
         Session::likeliest_of(executor, model, &heard, start, languages)
     });
     executor.unwind(mark);
@@ -112,11 +115,12 @@ fn listen_and_search(
     executor: &mut dyn Executor,
     model: &Model,
     features: &Features,
+    encoded: Option<&Encoded>,
     options: &GenerationOptions,
     window: usize,
     watch: Watch,
 ) -> Result<Generated> {
-    let heard = Heard::encode(executor, model, features)?;
+    let heard = Heard::encode(executor, model, features, encoded)?;
     let prompt = options.prompt(|start, languages| {
         Session::likeliest_of(executor, model, &heard, start, languages)
     })?;

@@ -10,6 +10,7 @@ use crate::engine::tensor::{Kind, PersistentId, Scalars, Shape};
 use crate::features::Features;
 use crate::model::Model;
 use crate::model::decoder::StepState;
+use crate::model::encoded::Encoded;
 use crate::ops::scalars::{FIRST_VARIANT, STEP};
 use crate::ops::{Candidates, Draw, NO_TOKEN};
 use crate::{Error, Result};
@@ -27,18 +28,33 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Encodes a sound.
+    /// Encodes a sound, unless that was done before.
     ///
     /// # Errors
     /// If the features do not fit the model or the device fails.
-    pub fn encode(executor: &mut dyn Executor, model: &Model, features: &Features) -> Result<Self> {
-        let shape = Shape::new(1, features.frames, features.bins);
-        let mut inputs = Inputs::default();
-        let own = inputs.real(executor, shape, &features.data)?;
-        inputs.send(executor, GENERATION)?;
+    pub fn encode(
+        executor: &mut dyn Executor,
+        model: &Model,
+        features: &Features,
+        encoded: Option<&Encoded>,
+    ) -> Result<Self> {
         let mut recording = Recording::new(model.weights.clone());
-        let x = recording.persistent(own, Kind::Real, shape);
-        let output = model.encoder.record(&mut recording, x)?;
+        let mut uploaded = None;
+        let output = match encoded {
+            Some(encoded) => {
+                let (id, shape) = encoded.output();
+                recording.persistent(id, Kind::Real, shape)
+            }
+            None => {
+                let shape = Shape::new(1, features.frames, features.bins);
+                let mut inputs = Inputs::default();
+                let own = inputs.real(executor, shape, &features.data)?;
+                inputs.send(executor, GENERATION)?;
+                uploaded = Some(own);
+                let x = recording.persistent(own, Kind::Real, shape);
+                model.encoder.record(&mut recording, x)?
+            }
+        };
         let mut memories = Vec::new();
         for memory in model.decoder.record_memories(&mut recording, output)? {
             let id = executor.allocate(Kind::Real, recording.shape(memory))?;
@@ -48,7 +64,9 @@ impl Heard {
         let plan = executor.prepare(recording)?;
         let done = executor.run(plan, 0, &Scalars::ZERO);
         executor.release(plan);
-        executor.free(own);
+        if let Some(own) = uploaded {
+            executor.free(own);
+        }
         done?;
         Ok(Self {
             memories,

@@ -9,6 +9,7 @@ use super::{Generated, Quality, generate_window};
 use crate::engine::executor::Executor;
 use crate::features::{FRAME_SECONDS, Features};
 use crate::model::Model;
+use crate::model::encoded::Encoded;
 use crate::{Error, Result};
 
 /// What was generated in one window.
@@ -160,8 +161,24 @@ pub fn transcribe(
     options: &GenerationOptions,
     watch: Watch,
 ) -> Result<Transcript> {
+    transcribe_encoded(executor, model, features, None, options, watch)
+}
+
+/// As [`transcribe`]; the window that was `encoded` before is not encoded
+/// again.
+///
+/// # Errors
+/// As for [`transcribe`].
+pub fn transcribe_encoded(
+    executor: &mut dyn Executor,
+    model: &Model,
+    features: &Features,
+    encoded: Option<&Encoded>,
+    options: &GenerationOptions,
+    watch: Watch,
+) -> Result<Transcript> {
     let Some(length) = model.capabilities.window_frames else {
-        let generated = generate_window(executor, model, features, options, 0, watch)?;
+        let generated = generate_window(executor, model, features, encoded, options, 0, watch)?;
         let window = Window {
             seek: 0,
             kept: generated.tokens.len(),
@@ -186,7 +203,8 @@ pub fn transcribe(
     while seek < features.frames {
         let taken = length.min(features.frames - seek);
         let heard = window(features, seek, length, features.sound_frames)?;
-        let generated = generate_window(executor, model, &heard, &options, windows.len(), watch);
+        let index = windows.len();
+        let generated = generate_window(executor, model, &heard, encoded, &options, index, watch);
         let generated = match generated {
             Err(Error::Stopped) if !windows.is_empty() => {
                 interrupted = true;

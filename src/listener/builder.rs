@@ -133,6 +133,8 @@ impl Builder {
             tokenizer,
             wanted: self.wanted,
             machine: Machine::new(start),
+            foreseen: None,
+            encoded: None,
         };
         if listener.tokenizer.is_some() {
             // What the model has not is refused now, not with the first sound.

@@ -106,20 +106,25 @@ impl<'a> Explaining<'a> {
         let model = &listener.model;
         let tokenizer = needed(listener.tokenizer.as_ref(), model)?;
         let features = listener.ears.hear_at_once(model, &sound)?;
+        let executor = listener.machine.open(model)?;
+        let encoded = listener.encoded.take();
         let subject = Subject {
             file: sound.name().to_owned(),
             seconds: sound.seconds(),
             fingerprint: Some(sound.fingerprint()),
             warnings: sound.warnings(),
             features,
+            encoded: encoded.as_ref(),
             prompt: &said.prompt,
             tokens: &said.tokens,
         };
-        let executor = listener.machine.open(model)?;
         let watch = watch.as_mut();
-        let maps = explain(executor, model, tokenizer, &subject, &options, watch)?;
+        let maps = explain(executor, model, tokenizer, &subject, &options, watch);
+        if let Some(encoded) = encoded {
+            encoded.free(executor);
+        }
         let scale = listener.ears.front_end.mel_scale();
-        maps.with_mel_scale(scale).with_sound(&sound)
+        maps?.with_mel_scale(scale).with_sound(&sound)
     }
 }
 

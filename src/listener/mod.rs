@@ -26,11 +26,12 @@ use crate::audio::Sound;
 use crate::engine::executor::Executor;
 use crate::engine::precision::Precision;
 use crate::engine::profile::Profile;
-use crate::explain::Event;
+use crate::explain::{Event, ExplainOptions, encode};
 use crate::features::{Features, FrontEnd};
 use crate::gauge::Gauge;
-use crate::generate::{GenerationOptions, Moment, Wanted, prompt, transcribe};
+use crate::generate::{GenerationOptions, Moment, Wanted, prompt, transcribe_encoded};
 use crate::model::Model;
+use crate::model::encoded::Encoded;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -44,6 +45,10 @@ pub struct Listener {
     ears: Ears,
     machine: Machine,
     fingerprint: Fingerprint,
+    /// How what is transcribed will be explained, if that was said.
+    foreseen: Option<ExplainOptions>,
+    /// The last sound's way through the encoder, until it is explained.
+    encoded: Option<Encoded>,
 }
 
 /// What is not as whoever asked may think. Nothing is printed.
@@ -163,6 +168,21 @@ impl Listener {
         })
     }
 
+    /// Says how what is transcribed from now on will be explained, or that it
+    /// will not be. A sound is then encoded once for both: what the
+    /// explanation needs of the encoder is kept on the device till it is
+    /// explained or another is transcribed.
+    pub fn foresee(&mut self, explanation: Option<ExplainOptions>) {
+        self.foreseen = explanation;
+    }
+
+    /// What the decoder is given for a text that was heard, and what it says
+    /// then, the end of sentence included.
+    pub(crate) fn said<'a>(&self, heard: &'a Heard) -> Result<(&'a [u32], &'a [u32])> {
+        let said = heard.said_by(self.fingerprint)?;
+        Ok((&said.prompt, &said.tokens))
+    }
+
     pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {
         needed(self.tokenizer.as_ref(), &self.model)
     }
@@ -231,6 +251,18 @@ impl Listener {
         let features = self.ears.hear(sound)?;
         let model = &self.model;
         let executor = self.machine.open(model)?;
+        if let Some(old) = self.encoded.take() {
+            old.free(executor);
+        }
+        // What takes several windows cannot be explained.
+        if let Some(options) = &self.foreseen
+            && model.check_features(features).is_ok()
+        {
+            let mark = executor.mark();
+            let encoded = encode(executor, model, features, options);
+            self.encoded = Some(encoded.inspect_err(|_| executor.unwind(mark))?);
+        }
+        let encoded = self.encoded.as_ref();
         let hearing = Hearing {
             model,
             tokenizer: needed(self.tokenizer.as_ref(), model)?,
@@ -241,7 +273,7 @@ impl Listener {
             Moment::Listened(own) => watch(Event::Listened(own)),
             Moment::Window(window, behind) => hearing.tell(&generation, window, behind, watch),
         };
-        let transcript = transcribe(executor, model, features, &generation, told)?;
+        let transcript = transcribe_encoded(executor, model, features, encoded, &generation, told)?;
         Ok(hearing.heard(&generation, features, transcript))
     }
 

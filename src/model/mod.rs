@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 pub mod conformer;
 pub mod decoder;
+pub mod encoded;
 pub mod family;
 pub mod files;
 pub mod forms;

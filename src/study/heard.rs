@@ -88,6 +88,7 @@ impl Heard {
             fingerprint: Some(self.sound.fingerprint()),
             warnings: self.sound.warnings(),
             features: &self.features,
+            encoded: None,
             prompt: &self.prompt,
             tokens: &self.tokens,
         }

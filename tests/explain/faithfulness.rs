@@ -73,6 +73,7 @@ fn the_map_of_what_a_model_hears_is_more_faithful_than_a_random_one() {
         fingerprint: None,
         warnings: &[],
         features: &features,
+        encoded: None,
         prompt: &generated.prompt,
         tokens: &generated.tokens,
     };

@@ -74,6 +74,7 @@ impl Setting {
             fingerprint: None,
             warnings: &[],
             features: &self.features,
+            encoded: None,
             prompt: &[self.model.tokens.start],
             tokens: &TOKENS,
         };

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::random_model::tone;
+use crate::whisper_folder::whisper_folder;
 use sonograd::explain::alignment::Source;
 use sonograd::explain::methods::spes::SpesMade;
 use sonograd::explain::spes::Stop;
@@ -305,4 +307,53 @@ fn what_does_not_belong_together_is_refused() {
         ErrorKind::Input,
         "without a tokenizer",
     );
+}
+
+/// A sound that is to be explained is encoded once, and what comes of it is
+/// the same to the last bit.
+#[test]
+fn what_is_foreseen_is_encoded_once() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("whisper");
+    whisper_folder(&folder);
+    let short = Sound::new(&tone(9_000), 16_000).unwrap();
+    let whisper = || Listener::builder().model(folder.to_str().unwrap());
+    let models = [(Listener::builder(), sound()), (whisper(), short)];
+    for (builder, sound) in models {
+        let mut listener = builder.device("cpu").open().unwrap();
+        let flops = |listener: &Listener| listener.profile().unwrap().flops;
+        let mut explained = |foreseen: Option<ExplainOptions>, sites: &[Site]| {
+            listener.foresee(foreseen);
+            let mut run = || {
+                let before = flops(&listener);
+                let heard = listener.transcribe(&sound).unwrap();
+                let request = listener.explain(&sound, &heard).at(sites.to_vec());
+                (request.run().unwrap(), flops(&listener) - before)
+            };
+            // What depends on weights alone is computed with the first.
+            run();
+            run()
+        };
+        let [input, encoder] = [Site::Input, Site::Encoder];
+        let (want, twice) = explained(None, &[input, encoder]);
+        let (got, once) = explained(Some(ExplainOptions::default()), &[input, encoder]);
+        assert_eq!(got, want);
+        // What was not foreseen to go back through the encoder is encoded anew.
+        let mut at_encoder = ExplainOptions::default();
+        at_encoder.sites = vec![encoder];
+        let (got, unforeseen) = explained(Some(at_encoder.clone()), &[input, encoder]);
+        assert_eq!(got, want);
+        assert_eq!(unforeseen, twice);
+        let (want, encoded_twice) = explained(None, &[encoder]);
+        let (got, encoded_once) = explained(Some(at_encoder), &[encoder]);
+        assert_eq!(got, want);
+        assert!(once < twice && encoded_once < encoded_twice);
+        // Nothing of a sound stays behind.
+        let held = listener.parts().unwrap().executor.memory_bytes();
+        listener.foresee(Some(ExplainOptions::default()));
+        let heard = listener.transcribe(&sound).unwrap();
+        assert!(listener.parts().unwrap().executor.memory_bytes() > held);
+        listener.explain(&sound, &heard).run().unwrap();
+        assert_eq!(listener.parts().unwrap().executor.memory_bytes(), held);
+    }
 }

@@ -12,6 +12,10 @@ mod json_fields;
 #[path = "../shared/random_model.rs"]
 mod random_model;
 
+/// A Whisper folder as its users have it.
+#[path = "../shared/whisper_folder.rs"]
+mod whisper_folder;
+
 /// A backend that fails when it is told to.
 #[path = "../shared/faulty.rs"]
 mod faulty;

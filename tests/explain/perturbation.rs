@@ -71,6 +71,7 @@ impl Case {
             fingerprint: None,
             warnings: &[],
             features: &self.features,
+            encoded: None,
             prompt: &self.prompt,
             tokens: &self.tokens,
         };

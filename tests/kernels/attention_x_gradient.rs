@@ -383,6 +383,7 @@ impl Subject {
             &self.model,
             &utterance,
             &wanted,
+            None,
             memory,
             &mut |_| true,
         )

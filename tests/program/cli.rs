@@ -956,6 +956,31 @@ fn bench_measures_and_counts() {
     assert!(table.contains("model model:"), "{table}");
     assert!(table.contains("GFLOP/s"), "{table}");
 
+    // A sound, and what the model writes of it.
+    let sample = format!(
+        "{}/samples/train_to_barcelona.wav",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let heard = [
+        "bench",
+        "--audio",
+        &sample,
+        "--work",
+        "forward",
+        "--repeats",
+        "1",
+    ];
+    let output = place.run(&[&heard[..], &["--device", "cpu", "--json"]].concat());
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let plan = place.run(&["transcribe", "--device", "cpu", "--json", &sample]);
+    let plan: Value = serde_json::from_slice(&plan.stdout).unwrap();
+    let written = plan["tokens"].as_array().unwrap().len();
+    assert_eq!(line["tokens"], json!(written + 1), "{line} {plan}");
+    place.refused(
+        &["bench", "--audio", &sample, "--seconds", "3"],
+        &["--audio", "--seconds"],
+    );
+
     place.refused(
         &["bench", "--preset", "no-such"],
         &["whisper-tiny (37.8M)", "fama-medium"],

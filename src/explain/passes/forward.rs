@@ -12,6 +12,7 @@ use crate::explain::method::Site;
 use crate::explain::progress::{Progress, Step};
 use crate::model::Model;
 use crate::model::decoder::{CrossAttention, Decoded};
+use crate::model::encoded::Encoded;
 use crate::ops::scalars::FIRST_TOKEN;
 use crate::ops::{AttentionXGradient, Contrast, Reduce, Reduction};
 use crate::{Error, Result};
@@ -29,14 +30,22 @@ pub struct Forward {
 }
 
 impl Forward {
-    fn allocate(executor: &mut dyn Executor, model: &Model, utterance: &Utterance) -> Result<Self> {
+    fn allocate(
+        executor: &mut dyn Executor,
+        model: &Model,
+        utterance: &Utterance,
+        encoded: Option<&Encoded>,
+    ) -> Result<Self> {
         let decoder = &model.decoder.config;
         let (frames, window) = (utterance.encoder_frames, utterance.encoder_window);
         let mut real = |rows, cols| executor.allocate(Kind::Real, Shape::new(1, rows, cols));
         let attention_rows = decoder.heads * utterance.inputs;
         Ok(Self {
             encoder_output: EncoderOutput {
-                sound: real(frames, decoder.width)?,
+                sound: match encoded {
+                    Some(encoded) if window == frames => encoded.output().0,
+                    _ => real(frames, decoder.width)?,
+                },
                 filling: match window - frames {
                     0 => None,
                     rest => Some(real(rest, decoder.width)?),
@@ -121,7 +130,7 @@ impl Gradients {
         self.maps.is_empty() && !self.attention
     }
 
-    fn at(&self, site: Site) -> bool {
+    pub(super) fn at(&self, site: Site) -> bool {
         self.maps.iter().any(|spec| spec.site == site)
     }
 }
@@ -152,11 +161,20 @@ pub fn forward_and_gradients(
         maps: specs.to_vec(),
         attention: false,
     };
-    forward_and_reverse(executor, model, utterance, &wanted, memory, &mut |_| true)
+    forward_and_reverse(
+        executor,
+        model,
+        utterance,
+        &wanted,
+        None,
+        memory,
+        &mut |_| true,
+    )
 }
 
 /// As [`forward_and_gradients`], and makes all that is wanted in the same
-/// reverse pass. `progress` is told of tokens.
+/// reverse pass. What was `encoded` of the same sound is not encoded again, if
+/// it has what the gradients need. `progress` is told of tokens.
 ///
 /// # Errors
 /// If something does not fit the model, the device fails, or `progress` asks to
@@ -166,10 +184,15 @@ pub fn forward_and_reverse(
     model: &Model,
     utterance: &Utterance,
     wanted: &Gradients,
+    encoded: Option<&Encoded>,
     memory: usize,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<ForwardPass> {
-    let writing = Writing::allocate(executor, model, utterance, wanted)?;
+    let encoded = encoded.filter(|own| own.reversible() || !wanted.at(Site::Input));
+    let writing = Writing::allocate(executor, model, utterance, wanted, encoded)?;
+    // It is a part of the pass, made before.
+    let held = encoded.map_or(0, |own| own.numbers() * size_of::<f32>());
+    let memory = memory.saturating_sub(held);
     let tokens = utterance.explained;
     let build = |count| writing.record(count);
     let count = fitting(executor, memory, tokens, &build)?;
@@ -188,6 +211,7 @@ struct Writing<'a> {
     model: &'a Model,
     utterance: &'a Utterance,
     wanted: &'a Gradients,
+    encoded: Option<&'a Encoded>,
     pass: ForwardPass,
     /// (H, K, T')
     layer: Shape,
@@ -207,12 +231,13 @@ impl<'a> Writing<'a> {
         model: &'a Model,
         utterance: &'a Utterance,
         wanted: &'a Gradients,
+        encoded: Option<&'a Encoded>,
     ) -> Result<Self> {
         if wanted.at(Site::Tokens) || wanted.at(Site::Decoder) {
             return Err(no_gradients());
         }
         let decoder = &model.decoder.config;
-        let forward = Forward::allocate(executor, model, utterance)?;
+        let forward = Forward::allocate(executor, model, utterance, encoded)?;
         let mut maps = Vec::new();
         for spec in &wanted.maps {
             let (_, over) = utterance.source(model, spec.site, forward.encoder_output)?;
@@ -230,6 +255,7 @@ impl<'a> Writing<'a> {
             model,
             utterance,
             wanted,
+            encoded,
             pass: ForwardPass {
                 forward,
                 maps,
@@ -246,9 +272,15 @@ impl<'a> Writing<'a> {
         let mut recording = Recording::new(model.weights.clone());
         let features = utterance.features(&mut recording);
         let encoder_output = utterance.encode(model, &mut recording, features)?;
+        if let Some(encoded) = self.encoded {
+            encoded.stand_in(&mut recording);
+        }
         let frames = utterance.encoder_frames;
         let sound_output = recording.take_rows(encoder_output, 0, frames)?;
-        recording.keep(sound_output, forward.encoder_output.sound);
+        // Without a window an output that was encoded before is the sound's.
+        if self.encoded.is_none() || sound_output != encoder_output {
+            recording.keep(sound_output, forward.encoder_output.sound);
+        }
         if let Some(id) = forward.encoder_output.filling {
             let count = utterance.encoder_window - frames;
             let filling = recording.take_rows(encoder_output, frames, count)?;

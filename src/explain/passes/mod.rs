@@ -3,11 +3,13 @@
 //! methods.
 
 mod averaged;
+mod encode;
 mod fitting;
 mod forward;
 mod utterance;
 
 pub use self::averaged::{AveragedGradients, AveragedPass, Variants};
+pub use self::encode::encode;
 pub use self::forward::{
     DeviceMap, Forward, ForwardPass, Gradients, MapSpec, forward_and_gradients,
     forward_and_reverse, memories,

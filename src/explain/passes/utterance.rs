@@ -139,6 +139,14 @@ impl Utterance {
         Ok(utterance)
     }
 
+    /// Gives its memory back.
+    pub(super) fn free(&self, executor: &mut dyn Executor) {
+        let all = [self.features, self.ids, self.positions, self.labels];
+        for id in all.into_iter().chain(self.filling) {
+            executor.free(id);
+        }
+    }
+
     /// What is varied or differentiated at a site, and its shape: (1, T, F) or
     /// (1, T', D).
     ///

@@ -3,9 +3,12 @@
 //! The file holds inputs and expected outputs (`docs/reference-format.md`);
 //! what it holds is compared, what it lacks is listed as absent.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use half::f16;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
@@ -56,28 +59,6 @@ pub struct Validation {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
 }
-
-/// What a reference file may have.
-const NAMES: [&str; 18] = [
-    "features",
-    "decoder_input_ids",
-    "labels",
-    "waveform",
-    "encoder_output",
-    "cross_attention",
-    "logits",
-    "input_gradient",
-    "encoder_output_gradient",
-    "input_masks",
-    "input_scores",
-    "input_saliency",
-    "encoder_output_masks",
-    "encoder_output_scores",
-    "encoder_output_saliency",
-    "token_masks",
-    "token_scores",
-    "token_saliency",
-];
 
 impl Validation {
     /// Whether something was compared and all of it passed.
@@ -150,6 +131,8 @@ pub fn compare(
 pub(crate) struct Reference {
     path: std::path::PathBuf,
     bytes: Vec<u8>,
+    /// Names that were asked for.
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl Reference {
@@ -158,6 +141,7 @@ impl Reference {
         let reference = Self {
             path: path.to_owned(),
             bytes,
+            asked: RefCell::default(),
         };
         reference.parse()?;
         let (_, metadata) = SafeTensors::read_metadata(&reference.bytes)
@@ -182,20 +166,27 @@ impl Reference {
         Error::file(&self.path, what)
     }
 
-    /// Names of tensors that mean nothing here, in order.
-    fn unknown(&self) -> Result<Vec<String>> {
+    /// A tensor, if it is there.
+    fn tensor(&self, name: &str) -> Result<Option<TensorView<'_>>> {
+        self.asked.borrow_mut().insert(name.to_owned());
+        Ok(self.parse()?.tensor(name).ok())
+    }
+
+    /// Names of tensors that nobody asked for and that are not `absent`, in
+    /// order: they mean nothing here.
+    fn unknown(&self, absent: &[String]) -> Result<Vec<String>> {
         let tensors = self.parse()?;
-        let names = tensors.names().into_iter();
-        let names = names.filter(|name| !NAMES.contains(name));
-        let mut names: Vec<String> = names.map(str::to_owned).collect();
+        let asked = self.asked.borrow();
+        let names = tensors.names().into_iter().map(str::to_owned);
+        let names = names.filter(|name| !asked.contains(name) && !absent.contains(name));
+        let mut names: Vec<String> = names.collect();
         names.sort_unstable();
         Ok(names)
     }
 
     /// Shape and values of a tensor of `rank` dimensions, F32 or F16, if it is there.
     pub(crate) fn real(&self, name: &str, rank: usize) -> Result<Option<(Vec<usize>, Vec<f32>)>> {
-        let tensors = self.parse()?;
-        let Ok(tensor) = tensors.tensor(name) else {
+        let Some(tensor) = self.tensor(name)? else {
             return Ok(None);
         };
         let is_half = tensor.dtype() == Dtype::F16;
@@ -221,8 +212,7 @@ impl Reference {
 
     /// Values of a mask tensor, if it is there.
     fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let tensors = self.parse()?;
-        let Ok(tensor) = tensors.tensor(name) else {
+        let Some(tensor) = self.tensor(name)? else {
             return Ok(None);
         };
         if tensor.dtype() != Dtype::U8 {
@@ -233,8 +223,7 @@ impl Reference {
 
     /// Token ids, if they are there.
     pub(crate) fn ids(&self, name: &str) -> Result<Option<Vec<u32>>> {
-        let tensors = self.parse()?;
-        let Ok(tensor) = tensors.tensor(name) else {
+        let Some(tensor) = self.tensor(name)? else {
             return Ok(None);
         };
         if tensor.dtype() != Dtype::I64 || tensor.shape().len() != 1 {
@@ -293,7 +282,7 @@ fn compare_all(
         validation: Validation {
             checks: Vec::new(),
             absent: Vec::new(),
-            unknown: reference.unknown()?,
+            unknown: Vec::new(),
         },
     };
     comparison.features(front_end, &features)?;
@@ -316,7 +305,9 @@ fn compare_all(
     for occluded in [Occluded::Input, Occluded::Encoder, Occluded::Tokens] {
         comparison.occlusion(executor, model, &utterance, &pass, occluded)?;
     }
-    Ok(comparison.validation)
+    let mut validation = comparison.validation;
+    validation.unknown = reference.unknown(&validation.absent)?;
+    Ok(validation)
 }
 
 /// What a reference file gives to a model.

@@ -20,6 +20,7 @@ use crate::explain::profile::ProfileDocument;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Maps, Method, Progress, Site};
 use crate::files::{check_writable, followed, parent};
+use crate::generate::Wanted;
 use crate::listener::Listener;
 use crate::ops::BaselineKind;
 use crate::report::folder::REPORT;
@@ -380,7 +381,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     let folders = args.folders()?;
     let builder = args.model.builder().profiling(args.profile);
     let wanted = args.generation.wanted(false, None);
-    let mut listener = args.model.open(builder.wanted(wanted))?;
+    let mut listener = args.model.open(builder.wanted(wanted.clone()))?;
     stages.end("load");
     if args.audio.len() > 1 {
         // What fails for all files fails before the first.
@@ -393,7 +394,8 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     }
     for_each_file(&args.audio, |audio| {
         let stages = stages.again();
-        explain_file(args, &mut listener, stages, audio, &folders[audio])
+        let out = &folders[audio];
+        explain_file(args, &mut listener, &wanted, stages, audio, out)
     })
 }
 
@@ -401,6 +403,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
 fn explain_file(
     args: &ExplainArgs,
     listener: &mut Listener,
+    wanted: &Wanted,
     mut stages: Stages,
     audio: &Path,
     out: &Path,
@@ -430,9 +433,8 @@ fn explain_file(
         Some(text) => listener.given(&sound, text)?,
         None => {
             listener.foresee(Some(args.options()));
-            let wanted = args.generation.wanted(false, None);
             let mut show = progress::shower();
-            listener.transcribe_as(&sound, &wanted, &mut |event| {
+            listener.transcribe_as(&sound, wanted, &mut |event| {
                 show(&event);
                 true
             })?

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::align::SiteName;
+use super::progress::{self, Extent};
 use super::study::{OnsetArgs, utterances, watcher};
 use super::{MaskArgs, ModelArgs, Outcome, print, print_table, start};
 use crate::explain::alignment::all_heads;
@@ -16,7 +17,8 @@ use crate::study::Subjects;
 use crate::study::choosing::Criterion;
 use crate::study::directions::within;
 use crate::study::heads::{
-    Found, Settings, Survey, check_file, listed, survey, usable, usual_count, write_heads,
+    Found, Settings, Survey, Tried, Wanted, check_file, listed, survey, usable, usual_count,
+    write_heads,
 };
 use crate::study::manifest::{self, Item};
 use crate::study::map_name::MapName;
@@ -51,12 +53,15 @@ pub(super) struct HeadsArgs {
     /// How many heads to choose [default: 6, or half of the heads if there are fewer than 12]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     top: Option<u32>,
+    /// Which heads to use, and to write
+    #[arg(long, value_enum, value_name = "SET", default_value_t)]
+    set: SetName,
     /// Take the first utterances of each manifest only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     #[command(flatten)]
     masks: MaskArgs,
-    /// Write the best heads as alignment_heads into this generation_config.json; a new one is a
+    /// Write the heads as alignment_heads into this generation_config.json; a new one is a
     /// copy of the model's
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -74,6 +79,25 @@ enum By {
     Gradient,
     /// Errors of word starts, against --onsets
     Onsets,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum SetName {
+    /// The best single heads
+    #[default]
+    Best,
+    /// Heads that are good clocks together, against --onsets: greedy forward selection, at most
+    /// --top
+    Forward,
+}
+
+impl From<SetName> for Wanted {
+    fn from(name: SetName) -> Self {
+        match name {
+            SetName::Best => Self::Best,
+            SetName::Forward => Self::Forward,
+        }
+    }
 }
 
 /// What the ranking goes on without; that nothing is left is an error.
@@ -104,7 +128,16 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
         say!("{left_out}");
     }
     let survey = args.survey(&mut listener, &settings, &items, &onsets)?;
-    let found = Found::new(&listener.model().name, &settings, &survey, top)?;
+    let found = {
+        let what = "trying sets of heads";
+        let _shown = progress::work("", what);
+        let wanted = (top, args.set.into());
+        let name = &listener.model().name;
+        Found::new(name, &settings, &survey, wanted, &mut |own: Tried| {
+            progress::at(what, Extent::of(own.done, own.at_most, "").at_most());
+            !progress::stopped()
+        })?
+    };
     if let Some(warning) = found.warning() {
         say!("warning: {warning}");
     }
@@ -112,16 +145,16 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
         true => print(&found.json()?)?,
         false => print_table(found.to_string().trim_end())?,
     }
-    if !survey.complete {
+    if !found.complete {
         say!("stopped; nothing is written");
         return Ok(Outcome::Failures);
     }
     if let Some(path) = &args.write {
-        write_heads(path, listener.model(), &found.best)?;
+        write_heads(path, listener.model(), &found.chosen)?;
         say!(
             "{}: {ALIGNMENT_HEADS} are {}",
             path.display(),
-            listed(&found.best)
+            listed(&found.chosen)
         );
     }
     Ok(match survey.failures.len() {
@@ -145,9 +178,14 @@ impl HeadsArgs {
         if self.masks.given() && self.by != By::Spes {
             return refused("--masks and --reliability", "spes");
         }
-        if self.by == By::Onsets && !self.onsets.given() {
-            let problem = "--by onsets needs files of true onsets: --onsets FILE...";
-            return Err(Error::Input(problem.into()));
+        for (needs, option) in [
+            (self.by == By::Onsets, "--by onsets"),
+            (self.set == SetName::Forward, "--set forward"),
+        ] {
+            if needs && !self.onsets.given() {
+                let problem = format!("{option} needs files of true onsets: --onsets FILE...");
+                return Err(Error::Input(problem));
+            }
         }
         let site = self.at.map_or(Site::Encoder, Site::from);
         let mut settings = Settings::new(match self.by {

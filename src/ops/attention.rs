@@ -520,7 +520,6 @@ impl Operate for AttentionReverse {
         let to_keys = rows(self.dkey_value.map(|(key, _)| key));
         let queries = recording.shape(self.forward.query.tensor).rows as u64;
         let keys = recording.shape(self.forward.key.tensor).rows as u64;
-        let (queries, keys) = (queries.max(to_queries), keys.max(to_keys));
         // Pairs of queries and keys.
         let all = queries * keys;
         let own = all - (queries - to_queries) * (keys - to_keys);

@@ -49,7 +49,7 @@ pub const FOLDS: usize = 5;
 /// compare other utterances.
 pub fn across_folds<T: Copy, C>(
     items: &[T],
-    choose: impl Fn(&[T]) -> Option<C>,
+    mut choose: impl FnMut(&[T]) -> Option<C>,
 ) -> Option<Vec<(Vec<T>, C)>> {
     let folds = FOLDS.min(items.len());
     let part = |keep: &dyn Fn(usize) -> bool| -> Vec<T> {

@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::error_rate::equal_words;
@@ -11,7 +12,9 @@ use super::map_name::MapName;
 use super::record::Comparison;
 use super::statistics::MOST_COUNT;
 use super::truth::{TrueWord, comparable};
-use crate::align::{AlignOptions, Clock, Prepared, Rule, TokenMap, WordTokens, word_times_of};
+use crate::align::{
+    AlignOptions, Clock, Prepared, Rule, TokenMap, WordTime, WordTokens, word_times_of,
+};
 use crate::explain::alignment::Head;
 use crate::explain::{Map, Maps, Method, POOLING, Site};
 use crate::{Error, Result};
@@ -103,21 +106,46 @@ pub fn scored(
 }
 
 /// The heads of one utterance whose onsets are known, kept so that any set of
-/// them can be scored.
+/// them can be scored: as the model gave them, since a large one has hundreds,
+/// and made ready when they are asked for.
 pub struct TimedHeads {
     clock: Truth,
-    heads: Heads,
+    /// Heads of a layer.
+    each: usize,
+    /// K and T'
+    shape: [usize; 2],
+    /// (L, H, K, T')
+    attention: Vec<f32>,
 }
 
 impl TimedHeads {
     /// # Errors
     /// If there is no attention.
     pub fn new(truth: &[TrueWord], explained: &Maps, silence: Vec<f64>) -> Result<Self> {
-        let attention = explained.get(Method::Attention, Site::Decoder)?;
+        let map = explained.get(Method::Attention, Site::Decoder)?;
+        let (each, shape) = heads_of(&map)?;
         Ok(Self {
             clock: Truth::of(truth, explained, silence),
-            heads: Heads::new(attention)?,
+            each,
+            shape,
+            attention: map.data().to_vec(),
         })
+    }
+
+    /// Of heads of one layer (H, K, T') with a frame every 20 ms, and words of a
+    /// token each that were written as they were spoken.
+    #[cfg(test)]
+    pub(super) fn planted(truth: &[TrueWord], each: usize, attention: Vec<f32>) -> Self {
+        let words = truth.iter().enumerate();
+        let words = words.map(|(k, own)| WordTokens::new(&own.word, k..k + 1));
+        let frames = attention.len() / each / truth.len();
+        let words: Vec<WordTokens> = words.collect();
+        Self {
+            clock: Truth::new(truth, &words, 0.02, frames as f64 * 0.02),
+            each,
+            shape: [truth.len(), frames],
+            attention,
+        }
     }
 
     /// Words that were spoken.
@@ -136,19 +164,69 @@ impl TimedHeads {
     /// # Errors
     /// If none is there.
     pub fn score(&self, heads: &[Head]) -> Result<Scored> {
-        let each = self.heads.each;
-        let there = heads.iter().filter(|[_, head]| *head < each);
-        let places: Vec<usize> = there.map(|[layer, head]| layer * each + head).collect();
-        let maps = places.iter().filter_map(|&at| self.heads.maps.get(at));
-        let maps: Vec<&TokenMap> = maps.collect();
-        let ready = places.iter().filter_map(|&at| self.heads.ready.get(at));
-        let ready: Vec<&Prepared> = ready.collect();
-        self.clock.average(&maps, &ready)
+        let maps: Vec<TokenMap> = self.maps(heads).collect();
+        let mean = mean_of(&maps)?;
+        let ready = maps.into_par_iter().map(|map| prepared(&map));
+        self.clock.score(&mean, &ready.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Some heads made ready, so that many sets of them can be tried.
+    ///
+    /// # Errors
+    /// If one is not there.
+    pub fn ready(&self, heads: &[Head]) -> Result<ReadyHeads<'_>> {
+        let ready = self.maps(heads).map(|map| prepared(&map));
+        let ready = ready.collect::<Result<Vec<_>>>()?;
+        match ready.len() == heads.len() {
+            true => Ok(ReadyHeads {
+                clock: &self.clock,
+                ready,
+            }),
+            false => Err(Error::Model("some of its heads have no attention".into())),
+        }
     }
 
     /// Without any head: tokens that all take equally long.
     pub fn even(&self) -> Scored {
         self.clock.even()
+    }
+
+    fn maps(&self, heads: &[Head]) -> impl Iterator<Item = TokenMap> {
+        let (each, [tokens, frames]) = (self.each, self.shape);
+        let size = tokens * frames;
+        let there = heads.iter().filter(move |[_, head]| *head < each);
+        let places = there.map(move |[layer, head]| (layer * each + head) * size);
+        let values = places.filter_map(move |at| self.attention.get(at..at + size));
+        values.map(move |own| TokenMap::new(own.iter().map(|&x| f64::from(x)).collect(), frames))
+    }
+}
+
+/// Some heads of an utterance, made ready.
+pub struct ReadyHeads<'a> {
+    clock: &'a Truth,
+    ready: Vec<Prepared>,
+}
+
+impl ReadyHeads<'_> {
+    /// By matched word: its start by some of the heads as one clock less the
+    /// true onset, in milliseconds. `set` are their places among those that
+    /// were made ready.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn errors_ms(&self, set: &[usize]) -> Result<Vec<i32>> {
+        let ready = set.iter().filter_map(|&at| self.ready.get(at));
+        let times = self.clock.times(&ready.collect::<Vec<_>>())?;
+        let score = self.clock.against(|word| (start(&times, word), None));
+        Ok(score.errors_ms)
+    }
+}
+
+/// Heads of a layer and (K, T') of attention (L, H, K, T').
+fn heads_of(map: &Map) -> Result<(usize, [usize; 2])> {
+    match *map.shape() {
+        [_, each, tokens, frames] => Ok((each, [tokens, frames])),
+        _ => Err(Error::Model(format!("{} is no attention", map.name()))),
     }
 }
 
@@ -164,9 +242,7 @@ struct Heads {
 impl Heads {
     /// From (L, H, K, T').
     fn new(map: Map) -> Result<Self> {
-        let &[_, each, tokens, frames] = map.shape() else {
-            return Err(Error::Model(format!("{} is no attention", map.name())));
-        };
+        let (each, [tokens, frames]) = heads_of(&map)?;
         let maps: Vec<TokenMap> = TokenMap::each(map.data(), tokens, frames).collect();
         Ok(Self {
             each,
@@ -257,29 +333,26 @@ impl Truth {
 
     /// Where one map points, and what several, made ready, say together.
     fn score<M: Borrow<Prepared>>(&self, map: &TokenMap, ready: &[M]) -> Result<Scored> {
+        let times = self.times(ready)?;
+        Ok(self.against(|word| {
+            let pointed = peak(map, word).map(|frame| (frame as f64 + 0.5) * self.frame_seconds);
+            (start(&times, word), pointed)
+        }))
+    }
+
+    /// What several maps, made ready, say together.
+    fn times<M: Borrow<Prepared>>(&self, ready: &[M]) -> Result<Vec<WordTime>> {
         let clock = Clock {
             frame_seconds: self.frame_seconds,
             sound_seconds: self.sound_seconds,
             silence: &self.silence,
         };
-        let times = word_times_of(ready, &self.words, &clock, Rule::default())?;
-        Ok(self.against(|word| {
-            let time = times.iter().find(|time| time.tokens == word.tokens);
-            let start = time.map_or(0.0, |time| time.start_seconds);
-            let pointed = peak(map, word).map(|frame| (frame as f64 + 0.5) * self.frame_seconds);
-            (start, pointed)
-        }))
+        word_times_of(ready, &self.words, &clock, Rule::default())
     }
 
     /// Where the mean of several maps points, and what they say together.
-    fn average<T: Borrow<TokenMap>, M: Borrow<Prepared>>(
-        &self,
-        maps: &[T],
-        ready: &[M],
-    ) -> Result<Scored> {
-        let mean = TokenMap::average(maps.iter().map(Borrow::borrow));
-        let mean = mean.ok_or_else(|| Error::Model("there is no attention".into()))?;
-        self.score(&mean, ready)
+    fn average(&self, maps: &[TokenMap], ready: &[Prepared]) -> Result<Scored> {
+        self.score(&mean_of(maps)?, ready)
     }
 
     /// Without a map: tokens that all take equally long.
@@ -291,6 +364,17 @@ impl Truth {
             (word.tokens.start as f64 * each, Some(middle * each))
         })
     }
+}
+
+fn mean_of(maps: &[TokenMap]) -> Result<TokenMap> {
+    let mean = TokenMap::average(maps.iter());
+    mean.ok_or_else(|| Error::Model("there is no attention".into()))
+}
+
+/// When a word begins; 0 where nothing is said of it.
+fn start(times: &[WordTime], word: &WordTokens) -> f64 {
+    let time = times.iter().find(|time| time.tokens == word.tokens);
+    time.map_or(0.0, |time| time.start_seconds)
 }
 
 /// The frame at which a word's map is largest, the first of equals: the sum of

@@ -52,6 +52,14 @@ pub enum Warning {
     NoOnsets,
     /// Utterances without onsets say nothing where heads are ranked by them.
     WithoutOnsets { utterances: usize },
+    /// TextGrids begin elsewhere than their sounds, as parts that were cut out
+    /// do.
+    BeginLate {
+        /// The first of them.
+        file: PathBuf,
+        milliseconds: i64,
+        files: usize,
+    },
     /// A model was not made for some directions.
     LeftOut {
         model: String,
@@ -75,6 +83,23 @@ impl fmt::Display for Warning {
             Self::NoOnsets => f.write_str("none of the utterances has onsets in the files given"),
             Self::WithoutOnsets { utterances } => {
                 write!(f, "leaves out {utterances} utterances without onsets")
+            }
+            Self::BeginLate {
+                file,
+                milliseconds,
+                files,
+            } => {
+                let others = match files - 1 {
+                    0 => String::new(),
+                    others => format!(" (and {others} more files do not begin at 0)"),
+                };
+                write!(
+                    f,
+                    "{}: begins at {} s{others}; its times are taken as they stand, from the \
+                     sound's beginning",
+                    file.display(),
+                    *milliseconds as f64 / 1e3
+                )
             }
             Self::LeftOut { model, directions } => {
                 let unknown = |own: &String| own.starts_with("--") || own.ends_with("--");

@@ -1,8 +1,11 @@
 //! Real models on human speech against what transformers computes from the same
-//! weights (`tools/real_references.py`; float64 where values are compared).
+//! weights (`tools/real_references.py`; float64 where values are compared), and
+//! when its words were said.
 //!
 //! Models and recordings are fetched by `./check`, which says where they are in
 //! `SONOGRAD_TEST_REAL`; without it these tests are listed as ignored.
+
+mod times;
 
 use std::fs;
 use std::path::{Path, PathBuf};

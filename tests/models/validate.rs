@@ -42,6 +42,8 @@ fn check(executor: &mut dyn Executor, model: &Model, (name, count): (&str, usize
     }
     assert_eq!(result.checks.len(), count, "{name}");
     assert!(result.pass(), "{name}");
+    // All that a file has is read, or the reader and the format differ.
+    assert!(result.unknown.is_empty(), "{name}: {:?}", result.unknown);
 }
 
 #[test]

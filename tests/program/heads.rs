@@ -233,7 +233,8 @@ fn sets_are_chosen_on_other_utterances_and_time_words_as_align_does() {
     assert_eq!(ids, SOUNDS);
     let sets = found["sets"].as_array().unwrap();
     let names: Vec<&str> = sets.iter().map(|set| set["by"].as_str().unwrap()).collect();
-    assert_eq!(names, ["all", "even", "gradient.encoder", "onsets"]);
+    let choices = ["gradient.encoder", "onsets", "forward"];
+    assert_eq!(names, [&["all", "even"], &choices[..]].concat());
     let places = || (0..LAYERS).flat_map(|l| (0..HEADS).map(move |h| [l, h]));
     let agreement = |n: usize, [l, h]: Head| utterances[n]["agreement"][l][h].as_f64().unwrap();
     let errors = |n: usize, [l, h]: Head| -> Vec<f64> {
@@ -250,7 +251,7 @@ fn sets_are_chosen_on_other_utterances_and_time_words_as_align_does() {
         for (n, heads) in folds.iter().enumerate() {
             let others: Vec<usize> = (0..SOUNDS.len()).filter(|&other| other != n).collect();
             let worth = |place: Head| match set["by"].as_str().unwrap() {
-                "onsets" => {
+                "onsets" | "forward" => {
                     let errors = others.iter().flat_map(|&other| errors(other, place));
                     -mean(&errors.collect::<Vec<_>>())
                 }
@@ -265,7 +266,10 @@ fn sets_are_chosen_on_other_utterances_and_time_words_as_align_does() {
             wanted.sort_by(|&a, &b| worth(b).total_cmp(&worth(a)));
             wanted.truncate(3);
             wanted.sort_unstable();
-            assert_eq!(heads, &wanted, "{} {n}", set["by"]);
+            match set["by"] == "forward" {
+                false => assert_eq!(heads, &wanted, "{} {n}", set["by"]),
+                true => assert!(heads.len() <= 3 && heads.is_sorted(), "{heads:?}"),
+            }
             all.extend(aligned_errors(&place, SOUNDS[n], heads));
         }
         let statistics = &set["statistics"];
@@ -293,10 +297,73 @@ fn sets_are_chosen_on_other_utterances_and_time_words_as_align_does() {
     let [low, middle, high] = ["low", "mean", "high"].map(|name| own[name].as_f64().unwrap());
     assert!((middle - (means[0] - means[1])).abs() <= 1e-12);
     assert!(low <= middle && middle <= high);
+    let forward = &found["forward"];
+    let less_all = forward["less_all"]["mean"].as_f64().unwrap();
+    assert!((less_all - (means[2] - mean(&all))).abs() <= 1.1e-3);
+    // The first is the best single head, and every other one lowers the error.
+    let added = forward["heads"].as_array().unwrap();
+    let error = |own: &Value| own["onset_error"].as_f64().unwrap();
+    assert!(added.is_sorted_by(|a, b| error(a) > error(b)), "{added:?}");
+    let single = |place: Head| {
+        let each = (0..SOUNDS.len()).flat_map(|n| errors(n, place));
+        mean(&each.collect::<Vec<_>>()) / 1e3
+    };
+    let least = places().map(single).fold(f64::INFINITY, f64::min);
+    assert!((error(&added[0]) - least).abs() <= 1e-12);
+    let heads = places_of(added);
+    let together = SOUNDS
+        .iter()
+        .flat_map(|id| aligned_errors(&place, id, &heads));
+    let together = mean(&together.collect::<Vec<_>>());
+    assert!((error(added.last().unwrap()) - together).abs() <= 1.1e-3);
     // With one utterance there are no others.
     let one = place.heads(&["--by", "onsets", "--onsets", &onsets, "--limit", "1"]);
     assert_eq!(one["sets"].as_array().unwrap().len(), 2);
-    assert!(one["difference"].is_null());
+    assert!(one["difference"].is_null() && one["forward"]["less_all"].is_null());
+    assert!(!one["forward"]["heads"].as_array().unwrap().is_empty());
+}
+
+/// Layer and head of each, in order.
+fn places_of(rows: &[Value]) -> Vec<Head> {
+    let own = |row: &Value| {
+        ["layer", "head"].map(|name| usize::try_from(row[name].as_u64().unwrap()).unwrap())
+    };
+    let mut heads: Vec<Head> = rows.iter().map(own).collect();
+    heads.sort_unstable();
+    heads
+}
+
+#[test]
+fn heads_that_are_good_together_are_written_where_they_are_asked_for() {
+    let place = Place::new();
+    let onsets = onsets();
+    let options = ["--by", "onsets", "--onsets", &onsets, "--top", "3"];
+    let write = |set: &[&str], file: &str| {
+        let found = place.heads(&[&options[..], set, &["--write", file]].concat());
+        let written: Value = serde_json::from_str(&place.read(file)).unwrap();
+        assert_eq!(written["alignment_heads"], found["alignment_heads"]);
+        found
+    };
+    let (best, forward) = (write(&[], "a.json"), write(&["--set", "forward"], "b.json"));
+    assert_eq!(
+        (&best["set"], &forward["set"]),
+        (&json!("best"), &json!("forward"))
+    );
+    // All else is the same.
+    assert_eq!(best["forward"], forward["forward"]);
+    assert_eq!(best["sets"], forward["sets"]);
+    let heads = places_of(forward["forward"]["heads"].as_array().unwrap());
+    assert_eq!(forward["alignment_heads"], json!(heads));
+    let output = place.run(
+        "heads",
+        &[&["list.tsv", "--set", "forward"], &options[..]].concat(),
+    );
+    ok(&output);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let listed: Vec<String> = heads.iter().map(|[l, h]| format!("{l}.{h}")).collect();
+    let wanted = format!("over all utterances: --heads {}\n", listed.join(","));
+    assert!(text.contains(&wanted), "{text}");
+    assert!(text.contains("\ngreedy forward selection  "), "{text}");
 }
 
 #[test]
@@ -394,6 +461,10 @@ fn what_cannot_work_is_refused() {
         (&["--top", "0"][..], "--top"),
         (&["--top", "13"], "base-en has 12 heads; --top 13 is more"),
         (&["--by", "onsets"], "--by onsets needs"),
+        (
+            &["--by", "gradient", "--set", "forward"],
+            "--set forward needs files of true onsets",
+        ),
         (&with_onsets("other.jsonl"), "none of the utterances"),
         (&with_onsets("none.jsonl"), "wrote none"),
         (&with_onsets("absent.jsonl"), "absent.jsonl"),

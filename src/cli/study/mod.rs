@@ -287,6 +287,9 @@ impl OnsetArgs {
             let problem = "only TextGrids take --tier, and --onsets names none";
             return Err(Error::Input(problem.into()));
         }
+        if let Some(warning) = onsets.begins_late() {
+            say!("warning: {warning}");
+        }
         onsets.check_items(items)?;
         Ok(onsets)
     }
@@ -443,6 +446,33 @@ mod tests {
     #[test]
     fn what_is_not_said_is_usual() {
         assert_eq!(settings("study list.tsv --out x"), Settings::default());
+    }
+
+    /// Whoever makes tables says nothing of how a study is done: a new option
+    /// must not be taken without a word.
+    #[test]
+    fn tables_are_made_without_any_other_option() {
+        use clap::CommandFactory;
+
+        let command = Line::command();
+        let mut arguments = command.get_arguments();
+        let tables = arguments.find(|own| own.get_id() == "tables").unwrap();
+        // --tier needs --onsets, which is refused.
+        let allowed = ["tables", "json", "tier", "help"];
+        for own in command.get_arguments() {
+            let id = own.get_id();
+            // Either may say so.
+            let between = |one, other: &clap::Arg| {
+                let refused = command.get_arg_conflicts_with(one);
+                refused.iter().any(|own| own.get_id() == other.get_id())
+            };
+            let known = between(tables, own) || between(own, tables);
+            assert!(known != allowed.contains(&id.as_str()), "{id}");
+        }
+        for options in ["--json", ""] {
+            let line = format!("study --tables x {options}");
+            assert!(Line::try_parse_from(line.split_whitespace()).is_ok());
+        }
     }
 
     /// What differs between two logs is said with options that there are.

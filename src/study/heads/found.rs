@@ -10,13 +10,28 @@ use super::super::onset_statistics::OnsetStatistic;
 use super::super::statistics::Interval;
 use super::super::tables::Failure;
 use super::super::watch::Warning;
-use super::{Choice, Difference, HeadSet, RankedHead, Reading, Settings, Survey, listed};
+use super::{
+    Choice, Difference, Forward, HeadSet, RankedHead, Reading, Sets, Settings, Survey, Tried,
+    listed,
+};
 use crate::explain::alignment::Head;
 use crate::{Error, Result};
 
 /// Identifies the document's format; `version` counts incompatible changes.
 pub const FORMAT: &str = "sonograd-heads";
 pub const VERSION: u32 = 1;
+
+/// Which heads are to be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Wanted {
+    /// The best single heads.
+    #[default]
+    Best,
+    /// Heads that are good clocks together, by greedy forward selection.
+    Forward,
+}
 
 /// A model's heads, ranked, and the best of them together.
 #[derive(Serialize)]
@@ -27,20 +42,25 @@ pub struct Found<'a> {
     sonograd: &'static str,
     pub model: &'a str,
     pub settings: &'a Settings,
-    /// Whether all utterances were asked.
+    /// Whether all utterances were asked and all sets were tried.
     pub complete: bool,
     /// The best first.
     #[serde(rename = "heads")]
     pub ranking: Vec<RankedHead>,
     /// How many heads were to be chosen.
     pub top: usize,
-    /// The best of them, by layer and head.
+    pub set: Wanted,
+    /// Those of `set`, by layer and head.
     #[serde(rename = "alignment_heads")]
-    pub best: Vec<Head>,
+    pub chosen: Vec<Head>,
+    #[serde(skip)]
+    best: Vec<Head>,
     pub onsets: Matched,
     /// Empty where no onsets are known.
     pub sets: Vec<HeadSet>,
     pub difference: Option<Difference>,
+    /// Absent where no onsets are known.
+    pub forward: Option<Forward>,
     pub utterances: &'a [Reading],
     pub failures: &'a [Failure],
 }
@@ -55,15 +75,18 @@ pub struct Matched {
 }
 
 impl<'a> Found<'a> {
-    /// Ranks the heads of a survey and chooses the best `top`.
+    /// Ranks the heads of a survey and chooses the best `top`; tells `watch` of
+    /// the sets that are tried. Where that asks to stop, it is not complete.
     ///
     /// # Errors
-    /// If the survey says nothing about any head.
+    /// If the survey says nothing about any head, or nothing of onsets and they
+    /// are needed.
     pub fn new(
         model: &'a str,
         settings: &'a Settings,
         survey: &'a Survey,
-        top: usize,
+        (top, set): (usize, Wanted),
+        watch: &mut dyn FnMut(Tried) -> bool,
     ) -> Result<Self> {
         let problem = |problem: String| Err(Error::Input(problem));
         let (words, utterances) = survey.matched();
@@ -73,7 +96,8 @@ impl<'a> Found<'a> {
                 failed => format!("all of {failed} utterances failed"),
             });
         }
-        if settings.by == Criterion::Onsets && words == 0 {
+        let needed = settings.by == Criterion::Onsets || set == Wanted::Forward;
+        if needed && words == 0 {
             return problem("of the words with true onsets the model wrote none".into());
         }
         let best = survey.best(top);
@@ -81,20 +105,33 @@ impl<'a> Found<'a> {
             let by = settings.by;
             return problem(format!("no head varies with {by}; there is no best"));
         }
-        let (sets, difference) = survey.sets(top)?;
+        let Sets {
+            sets,
+            difference,
+            forward,
+        } = survey.sets(top, watch)?;
+        let stopped = words > 0 && forward.is_none();
+        let chosen = match (set, &forward) {
+            (Wanted::Best, _) => best.clone(),
+            (Wanted::Forward, Some(own)) => own.places(),
+            (Wanted::Forward, None) => Vec::new(),
+        };
         Ok(Self {
             format: FORMAT,
             version: VERSION,
             sonograd: env!("CARGO_PKG_VERSION"),
             model,
             settings,
-            complete: survey.complete,
+            complete: survey.complete && !stopped,
             ranking: survey.ranking(),
             top,
+            set,
+            chosen,
             best,
             onsets: Matched { utterances, words },
             sets,
             difference,
+            forward,
             utterances: &survey.readings,
             failures: &survey.failures,
         })
@@ -103,7 +140,7 @@ impl<'a> Found<'a> {
     /// Says so if there are fewer heads to choose than were wanted.
     pub fn warning(&self) -> Option<Warning> {
         let found = self.best.len();
-        (found < self.top).then_some(Warning::FewHeads {
+        (self.set == Wanted::Best && found < self.top).then_some(Warning::FewHeads {
             found,
             by: self.settings.by,
             wanted: self.top,
@@ -152,6 +189,7 @@ impl<'a> Found<'a> {
             Choice::All => format!("all {}", self.ranking.len()),
             Choice::Even => "none, evenly spaced".into(),
             Choice::Best(by) => format!("best {top} by {by}"),
+            Choice::Forward => "greedy forward selection".into(),
         };
         let names: Vec<String> = self.sets.iter().map(name).collect();
         let width = names.iter().map(String::len).max().unwrap_or(0);
@@ -175,11 +213,15 @@ impl<'a> Found<'a> {
                 onset_error,
             }) => {
                 let seconds = shown(Some(*onset_error), 3);
-                writeln!(f, "\nmean by {by} less mean by {less}: {seconds} s")
+                writeln!(f, "\nmean by {by} less mean by {less}: {seconds} s")?;
             }
             None if self.sets.len() == 2 => {
-                f.write_str("\ntoo few utterances to choose on others\n")
+                f.write_str("\ntoo few utterances to choose on others\n")?;
             }
+            None => {}
+        }
+        match &self.forward {
+            Some(forward) => write_forward(f, forward),
             None => Ok(()),
         }
     }
@@ -204,6 +246,27 @@ impl fmt::Display for Found<'_> {
             false => self.write_sets(f),
         }
     }
+}
+
+/// Heads in the order in which they were added, and what each made of the
+/// error.
+fn write_forward(f: &mut fmt::Formatter<'_>, forward: &Forward) -> fmt::Result {
+    if let Some(own) = forward.less_all {
+        let seconds = shown(Some(own), 3);
+        writeln!(
+            f,
+            "mean by greedy forward selection less mean of all: {seconds} s"
+        )?;
+    }
+    let added = forward.heads.iter();
+    let added = added.map(|own| format!("{}.{} {:.3}", own.layer, own.head, own.onset_error));
+    let (listed, added) = (listed(&forward.places()), added.collect::<Vec<_>>());
+    write!(
+        f,
+        "\ngreedy forward selection over all utterances: --heads {listed}\nadded one by one, mean \
+         error on these utterances in s: {}\n",
+        added.join(", ")
+    )
 }
 
 /// Columns of the table of sets: their heads, statistics and decimals.

@@ -4,9 +4,11 @@
 //! they were not chosen on.
 
 mod chosen;
+mod forward;
 mod found;
 mod ranking;
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::agreement::{Normalisation, Pooling};
@@ -27,8 +29,9 @@ use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Method, Progress, Site, explain, silent_frames};
 use crate::{Error, Result};
 pub use chosen::{check_file, listed, usable, usual_count, write_heads};
-pub use found::{FORMAT, Found, Matched, VERSION};
-pub use ranking::{Choice, Difference, HeadSet, RankedHead};
+pub use forward::{Added, Forward, Tried};
+pub use found::{FORMAT, Found, Matched, VERSION, Wanted};
+pub use ranking::{Choice, Difference, HeadSet, RankedHead, Sets};
 
 /// How heads are ranked.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -142,6 +145,29 @@ pub struct HeadOnsets {
     timed: TimedHeads,
 }
 
+impl HeadOnsets {
+    /// Of all heads, layer after layer.
+    fn new(timed: TimedHeads, all: &[Head]) -> Result<Self> {
+        let scores = all.par_iter().map(|&head| timed.score(&[head]));
+        let scores: Vec<Scored> = scores.collect::<Result<_>>()?;
+        let mut heads: Vec<Vec<Scored>> = Vec::new();
+        for (&[layer, _], score) in all.iter().zip(scores) {
+            heads.resize_with(layer + 1, Vec::new);
+            heads[layer].push(score);
+        }
+        Ok(Self {
+            spoken: timed.spoken(),
+            matched: timed.matched(),
+            heads,
+            timed,
+        })
+    }
+
+    fn score(&self, [layer, head]: Head) -> Option<&Scored> {
+        self.heads.get(layer)?.get(head)
+    }
+}
+
 impl Reading {
     fn new(
         executor: &mut dyn Executor,
@@ -176,17 +202,7 @@ impl Reading {
             Some(truth) => {
                 let silence = silent_frames(subjects.model, &heard.features);
                 let timed = TimedHeads::new(truth, &explained, silence)?;
-                let decoder = &subjects.model.decoder.config;
-                let layer = |layer| {
-                    let heads = 0..decoder.heads;
-                    heads.map(|head| timed.score(&[[layer, head]])).collect()
-                };
-                Some(HeadOnsets {
-                    spoken: timed.spoken(),
-                    matched: timed.matched(),
-                    heads: (0..decoder.layers).map(layer).collect::<Result<_>>()?,
-                    timed,
-                })
+                Some(HeadOnsets::new(timed, &all_heads(subjects.model))?)
             }
         };
         Ok(Self {
@@ -203,8 +219,8 @@ impl Reading {
         *self.agreement.get(layer)?.get(head)?
     }
 
-    fn score(&self, [layer, head]: Head) -> Option<&Scored> {
-        self.onsets.as_ref()?.heads.get(layer)?.get(head)
+    fn score(&self, head: Head) -> Option<&Scored> {
+        self.onsets.as_ref()?.score(head)
     }
 }
 

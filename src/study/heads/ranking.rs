@@ -12,7 +12,8 @@ use super::super::onsets::Scored;
 use super::super::statistics::{
     Interval, RESAMPLES, RESAMPLES_OF_CURVES, SEED, bootstrap, bootstrap_of,
 };
-use super::{Reading, Survey, scores};
+use super::forward::{Forward, Tried, chosen};
+use super::{HeadOnsets, Reading, Survey, scores};
 use crate::Result;
 use crate::explain::alignment::Head;
 
@@ -39,8 +40,11 @@ pub enum Choice {
     All,
     /// No head at all: tokens that take equally long.
     Even,
-    /// On other utterances than those they are scored on.
+    /// The best single heads, on other utterances than those they are scored on.
     Best(Criterion),
+    /// Heads that are good together, on other utterances than those they are
+    /// scored on.
+    Forward,
 }
 
 impl fmt::Display for Choice {
@@ -49,6 +53,7 @@ impl fmt::Display for Choice {
             Self::All => f.write_str("all"),
             Self::Even => f.write_str("even"),
             Self::Best(criterion) => criterion.fmt(f),
+            Self::Forward => f.write_str("forward"),
         }
     }
 }
@@ -70,6 +75,15 @@ pub struct HeadSet {
     /// By utterance, folds one after the other.
     #[serde(skip)]
     scores: Vec<Scored>,
+}
+
+/// What is known of sets of heads where onsets are.
+#[derive(Clone, Debug, Default)]
+pub struct Sets {
+    pub sets: Vec<HeadSet>,
+    /// Between choices that know no onsets and those that do.
+    pub difference: Option<Difference>,
+    pub forward: Option<Forward>,
 }
 
 /// How much later or earlier than another set.
@@ -112,56 +126,84 @@ impl Survey {
     }
 
     /// Sets of `size` heads, chosen on other utterances than those on which
-    /// they are scored, between all heads and no head at all; and the
-    /// difference between choices that know no onsets and those that do. Empty
-    /// where no onsets are known.
+    /// they are scored, between all heads and no head at all; the difference
+    /// between choices that know no onsets and those that do; and heads that
+    /// are good together, of which `watch` is told while they are looked for.
+    /// Empty where no onsets are known; without the last where `watch` asks to
+    /// stop.
     ///
     /// # Errors
     /// If the model has no heads.
-    pub fn sets(&self, size: usize) -> Result<(Vec<HeadSet>, Option<Difference>)> {
+    pub fn sets(&self, size: usize, watch: &mut dyn FnMut(Tried) -> bool) -> Result<Sets> {
         let timed = self.timed();
         if timed.is_empty() {
-            return Ok((Vec::new(), None));
+            return Ok(Sets::default());
         }
-        let onsets = |own: &Reading| own.onsets.as_ref().map(|own| own.timed.even());
-        let even = timed.iter().filter_map(|own| onsets(own)).collect();
-        let mut sets = vec![
-            HeadSet::new(
-                Choice::All,
-                vec![self.heads.clone()],
-                score(&timed, &self.heads)?,
-            ),
-            HeadSet::new(Choice::Even, Vec::new(), even),
-        ];
+        let even = timed.iter().filter_map(|own| own.onsets.as_ref());
+        let even = even.map(|own| own.timed.even()).collect();
+        let all = HeadSet::new(
+            Choice::All,
+            vec![self.heads.clone()],
+            score(&timed, &self.heads)?,
+        );
+        let mut sets = vec![all, HeadSet::new(Choice::Even, Vec::new(), even)];
         let mut criteria = vec![self.by];
         if self.by != Criterion::Onsets {
             criteria.push(Criterion::Onsets);
         }
         let first = sets.len();
         for criterion in criteria {
-            let choose = |others: &[&Reading]| best(&self.ranked(criterion, others), size);
-            let Some(folds) = across_folds(&timed, choose) else {
-                continue;
-            };
-            let mut scores = Vec::new();
-            for (own, heads) in &folds {
-                scores.extend(score(own, heads)?);
-            }
-            let heads = folds.into_iter().map(|(_, mut heads)| {
+            let choose = |others: &[&Reading]| {
+                let mut heads = best(&self.ranked(criterion, others), size)?;
                 heads.sort_unstable();
-                heads
-            });
-            sets.push(HeadSet::new(
-                Choice::Best(criterion),
-                heads.collect(),
-                scores,
-            ));
+                Some(heads)
+            };
+            if let Some(folds) = across_folds(&timed, choose) {
+                sets.push(HeadSet::of_folds(Choice::Best(criterion), folds)?);
+            }
         }
         let difference = match &sets[first..] {
             [one, other] => one.less(other),
             _ => None,
         };
-        Ok((sets, difference))
+        let forward = self.forward(&timed, size, &sets[0], watch)?;
+        let (forward, set) = forward.unzip();
+        sets.extend(set.flatten());
+        Ok(Sets {
+            sets,
+            difference,
+            forward,
+        })
+    }
+
+    /// Heads that are good together, and those of the folds as a set where
+    /// there are others to choose on.
+    fn forward(
+        &self,
+        timed: &[&Reading],
+        size: usize,
+        all: &HeadSet,
+        watch: &mut dyn FnMut(Tried) -> bool,
+    ) -> Result<Option<(Forward, Option<HeadSet>)>> {
+        let onsets = timed.iter().filter_map(|own| own.onsets.as_ref());
+        let onsets: Vec<&HeadOnsets> = onsets.collect();
+        let Some(chosen) = chosen(&onsets, &self.heads, size, watch)? else {
+            return Ok(None);
+        };
+        let (mut set, mut less_all) = (None, None);
+        if let Some(folds) = chosen.folds {
+            // Of the same utterances in the same order.
+            let order = folds.iter().flat_map(|(own, _)| own);
+            let other: Vec<Scored> = order.map(|&at| all.scores[at].clone()).collect();
+            let readings = |own: Vec<usize>| own.into_iter().map(|at| timed[at]).collect();
+            let folds = folds.into_iter();
+            let folds = folds.map(|(own, heads)| (readings(own), heads)).collect();
+            let own = HeadSet::of_folds(Choice::Forward, folds)?;
+            less_all = less(&own.scores, &other);
+            set = Some(own);
+        }
+        let heads = chosen.heads;
+        Ok(Some((Forward { heads, less_all }, set)))
     }
 }
 
@@ -171,7 +213,28 @@ fn score(readings: &[&Reading], heads: &[Head]) -> Result<Vec<Scored>> {
     onsets.map(|own| own.timed.score(heads)).collect()
 }
 
+/// The mean onset error of some scores less that of others of the same
+/// utterances, which are resampled together. Absent where nothing was scored.
+fn less(own: &[Scored], other: &[Scored]) -> Option<Interval> {
+    let pairs: Vec<(&Scored, &Scored)> = own.iter().zip(other).collect();
+    let value = |pairs: &[(&Scored, &Scored)]| {
+        let (one, other): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
+        mean_error(&one).unwrap_or(0.0) - mean_error(&other).unwrap_or(0.0)
+    };
+    bootstrap_of(&pairs, RESAMPLES_OF_CURVES, SEED, &value)
+}
+
 impl HeadSet {
+    /// Heads of each fold, scored on its utterances.
+    fn of_folds(by: Choice, folds: Vec<(Vec<&Reading>, Vec<Head>)>) -> Result<Self> {
+        let mut scores = Vec::new();
+        for (own, heads) in &folds {
+            scores.extend(score(own, heads)?);
+        }
+        let heads = folds.into_iter().map(|(_, heads)| heads).collect();
+        Ok(Self::new(by, heads, scores))
+    }
+
     fn new(by: Choice, folds: Vec<Vec<Head>>, scores: Vec<Scored>) -> Self {
         let items: Vec<&Scored> = scores.iter().collect();
         let statistics = OnsetStatistic::ALL.map(|own| {
@@ -191,15 +254,10 @@ impl HeadSet {
 
     /// Absent where nothing was scored.
     fn less(&self, other: &Self) -> Option<Difference> {
-        let pairs: Vec<(&Scored, &Scored)> = self.scores.iter().zip(&other.scores).collect();
-        let value = |pairs: &[(&Scored, &Scored)]| {
-            let (one, other): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
-            mean_error(&one).unwrap_or(0.0) - mean_error(&other).unwrap_or(0.0)
-        };
         Some(Difference {
             by: self.by,
             less: other.by,
-            onset_error: bootstrap_of(&pairs, RESAMPLES_OF_CURVES, SEED, &value)?,
+            onset_error: less(&self.scores, &other.scores)?,
         })
     }
 }

@@ -9,7 +9,7 @@ mod statistic;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::faithfulness::{Curve, Measure};
 use super::folder::logs_in;
@@ -36,7 +36,8 @@ pub const COLUMNS: &str = "model,direction,map,statistic,attention,mean,low,high
 pub const ENOUGH: usize = 5;
 
 /// One row: a mean over utterances.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Row {
     pub model: String,
     pub direction: String,
@@ -60,32 +61,25 @@ impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Written<'a> {
-            model: &'a str,
-            direction: &'a str,
-            #[serde(serialize_with = "or_empty::serialize")]
-            map: Option<MapName>,
-            statistic: Statistic,
-            #[serde(serialize_with = "or_empty::serialize")]
-            attention: Option<Attention>,
-            mean: f64,
-            low: f64,
-            high: f64,
-            utterances: usize,
+            #[serde(flatten, serialize_with = "own")]
+            row: &'a Row,
             interval: &'static str,
         }
+        fn own<S: Serializer>(row: &&Row, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+            // Without the interval: what is derived, not this.
+            Row::serialize(row, serializer)
+        }
         let written = Written {
-            model: &self.model,
-            direction: &self.direction,
-            map: self.map,
-            statistic: self.statistic,
-            attention: self.attention,
-            mean: self.mean,
-            low: self.low,
-            high: self.high,
-            utterances: self.utterances,
+            row: self,
             interval: self.interval(),
         };
         written.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Row {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Self::deserialize(deserializer)
     }
 }
 

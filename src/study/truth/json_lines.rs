@@ -32,6 +32,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Utterance>, String> {
             id,
             words,
             places: Places::Line(number),
+            begins: 0.0,
         })
     });
     utterances.collect()

@@ -39,6 +39,8 @@ pub struct TrueOnsets {
     utterances: BTreeMap<String, Known>,
     /// Whether some file has tiers to choose from.
     tiers: bool,
+    /// Files that say that they do not begin at 0, and where, in milliseconds.
+    late: Vec<(PathBuf, i64)>,
 }
 
 /// What is known of one utterance.
@@ -56,6 +58,8 @@ struct Utterance {
     id: String,
     words: Vec<TrueWord>,
     places: Places,
+    /// Where it says that it begins, in seconds.
+    begins: f64,
 }
 
 impl Utterance {
@@ -66,6 +70,7 @@ impl Utterance {
             id: id.to_owned(),
             words,
             places: Places::Lines(lines),
+            begins: 0.0,
         }
     }
 }
@@ -158,7 +163,14 @@ impl TrueOnsets {
         }
         let file = self.files.len();
         self.files.push(path.to_owned());
-        for Utterance { id, words, places } in found {
+        for own in found {
+            let Utterance {
+                id, words, places, ..
+            } = own;
+            let begins = (own.begins * 1e3).round() as i64;
+            if begins != 0 {
+                self.late.push((path.to_owned(), begins));
+            }
             let problem =
                 |place: String, what: &str| Err(Error::file(path, format!("{place}: {what}")));
             if let Err((word, what)) = check(&words) {
@@ -175,6 +187,17 @@ impl TrueOnsets {
             self.utterances.insert(id, known);
         }
         Ok(())
+    }
+
+    /// Says so if some file does not begin at 0: its times are taken as they
+    /// stand all the same.
+    pub fn begins_late(&self) -> Option<Warning> {
+        let (file, milliseconds) = self.late.first()?;
+        Some(Warning::BeginLate {
+            file: file.clone(),
+            milliseconds: *milliseconds,
+            files: self.late.len(),
+        })
     }
 
     /// Whether a tier was there to be chosen.
@@ -375,6 +398,32 @@ mod tests {
             audio: audio.into(),
             ..Item::default()
         }
+    }
+
+    #[test]
+    fn files_that_begin_late_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let onsets = |begins: &[(&str, f64)]| {
+            let mut onsets = TrueOnsets::default();
+            for (name, begin) in begins {
+                let path = folder.path().join(format!("{name}.TextGrid"));
+                let text = format!(
+                    "File type = \"ooTextFile\"\nObject class = \"TextGrid\"\n\n{begin}\n9\n\
+                     <exists>\n1\n\"IntervalTier\"\n\"words\"\n{begin}\n9\n1\n{begin}\n9\n\
+                     \"one\"\n"
+                );
+                fs::write(&path, text).unwrap();
+                onsets.add(&path, None).unwrap();
+            }
+            onsets
+        };
+        assert_eq!(onsets(&[("a", 0.0), ("b", 1e-5)]).begins_late(), None);
+        let late = onsets(&[("a", 0.0), ("b", 0.75), ("c", 3.0)]);
+        let said = late.begins_late().unwrap().to_string();
+        let wanted = "b.TextGrid: begins at 0.75 s (and 1 more files do not begin at 0); its times";
+        assert!(said.contains(wanted), "{said}");
+        // As they stand.
+        assert_eq!(late.of(&item("b", "")).unwrap()[0].onset_seconds, 0.75);
     }
 
     #[test]

@@ -23,7 +23,7 @@ struct Interval<'a> {
 /// # Errors
 /// If it is no whole TextGrid, or which tier has the words cannot be told.
 pub(super) fn read(text: &str, name: &str, wanted: Option<&str>) -> Result<Utterance, String> {
-    let tiers = tiers(text)?;
+    let (begins, tiers) = tiers(text)?;
     let tier = chosen(&tiers, wanted)?;
     let mut words = Vec::new();
     let mut numbers = Vec::new();
@@ -56,6 +56,7 @@ pub(super) fn read(text: &str, name: &str, wanted: Option<&str>) -> Result<Utter
             tier: tier.clone(),
             numbers,
         },
+        begins,
     })
 }
 
@@ -112,26 +113,26 @@ fn listed<'a, 'b: 'a>(tiers: impl ExactSizeIterator<Item = &'a Tier<'b>>) -> Str
     text
 }
 
-/// All tiers of intervals. Counts are believed as far as the file goes.
-fn tiers(text: &str) -> Result<Vec<Tier<'_>>, String> {
+/// Where the file begins, and all tiers of intervals. Counts are believed as far
+/// as the file goes.
+fn tiers(text: &str) -> Result<(f64, Vec<Tier<'_>>), String> {
     let mut reader = Reader { text, rest: text };
     reader.text("the type of the file")?;
     let class = reader.text("the class of the object")?;
     if class != "TextGrid" {
         return Err(format!("holds a {class} of Praat's, not a TextGrid"));
     }
-    for what in ["the beginning", "the end"] {
-        reader.number(what)?;
-    }
+    let begins = reader.number("the beginning")?;
+    reader.number("the end")?;
     let mut tiers = Vec::new();
     if reader.flag()? != "<exists>" {
-        return Ok(tiers);
+        return Ok((begins, tiers));
     }
     for number in 1..=reader.count("the number of tiers")? {
         let within = |problem: String| format!("tier {number}: {problem}");
         tiers.extend(reader.tier().map_err(within)?);
     }
-    Ok(tiers)
+    Ok((begins, tiers))
 }
 
 /// What counts in a text.

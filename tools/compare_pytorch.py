@@ -3,21 +3,26 @@
 
     python compare_pytorch.py PROGRAM --case small
     python compare_pytorch.py PROGRAM --case large --device cpu --threads 2
-    python compare_pytorch.py PROGRAM --case small --device gpu
+    python compare_pytorch.py PROGRAM --case whisper-small --device gpu
+    python compare_pytorch.py PROGRAM --model FOLDER --audio SOUND.wav
     python compare_pytorch.py PROGRAM --model FOLDER --reference FILE.safetensors
 
-PROGRAM is a release build of sonograd; FOLDER holds one of FBK's conformers.
+PROGRAM is a release build of sonograd; FOLDER holds a Whisper or Speech2Text model as Hugging Face saves it, which
+transformers runs here, Whisper as CTranslate2 has it, or one of FBK's conformers. What is explained about a
+sound is what the model writes greedily, or --text or --tokens.
 
 First the numbers: what float64 makes of the case (log-probabilities, every token's gradient, the KL
-scores of some masks) is written into a reference file, and `sonograd validate` has to agree with it, log-
-probabilities to 1e-4. PyTorch's own f32 is held to it too. Otherwise nothing is timed.
+scores of some masks) is written into a reference file, and both have to agree with it in f32: log-probabilities
+to 1e-4, gradients and scores to 1e-3 of their norm. Otherwise nothing is timed.
 
-Then PyTorch's best way of doing each work is looked for: eager or compiled; gradients by a loop, batched
-(`is_grads_batched`), or with a copy of the features for each token; several batch sizes; on CUDA in f32, TF32
-and bf16 autocast. On a CPU all of it is done twice, with threads that wait as OpenMP does by default, in a
-spin, and with threads that wait passively; the better median of the two goes into the table. Ways whose f32
-results are wrong do not count. Then both take turns, each round a fresh process of PyTorch, which warms up, measures
-and ends, so that its threads are gone when `sonograd bench` runs, and the other way round. Times are
+Then PyTorch's best way of doing each work is looked for: eager or compiled; attention written out or fused
+(`sdpa`); gradients by a loop, batched (`is_grads_batched`), or with a copy of the features for each token, through
+the whole model or, after a loop through the decoder, through the encoder alone; several batch sizes; on CUDA in
+f32, TF32 and bf16 autocast. On a CPU threads wait passively in that search; the fastest of each way is then
+tried with threads that wait as OpenMP does by default, in a spin, and the better median of the two goes into
+the table. Ways whose f32 results are wrong do not count, nor those that need more memory than is free. Then both
+take turns, each round a fresh process of PyTorch, which warms up, measures and ends, so that its threads are gone
+when `sonograd bench` runs, and the other way round. Times are
 medians over rounds of medians of a few runs. SPES is the whole work for --masks masks in sonograd, its
 unmasked pass and its looks at reliability included; PyTorch, which is as fast for few masks, scores four
 batches in each run.

@@ -5,12 +5,13 @@
     python export_reference.py MODEL_FOLDER --frames 120 --seed 1
     python export_reference.py MODEL_FOLDER --check REFERENCE.safetensors
 
-The folder is one as Hugging Face saves it. Whisper and Speech2Text run in transformers, the conformer
-in small_models/conformer.py, all in float64 on the processor. The forced tokens are the prompt (start
-token; for Whisper language, task and no-timestamps tokens), then --text, --tokens, or else what the
-model writes greedily about the sound, or random ids for random features. docs/reference-format.md
-describes the tensors. --check computes everything in a reference again from its features, tokens and
-masks, prints the relative L2 error of each tensor and exits with 1 if one is above 1e-5.
+The folder is one as Hugging Face saves it, or Whisper as CTranslate2 has it. Whisper and Speech2Text
+run in transformers, the conformer in small_models/conformer.py, all in float64 on the processor. The
+forced tokens are the prompt (start token; for Whisper language, task and no-timestamps tokens), then
+--text, --tokens, or else what the model writes greedily about the sound, or random ids for random
+features. docs/reference-format.md describes the tensors. --check computes everything in a reference
+again from its features, tokens and masks, prints the relative L2 error of each tensor and exits with 1
+if one is above 1e-5.
 """
 
 import argparse

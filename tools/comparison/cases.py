@@ -1,29 +1,22 @@
-"""Model folders with random weights, and what is computed on them: features, tokens, labels.
-
-A work's reference file (docs/reference-format.md) is what both sides read: PyTorch and `sonograd bench
---reference`. The expected values in it, computed in float64, are what both are held to.
-"""
+"""Model folders with random weights, and what is computed on them."""
 
 import json
 from dataclasses import asdict
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from random_weights import randomise
-from references.recogniser import read_conformer
-from references.reference_file import write
-from references.saliency import divergences
-from references.utterance import random_masks
+from references.hearing import SAMPLE_RATE, hear
+from references.recogniser import open_recogniser
 from small_models.conformer import Config, Conformer
 from small_models.model_folder import ARCHITECTURE, TRAINING_ONLY
 
-# The expected scores are those of so many masks.
-CHECKED_MASKS = 6
+from .subject import Subject
 
 # Sizes of the model, frames T, tokens I. The projection is a weight of its own: with random weights a tied
 # one would predict the token that was read, whatever was heard.
-CASES = {
+CONFORMERS = {
     "small": (Config(tie_word_embeddings=False), 326, 24),
     "large": (
         Config(d_model=512, encoder_layers=4, decoder_layers=2, encoder_attention_heads=8,
@@ -32,50 +25,57 @@ CASES = {
         500, 30,
     ),
 }
+# D, layers of each side, heads: those of `sonograd bench --preset`, as published.
+WHISPERS = {"whisper-tiny": (384, 4, 6), "whisper-base": (512, 6, 8), "whisper-small": (768, 12, 12)}
+CASES = (*CONFORMERS, *WHISPERS, "s2t-small")
+# Of the cases of transformers.
+SECONDS, TOKENS = 10, 24
 
 
 def write_case(name, folder, seed=0):
-    """Writes the case's model folder; returns features (T, F), decoder input and labels (I,)."""
-    config, frames, tokens = CASES[name]
+    """Writes the case's model folder; returns its subject."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    if name in CONFORMERS:
+        config, frames, tokens = CONFORMERS[name]
+        save_conformer(config, folder, seed)
+        features, waveform = torch.randn(frames, config.input_feat_per_channel, generator=generator), None
+    else:
+        model = speech_to_text() if name == "s2t-small" else whisper(*WHISPERS[name])
+        randomise(model, seed)
+        model.save_pretrained(folder)
+        config, tokens = model.config, TOKENS
+        waveform = 0.1 * torch.randn(SECONDS * SAMPLE_RATE, generator=generator)
+        heard = open_recogniser(folder, torch.float32)
+        features = hear(heard, folder, waveform.numpy())[0]
+    # Behind the words come Whisper's special tokens, before them those of the others.
+    words = (0, config.eos_token_id) if name in WHISPERS else (3, config.vocab_size)
+    labels = torch.randint(*words, (tokens,), generator=generator)
+    inputs = torch.cat([torch.tensor([config.decoder_start_token_id]), labels[:-1]])
+    return Subject(features, inputs, labels, waveform)
+
+
+def save_conformer(config, folder, seed):
     model = Conformer(config)
     randomise(model, seed)
-    folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in model.state_dict().items()
              if not key.endswith(TRAINING_ONLY)}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps({"architectures": [ARCHITECTURE], **asdict(config)}, indent=1))
-    generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(frames, config.input_feat_per_channel, generator=generator)
-    labels = torch.randint(3, config.vocab_size, (tokens,), generator=generator)
-    inputs = torch.cat([torch.tensor([config.decoder_start_token_id]), labels[:-1]])
-    return features, inputs, labels
 
 
-def read_subject(path):
-    """Features, decoder input and labels of a reference file."""
-    tensors = load_file(path)
-    inputs = tensors["decoder_input_ids"]
-    return tensors["features"], inputs, tensors.get("labels", inputs)
+def whisper(width, layers, heads):
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    return WhisperForConditionalGeneration(WhisperConfig(
+        d_model=width, encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=heads,
+        decoder_attention_heads=heads, encoder_ffn_dim=4 * width, decoder_ffn_dim=4 * width, vocab_size=51865,
+        bos_token_id=50257, pad_token_id=50257, eos_token_id=50257, decoder_start_token_id=50258,
+    ))
 
 
-def write_expected(folder, path, features, inputs, labels, seed=0):
-    """Writes a reference file with what float64 makes of the subject."""
-    model = read_conformer(folder, torch.float64).eval().requires_grad_(False)
-    frames, bins = features.shape
-    generator = torch.Generator().manual_seed(seed)
-    masks = random_masks(frames, frames, bins, 1, 1, 1, CHECKED_MASKS, generator)["input_masks"]
+def speech_to_text():
+    from transformers import Speech2TextConfig, Speech2TextForConditionalGeneration
 
-    def logits_of(batch):
-        return model.decoder(inputs.expand(len(batch), -1), model.encoder(batch))[0]
-
-    x = features.double()[None].requires_grad_()
-    logits = logits_of(x)[0]
-    log_p = logits.log_softmax(-1)
-    chosen = log_p.gather(1, labels[:, None])[:, 0]
-    gradients = [torch.autograd.grad(value, x, retain_graph=True)[0] for value in chosen]
-    with torch.no_grad():
-        scores = divergences(log_p, logits_of(features * masks.double()).log_softmax(-1))
-    write(path, {
-        "features": features, "decoder_input_ids": inputs, "labels": labels, "logits": logits.detach(),
-        "input_gradient": torch.cat(gradients), "input_masks": masks, "input_scores": scores,
-    }, "float64")
+    # The published small one's sizes are the defaults.
+    return Speech2TextForConditionalGeneration(Speech2TextConfig())

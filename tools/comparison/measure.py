@@ -13,12 +13,16 @@ import torch
 import torch._functorch.config
 from safetensors.torch import load_file
 
-from .cases import read_subject
+from .subject import read_subject
 from .works import BATCHES, Works
 
 # Sides of the square matrices that show the most the device does.
 SIDES = (1024, 2048, 4096, 8192)
 LONG_ENOUGH = 0.2
+# Seconds after which there is no more warming up, and no more repeating in a search.
+WARM = 4
+# Of the memory that is free.
+MOST_MEMORY = 0.85
 
 
 def peak(device, precision):
@@ -63,16 +67,33 @@ def error_of(works, candidate, expected):
 
 def measure(works, candidate, expected, job):
     works.set_precision(candidate["precision"])
+    works.set_attention(candidate["attention"])
+    # This compiles; what comes after it warms up.
     result = {"error": error_of(works, candidate, expected)}
     work = lambda: works.run(candidate)
+    warm, seconds = [], []
+    while len(warm) < job["warm_up"] and sum(warm) < WARM:
+        warm.append(timed(work, works.device))
+    while len(seconds) < job["repeats"] and not (job["search"] and sum(seconds) > WARM):
+        seconds.append(timed(work, works.device))
     # Of one mask, for spes.
     share = 1 / (BATCHES * candidate["batch"]) if candidate["work"] == "spes" else 1
-    # The first compiles; what comes after it warms up.
-    for _ in range(job["warm_up"]):
-        timed(work, works.device)
-    result["seconds"] = [share * timed(work, works.device) for _ in range(job["repeats"])]
+    result["seconds"] = [share * one for one in seconds]
     result["median"] = statistics.median(result["seconds"])
     return result
+
+
+def limit_memory():
+    """Makes an allocation fail that would have the system end this process, or others."""
+    try:
+        free = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+        import resource
+
+        most = int(MOST_MEMORY * 1024 * int(free.split()[1]))
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    # Only Linux counts so.
+    except (OSError, StopIteration, ImportError, ValueError):
+        pass
 
 
 def main():
@@ -82,7 +103,9 @@ def main():
     torch.manual_seed(0)
     # Reverse passes of compiled code run more than once here.
     torch._functorch.config.donated_buffer = False
-    works = Works(Path(job["folder"]), *read_subject(job["reference"]), job["device"])
+    if job["device"] == "cpu":
+        limit_memory()
+    works = Works(Path(job["folder"]), read_subject(job["reference"]), job["device"])
     expected = load_file(job["reference"])
     results = []
     for candidate in job["candidates"]:
@@ -106,8 +129,9 @@ def main():
 def describe(result):
     """A candidate, and what it took, in words."""
     batch = f" {result['batch']}" if result["batch"] else ""
-    compiled = ", compiled" if result["compiled"] else ""
-    name = f"{result['work']}: {result['way']}{batch}{compiled}, {result['precision']}"
+    kind = f", {result['attention']}" if result["attention"] else ""
+    kind += ", compiled" if result["compiled"] else ""
+    name = f"{result['work']}: {result['way']}{batch}{kind}, {result['precision']}"
     if "failed" in result:
         return f"{name}: {result['failed']}"
     unit = "s a mask" if result["work"] == "spes" else "s"

@@ -40,6 +40,9 @@ def read_json(path):
 class Recogniser:
     """What the export needs of a model; subclasses give `encode`, `logits_and_attention` and modules."""
 
+    # Implementations of attention that can be chosen by `use_attention`.
+    ATTENTIONS = (None,)
+
     def __init__(self, folder, module, encoder_layers, embedding):
         self.config = read_json(folder / "config.json")
         self.generation = read_json(folder / "generation_config.json")
@@ -64,6 +67,13 @@ class Recogniser:
     def logits_and_attention(self, tokens, memory):
         """Logits (B, I, V) and cross-attention, L tensors (B, H, I, T'), of tokens and memory."""
         raise NotImplementedError
+
+    def logits(self, tokens, memory):
+        """The logits alone, which may be had without attention weights."""
+        return self.logits_and_attention(tokens, memory)[0]
+
+    def use_attention(self, name):
+        """One of ATTENTIONS; only `logits` works with all of them."""
 
     def decode(self, tokens, memory, keep=None):
         """Logits (B, I, V) and cross-attention (B, L, H, I, T').
@@ -98,46 +108,75 @@ class Recogniser:
                 del layer.forward
 
 
-class Whisper(Recogniser):
+class InTransformers(Recogniser):
+    """A model of transformers; subclasses give `load` and `encode`."""
+
+    ATTENTIONS = ("sdpa", "eager")
+
     def __init__(self, folder, dtype):
+        model = self.load(folder, dtype)
+        super().__init__(folder, model, model.model.encoder.layers, model.model.decoder.embed_tokens)
+        self.encoder_heads = model.config.encoder_attention_heads
+
+    def use_attention(self, name):
+        self.module.set_attn_implementation(name)
+
+    def _decoded(self, tokens, memory, attention):
+        return self.module.model.decoder(
+            input_ids=tokens, encoder_hidden_states=memory, use_cache=False, output_attentions=attention
+        )
+
+    def logits(self, tokens, memory):
+        return self.module.get_output_embeddings()(self._decoded(tokens, memory, False).last_hidden_state)
+
+    def logits_and_attention(self, tokens, memory):
+        output = self._decoded(tokens, memory, True)
+        return self.module.get_output_embeddings()(output.last_hidden_state), output.cross_attentions
+
+
+class Whisper(InTransformers):
+    def __init__(self, folder, dtype):
+        super().__init__(folder, dtype)
+        self.frames = 2 * self.module.config.max_source_positions
+        self.mel_bins = self.module.config.num_mel_bins
+
+    def load(self, folder, dtype):
         # Transformers takes seconds to import; the conformer does without it.
         from transformers import WhisperForConditionalGeneration
 
-        model = load_with_transformers(WhisperForConditionalGeneration, folder, dtype)
-        super().__init__(folder, model, model.model.encoder.layers, model.model.decoder.embed_tokens)
-        self.frames = 2 * self.config["max_source_positions"]
-        self.mel_bins = self.config["num_mel_bins"]
-        self.encoder_heads = self.config["encoder_attention_heads"]
+        return load_with_transformers(WhisperForConditionalGeneration, folder, dtype)
 
     def encode(self, features):
         return self.module.model.encoder(features.transpose(1, 2)).last_hidden_state
 
-    def logits_and_attention(self, tokens, memory):
-        output = self.module.model.decoder(
-            input_ids=tokens, encoder_hidden_states=memory, use_cache=False, output_attentions=True
-        )
-        return self.module.proj_out(output.last_hidden_state), output.cross_attentions
+
+class WhisperInCTranslate2(Whisper):
+    def __init__(self, folder, dtype):
+        super().__init__(folder, dtype)
+        self.config = self.module.config.to_dict()
+        self.generation = self.module.generation_config.to_dict()
+
+    def load(self, folder, dtype):
+        from .ctranslate2 import load
+
+        return load(folder, dtype)
 
 
-class SpeechToText(Recogniser):
+class SpeechToText(InTransformers):
+    ATTENTIONS = ("eager",)
     frames = None
 
     def __init__(self, folder, dtype):
+        super().__init__(folder, dtype)
+        self.mel_bins = self.module.config.input_feat_per_channel * self.module.config.input_channels
+
+    def load(self, folder, dtype):
         from transformers import Speech2TextForConditionalGeneration
 
-        model = load_with_transformers(Speech2TextForConditionalGeneration, folder, dtype)
-        super().__init__(folder, model, model.model.encoder.layers, model.model.decoder.embed_tokens)
-        self.mel_bins = self.config["input_feat_per_channel"] * self.config.get("input_channels", 1)
-        self.encoder_heads = self.config["encoder_attention_heads"]
+        return load_with_transformers(Speech2TextForConditionalGeneration, folder, dtype)
 
     def encode(self, features):
         return self.module.model.encoder(features).last_hidden_state
-
-    def logits_and_attention(self, tokens, memory):
-        output = self.module.model.decoder(
-            input_ids=tokens, encoder_hidden_states=memory, use_cache=False, output_attentions=True
-        )
-        return self.module.lm_head(output.last_hidden_state), output.cross_attentions
 
 
 class FbkConformer(Recogniser):
@@ -215,10 +254,17 @@ def read_conformer(folder, dtype):
 FAMILIES = {CONFORMER: FbkConformer, WHISPER: Whisper, SPEECH_TO_TEXT: SpeechToText}
 
 
-def open_recogniser(folder, dtype=torch.float64):
-    """The model in a folder as Hugging Face saves it."""
+def family_of(folder):
+    """The class for a folder as Hugging Face saves it, or of Whisper as CTranslate2 does."""
     folder = Path(folder)
     architecture = (read_json(folder / "config.json").get("architectures") or [None])[0]
+    if architecture is None and (folder / "model.bin").exists():
+        return WhisperInCTranslate2
     if architecture not in FAMILIES:
         raise ValueError(f"{folder}: no family for {architecture!r}; known: {', '.join(FAMILIES)}")
-    return FAMILIES[architecture](folder, dtype)
+    return FAMILIES[architecture]
+
+
+def open_recogniser(folder, dtype=torch.float64):
+    """The model in a folder."""
+    return family_of(folder)(Path(folder), dtype)

@@ -26,6 +26,7 @@
     )
 )]
 
+pub mod allocator;
 pub mod error;
 mod files;
 pub mod fingerprint;

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    sonograd::allocator::map_large_blocks();
     sonograd::cli::main()
 }

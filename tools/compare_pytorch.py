@@ -13,7 +13,7 @@ sound is what the model writes greedily, or --text or --tokens.
 
 First the numbers: what float64 makes of the case (log-probabilities, every token's gradient, the KL
 scores of some masks) is written into a reference file, and both have to agree with it in f32: log-probabilities
-to 1e-4, gradients and scores to 1e-3 of their norm. Otherwise nothing is timed.
+to 2e-4, gradients and scores to 1e-3 of their norm. Otherwise nothing is timed.
 
 Then PyTorch's best way of doing each work is looked for: eager or compiled; attention written out or fused
 (`sdpa`); gradients by a loop, batched (`is_grads_batched`), or with a copy of the features for each token, through
@@ -56,7 +56,7 @@ BATCH_SIZES = {"cpu": [4, 8, 16, 32, 64], "cuda": [16, 32, 64, 128, 256]}
 LONG = 1000
 PRECISIONS = {"cpu": ["f32"], "cuda": ["f32", "tf32", "bf16"]}
 # What f32 may be off at most on either side: log-probabilities absolute, gradients and scores relative.
-TOLERANCE = {"forward": 1e-4, "gradient": 1e-3, "spes": 1e-3}
+TOLERANCE = {"forward": 2e-4, "gradient": 1e-3, "spes": 1e-3}
 # The fewest on which a run that stops by itself may end.
 MASKS = 960
 

@@ -13,7 +13,7 @@ sound is what the model writes greedily, or --text or --tokens.
 
 First the numbers: what float64 makes of the case (log-probabilities, every token's gradient, the KL
 scores of some masks) is written into a reference file, and both have to agree with it in f32: log-probabilities
-to 1e-4, gradients and scores to 1e-3 of their norm. Otherwise nothing is timed.
+to 2e-4, gradients and scores to 1e-3 of their norm. Otherwise nothing is timed.
 
 Then PyTorch's best way of doing each work is looked for: eager or compiled; attention written out or fused
 (`sdpa`); gradients by a loop, batched (`is_grads_batched`), or with a copy of the features for each token, through
@@ -56,7 +56,7 @@ BATCH_SIZES = {"cpu": [4, 8, 16, 32, 64], "cuda": [16, 32, 64, 128, 256]}
 LONG = 1000
 PRECISIONS = {"cpu": ["f32"], "cuda": ["f32", "tf32", "bf16"]}
 # What f32 may be off at most on either side: log-probabilities absolute, gradients and scores relative.
-TOLERANCE = {"forward": 1e-4, "gradient": 1e-3, "spes": 1e-3}
+TOLERANCE = {"forward": 2e-4, "gradient": 1e-3, "spes": 1e-3}
 # The fewest on which a run that stops by itself may end.
 MASKS = 960
 
@@ -170,7 +170,7 @@ def candidates(arguments, folder, subject, precision):
 
 
 def counts(result):
-    """Whether it was done, and right; less than f32 may be off."""
+    """Whether it was done, and in f32 was right."""
     if "failed" in result:
         return False
     return result["precision"] != "f32" or result["error"] <= TOLERANCE[result["work"]]
@@ -197,19 +197,21 @@ def search(arguments, folder, reference, subject):
     """The ways of doing each work, by precision and how threads wait, and what they took."""
     cuda = arguments.device == "gpu"
     tried = []
+
+    def measure(ways, policy):
+        print(f"PyTorch, {precision}, waiting of threads: {policy}", file=sys.stderr)
+        results = pytorch(arguments, folder, reference, ways, policy, search=True)["results"]
+        tried.extend(result | {"policy": policy, "counts": counts(result)} for result in results)
+        return results
+
     for precision in PRECISIONS["cuda" if cuda else "cpu"]:
-        # Threads that wait in a spin are slow beside whatever else runs: so that is the second way.
-        for policy in ["default"] if cuda else ["passive", "default"]:
-            print(f"PyTorch, {precision}, waiting of threads: {policy}", file=sys.stderr)
-            if policy == "passive" or cuda:
-                ways = list(candidates(arguments, folder, subject, precision))
-                results = pytorch(arguments, folder, reference, ways, policy, search=True)["results"]
-                if arguments.compile:
-                    ways = to_compile(results)
-                    results += pytorch(arguments, folder, reference, ways, policy, search=True)["results"]
-            else:
-                results = pytorch(arguments, folder, reference, fastest(results), policy, search=True)["results"]
-            tried += [result | {"policy": policy, "counts": counts(result)} for result in results]
+        # On a CPU, threads that wait in a spin are slow beside whatever else runs: few ways are tried so.
+        first = "default" if cuda else "passive"
+        results = measure(list(candidates(arguments, folder, subject, precision)), first)
+        if arguments.compile:
+            results += measure(to_compile(results), first)
+        if not cuda:
+            measure(fastest(results), "default")
     return tried
 
 
@@ -369,4 +371,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (ValueError, OSError) as problem:
+        sys.exit(f"compare_pytorch: {problem}")

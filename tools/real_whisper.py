@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""The study on real Whisper and human speech, and its word times beside faster-whisper's, with one command.
+"""The study on real Whisper and human speech, and word times beside faster-whisper's, with one command.
 
-    pip install -r real_whisper/requirements.txt
+    pip install faster-whisper==1.2.1 pocketsphinx==5.1.1
     python real_whisper.py PROGRAM --out FOLDER
 
-PROGRAM is a release build of sonograd. Models and recordings are fetched into the user's cache; FOLDER gets the
-true onsets, the logs, tables and pages of the studies, and `tables.md`. A run that was stopped goes on where it
-was. `--only` does a part: words, gradient, heads, spes, or tables alone.
+PROGRAM is a release build of sonograd. Models and recordings are fetched into the user's cache (pip, and Debian's
+apt-get download). FOLDER gets the true onsets, the logs, tables and pages of the studies, and `tables.md`. A run that
+was stopped goes on where it was. `--only` does a part; what is measured once is not measured again.
+
+What was kept with `--keep` makes the tables again:
+
+    python real_whisper.py PROGRAM --out ../docs/real-whisper --only tables --page ../docs/real-whisper.md
 """
 
 import argparse
@@ -14,16 +18,17 @@ import json
 import sys
 from pathlib import Path
 
-from real_whisper import heads, material, pages, sets, studies, truth, words
+from real_whisper import heads, material, pages, records, sets, studies, truth, words
 
-ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("words", "gradient", "heads", "spes", "tables")
+PARTS = ("words", "gradient", "heads", "spes", "faithfulness", "tables")
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=Path, help="a release build of sonograd")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="put logs and measurements there too, compressed")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="replace what stands behind its heading Tables")
     parser.add_argument("--only", choices=PARTS, action="append", help="this part; may be given several times")
     return parser.parse_args()
 
@@ -49,7 +54,8 @@ def main():
     place, program = arguments.out.resolve(), arguments.program.resolve()
     parts = arguments.only or PARTS
     found = material.have()
-    utterances = prepare(place, found)
+    if parts != ["tables"]:
+        utterances = prepare(place, found)
     for part in parts:
         if part in studies.STUDIES:
             for model in studies.STUDIES[part]:
@@ -57,9 +63,11 @@ def main():
         elif part == "words":
             words.run(place, program, found, utterances)
         elif part == "heads":
-            heads.run(place, program, found, utterances, sets.manifest)
+            heads.run(place, program, found, utterances)
         else:
-            pages.write(place, program)
+            pages.write(place, program, found, arguments.page)
+    if arguments.keep:
+        records.keep(place, arguments.keep.resolve())
     return 0
 
 

@@ -16,30 +16,33 @@ import time
 
 import faster_whisper
 
+from . import records
+
 NEAR = 0.2
-# By name, the options of `sonograd align`.
+SETS = ("librivox", "prompts", "samples", "test-sets")
+# By name, the options of `sonograd align`. The model in the program has no published heads, and takes the gradient
+# by default.
 SOURCES = {
     "sonograd align": [],
     "sonograd align --rule whisper": ["--rule", "whisper"],
     "sonograd align --from heads --rule whisper": ["--from", "heads", "--rule", "whisper"],
+    "sonograd align --from heads": ["--from", "heads"],
     "sonograd align --from gradient": ["--from", "gradient"],
 }
 OTHER = f"faster-whisper {faster_whisper.__version__}"
 
 
-def measure(place, program, name, model, sounds, truth):
-    """Errors of all sources on one set; what was measured before is read again."""
+def measure(place, program, name, model, sounds, truth, without=()):
+    """Errors of all sources on one set; what was measured before is not measured again."""
     sources = {source: lambda options=options: align(program, model, sounds, options)
-               for source, options in SOURCES.items()}
+               for source, options in SOURCES.items() if model or "--from" not in options}
     if model:
         sources[OTHER] = lambda: peer(model, sounds)
-    else:
-        # No published heads, and the default is the gradient.
-        del sources["sonograd align --from heads --rule whisper"], sources["sonograd align --from gradient"]
-    place.mkdir(parents=True, exist_ok=True)
-    for number, (source, times) in enumerate(sources.items(), 1):
-        file = place / f"{name}.{number}.json"
-        if file.is_file():
+    for source in without:
+        del sources[source]
+    known = {(record["set"], record["source"]) for record in records.read(place, "words")}
+    for source, times in sources.items():
+        if (name, source) in known:
             continue
         print(f"{name}: {source}", file=sys.stderr, flush=True)
         begin, used = time.perf_counter(), processor()
@@ -47,10 +50,10 @@ def measure(place, program, name, model, sounds, truth):
         seconds, used = time.perf_counter() - begin, processor() - used
         utterances = {one: compare(truth[one], words) for one, words in found.items()}
         said = sum(len(truth[one]) for one in found)
-        text = json.dumps({"set": name, "source": source, "said": said, "seconds": round(seconds, 1),
-                           "processor_seconds": round(used, 1), "machine": machine(), "utterances": utterances})
-        file.with_suffix(".new").write_text(text + "\n")
-        file.with_suffix(".new").rename(file)
+        records.add(place, "words", {
+            "set": name, "source": source, "said": said, "seconds": round(seconds, 1),
+            "processor_seconds": round(used, 1), "machine": machine(), "utterances": utterances,
+        })
 
 
 def processor():

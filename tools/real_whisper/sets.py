@@ -34,10 +34,12 @@ def librivox(material):
 def prompts(material, language):
     """Telephone prompts of 7 to 20 plain words of which there is a recording."""
     found = []
+    # Both exchanges use the same names; true onsets are known by name.
+    mark = "" if language == "english" else f"{language}-"
     for name, text in listed(material.texts[language]).items():
         sound, words = material.sounds[language] / f"{name}.wav", text.split()
         if len(words) in WORDS and all(map(PLAIN.fullmatch, words)) and sound.is_file():
-            found.append(Utterance(name.replace("/", "-"), sound, text))
+            found.append(Utterance(mark + name.replace("/", "-"), sound, text))
     return sorted(found, key=lambda one: hashlib.sha256(one.name.encode()).digest())
 
 
@@ -49,7 +51,7 @@ def listed(path):
 
 def translated(material, utterances):
     """Italian prompts with what the English list has under the same name: what a translation is held against."""
-    texts = {name.replace("/", "-"): text for name, text in listed(material.texts["english"]).items()}
+    texts = {f"italian-{name.replace('/', '-')}": text for name, text in listed(material.texts["english"]).items()}
     return [Utterance(one.name, one.sound, texts[one.name]) for one in utterances if one.name in texts]
 
 

@@ -28,6 +28,7 @@ SOURCES = {
     "sonograd align --from heads --rule whisper": ["--from", "heads", "--rule", "whisper"],
     "sonograd align --from heads": ["--from", "heads"],
     "sonograd align --from gradient": ["--from", "gradient"],
+    "sonograd align --from gradient --at encoder": ["--from", "gradient", "--at", "encoder"],
 }
 OTHER = f"faster-whisper {faster_whisper.__version__}"
 

@@ -12,11 +12,17 @@ def table(head, rows):
 
 
 def marked(tables, group, key, digits=3):
-    """A value with its interval; with a star where that is of fewer than five utterances, and no 95% interval."""
+    """A value with its interval; with a star where that is of fewer than five utterances, and no 95% interval.
+
+    One utterance alone has none.
+    """
     row = tables.rows.get((*group, *key))
     if row is None:
         return "-"
-    return tables.value(group, key, digits) + ("*" if int(row["utterances"]) < FEW else "")
+    value, count = tables.value(group, key, digits), int(row["utterances"])
+    if count == 1:
+        value = value.split(" ")[0]
+    return value + ("*" if count < FEW else "")
 
 
 def parts(tables, group, source, statistic, words):

@@ -15,7 +15,7 @@ BEGIN = "\n## Tables\n"
 def write(place, program, material, page=None):
     """Tables of whatever there is, as `tables.md`, and behind its heading in a page; the studies' tables and pages."""
     sections = list(words(place))
-    for study, makers in (("spes", (rho_tables.by_spes, rho_tables.onsets)),
+    for study, makers in (("spes", (rho_tables.by_spes, rho_tables.mean_onset_error)),
                           ("gradient", (rho_tables.by_gradient, rho_tables.onsets)),
                           ("faithfulness", (rho_tables.faithfulness,))):
         if not any((place / study).glob("*.jsonl*")):

@@ -6,6 +6,8 @@ from .markdown import marked, parts, table, with_onsets
 
 MAPS = ("spes.input", "spes.input, pooled", "spes.encoder", "attention", "gradient.input", "gradient.encoder",
         "random")
+# Statistics of onsets, with their digits.
+ONSETS = (("onset error, mean", 3), ("onset error, signed mean", 3), ("onset within 200 ms", 0))
 # What tells when words begin: a name, the map, and the part of the attention.
 CLOCKS = (
     ("best head by onset error", "attention", "best head by onset error"),
@@ -70,14 +72,18 @@ def heads_and_layers(tables, sites):
         ["model", "with", "layers, first to last", "best layer", "best head", "mean of single heads", "all"], rows)
 
 
-def onsets(tables):
+def mean_onset_error(tables):
+    return onsets(tables, [("onset error, mean", 3)])
+
+
+def onsets(tables, statistics=ONSETS):
     timed = with_onsets(tables)
     layers = sorted({layer for g in timed for layer in parts(tables, g, "attention", "onset error, mean", 2)})
     clocks = [("attention, all heads", "attention", "all"),
               *((f"attention, {layer}", "attention", layer) for layer in layers), *CLOCKS]
     known = {(source, part) for (*_, source, _, part) in tables.rows}
     clocks = [clock for clock in clocks if clock[1:] in known]
-    for statistic, digits in (("onset error, mean", 3), ("onset error, signed mean", 3), ("onset within 200 ms", 0)):
+    for statistic, digits in statistics:
         yield f"{statistic[0].upper()}{statistic[1:]}", table(
             ["", *(" ".join(g) for g in timed)],
             [[name, *(marked(tables, g, (source, statistic, part), digits) for g in timed)]

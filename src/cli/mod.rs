@@ -10,6 +10,7 @@ mod bench;
 pub mod devices;
 mod explain;
 mod heads;
+mod limits;
 mod progress;
 mod shown;
 mod study;
@@ -76,6 +77,7 @@ enum Outcome {
 
 /// Parses the command line, runs it and gives the exit code.
 pub fn main() -> ExitCode {
+    limits::refuse_too_large_files();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(message) => {

@@ -61,13 +61,13 @@ impl Tables {
                 "",
             ),
             self.says(
-                "With what counts at the encoder's output it agrees to rho ",
+                "With what counts at the encoder's output attention agrees to rho ",
                 of_attention(MapName::ENCODER),
                 &self.gap(),
             ),
             self.best_parts(),
             self.says(
-                "With gradients at the encoder's output it agrees to rho ",
+                "With gradients at the encoder's output attention agrees to rho ",
                 of_attention(MapName::At(Method::Gradient, Site::Encoder)),
                 "",
             ),

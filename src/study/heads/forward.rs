@@ -94,18 +94,16 @@ pub(super) fn chosen(
     let Some(heads) = search.select(&whole, most)? else {
         return Ok(None);
     };
-    let mut of_folds = folds.as_ref().map(|_| Vec::new());
+    let (others, mut of_folds) = (folds.is_some(), Vec::new());
     for (own, task) in folds.into_iter().flatten() {
         let Some(heads) = search.select(&task, most)? else {
             return Ok(None);
         };
-        of_folds
-            .iter_mut()
-            .for_each(|all| all.push((own.clone(), sorted(&heads))));
+        of_folds.push((own, sorted(&heads)));
     }
     Ok(Some(Chosen {
         heads,
-        folds: of_folds,
+        folds: others.then_some(of_folds),
     }))
 }
 
@@ -159,8 +157,9 @@ impl<'a> Search<'a> {
         })
     }
 
-    /// Adds the head with which the mean error is least, as long as that lowers
-    /// it; of equals the first.
+    /// Adds the head with which the mean error is least, of equals the first,
+    /// and goes back to the best set on the way: where one head alone is nearly
+    /// right, two may be worse and four better.
     fn select(&mut self, task: &Task, most: usize) -> Result<Option<Vec<Added>>> {
         let mut chosen: Vec<Added> = Vec::new();
         let mut set: Vec<usize> = Vec::new();
@@ -182,8 +181,7 @@ impl<'a> Search<'a> {
                     return Ok(None);
                 }
             }
-            let before = chosen.last().map_or(f64::INFINITY, |own| own.onset_error);
-            let Some((onset_error, at)) = best.filter(|(error, _)| *error < before) else {
+            let Some((onset_error, at)) = best else {
                 break;
             };
             let [layer, head] = self.pool[at];
@@ -194,6 +192,9 @@ impl<'a> Search<'a> {
                 onset_error,
             });
         }
+        let errors = chosen.iter().enumerate();
+        let best = errors.min_by(|(_, a), (_, b)| a.onset_error.total_cmp(&b.onset_error));
+        chosen.truncate(best.map_or(0, |(last, _)| last + 1));
         Ok(Some(chosen))
     }
 
@@ -329,12 +330,44 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_where_no_head_lowers_the_error() {
-        // The first is right; what is added only spoils it.
+    fn what_only_spoils_a_set_is_not_added() {
         let utterances = utterances(3, |h, _, _| [0.0, 8.0, 9.0][h]);
         let (found, tried) = forward(&utterances, 3, 3);
         assert_eq!(sorted(&found.heads), [[0, 0]]);
-        assert!(tried.done < tried.at_most, "{tried:?}");
+        assert_eq!((tried.done, tried.at_most), (6 * 6, 6 * 6));
+    }
+
+    #[test]
+    fn a_set_may_become_worse_on_the_way_to_a_better_one() {
+        let known = [
+            (vec![0], 40),
+            (vec![1], 90),
+            (vec![2], 80),
+            (vec![0, 1], 60),
+            (vec![0, 2], 50),
+            (vec![0, 1, 2], 10),
+        ];
+        let sums = known.map(|(set, ms)| (set, vec![Sum { ms, words: 1 }]));
+        let among = vec![[0, 0], [0, 1], [0, 2]];
+        let mut search = Search {
+            pool: among.clone(),
+            ready: Vec::new(),
+            sums: sums.into(),
+            tried: Tried {
+                done: 0,
+                at_most: 0,
+            },
+            watch: &mut |_| true,
+        };
+        let task = Task {
+            utterances: vec![0],
+            among,
+        };
+        for (most, heads) in [(1, vec![0]), (2, vec![0]), (3, vec![0, 2, 1])] {
+            let found = search.select(&task, most).unwrap().unwrap();
+            let found: Vec<usize> = found.iter().map(|own| own.head).collect();
+            assert_eq!(found, heads);
+        }
     }
 
     #[test]

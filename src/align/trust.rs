@@ -11,16 +11,19 @@ use super::{TokenMap, WordTokens};
 const PACE: f64 = 2.5;
 /// A word that touches it from before, the same; its end is this one's start.
 const PACE_BEFORE: f64 = 2.0;
+/// Nobody says more letters than one in so many seconds; a model that writes
+/// the same word over and over does.
+const FASTEST: f64 = 0.008;
 /// What its frames have of the prepared map, at least, on average.
 const EVIDENCE: f64 = 0.6;
 /// How probable silence is in its frames, at most, on average.
 const SILENCE: f64 = 0.5;
 
-/// For each word, whether its `frames` are to be trusted; `silence` is by frame,
-/// as far as it is known.
+/// For each word, whether its `frames` of so many seconds each are to be
+/// trusted; `silence` is by frame, as far as it is known.
 pub(super) fn trusted(
     words: &[WordTokens],
-    frames: &[Range<usize>],
+    (frames, frame_seconds): (&[Range<usize>], f64),
     map: &TokenMap,
     silence: &[f64],
 ) -> Vec<bool> {
@@ -48,6 +51,7 @@ pub(super) fn trusted(
     (0..words.len())
         .map(|n| {
             !frames[n].is_empty()
+                && paces[n] * frame_seconds >= FASTEST
                 && within(n, PACE)
                 && (!touched(n) || within(n - 1, PACE_BEFORE))
                 && heard(n)
@@ -77,7 +81,7 @@ mod tests {
             (0..last).map(move |j| if own.contains(&j) { 1.0 } else { -1.0 })
         });
         let map = TokenMap::new(rows.collect(), last);
-        trusted(&words, frames, &map, silence)
+        trusted(&words, (frames, 0.02), &map, silence)
     }
 
     #[test]
@@ -92,6 +96,13 @@ mod tests {
         assert_eq!(found, [true, true, false, false, true]);
         let found = trust(&[0..10, 10..20, 20..22, 25..35, 35..45], &[]);
         assert_eq!(found, [true, true, false, true, true]);
+    }
+
+    /// A loop: all words are equally short.
+    #[test]
+    fn words_that_nobody_can_say_so_fast_are_not() {
+        assert_eq!(trust(&[0..2, 2..4, 4..6], &[]), [true; 3]);
+        assert_eq!(trust(&[0..1, 1..2, 2..3], &[]), [false; 3]);
     }
 
     #[test]
@@ -109,6 +120,7 @@ mod tests {
     fn a_word_that_the_map_does_not_know_is_not() {
         let words = [WordTokens::new("abc", 0..1), WordTokens::new("abc", 1..2)];
         let map = TokenMap::new(vec![1.0, 1.0, 0.0, 0.0, 0.1, 0.1, 0.1, 0.1], 4);
-        assert_eq!(trusted(&words, &[0..2, 2..4], &map, &[]), [true, false]);
+        let found = trusted(&words, (&[0..2, 2..4], 0.02), &map, &[]);
+        assert_eq!(found, [true, false]);
     }
 }

@@ -154,7 +154,12 @@ pub fn word_times_of<M: Borrow<Prepared>>(
         evidence.weigh(maps, words, &found);
         found = frames_of(words, &evidence.map, clock, rule);
     }
-    let mut trusted = trusted(words, &found, &evidence.map, clock.silence);
+    let mut trusted = trusted(
+        words,
+        (&found, clock.frame_seconds),
+        &evidence.map,
+        clock.silence,
+    );
     // More tokens than frames: nothing can be told apart.
     let said: usize = words.iter().map(|word| word.spoken.len()).sum();
     if said > frames {

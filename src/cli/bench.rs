@@ -226,6 +226,8 @@ fn presets(json: bool) -> Result<String> {
 fn hear(args: &BenchArgs, path: &Path) -> Result<Subject> {
     let sound = read_sound(path)?;
     let mut listener = args.model.open(args.model.builder())?;
+    let fits = listener.check_explainable(&sound);
+    fits.map_err(|problem| Error::file(path, problem))?;
     start(&mut listener)?;
     Subject::heard(&mut listener, &sound)
 }

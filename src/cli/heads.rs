@@ -123,7 +123,7 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     if let Some(left_out) = left_out {
         say!("{left_out}");
     }
-    let (items, left_out) = usable(items, &onsets, settings.by)?;
+    let (items, left_out) = usable(items, &onsets, (settings.by, args.set.into()))?;
     if let Some(left_out) = left_out {
         say!("{left_out}");
     }

@@ -299,13 +299,9 @@ impl Aligner<'_> {
         watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Aligned> {
         self.model.check_features(features)?;
-        let space = match self.model.capabilities.text_begins_with_space {
-            true => " ",
-            false => "",
-        };
         let tokens = self
             .tokenizer
-            .encode_whole(&format!("{space}{}", text.trim()))?;
+            .encode_whole(&self.model.begun(text.trim()))?;
         let mut prompt = prompt(executor, self.model, features, self.generation)?;
         prompt.extend(&self.generation.forced);
         let prompt = self.timeless(prompt);

@@ -89,7 +89,7 @@ pub(super) fn tokens_and_words(
     forced: &Forced,
     log_probs: &[f32],
     attention: &[f32],
-    frames: usize,
+    (frames, seconds): (usize, f64),
 ) -> (Vec<Token>, Vec<Word>) {
     let step = encoder_frame_seconds(model);
     let row = |token: usize| &attention[token * frames..(token + 1) * frames];
@@ -103,7 +103,7 @@ pub(super) fn tokens_and_words(
         text: texts[forced.chosen[index]].clone(),
         log_probability: f64::from(log_probs[index]),
         special: is_special(model, tokenizer, id),
-        peak_seconds: (timing::peak(row(index)) as f64 + 0.5) * step,
+        peak_seconds: ((timing::peak(row(index)) as f64 + 0.5) * step).min(seconds),
     });
     // Only tokens that follow each other in the text make a word.
     let words = runs(&forced.chosen).into_iter().flat_map(|run| {

@@ -248,7 +248,8 @@ fn describe(
     let (read, frames) = (&computed.read, computed.encoder_frames);
     let averaged = timing::averaged(&read.attention, forced.chosen.len(), frames);
     let log_probs = &read.log_probs;
-    let (tokens, words) = tokens_and_words(model, tokenizer, forced, log_probs, &averaged, frames);
+    let lengths = (frames, subject.seconds);
+    let (tokens, words) = tokens_and_words(model, tokenizer, forced, log_probs, &averaged, lengths);
     let decoder = &model.decoder.config;
     Explanation {
         format: FORMAT.into(),

@@ -75,7 +75,9 @@ pub(super) fn at_hand(
 
 /// Writes times into an explanation. `chosen` are its tokens' places in the
 /// text whose words `times` are of; parts of words have the whole word's time.
+/// None is behind the sound's end, which may lie within its last frame.
 pub(super) fn write(explanation: &mut Explanation, chosen: &[usize], times: &[WordTime]) {
+    let most = explanation.audio.seconds;
     let timed = explanation.words.drain(..).filter_map(|word| {
         let within = |time: &&WordTime| {
             let mut places = word.tokens.iter().filter_map(|&token| chosen.get(token));
@@ -84,8 +86,8 @@ pub(super) fn write(explanation: &mut Explanation, chosen: &[usize], times: &[Wo
         let first = times.iter().find(within)?;
         let last = times.iter().rfind(within)?;
         Some(Word {
-            start_seconds: first.start_seconds,
-            end_seconds: last.end_seconds,
+            start_seconds: first.start_seconds.min(most),
+            end_seconds: last.end_seconds.min(most),
             confidence: first.confidence.min(last.confidence),
             reliable: first.reliable && last.reliable,
             ..word

@@ -211,7 +211,7 @@ impl Listener {
     }
 
     /// The tokens that a text is written with, letter for letter, and the end
-    /// of sentence. Whisper's own texts begin with a space.
+    /// of sentence. Whisper's texts begin with a space, given or not.
     ///
     /// # Errors
     /// If the text has no tokens, or some that the vocabulary lacks.
@@ -219,7 +219,7 @@ impl Listener {
         if text.trim().is_empty() {
             return Err(Error::Input(format!("the text {text:?} has no tokens")));
         }
-        let mut tokens = self.tokenizer()?.encode_whole(text)?;
+        let mut tokens = self.tokenizer()?.encode_whole(&self.model.begun(text))?;
         tokens.push(self.model.tokens.end);
         Ok(tokens)
     }

@@ -359,6 +359,14 @@ impl Model {
         ))
     }
 
+    /// A text as the model would begin its own: Whisper's begin with a space.
+    pub fn begun(&self, text: &str) -> String {
+        match self.capabilities.text_begins_with_space && !text.starts_with(' ') {
+            true => format!(" {text}"),
+            false => text.to_owned(),
+        }
+    }
+
     /// Refuses features that the model cannot take.
     ///
     /// # Errors

@@ -84,13 +84,13 @@ mod tests {
         assert_eq!(
             text(&given),
             "WEBVTT\n\
-             \n00:00:00.040 --> 00:00:01.000\na &lt;b&gt; &amp; <00:00:00.400>c\n\
+             \n00:00:00.000 --> 00:00:01.000\na <00:00:00.040>&lt;b&gt; &amp; <00:00:00.400>c\n\
              \n00:00:03.000 --> 00:00:04.040\n--&gt;\n"
         );
         assert_eq!(
             plain(&given),
             "WEBVTT\n\
-             \n00:00:00.040 --> 00:00:01.000\na &lt;b&gt; &amp; c\n\
+             \n00:00:00.000 --> 00:00:01.000\na &lt;b&gt; &amp; c\n\
              \n00:00:03.000 --> 00:00:04.040\n--&gt;\n"
         );
         assert_eq!(text(&recording(5_000, &[])), "WEBVTT\n");

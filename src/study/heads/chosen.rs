@@ -8,6 +8,7 @@ use super::super::choosing::Criterion;
 use super::super::manifest::Item;
 use super::super::truth::TrueOnsets;
 use super::super::watch::Warning;
+use super::Wanted;
 use crate::explain::alignment::{Head, all_heads};
 use crate::files::{check_place, write};
 use crate::model::Model;
@@ -36,26 +37,26 @@ pub fn listed(heads: &[Head]) -> String {
 pub fn usable(
     items: Vec<Item>,
     onsets: &TrueOnsets,
-    by: Criterion,
+    (by, set): (Criterion, Wanted),
 ) -> Result<(Vec<Item>, Option<Warning>)> {
     if items.is_empty() {
         let problem = "the manifests have no utterances of the model's directions";
+        return Err(Error::Input(problem.into()));
+    }
+    let known = |item: &Item| onsets.of_words_written(item).is_some();
+    let needed = by == Criterion::Onsets || set == Wanted::Forward;
+    if needed && !items.iter().any(known) {
+        let problem = "none of the utterances has onsets in the files given";
         return Err(Error::Input(problem.into()));
     }
     if by != Criterion::Onsets {
         return Ok((items, None));
     }
     let all = items.len();
-    let known = |item: &Item| onsets.of_words_written(item).is_some();
     let items: Vec<Item> = items.into_iter().filter(known).collect();
-    match all - items.len() {
-        left if left == all => {
-            let problem = "none of the utterances has onsets in the files given";
-            Err(Error::Input(problem.into()))
-        }
-        0 => Ok((items, None)),
-        utterances => Ok((items, Some(Warning::WithoutOnsets { utterances }))),
-    }
+    let utterances = all - items.len();
+    let warning = (utterances > 0).then_some(Warning::WithoutOnsets { utterances });
+    Ok((items, warning))
 }
 
 /// Writes some heads into a `generation_config.json`, in one step. A file that

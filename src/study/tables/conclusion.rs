@@ -153,12 +153,11 @@ impl Tables {
             0..=3 => Vec::from_iter(names).join(", "),
             count => format!("{count} {what}"),
         };
-        format!(
-            "{done} utterances explained, {} failed; {}; {}.",
-            self.failures.len(),
-            named(models, "models"),
-            named(directions, "directions")
-        )
+        let named = [named(models, "models"), named(directions, "directions")];
+        let named = named.iter().filter(|own| !own.is_empty());
+        let named: String = named.map(|own| format!("; {own}")).collect();
+        let failed = self.failures.len();
+        format!("{done} utterances explained, {failed} failed{named}.")
     }
 
     /// The layer and the head that agree best with SPES at the encoder's output,

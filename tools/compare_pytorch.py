@@ -300,7 +300,8 @@ def markdown(arguments, subject, best, measured):
     shown = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in peaks.items())
     text.append(f"Largest product, GFLOP/s: PyTorch {shown}; sonograd {our_peak:.0f}.")
     text.append(f"Medians of {arguments.rounds} rounds in turns, {arguments.repeats} runs each.")
-    own = " ".join("PROGRAM" if word == arguments.program else word for word in sys.argv[1:])
+    # Where files lie says nothing to others.
+    own = " ".join("PROGRAM" if word == arguments.program else word.rsplit("/", 1)[-1] for word in sys.argv[1:])
     own = f"python compare_pytorch.py {own}"
     text += ["", *(f"    {command}" for command in [own, *commands]), "",
              "| work | PyTorch | its best way | time | of its peak | sonograd | of its peak | ratio |",

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::audio::Sound;
 use crate::engine::random::{Domain, Key};
 use crate::explain::spes::{Segmentation, SpesOptions};
-use crate::features::{FRAME_SECONDS, Features};
+use crate::features::{FRAME_SECONDS, FRAME_SHIFT, Features};
 use crate::listener::Listener;
 use crate::model::Model;
 use crate::validate::Reference;
@@ -75,7 +75,11 @@ impl Subject {
         if labels.len() != ids.len() {
             return Err(missing("label for each of decoder_input_ids"));
         }
-        let features = Features::new(data, shape[0], shape[1])?;
+        let mut features = Features::new(data, shape[0], shape[1])?;
+        // What only fills a window is not hidden by masks.
+        if let Some((samples, _)) = reference.real("waveform", 1)? {
+            features = features.with_sound_frames(samples[0].div_ceil(FRAME_SHIFT));
+        }
         let fits = model.check_features(&features);
         fits.map_err(|problem| reference.problem(problem))?;
         Ok(Self::new(features, ids, labels))

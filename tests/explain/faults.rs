@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use sonograd::engine::Engine;
 use sonograd::engine::executor::Executor;
+use sonograd::engine::gpu::adapter::open_for_tests;
+use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
 use sonograd::engine::native::{Native, NativeExecutor};
 use sonograd::explain::spes::Stop;
 use sonograd::explain::{Subject, explain};
@@ -188,6 +190,50 @@ fn a_lost_device_is_one_error_and_all_is_given_back() {
             }
         }
     }
+}
+
+/// Faults before a GPU's backend: some calls of every kind fail once each, on one
+/// device, which does its work afterwards as if nothing had been.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn a_gpu_that_fails_explains_afterwards() {
+    const OF_A_KIND: usize = 6;
+    let mut setting = Setting::new();
+    setting.options.methods = vec![Method::Attention, Method::Gradient, Method::Spes];
+    setting.options.sites = vec![Site::Input];
+    let device = Arc::new(open_for_tests());
+    let weights = &setting.model.weights;
+    let gpu = GpuExecutor::new(device, weights, &GpuOptions::default()).unwrap();
+    let (mut executor, faults) = Faulty::engine(gpu.into_backend());
+    let whole = setting.explain(&mut executor).unwrap();
+    std::mem::take(&mut faults.lock().unwrap().calls);
+    assert_eq!(setting.explain(&mut executor).unwrap(), whole);
+    // A GPU's plans have memory that stays with it.
+    let idle = executor.memory_bytes();
+    let calls = std::mem::take(&mut faults.lock().unwrap().calls);
+    let mut met = 0;
+    for call in CALLS {
+        let count = calls.iter().filter(|own| **own == call).count();
+        for number in (0..count).step_by(count.div_ceil(OF_A_KIND).max(1)) {
+            for kind in [ErrorKind::Device, ErrorKind::Memory] {
+                let what = format!("{call:?} {number} of {count}, {kind:?}");
+                let at = Some((call, number, kind));
+                faults.lock().unwrap().arm(at, false);
+                match setting.explain(&mut executor) {
+                    Err(error) => assert_eq!(error.kind(), kind, "{what}: {error}"),
+                    // Fewer masks at once.
+                    Ok(_) => assert_eq!(kind, ErrorKind::Memory, "{what} is overlooked"),
+                }
+                assert!(executor.memory_bytes() <= idle, "{what}");
+                faults.lock().unwrap().arm(None, false);
+                assert_eq!(setting.explain(&mut executor).unwrap(), whole, "{what}");
+                assert!(executor.memory_bytes() <= idle, "{what}");
+                met += 1;
+            }
+        }
+    }
+    println!("{met} faults met");
+    assert!(met > 20, "{met}");
 }
 
 /// The largest plan that a device takes, from what SPES wants to less than one

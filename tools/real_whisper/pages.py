@@ -18,7 +18,8 @@ def write(place, program, material, page=None):
     for study, makers in (("spes", (rho_tables.by_spes, rho_tables.mean_onset_error)),
                           ("gradient", (rho_tables.by_gradient, rho_tables.onsets)),
                           ("faithfulness", (rho_tables.faithfulness,))):
-        if not any((place / study).glob("*.jsonl*")):
+        # A run that was stopped early leaves a lock alone.
+        if not any(log.stat().st_size for form in ("*.jsonl", "*.jsonl.gz") for log in (place / study).glob(form)):
             continue
         tables = made(program, place / study)
         sections += [(f"{title} (study: {study})", body) for maker in makers for title, body in maker(tables)]

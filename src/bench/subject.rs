@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::audio::Sound;
 use crate::engine::random::{Domain, Key};
 use crate::explain::spes::{Segmentation, SpesOptions};
-use crate::features::{FRAME_SECONDS, FRAME_SHIFT, Features};
+use crate::features::{FRAME_SECONDS, Features};
 use crate::listener::Listener;
 use crate::model::Model;
 use crate::validate::Reference;
@@ -78,7 +78,7 @@ impl Subject {
         let mut features = Features::new(data, shape[0], shape[1])?;
         // What only fills a window is not hidden by masks.
         if let Some((samples, _)) = reference.real("waveform", 1)? {
-            features = features.with_sound_frames(samples[0].div_ceil(FRAME_SHIFT));
+            features = features.with_samples(samples[0]);
         }
         let fits = model.check_features(&features);
         fits.map_err(|problem| reference.problem(problem))?;
@@ -88,15 +88,14 @@ impl Subject {
     /// A sound and the tokens that a model writes of it, the end included.
     ///
     /// # Errors
-    /// If the sound is more than the model explains at once, nothing is heard,
-    /// or the device fails.
+    /// If the sound is more than the model explains at once, or the device
+    /// fails.
     pub fn heard(listener: &mut Listener, sound: &Sound) -> Result<Self> {
-        listener.check_explainable(sound)?;
         let heard = listener.transcribe(sound)?;
         let (prompt, tokens) = listener.said(&heard)?;
         let (mut ids, labels) = ([prompt, tokens].concat(), tokens.to_vec());
         ids.pop();
-        let positions = prompt.len() as u32 - 1..ids.len() as u32;
+        let positions = prompt.len().saturating_sub(1) as u32..ids.len() as u32;
         Ok(Self {
             positions: positions.collect(),
             features: listener.features(sound)?.clone(),

@@ -174,9 +174,9 @@ impl<P: Compiled> Ledger<P> {
     }
 
     /// Gives up kept plans so that, with `more` bytes held, all together is no
-    /// more than once was held at the same time, or a little is kept (8 MiB):
-    /// but for that, what only waits never makes a process larger than its
-    /// largest work.
+    /// more than once was held at the same time, or a little is kept
+    /// (`ALWAYS_KEPT`): but for that, what only waits never makes a process
+    /// larger than its largest work.
     pub fn make_room(&mut self, more: usize) -> Vec<P> {
         let held = self.bytes.saturating_add(more);
         let room = self.most_bytes.saturating_sub(held);

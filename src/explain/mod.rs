@@ -65,8 +65,9 @@ pub fn explain(
     let source = Source::of(model);
     let mut stopped = false;
     let made = made(executor, model, tokenizer, subject, options, &mut |own| {
-        stopped = !progress(own);
-        !stopped
+        let go_on = progress(own);
+        stopped |= !go_on;
+        go_on
     });
     let made = made?;
     let Made {

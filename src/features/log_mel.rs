@@ -191,7 +191,7 @@ impl LogMel {
         }
         let data = logs.iter().map(|&x| x as f32).collect();
         let features = Features::new(data, length / FRAME_SHIFT, self.filters.len())?;
-        Ok(features.with_sound_frames(samples.len().div_ceil(FRAME_SHIFT)))
+        Ok(features.with_samples(samples.len()))
     }
 
     /// Decimal logarithms of mel energies: (length / 160, F)

@@ -87,6 +87,12 @@ impl Features {
         }
     }
 
+    /// The same features, of which only what so many samples fill, the last
+    /// frame in part, is the sound.
+    pub fn with_samples(self, samples: usize) -> Self {
+        self.with_sound_frames(samples.div_ceil(FRAME_SHIFT))
+    }
+
     /// The frames that are sound.
     pub fn sound(&self) -> Self {
         Self {

@@ -33,7 +33,7 @@ use crate::generate::{GenerationOptions, Moment, Wanted, prompt, transcribe_enco
 use crate::model::Model;
 use crate::model::encoded::Encoded;
 use crate::tokenizer::Tokenizer;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// A model that listens: with its front end, tokenizer and device.
 pub struct Listener {
@@ -259,8 +259,17 @@ impl Listener {
             && model.check_features(features).is_ok()
         {
             let mark = executor.mark();
-            let encoded = encode(executor, model, features, options);
-            self.encoded = Some(encoded.inspect_err(|_| executor.unwind(mark))?);
+            self.encoded = match encode(executor, model, features, options) {
+                Ok(encoded) => Some(encoded),
+                Err(problem) => {
+                    executor.unwind(mark);
+                    // Then it is encoded twice.
+                    match problem.kind() {
+                        ErrorKind::Memory => None,
+                        _ => return Err(problem),
+                    }
+                }
+            };
         }
         let encoded = self.encoded.as_ref();
         let hearing = Hearing {

@@ -208,7 +208,7 @@ fn a_gpu_that_fails_explains_afterwards() {
     let whole = setting.explain(&mut executor).unwrap();
     std::mem::take(&mut faults.lock().unwrap().calls);
     assert_eq!(setting.explain(&mut executor).unwrap(), whole);
-    // A GPU's plans have memory that stays with it.
+    // Scalars and the buffer for reads stay.
     let idle = executor.memory_bytes();
     let calls = std::mem::take(&mut faults.lock().unwrap().calls);
     let mut met = 0;

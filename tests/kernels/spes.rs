@@ -196,7 +196,6 @@ fn kl_divergence() {
 /// Where a mask hardly changes a prediction, nothing cancels: log-probabilities
 /// are off by roundings of up to 2s + ln V each, independently in V columns that
 /// are about as probable as each other, times a difference of `moved` at most.
-/// Summing p (log p - log q) is off by a hundred times as much.
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn a_prediction_that_hardly_moves_keeps_its_digits() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{ModelArgs, Outcome, print, print_table, progress, read_sound, start};
+use super::{ModelArgs, Outcome, print, print_table, progress, read_sound};
 use crate::bench::Measurement;
 use crate::bench::counting::CountingExecutor;
 use crate::bench::peak::Peak;
@@ -228,7 +228,6 @@ fn hear(args: &BenchArgs, path: &Path) -> Result<Subject> {
     let mut listener = args.model.open(args.model.builder())?;
     let fits = listener.check_explainable(&sound);
     fits.map_err(|problem| Error::file(path, problem))?;
-    start(&mut listener)?;
     Subject::heard(&mut listener, &sound)
 }
 

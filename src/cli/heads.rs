@@ -107,10 +107,10 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
     let settings = args.settings()?;
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let items = manifest::read_all(&args.manifests, limit)?;
-    let onsets = match settings.by {
-        // That they are of no use is an error of its own.
-        Criterion::Onsets => args.onsets.needed(&items)?,
-        Criterion::Map(_) => args.onsets.of(&items)?,
+    // That onsets are of no use is an error of its own where they are needed.
+    let onsets = match (settings.by, args.set) {
+        (Criterion::Map(_), SetName::Best) => args.onsets.of(&items)?,
+        _ => args.onsets.needed(&items)?,
     };
     let mut listener = args.model.open(args.model.builder())?;
     let model = listener.model();

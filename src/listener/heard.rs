@@ -24,6 +24,8 @@ pub struct Heard {
     transcript: Option<Transcript>,
     /// What can be explained; absent where it took several windows.
     said: Option<Said>,
+    /// Whether it does not begin as the model would begin it.
+    spaceless: bool,
     fingerprint: Fingerprint,
 }
 
@@ -64,6 +66,8 @@ pub(super) struct Hearing<'a> {
     pub model: &'a Model,
     pub tokenizer: &'a Tokenizer,
     pub fingerprint: Fingerprint,
+    /// Length of the sound.
+    pub seconds: f64,
 }
 
 impl Hearing<'_> {
@@ -82,9 +86,12 @@ impl Hearing<'_> {
         }))
     }
 
-    /// Segments with their texts.
+    /// Segments with their texts, none behind the end of the sound, where
+    /// Whisper writes times, too.
     fn read(&self, mut segments: Vec<Segment>) -> Vec<Segment> {
         for segment in &mut segments {
+            segment.start_seconds = segment.start_seconds.min(self.seconds);
+            segment.end_seconds = segment.end_seconds.min(self.seconds);
             segment.text = self.tokenizer.decode(&segment.tokens).trim().to_owned();
         }
         segments
@@ -115,12 +122,14 @@ impl Hearing<'_> {
             segments,
             transcript: Some(transcript),
             said,
+            spaceless: false,
             fingerprint: self.fingerprint,
         }
     }
 
-    /// A text that was given as `tokens`, the end of sentence among them.
-    pub fn given(&self, prompt: Vec<u32>, tokens: Vec<u32>) -> Heard {
+    /// A text that was given as `tokens`, the end of sentence among them, and
+    /// whether it lacks the space with which the model would begin it.
+    pub fn given(&self, prompt: Vec<u32>, tokens: Vec<u32>, spaceless: bool) -> Heard {
         let end = self.model.tokens.end;
         let spoken = tokens.iter().copied().filter(|&id| id != end);
         let spoken: Vec<u32> = spoken.collect();
@@ -131,6 +140,7 @@ impl Hearing<'_> {
             segments: Vec::new(),
             transcript: None,
             said: Some(Said { prompt, tokens }),
+            spaceless,
             fingerprint: self.fingerprint,
         }
     }
@@ -180,7 +190,9 @@ impl Heard {
     pub fn warnings(&self) -> Vec<Warning> {
         let transcript = self.transcript.as_ref();
         let cut = transcript.is_some_and(Transcript::truncated);
-        Warning::of(cut, transcript.is_some_and(|own| own.interrupted))
+        let mut warnings = Warning::of(cut, transcript.is_some_and(|own| own.interrupted));
+        warnings.extend(self.spaceless.then_some(Warning::Spaceless));
+        warnings
     }
 
     /// What the decoder is given and says.

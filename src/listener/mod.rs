@@ -62,6 +62,9 @@ pub enum Warning {
     Truncated,
     /// Whoever watched ended the work before the sound's end.
     Interrupted,
+    /// The model begins its texts with a space, and the one that was given does
+    /// not: its first token is not what the model would write.
+    Spaceless,
 }
 
 impl fmt::Display for Warning {
@@ -70,6 +73,9 @@ impl fmt::Display for Warning {
             Self::Device(text) => f.write_str(text),
             Self::Truncated => f.write_str("the length limit cut the transcript short"),
             Self::Interrupted => f.write_str("stopped before the end of the sound"),
+            Self::Spaceless => f.write_str(
+                "the model begins its texts with a space; the text given does not, so its first token is not what the model would write",
+            ),
         }
     }
 }
@@ -211,7 +217,7 @@ impl Listener {
     }
 
     /// The tokens that a text is written with, letter for letter, and the end
-    /// of sentence. Whisper's texts begin with a space, given or not.
+    /// of sentence.
     ///
     /// # Errors
     /// If the text has no tokens, or some that the vocabulary lacks.
@@ -219,7 +225,7 @@ impl Listener {
         if text.trim().is_empty() {
             return Err(Error::Input(format!("the text {text:?} has no tokens")));
         }
-        let mut tokens = self.tokenizer()?.encode_whole(&self.model.begun(text))?;
+        let mut tokens = self.tokenizer()?.encode_whole(text)?;
         tokens.push(self.model.tokens.end);
         Ok(tokens)
     }
@@ -276,6 +282,7 @@ impl Listener {
             model,
             tokenizer: needed(self.tokenizer.as_ref(), model)?,
             fingerprint: self.fingerprint,
+            seconds: sound.seconds(),
         };
         let told = &mut |moment: Moment| match moment {
             Moment::Searched(own) => watch(Event::Searched(own)),
@@ -319,8 +326,10 @@ impl Listener {
             model,
             tokenizer: needed(self.tokenizer.as_ref(), model)?,
             fingerprint: self.fingerprint,
+            seconds: sound.seconds(),
         };
-        Ok(hearing.given(prompt, tokens))
+        let spaceless = model.begun(text) != text;
+        Ok(hearing.given(prompt, tokens, spaceless))
     }
 
     /// Asks which sound each token came from; [`run`](Explaining::run) does

@@ -309,23 +309,6 @@ fn what_does_not_belong_together_is_refused() {
     );
 }
 
-/// Whisper's texts begin with a space, whether that is given or not; others are
-/// taken letter for letter.
-#[test]
-fn a_given_text_begins_as_the_models_own() {
-    let place = tempfile::tempdir().unwrap();
-    let folder = place.path().join("whisper");
-    whisper_folder(&folder);
-    let whisper = Listener::builder().model(folder.to_str().unwrap());
-    let whisper = whisper.device("cpu").open().unwrap();
-    let tokens = |text: &str| whisper.tokens_of(text).unwrap();
-    assert_eq!(tokens("a b"), tokens(" a b"));
-    assert_ne!(tokens("a b"), tokens("  a b"));
-    let own = listener();
-    let tokens = |text: &str| own.tokens_of(text).unwrap();
-    assert!(tokens("the train").len() > 1);
-}
-
 /// A sound that is to be explained is encoded once, and what comes of it is
 /// the same to the last bit.
 #[test]

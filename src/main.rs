@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
+use sonograd::allocator::Keeping;
+
+#[global_allocator]
+static MEMORY: Keeping = Keeping::new();
+
 fn main() -> ExitCode {
-    sonograd::allocator::map_large_blocks();
+    MEMORY.map_large_blocks();
     sonograd::cli::main()
 }

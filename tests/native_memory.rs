@@ -107,9 +107,10 @@ fn running_a_plan_again_takes_no_memory_for_tensors() {
         .unwrap();
     let own_ids = list(&mut recording, ids);
     let input = model.decoder.record_input(&mut recording, own_ids).unwrap();
+    let begun = model.decoder.record_begin(&mut recording, input).unwrap();
     let decoded = model
         .decoder
-        .record(&mut recording, input, &memories)
+        .record(&mut recording, begun, &memories)
         .unwrap();
     let logits = real(&mut executor, recording.shape(decoded.logits));
     recording.keep(decoded.logits, logits);
@@ -132,10 +133,11 @@ fn running_a_plan_again_takes_no_memory_for_tensors() {
         };
         let [bytes, largest] = taken(&mut executor, run);
         println!("stage {stage}: {bytes} bytes, {largest} at most at once");
-        // Lists of workers' parts and the like; not one tensor's worth.
+        // Lists of workers' parts, and gemm's panels of a head's 40 x 40 scores, which
+        // take 14,464 bytes with AVX2; not one tensor's worth.
         assert!(
-            largest < smallest / 2,
-            "stage {stage}: {largest} bytes at once"
+            largest < smallest,
+            "stage {stage}: {largest} bytes at once, {smallest} a tensor"
         );
     }
 }

@@ -10,8 +10,12 @@
 mod random_model;
 
 use random_model::{SMALL, tone};
+use sonograd::allocator::Keeping;
 use sonograd::explain::spes::Stop;
 use sonograd::{ExplainOptions, Listener, Method, Site, Sound};
+
+#[global_allocator]
+static MEMORY: Keeping = Keeping::new();
 
 /// Resident bytes of this process.
 fn resident() -> u64 {
@@ -29,7 +33,7 @@ fn resident() -> u64 {
 )]
 fn memory_does_not_grow_over_many_utterances() {
     // As the program does.
-    sonograd::allocator::map_large_blocks();
+    MEMORY.map_large_blocks();
     let count = std::env::var("SONOGRAD_SOAK").map_or(30, |count| count.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     random_model::write_folder(folder.path(), SMALL);

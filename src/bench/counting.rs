@@ -20,9 +20,9 @@ pub type CountingExecutor<'a> = Engine<Counting<'a>>;
 /// What is counted beside the engine's books.
 pub struct Counting<'a> {
     weight_bytes: usize,
-    /// Weights of which the native executor would have a transposed copy.
-    turned: Vec<WeightId>,
-    turned_bytes: usize,
+    /// Weights that the native executor would have as factors, too.
+    factors: Vec<WeightId>,
+    factor_bytes: usize,
     capture: Option<Capture<'a>>,
 }
 
@@ -78,8 +78,8 @@ impl<'a> Engine<Counting<'a>> {
     fn capturing(weights: &WeightTable, capture: Option<Capture<'a>>) -> Self {
         let backend = Counting {
             weight_bytes: weights.bytes(),
-            turned: Vec::new(),
-            turned_bytes: 0,
+            factors: Vec::new(),
+            factor_bytes: 0,
             capture,
         };
         Self::over(backend, weights.bytes())
@@ -127,7 +127,7 @@ impl Backend for Counting<'_> {
     }
 
     fn weight_bytes(&self) -> usize {
-        let own = self.weight_bytes + self.turned_bytes;
+        let own = self.weight_bytes + self.factor_bytes;
         self.sizing().map_or(own, Executor::weight_bytes)
     }
 
@@ -186,12 +186,12 @@ impl Backend for Counting<'_> {
         tensors: &mut [Option<Vec<u32>>],
         ledger: &mut Ledger<CountedPlan>,
     ) -> Result<CountedPlan> {
-        for (id, shape) in native::weights_to_turn(&recording) {
-            let bytes = 4 * shape.len();
-            if !self.turned.contains(&id) && self.turned_bytes + bytes <= native::MOST_TURNED_BYTES
-            {
-                self.turned.push(id);
-                self.turned_bytes += bytes;
+        for (id, shape) in native::weights_as_factors(&recording) {
+            let bytes = 4 * native::linalg::factor_len::<f32>(shape.cols, shape.rows);
+            let fits = self.factor_bytes + bytes <= native::MOST_FACTOR_BYTES;
+            if !self.factors.contains(&id) && fits {
+                self.factors.push(id);
+                self.factor_bytes += bytes;
                 ledger.grow(bytes);
             }
         }

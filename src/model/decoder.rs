@@ -123,6 +123,15 @@ struct Layer {
     feed_out: Linear,
 }
 
+/// What [`Decoder::record_begin`] gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// (N, I, D): the tokens, having looked at each other
+    x: TensorId,
+    /// (N, I, D): their queries to the sound
+    query: TensorId,
+}
+
 /// What recording a decoder gives.
 #[derive(Clone, Debug)]
 pub struct Decoded {
@@ -268,7 +277,16 @@ impl Decoder {
         recording.embedding(ids, embedding, 0.0, positions, false)
     }
 
-    /// Records the decoder over whole sequences, from its input (N, I, D) and
+    /// Records what the first layer makes of the decoder's input (N, I, D) before it
+    /// listens, which the sound does not change.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn record_begin(&self, recording: &mut Recording, input: TensorId) -> Result<Begun> {
+        self.record_asking(recording, &self.layers[0], input)
+    }
+
+    /// Records the rest of the decoder over whole sequences, from its beginning and
     /// the memories of [`record_memories`](Self::record_memories).
     ///
     /// # Errors
@@ -276,27 +294,17 @@ impl Decoder {
     pub fn record(
         &self,
         recording: &mut Recording,
-        input: TensorId,
+        begun: Begun,
         memories: &[TensorId],
     ) -> Result<Decoded> {
-        let mut x = input;
+        let (mut asking, mut x) = (Some(begun), begun.x);
         let mut cross_attention = Vec::new();
         for (layer, &memory) in self.layers.iter().zip(memories) {
-            let normed = layer.self_norm.record(recording, x)?;
-            let projections = layer
-                .self_projections
-                .record(recording, normed, Activation::None)?;
-            let spec = self.attention([
-                (projections, 0),
-                (projections, self.config.width),
-                (projections, 2 * self.config.width),
-            ]);
-            let (mixed, _) = recording.attention(AttentionSpec {
-                mask: Mask::Causal,
-                ..spec
-            })?;
-            x = layer.self_out.record_onto(recording, mixed, 1.0, x)?;
-            let (next, cross) = self.record_cross(recording, layer, x, memory)?;
+            let begun = match asking.take() {
+                Some(begun) => begun,
+                None => self.record_asking(recording, layer, x)?,
+            };
+            let (next, cross) = self.record_cross(recording, layer, begun, memory)?;
             cross_attention.push(cross);
             x = self.record_feed_forward(recording, layer, next)?;
         }
@@ -305,6 +313,38 @@ impl Decoder {
             logits,
             cross_attention,
         })
+    }
+
+    /// A layer's self-attention, and its question to the sound.
+    fn record_asking(
+        &self,
+        recording: &mut Recording,
+        layer: &Layer,
+        x: TensorId,
+    ) -> Result<Begun> {
+        let normed = layer.self_norm.record(recording, x)?;
+        let projections = layer
+            .self_projections
+            .record(recording, normed, Activation::None)?;
+        let spec = self.attention([
+            (projections, 0),
+            (projections, self.config.width),
+            (projections, 2 * self.config.width),
+        ]);
+        let (mixed, _) = recording.attention(AttentionSpec {
+            mask: Mask::Causal,
+            ..spec
+        })?;
+        let x = layer.self_out.record_onto(recording, mixed, 1.0, x)?;
+        self.record_query(recording, layer, x)
+    }
+
+    fn record_query(&self, recording: &mut Recording, layer: &Layer, x: TensorId) -> Result<Begun> {
+        let normed = layer.cross_norm.record(recording, x)?;
+        let query = layer
+            .cross_query
+            .record(recording, normed, Activation::None)?;
+        Ok(Begun { x, query })
     }
 
     /// By layer, what is left of a memory's row when the encoder frame it
@@ -365,7 +405,8 @@ impl Decoder {
             x = layer.self_out.record_onto(recording, output, 1.0, x)?;
             let shape = Shape::new(1, state.encoder_frames, 2 * width);
             let memory = recording.persistent(state.memories[l], Kind::Real, shape);
-            let (next, _) = self.record_cross(recording, layer, x, memory)?;
+            let begun = self.record_query(recording, layer, x)?;
+            let (next, _) = self.record_cross(recording, layer, begun, memory)?;
             x = self.record_feed_forward(recording, layer, next)?;
         }
         self.record_projection(recording, x)
@@ -394,13 +435,9 @@ impl Decoder {
         &self,
         recording: &mut Recording,
         layer: &Layer,
-        x: TensorId,
+        Begun { x, query }: Begun,
         memory: TensorId,
     ) -> Result<(TensorId, CrossAttention)> {
-        let normed = layer.cross_norm.record(recording, x)?;
-        let query = layer
-            .cross_query
-            .record(recording, normed, Activation::None)?;
         let spec = self.attention([(query, 0), (memory, 0), (memory, self.config.width)]);
         let (output, probabilities) = recording.attention(spec)?;
         let x = layer.cross_out.record_onto(recording, output, 1.0, x)?;

@@ -1,8 +1,8 @@
 //! Attention and its reverse on the processor.
 //!
 //! Where the scores of a head are more than a cache holds, they exist block by
-//! block. Relative positions shift whole rows of scores into one another, so
-//! there a head's scores exist at once.
+//! block, and what all blocks read is a [`Factor`]. Relative positions shift
+//! whole rows of scores into one another, so there a head's scores exist at once.
 
 use super::Activation;
 use std::ops::Range;
@@ -11,17 +11,32 @@ use rayon::prelude::*;
 
 use super::attention::{Attention, AttentionReverse, Mask};
 use crate::engine::native::context::{Context, Output, View};
-use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
+use crate::engine::native::linalg::{
+    Factor, Matrix, MatrixMut, factor_len, multiply, multiply_by_factor,
+};
 use crate::engine::native::real::Real;
 use crate::engine::tensor::{Columns, Shape, TensorId};
 
-/// Queries of a block of the forward pass, which takes them with all keys:
-/// with 1,500 keys their scores take half a megabyte.
-const BLOCK_QUERIES: usize = 96;
+/// Queries from which on the forward pass takes them by blocks.
+const MANY_QUERIES: usize = 96;
+
+/// Queries of a block of the forward pass, which takes them with all keys. With
+/// tiles the scores of 1,500 keys stay in the cache; `gemm` copies the keys for
+/// each block, and wants larger ones.
+fn block_queries<T: Real>() -> usize {
+    match T::tiles() {
+        Some(_) => 24,
+        None => MANY_QUERIES,
+    }
+}
 
 /// Queries and keys of a block of the reverse: probabilities and their
-/// cotangents take a quarter of a megabyte each.
-const BLOCK: usize = 256;
+/// cotangents take 139 kB each.
+const BLOCK: [usize; 2] = [128, 256];
+
+/// Rows of a block of the reverse are so many numbers further apart than they are
+/// long: by powers of two they would compete for a few places in the cache.
+const GAP: usize = 16;
 
 /// One head's operands for one lead row.
 struct Head<'a, T> {
@@ -184,11 +199,17 @@ impl<T: Real> Head<'_, T> {
     }
 
     /// Probabilities from scores of `rows` of the queries with `keys` of the
-    /// keys, and saved terms, in place.
-    fn probabilities(&self, [rows, keys]: [&Range<usize>; 2], scores: &mut [T], terms: &[T]) {
-        for (i, row) in rows.clone().zip(scores.chunks_mut(keys.len())) {
+    /// keys, and saved terms, in place; rows are `apart`.
+    fn probabilities(
+        &self,
+        [rows, keys]: [&Range<usize>; 2],
+        scores: &mut [T],
+        apart: usize,
+        terms: &[T],
+    ) {
+        for (i, row) in rows.clone().zip(scores.chunks_mut(apart)) {
             let seen = self.seen(i).clamp(keys.start, keys.end) - keys.start;
-            let (seen, hidden) = row.split_at_mut(seen);
+            let (seen, hidden) = row[..keys.len()].split_at_mut(seen);
             T::exp_sum(seen, terms[2 * i]);
             hidden.fill(T::default());
         }
@@ -201,7 +222,7 @@ pub(super) fn forward<T: Real>(attention: &Attention, context: &mut Context<T>) 
     let probabilities = context.take(attention.probabilities);
     let whole = attention.relative.is_some() || probabilities.is_live();
     context.give(attention.probabilities, probabilities);
-    if whole || queries <= BLOCK_QUERIES {
+    if whole || queries <= MANY_QUERIES {
         forward_whole(attention, context);
     } else {
         forward_blocks(attention, context);
@@ -216,40 +237,48 @@ fn forward_blocks<T: Real>(attention: &Attention, context: &mut Context<T>) {
     let keys = context.shape(attention.key.tensor).rows;
     let (width, depth) = (attention.width, attention.depth());
     let rows = attention.heads * queries;
-    let area = BLOCK_QUERIES * (keys + 2);
-    let blocks = queries.div_ceil(BLOCK_QUERIES);
+    let height = block_queries::<T>();
+    let area = height * (keys + 2);
+    let blocks = queries.div_ceil(height);
     let parallel = context.parallel;
     let areas = area * if parallel { blocks } else { 1 };
-    let mut scratch = context.take_scratch(2 * keys * depth + areas);
-    let (panels, areas) = scratch.split_at_mut(2 * keys * depth);
+    let (key_len, value_len) = (factor_len::<T>(depth, keys), factor_len::<T>(keys, depth));
+    let mut scratch = context.take_scratch(key_len + value_len + areas);
+    let (key_factor, rest) = scratch.split_at_mut(key_len);
+    let (value_factor, areas) = rest.split_at_mut(value_len);
     let operands = Operands::new(attention, context);
     for (index, n) in context.leads.clone().enumerate() {
         for h in 0..attention.heads {
             let head = operands.head(attention, n, h);
-            let gathered = head.gather(panels);
+            // Every block reads all of them, and in rows of all heads each is on
+            // pages of its own.
+            let factors = [
+                Factor::pack(head.key.transposed(), key_factor, parallel),
+                Factor::pack(head.value, value_factor, parallel),
+            ];
             let work = |block: usize, output: &mut [T], area: &mut [T]| {
-                let first = block * BLOCK_QUERIES;
-                let own = first..queries.min(first + BLOCK_QUERIES);
-                let (scores, statistics) = area.split_at_mut(BLOCK_QUERIES * keys);
+                let first = block * height;
+                let own = first..queries.min(first + height);
+                let (scores, statistics) = area.split_at_mut(height * keys);
                 let output = &mut output[h * depth..];
-                head.weigh_block(gathered, &own, scores, statistics, output);
+                head.weigh_block(factors, &own, scores, statistics, output);
             };
             let keep = |block: usize, area: &[T], statistics: &mut [T]| {
-                let first = (index * rows + h * queries + block * BLOCK_QUERIES) * 2;
-                let count = 2 * BLOCK_QUERIES.min(queries - block * BLOCK_QUERIES);
-                let own = &area[BLOCK_QUERIES * keys..];
+                let first = (index * rows + h * queries + block * height) * 2;
+                let count = 2 * height.min(queries - block * height);
+                let own = &area[height * keys..];
                 statistics[first..first + count].copy_from_slice(&own[..count]);
             };
             let own = index * queries * width;
             let parts = &mut output[own..own + queries * width];
             if parallel {
                 parts
-                    .par_chunks_mut(BLOCK_QUERIES * width)
+                    .par_chunks_mut(height * width)
                     .zip(areas.par_chunks_mut(area))
                     .enumerate()
                     .for_each(|(block, (output, area))| work(block, output, area));
             }
-            for (block, output) in parts.chunks_mut(BLOCK_QUERIES * width).enumerate() {
+            for (block, output) in parts.chunks_mut(height * width).enumerate() {
                 let begin = if parallel { block * area } else { 0 };
                 let area = &mut areas[begin..begin + area];
                 if !parallel {
@@ -266,53 +295,24 @@ fn forward_blocks<T: Real>(attention: &Attention, context: &mut Context<T>) {
     context.give(attention.statistics, statistics);
 }
 
-/// A head's keys (d, Tk) and values (Tk, d) by themselves.
-#[derive(Clone, Copy)]
-struct Gathered<'a, T> {
-    keys: Matrix<'a, T>,
-    values: Matrix<'a, T>,
-}
-
 impl<T: Real> Head<'_, T> {
-    /// Copies keys and values together: every block reads all of them, and in
-    /// rows of all heads each is on pages of its own. Attention to 1,500 frames
-    /// takes a tenth less time.
-    fn gather<'a>(&self, panels: &'a mut [T]) -> Gathered<'a, T> {
-        const ROWS: usize = 16;
-        let (count, depth) = (self.key.rows, self.key.cols);
-        let (keys, values) = panels.split_at_mut(count * depth);
-        for (r, to) in values.chunks_mut(depth).enumerate() {
-            to.copy_from_slice(self.value.row(r));
-        }
-        for first in (0..count).step_by(ROWS) {
-            for r in first..count.min(first + ROWS) {
-                for (d, &x) in self.key.row(r).iter().enumerate() {
-                    keys[d * count + r] = x;
-                }
-            }
-        }
-        Gathered {
-            keys: Matrix::new(keys, depth, count, count),
-            values: Matrix::new(values, count, depth, depth),
-        }
-    }
-
     /// Values weighed by the probabilities of `rows` of the queries, into rows
-    /// of `output` that lie as far apart as queries of all heads.
+    /// of `output` that lie as far apart as queries of all heads; the factors are
+    /// keys (d, Tk) and values (Tk, d).
     fn weigh_block(
         &self,
-        gathered: Gathered<T>,
+        [keys, values]: [Factor<T>; 2],
         rows: &Range<usize>,
         scores: &mut [T],
         statistics: &mut [T],
         output: &mut [T],
     ) {
-        let (keys, depth, width) = (self.key.rows, self.value.cols, self.width);
-        let scores = &mut scores[..rows.len() * keys];
+        let (count, depth, width) = (self.key.rows, self.value.cols, self.width);
+        let scores = &mut scores[..rows.len() * count];
         let query = self.query.some_rows(rows.clone());
-        let out = MatrixMut::new(scores, rows.len(), keys, keys);
-        multiply(query, gathered.keys, self.scale, false, out, false);
-        let own = scores.chunks_mut(keys).zip(statistics.chunks_mut(2));
+        let out = MatrixMut::new(scores, rows.len(), count, count);
+        multiply_by_factor(query, keys, self.scale, false, out, false);
+        let own = scores.chunks_mut(count).zip(statistics.chunks_mut(2));
         for (i, (row, statistics)) in rows.clone().zip(own) {
             let (seen, hidden) = row.split_at_mut(self.seen(i));
             statistics[0] = T::largest(seen);
@@ -320,9 +320,9 @@ impl<T: Real> Head<'_, T> {
             hidden.fill(T::default());
         }
         let out = MatrixMut::new(output, rows.len(), depth, width);
-        let weights = Matrix::new(scores, rows.len(), keys, keys);
+        let weights = Matrix::new(scores, rows.len(), count, count);
         let one = T::from_f32(1.0);
-        multiply(weights, gathered.values, one, false, out, false);
+        multiply_by_factor(weights, values, one, false, out, false);
         // Fewer numbers than probabilities.
         for (row, statistics) in output
             .chunks_mut(width)
@@ -437,23 +437,79 @@ impl<'a, T: Real> Results<'a, T> {
         part.map_or(0, |(_, shape, _)| shape.rows)
     }
 
-    /// Adds `scale · a · b` to `rows` of some columns of lead row `n`.
-    fn add(
+    /// `rows` of some columns of lead row `n`, if anybody reads them.
+    fn part(
         &mut self,
         (to, n): (Columns, usize),
+        rows: &Range<usize>,
+        cols: usize,
+    ) -> Option<MatrixMut<'_, T>> {
+        let part = self.parts.iter_mut().find(|(id, ..)| *id == to.tensor);
+        let (_, shape, result) = part.filter(|(.., result)| result.is_live())?;
+        let begin = (n - self.first) * shape.inner() + rows.start * shape.cols + to.offset;
+        let own = &mut result[begin..];
+        Some(MatrixMut::new(own, rows.len(), cols, shape.cols))
+    }
+
+    /// Adds `scale · a · b` to `rows` of some columns of a lead row.
+    fn add(
+        &mut self,
+        to: (Columns, usize),
         rows: &Range<usize>,
         a: Matrix<T>,
         b: Matrix<T>,
         scale: T,
     ) {
-        let part = self.parts.iter_mut().find(|(id, ..)| *id == to.tensor);
-        let Some((_, shape, result)) = part.filter(|(.., result)| result.is_live()) else {
-            return;
-        };
-        let begin = (n - self.first) * shape.inner() + rows.start * shape.cols + to.offset;
-        let own = &mut result[begin..];
-        let out = MatrixMut::new(own, rows.len(), b.cols, shape.cols);
-        multiply(a, b, scale, true, out, self.parallel);
+        let parallel = self.parallel;
+        if let Some(out) = self.part(to, rows, b.cols) {
+            multiply(a, b, scale, true, out, parallel);
+        }
+    }
+
+    /// [`add`](Self::add) by a factor.
+    fn add_by_factor(
+        &mut self,
+        to: (Columns, usize),
+        rows: &Range<usize>,
+        a: Matrix<T>,
+        b: Factor<T>,
+        scale: T,
+    ) {
+        let parallel = self.parallel;
+        if let Some(out) = self.part(to, rows, b.cols) {
+            multiply_by_factor(a, b, scale, true, out, parallel);
+        }
+    }
+}
+
+/// Memory of a block of the reverse.
+struct BlockScratch<'a, T> {
+    /// Probabilities and their cotangents, rows [`GAP`] apart.
+    squares: [&'a mut [T]; 2],
+    /// Transposed keys and values, keys, queries, and what comes back.
+    factors: [&'a mut [T]; 5],
+}
+
+impl<'a, T: Real> BlockScratch<'a, T> {
+    fn lens([queries, keys]: [usize; 2], depth: usize) -> [usize; 7] {
+        let (queries, keys) = (queries.min(BLOCK[0]), keys.min(BLOCK[1]));
+        let square = queries * (keys + GAP);
+        let turned = factor_len::<T>(depth, keys);
+        let own = |rows| factor_len::<T>(rows, depth);
+        let (keys, queries) = (own(keys), own(queries));
+        [square, square, turned, turned, keys, queries, queries]
+    }
+
+    fn cut(mut memory: &'a mut [T], lens: [usize; 7]) -> Self {
+        let [p, ds, factors @ ..] = lens.map(|len| {
+            let (own, rest) = std::mem::take(&mut memory).split_at_mut(len);
+            memory = rest;
+            own
+        });
+        Self {
+            squares: [p, ds],
+            factors,
+        }
     }
 }
 
@@ -488,78 +544,76 @@ impl<'a, T: Real> Back<'a, T> {
         )
     }
 
-    /// dS = P · (dO Vᵀ - delta) of some rows and keys.
+    /// dS = P · (dO Vᵀ - delta) of `rows` and so many keys, from the product in
+    /// `ds`; rows are `apart`.
     fn slopes(
         &self,
         n: usize,
-        [rows, keys]: [&Range<usize>; 2],
+        (rows, keys): (&Range<usize>, usize),
         p: &[T],
         ds: &mut [T],
-        parallel: bool,
+        apart: usize,
     ) {
-        let d = self.doutput(n).some_rows(rows.clone());
-        let value = self.head.value.some_rows(keys.clone());
-        let out = MatrixMut::new(ds, rows.len(), keys.len(), keys.len());
-        multiply(
-            d,
-            value.transposed(),
-            T::from_f32(1.0),
-            false,
-            out,
-            parallel,
-        );
         let terms = self.terms(n)[2 * rows.start..].chunks(2);
-        for ((p, ds), terms) in p
-            .chunks(keys.len())
-            .zip(ds.chunks_mut(keys.len()))
-            .zip(terms)
-        {
-            T::weigh_shifted(p, terms[1], ds);
+        let own = p.chunks(apart).zip(ds.chunks_mut(apart));
+        for ((p, ds), terms) in own.zip(terms).take(rows.len()) {
+            T::weigh_shifted(&p[..keys], terms[1], &mut ds[..keys]);
         }
     }
 
     /// The cotangents of lead rows `own`, block by block.
-    fn blocks(&self, own: &[usize], scratch: &mut [T], results: &mut Results<T>) {
+    fn blocks(&self, own: &[usize], scratch: BlockScratch<T>, results: &mut Results<T>) {
         let head = &self.head;
+        let one = T::from_f32(1.0);
         let rows_of = |to: Option<Columns>| to.map_or(0, |to| results.rows(to));
         let wanted_rows = rows_of(self.dquery);
         let wanted_keys = rows_of(self.dkey_value.map(|(key, _)| key));
         let parallel = results.parallel;
-        for keys in blocks(head.key.rows, wanted_keys) {
-            for rows in blocks(head.query.rows, wanted_rows) {
+        let [p, ds] = scratch.squares;
+        let [
+            keys_turned,
+            values_turned,
+            keys_own,
+            queries_own,
+            doutput_own,
+        ] = scratch.factors;
+        for keys in blocks(head.key.rows, wanted_keys, BLOCK[1]) {
+            let to_keys = self.dkey_value.filter(|_| keys.start < wanted_keys);
+            let key = head.key.some_rows(keys.clone());
+            let value = head.value.some_rows(keys.clone());
+            let keys_turned = Factor::pack(key.transposed(), keys_turned, parallel);
+            let values_turned = Factor::pack(value.transposed(), values_turned, parallel);
+            let keys_own = self.dquery.map(|_| Factor::pack(key, keys_own, parallel));
+            let apart = keys.len() + GAP;
+            for rows in blocks(head.query.rows, wanted_rows, BLOCK[0]) {
                 let to_query = self.dquery.filter(|_| rows.start < wanted_rows);
-                let to_keys = self.dkey_value.filter(|_| keys.start < wanted_keys);
                 let hidden = head.seen(rows.end - 1) <= keys.start;
                 if hidden || (to_query.is_none() && to_keys.is_none()) {
                     continue;
                 }
-                let (p, rest) = scratch.split_at_mut(rows.len() * keys.len());
-                let ds = &mut rest[..rows.len() * keys.len()];
+                let (height, width) = (rows.len(), keys.len());
                 let query = head.query.some_rows(rows.clone());
-                let key = head.key.some_rows(keys.clone());
-                let out = MatrixMut::new(p, rows.len(), keys.len(), keys.len());
-                multiply(query, key.transposed(), head.scale, false, out, parallel);
+                let out = MatrixMut::new(p, height, width, apart);
+                multiply_by_factor(query, keys_turned, head.scale, false, out, parallel);
                 // The logarithms are those of the forward row, the same for all.
-                head.probabilities([&rows, &keys], p, self.terms(own[0]));
-                let probabilities = Matrix::new(p, rows.len(), keys.len(), keys.len());
+                head.probabilities([&rows, &keys], p, apart, self.terms(own[0]));
+                let queries_own = to_keys.map(|_| Factor::pack(query, queries_own, parallel));
                 for &n in own {
-                    if let Some((_, to)) = to_keys {
-                        let d = self.doutput(n).some_rows(rows.clone());
-                        results.add(
-                            (to, n),
-                            &keys,
-                            probabilities.transposed(),
-                            d,
-                            T::from_f32(1.0),
-                        );
+                    let doutput = self.doutput(n).some_rows(rows.clone());
+                    let out = MatrixMut::new(ds, height, width, apart);
+                    multiply_by_factor(doutput, values_turned, one, false, out, parallel);
+                    self.slopes(n, (&rows, width), p, ds, apart);
+                    let p = Matrix::new(p, height, width, apart);
+                    let ds = Matrix::new(ds, height, width, apart);
+                    if let (Some((to_key, to_value)), Some(queries_own)) = (to_keys, queries_own) {
+                        let doutput = Factor::pack(doutput, doutput_own, parallel);
+                        let (to_key, to_value) = ((to_key, n), (to_value, n));
+                        let (p, turned) = (p.transposed(), ds.transposed());
+                        results.add_by_factor(to_value, &keys, p, doutput, one);
+                        results.add_by_factor(to_key, &keys, turned, queries_own, head.scale);
                     }
-                    self.slopes(n, [&rows, &keys], p, ds, parallel);
-                    let slopes = Matrix::new(ds, rows.len(), keys.len(), keys.len());
-                    if let Some((to, _)) = to_keys {
-                        results.add((to, n), &keys, slopes.transposed(), query, head.scale);
-                    }
-                    if let Some(to) = to_query {
-                        results.add((to, n), &rows, slopes, key, head.scale);
+                    if let (Some(to), Some(keys_own)) = (to_query, keys_own) {
+                        results.add_by_factor((to, n), &rows, ds, keys_own, head.scale);
                     }
                 }
             }
@@ -581,20 +635,17 @@ impl<'a, T: Real> Back<'a, T> {
         let (p, rest) = scratch.split_at_mut(square);
         let (ds, rest) = rest.split_at_mut(square);
         head.scores(p, rest, results.parallel);
-        head.probabilities([&all_rows, &all_keys], p, self.terms(own[0]));
+        head.probabilities([&all_rows, &all_keys], p, keys, self.terms(own[0]));
         for &n in own {
-            let p_matrix = Matrix::new(p, queries, keys, keys);
+            let (p_matrix, one) = (Matrix::new(p, queries, keys, keys), T::from_f32(1.0));
             if let Some((_, to)) = self.dkey_value {
                 let d = self.doutput(n);
-                results.add(
-                    (to, n),
-                    &all_keys,
-                    p_matrix.transposed(),
-                    d,
-                    T::from_f32(1.0),
-                );
+                results.add((to, n), &all_keys, p_matrix.transposed(), d, one);
             }
-            self.slopes(n, [&all_rows, &all_keys], p, ds, results.parallel);
+            let values = head.value.transposed();
+            let out = MatrixMut::new(ds, queries, keys, keys);
+            multiply(self.doutput(n), values, one, false, out, results.parallel);
+            self.slopes(n, (&all_rows, keys), p, ds, keys);
             let slopes = Matrix::new(ds, queries, keys, keys);
             if let Some((to, _)) = self.dkey_value {
                 let biased = &mut rest[..queries * depth];
@@ -613,13 +664,13 @@ impl<'a, T: Real> Back<'a, T> {
     }
 }
 
-/// 0..count in blocks, one of which ends at `wanted`.
-fn blocks(count: usize, wanted: usize) -> impl Iterator<Item = Range<usize>> {
+/// 0..count in blocks of at most `size`, one of which ends at `wanted`.
+fn blocks(count: usize, wanted: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     let wanted = wanted.min(count);
     let cut = |all: Range<usize>| {
         let end = all.end;
-        all.step_by(BLOCK)
-            .map(move |first| first..(first + BLOCK).min(end))
+        all.step_by(size)
+            .map(move |first| first..(first + size).min(end))
     };
     cut(0..wanted).chain(cut(wanted..count))
 }
@@ -631,8 +682,9 @@ pub(super) fn reverse<T: Real>(reverse: &AttentionReverse, context: &mut Context
     let queries = context.shape(forward.query.tensor).rows;
     let keys = context.shape(forward.key.tensor).rows;
     let depth = forward.depth();
+    let lens = BlockScratch::<T>::lens([queries, keys], depth);
     let wanted = match forward.relative {
-        None => 2 * queries.min(BLOCK) * keys.min(BLOCK),
+        None => lens.iter().sum(),
         Some(_) => {
             let extra = scores_scratch(true, queries, keys, depth);
             2 * queries * keys + extra.max(queries * depth)
@@ -666,7 +718,7 @@ pub(super) fn reverse<T: Real>(reverse: &AttentionReverse, context: &mut Context
                 own_terms: h * queries * 2..(h + 1) * queries * 2,
             };
             match back.head.relative {
-                None => back.blocks(&own, &mut scratch, &mut results),
+                None => back.blocks(&own, BlockScratch::cut(&mut scratch, lens), &mut results),
                 Some((positions, u, _)) => {
                     back.relative((positions, u), &own, &mut scratch, &mut results);
                 }

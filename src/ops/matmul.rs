@@ -1,12 +1,12 @@
 //! Product with a weight matrix, and what usually follows it.
 
+use super::matmul_native;
 use super::matmul_variants::{self, Part};
 use super::{Activation, ActivationReverse, Fold, Operate, Windows};
 use crate::engine::gpu::extras::Extras;
 use crate::engine::gpu::launch::{Launch, row_blocks};
 use crate::engine::gpu::variants::{Choice, Trial};
-use crate::engine::native::context::{Context, each_block};
-use crate::engine::native::linalg::{Matrix, MatrixMut, multiply};
+use crate::engine::native::context::Context;
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::reverse::Reverse;
@@ -231,102 +231,12 @@ impl Operate for Matmul {
         Ok(())
     }
 
-    fn turned_weight(&self) -> Option<TensorId> {
+    fn transposed_factor(&self) -> Option<TensorId> {
         (self.layout == Layout::OutIn).then_some(self.weight)
     }
 
     fn native<T: Real>(&self, context: &mut Context<T>) {
-        let mut y = context.take(self.y);
-        let mut pre = self.pre.map(|id| (id, context.take(id)));
-        let mut scratch = context.take_scratch(self.padded(&context.shape(self.x)));
-        let (x, weight) = (context.read(self.x), context.read(self.weight));
-        let (rows, cols) = (context.shape(self.y).rows, x.shape.cols);
-        let (weight_rows, weight_cols) = (weight.shape.rows, weight.shape.cols);
-        // gemm copies both factors into panels of its own; reading columns for
-        // that takes a third of the time of a small chunk's product.
-        let weight = match (self.layout, context.turned(self.weight)) {
-            (Layout::OutIn, Some(turned)) => {
-                Matrix::new(turned, weight_cols, weight_rows, weight_rows)
-            }
-            (Layout::OutIn, None) => {
-                Matrix::new(weight.all(), weight_rows, weight_cols, weight_cols).transposed()
-            }
-            (Layout::InOut, _) => {
-                Matrix::new(weight.all(), weight_rows, weight_cols, weight_cols)
-            }
-        };
-        let outputs = weight.cols;
-        let leads = context.leads.clone();
-        let all_rows = leads.len() * rows;
-        let bias = self.bias.map(|id| context.read(id).all());
-        let residual = self.residual.map(|id| context.read(id));
-        let scale = T::from_f32(self.scale);
-        let parallel = context.parallel;
-
-        // Bias or residual go in first and the product is added to them, so
-        // that the result is passed over once less.
-        let linear = self.activation == Activation::None;
-        let product_scale = if linear { scale } else { T::from_f32(1.0) };
-        // Without y it goes to `pre` at once.
-        let accumulate = bias.is_some() || (linear && residual.is_some());
-        let product = match &mut pre {
-            Some((_, pre)) if !y.is_live() => pre,
-            _ => &mut y,
-        };
-        if accumulate {
-            each_block(parallel, product, outputs, |row, y| {
-                match residual.filter(|_| linear) {
-                    Some(residual) => {
-                        let from = residual.at(leads.start + row / rows);
-                        let begin = row % rows * outputs;
-                        y.copy_from_slice(&from[begin..begin + outputs]);
-                    }
-                    None => y.fill(T::default()),
-                }
-                if let Some(bias) = bias {
-                    T::axpy(product_scale, bias, y);
-                }
-            });
-        }
-        match self.windows {
-            None => {
-                let x = Matrix::new(x.range(&leads), all_rows, cols, cols);
-                let out = MatrixMut::new(product, all_rows, outputs, outputs);
-                multiply(x, weight, product_scale, accumulate, out, parallel);
-            }
-            Some(windows) => {
-                // Windows are rows that overlap, once the zeros are there.
-                let padded = &mut scratch[..self.padded(&x.shape)];
-                padded.fill(T::default());
-                let begin = windows.padding * cols;
-                for (n, product) in leads.clone().zip(product.chunks_mut(rows * outputs)) {
-                    padded[begin..begin + x.shape.inner()].copy_from_slice(x.at(n));
-                    let apart = windows.stride * cols;
-                    let x = Matrix::new(padded, rows, windows.kernel * cols, apart);
-                    let out = MatrixMut::new(product, rows, outputs, outputs);
-                    multiply(x, weight, product_scale, accumulate, out, parallel);
-                }
-            }
-        }
-
-        if !linear && y.is_live() {
-            if let Some((_, pre)) = pre.as_mut().filter(|(_, pre)| pre.is_live()) {
-                pre.copy_from_slice(&y);
-            }
-            each_block(parallel, &mut y, outputs, |row, y| {
-                T::activate_in_place(self.activation, scale, y);
-                if let Some(residual) = residual {
-                    let from = residual.at(leads.start + row / rows);
-                    let begin = row % rows * outputs;
-                    T::axpy(T::from_f32(1.0), &from[begin..begin + outputs], y);
-                }
-            });
-        }
-        context.give_scratch(scratch);
-        context.give(self.y, y);
-        if let Some((id, pre)) = pre {
-            context.give(id, pre);
-        }
+        matmul_native::forward(self, context);
     }
 
     fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
@@ -380,7 +290,7 @@ impl Matmul {
     }
 
     /// Elements of one lead row of x with the zeros around it, for windows.
-    fn padded(&self, x: &Shape) -> usize {
+    pub(super) fn padded(&self, x: &Shape) -> usize {
         let windows = self.windows;
         windows.map_or(0, |windows| (x.rows + 2 * windows.padding) * x.cols)
     }

@@ -2,6 +2,7 @@
 //! code and kernel launches, all of one operator in one file.
 
 mod attention_native;
+mod matmul_native;
 mod matmul_variants;
 pub mod scalars;
 
@@ -71,9 +72,9 @@ pub trait Operate {
         ))
     }
 
-    /// A weight that `native` reads transposed, column by column: it gets a
-    /// transposed copy where there is memory for one.
-    fn turned_weight(&self) -> Option<TensorId> {
+    /// A weight whose transpose `native` multiplies by: it is made a factor where
+    /// there is memory for that.
+    fn transposed_factor(&self) -> Option<TensorId> {
         None
     }
 
@@ -167,9 +168,9 @@ macro_rules! operators {
                 }
             }
 
-            pub fn turned_weight(&self) -> Option<TensorId> {
+            pub fn transposed_factor(&self) -> Option<TensorId> {
                 match self {
-                    $($(Self::$name(operator) => operator.turned_weight(),)*)*
+                    $($(Self::$name(operator) => operator.transposed_factor(),)*)*
                 }
             }
 

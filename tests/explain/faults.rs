@@ -262,7 +262,8 @@ fn spes_takes_fewer_masks_at_once_and_gives_the_same_bits() {
             }
         }
         holds_nothing(&executor, &format!("plans of {most} bytes at most"));
-        most = most * 3 / 4;
+        // Logits alone are there for all masks: fewer take little less.
+        most = most * 15 / 16;
     }
     assert!(fewer > 0 && refused > 0, "{fewer}, {refused}");
 }

@@ -1,7 +1,8 @@
-//! `shaders/attention.wgsl` and `shaders/attention_terms.wgsl` on the GPU
-//! against the native code in f64.
+//! `shaders/attention.wgsl` and `shaders/attention_terms.wgsl` on the GPU, and
+//! the native code in f32, against the native code in f64.
 
 use crate::cases::{Case, MODES, Tolerance, gpu};
+use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::{GpuExecutor, Tune};
 use sonograd::engine::tensor::{Columns, Scalars, TensorId};
 use sonograd::ops::{
@@ -177,7 +178,7 @@ impl Heads {
         }
     }
 
-    fn check(&self, executor: &mut GpuExecutor, probabilities: bool) {
+    fn check(&self, executor: &mut dyn Executor, probabilities: bool) {
         let mut case = Case::new();
         let forward = self.record(&mut case);
         case.output(forward.output);
@@ -192,7 +193,7 @@ impl Heads {
         });
     }
 
-    fn check_reverse(&self, executor: &mut GpuExecutor, sides: Sides) {
+    fn check_reverse(&self, executor: &mut dyn Executor, sides: Sides) {
         let mut case = Case::new();
         let forward = self.record(&mut case);
         let count = self.record_reverse(&mut case, forward, sides);
@@ -421,5 +422,72 @@ fn blocks_of_queries_give_what_all_of_them_give() {
             assert!(off.fold(0.0, f64::max) <= 1e-14);
             assert!(got.iter().any(|x| x.abs() > 0.1));
         }
+    }
+}
+
+/// Sizes beside those of tiles, panels and blocks: several of each, some begun.
+fn many() -> impl Iterator<Item = Heads> {
+    let sizes = [(300, 290, 20), (129, 257, 64), (97, 33, 17), (513, 40, 80)];
+    sizes.into_iter().flat_map(|(queries, keys, depth)| {
+        let plain = Heads {
+            leads: (2, 1),
+            queries,
+            keys,
+            heads: 2,
+            depth,
+            packing: Packing::KeyValue,
+            ..PLAIN
+        };
+        let causal = Heads {
+            leads: (2, 2),
+            keys: queries,
+            mask: Mask::Causal,
+            packing: Packing::All,
+            ..plain
+        };
+        [plain, causal]
+    })
+}
+
+#[test]
+fn native_f32() {
+    let mut executor = Case::native_f32();
+    let others = attending_to_others()
+        .chain(causal_ones())
+        .chain(relative_ones());
+    for heads in others {
+        heads.check(&mut executor, true);
+    }
+    for heads in many() {
+        heads.check(&mut executor, false);
+    }
+}
+
+#[test]
+fn native_f32_reverse() {
+    let mut executor = Case::native_f32();
+    let others = attending_to_others()
+        .chain(causal_ones())
+        .chain(relative_ones());
+    for heads in others.chain(many()) {
+        let heads = Heads {
+            cotangents: 3,
+            ..heads
+        };
+        heads.check_reverse(&mut executor, BOTH);
+    }
+    // Cotangents of the first rows alone, within a block and beyond one.
+    for reached in [1, 50, 140, 280] {
+        let heads = Heads {
+            cotangents: 2,
+            queries: 300,
+            keys: 300,
+            heads: 2,
+            depth: 20,
+            packing: Packing::All,
+            reached,
+            ..PLAIN
+        };
+        heads.check_reverse(&mut executor, BOTH);
     }
 }

@@ -1,9 +1,10 @@
-//! `shaders/matmul.wgsl` on the GPU against the native code in f64, by every
-//! entry point.
+//! `shaders/matmul.wgsl` on the GPU, by every entry point, and the native code in
+//! f32 against the native code in f64.
 
 use std::collections::BTreeSet;
 
 use crate::cases::{Case, MODES, Tolerance, gpu, values};
+use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::extras::Extras;
 use sonograd::engine::gpu::shaders::Shader;
 use sonograd::engine::gpu::{GpuExecutor, Tune};
@@ -44,6 +45,13 @@ const PLAIN: Product = Product {
 impl Product {
     /// Checks one entry point, if it can do the product.
     fn check(self, executor: &mut GpuExecutor, entry: &str) {
+        if entries(&self.case().0).contains(&entry) {
+            self.compare(executor, entry);
+        }
+    }
+
+    /// Its recording, and the names of its results.
+    fn case(self) -> (Case, &'static [&'static str]) {
         let Self {
             lead,
             rows,
@@ -76,6 +84,13 @@ impl Product {
         if let Some(pre) = pre {
             case.output(pre);
         }
+        (case, &["y", "pre"][..1 + usize::from(pre.is_some())])
+    }
+
+    /// Checks an executor.
+    fn compare(self, executor: &mut dyn Executor, what: &str) {
+        let (case, results) = self.case();
+        let inputs = self.inputs;
         // A sum of n products whose rounding errors are independent is off by
         // about eps/2 times the root of the sum of the squares of its partial
         // sums: eps/2 · n/sqrt(2) · size of a product, or 0.35 · eps · sqrt(n)
@@ -85,15 +100,12 @@ impl Product {
         // two numbers between -1 and 1 has a root mean square of 1/3.
         let sum = (inputs as f64 / 9.0).sqrt() + f64::from(u8::from(self.bias));
         let all = sum * f64::from(self.scale.abs()) + f64::from(u8::from(self.residual > 0));
-        let results = &["y", "pre"][..1 + usize::from(pre.is_some())];
-        if entries(&case).contains(&entry) {
-            let name = format!("{entry} of {self:?}");
-            case.compare_reruns(executor, &name, results, |result, _| Tolerance {
-                k: 5.0 * (0.35 + 2.0 / (inputs as f64).sqrt()),
-                n: inputs,
-                scale: if result == "y" { all } else { sum },
-            });
-        }
+        let name = format!("{what} of {self:?}");
+        case.compare_reruns(executor, &name, results, |result, _| Tolerance {
+            k: 5.0 * (0.35 + 2.0 / (inputs as f64).sqrt()),
+            n: inputs,
+            scale: if result == "y" { all } else { sum },
+        });
     }
 }
 
@@ -144,6 +156,34 @@ fn fours_are_seen() {
     }
 }
 
+fn awkward() -> impl Iterator<Item = Product> {
+    let sizes = [
+        (1, 1, 1, 1),
+        (1, 3, 7, 5),
+        (3, 7, 17, 33),
+        (1, 1, 1023, 129),
+        (5, 1, 64, 1000),
+        (1, 100, 63, 65),
+        (7, 73, 65, 515),
+        (3, 341, 31, 257),
+        (1, 1030, 9, 1023),
+        (1, 65, 4, 64),
+        (2, 5, 1028, 20),
+        (3, 43, 68, 132),
+        (1, 5, 64, 4),
+    ];
+    sizes.into_iter().flat_map(|(lead, rows, inputs, outputs)| {
+        [Layout::OutIn, Layout::InOut].map(|layout| Product {
+            lead,
+            rows,
+            inputs,
+            outputs,
+            layout,
+            ..PLAIN
+        })
+    })
+}
+
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn awkward_sizes_in_both_layouts() {
@@ -152,34 +192,36 @@ fn awkward_sizes_in_both_layouts() {
         .flat_map(|mode| ENTRIES.map(|entry| (mode, entry)))
     {
         let mut executor = gpu(mode, Tune::Only(entry));
-        for (lead, rows, inputs, outputs) in [
-            (1, 1, 1, 1),
-            (1, 3, 7, 5),
-            (3, 7, 17, 33),
-            (1, 1, 1023, 129),
-            (5, 1, 64, 1000),
-            (1, 100, 63, 65),
-            (7, 73, 65, 515),
-            (3, 341, 31, 257),
-            (1, 1030, 9, 1023),
-            (1, 65, 4, 64),
-            (2, 5, 1028, 20),
-            (3, 43, 68, 132),
-            (1, 5, 64, 4),
-        ] {
-            for layout in [Layout::OutIn, Layout::InOut] {
-                let product = Product {
-                    lead,
-                    rows,
-                    inputs,
-                    outputs,
-                    layout,
-                    ..PLAIN
-                };
-                product.check(&mut executor, entry);
-            }
-        }
+        awkward().for_each(|product| product.check(&mut executor, entry));
     }
+}
+
+fn windowed() -> impl Iterator<Item = Product> {
+    let sizes = [
+        (1, 1, 1, 1, [1, 1, 0]),
+        (1, 1, 3, 5, [3, 2, 1]),
+        (3, 7, 3, 33, [5, 2, 2]),
+        (2, 40, 4, 20, [5, 2, 2]),
+        (5, 33, 8, 130, [3, 1, 1]),
+        (3, 9, 2, 7, [2, 4, 0]),
+        (2, 75, 20, 68, [5, 3, 4]),
+    ];
+    let product = |(lead, rows, cols, outputs, windows): (_, _, _, _, [usize; 3])| Product {
+        lead,
+        rows,
+        inputs: windows[0] * cols,
+        windows: Some(Windows {
+            kernel: windows[0],
+            stride: windows[1],
+            padding: windows[2],
+        }),
+        outputs,
+        bias: true,
+        activation: Activation::Silu,
+        residual: lead,
+        ..PLAIN
+    };
+    sizes.into_iter().map(product)
 }
 
 #[test]
@@ -190,32 +232,7 @@ fn windows_instead_of_rows() {
         .flat_map(|mode| ENTRIES.map(|entry| (mode, entry)))
     {
         let mut executor = gpu(mode, Tune::Only(entry));
-        for (lead, rows, cols, outputs, [kernel, stride, padding]) in [
-            (1, 1, 1, 1, [1, 1, 0]),
-            (1, 1, 3, 5, [3, 2, 1]),
-            (3, 7, 3, 33, [5, 2, 2]),
-            (2, 40, 4, 20, [5, 2, 2]),
-            (5, 33, 8, 130, [3, 1, 1]),
-            (3, 9, 2, 7, [2, 4, 0]),
-            (2, 75, 20, 68, [5, 3, 4]),
-        ] {
-            let product = Product {
-                lead,
-                rows,
-                inputs: kernel * cols,
-                windows: Some(Windows {
-                    kernel,
-                    stride,
-                    padding,
-                }),
-                outputs,
-                bias: true,
-                activation: Activation::Silu,
-                residual: lead,
-                ..PLAIN
-            };
-            product.check(&mut executor, entry);
-        }
+        windowed().for_each(|product| product.check(&mut executor, entry));
     }
 }
 
@@ -224,9 +241,7 @@ fn windows_instead_of_rows() {
 const FEW: (usize, usize) = (1, 48);
 const MANY: (usize, usize) = (53, 259);
 
-#[test]
-#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
-fn everything_that_follows_a_product() {
+fn followed() -> impl Iterator<Item = Product> {
     use Activation::{Gelu, None, Relu, Silu};
     let cases = [
         (FEW, None, true, 0, 1.0),
@@ -240,26 +255,44 @@ fn everything_that_follows_a_product() {
         (MANY, Gelu, true, 5, 0.5),
         (MANY, None, false, 1, 0.5),
     ];
-    for (index, ((rows, outputs), activation, bias, residual, scale)) in
-        cases.into_iter().enumerate()
-    {
-        let product = Product {
-            lead: 5,
-            rows,
-            inputs: 24,
-            outputs,
-            bias,
-            activation,
-            scale,
-            residual,
-            ..PLAIN
-        };
+    let product = |((rows, outputs), activation, bias, residual, scale)| Product {
+        lead: 5,
+        rows,
+        inputs: 24,
+        outputs,
+        bias,
+        activation,
+        scale,
+        residual,
+        ..PLAIN
+    };
+    cases.into_iter().map(product)
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn everything_that_follows_a_product() {
+    for (index, product) in followed().enumerate() {
         // All entry points write in the same way: each case takes one for each
         // mode, and all have their turns.
         for (turn, mode) in MODES.into_iter().enumerate() {
             let entry = ENTRIES[(index + 3 * turn) % ENTRIES.len()];
             product.check(&mut gpu(mode, Tune::Only(entry)), entry);
         }
+    }
+}
+
+/// Rows of several blocks as well, each way of getting at a weight.
+#[test]
+fn native_f32() {
+    let mut executor = Case::native_f32();
+    let long = |product: Product| Product {
+        rows: 130 + product.rows,
+        ..product
+    };
+    let all = awkward().chain(windowed()).chain(followed());
+    for product in all.flat_map(|product| [product, long(product)]) {
+        product.compare(&mut executor, "native f32");
     }
 }
 

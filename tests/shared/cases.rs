@@ -318,6 +318,11 @@ impl Case {
             .collect()
     }
 
+    /// A native executor in f32.
+    pub fn native_f32() -> NativeExecutor<f32> {
+        NativeExecutor::new(&WeightTable::default(), false)
+    }
+
     /// The results of the GPU that the tests run on.
     pub fn gpu(&self, runs: &[Scalars], mode: ShaderMode) -> Vec<Vec<f32>> {
         let mut executor = gpu(mode, Tune::Never);
@@ -331,7 +336,7 @@ impl Case {
     /// then holds nothing again: its pipelines serve other cases.
     pub fn compare_reruns(
         &self,
-        executor: &mut GpuExecutor,
+        executor: &mut dyn Executor,
         name: &str,
         results: &[&str],
         tolerance: impl Fn(&str, &[f64]) -> Tolerance,
@@ -340,10 +345,9 @@ impl Case {
         assert_eq!(want.len(), results.len(), "{name}: a name for every result");
         let mark = executor.mark();
         let ran = self.run(executor, &[Scalars::ZERO]);
-        let read = |executor: &mut GpuExecutor| executor.read(&ran.results, MAPS).unwrap();
-        let got = read(executor);
+        let got = executor.read(&ran.results, MAPS).unwrap();
         executor.run(ran.plan, 0, &Scalars::ZERO).unwrap();
-        let again = read(executor);
+        let again = executor.read(&ran.results, MAPS).unwrap();
         executor.unwind(mark);
         for (index, result) in results.iter().enumerate() {
             let name = format!("{result} of {name}");

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut, Range};
 
 use rayon::prelude::*;
 
+use super::linalg::Factor;
 use super::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Scalar, Scalars, Shape, TensorId};
@@ -26,8 +27,8 @@ pub enum Place {
 /// Values that all workers may read.
 pub struct Shared<'a, T> {
     pub fixed: &'a [&'a [T]],
-    /// By weight: its transposed copy, if it has one.
-    pub turned: &'a [Option<Box<[T]>>],
+    /// By weight: its transpose as a factor, if there is one.
+    pub factors: &'a [Option<Box<[T]>>],
     pub blocks: &'a [Vec<T>],
     pub persistent: &'a [PersistentValues<T>],
 }
@@ -192,12 +193,15 @@ impl<'a, T: Real> Context<'a, T> {
         View { data, shape, first }
     }
 
-    /// The operand `id` transposed, if it is a weight with such a copy.
-    pub fn turned(&self, id: TensorId) -> Option<&'a [T]> {
-        match self.places[id.0 as usize] {
-            Place::Fixed(index) => self.shared.turned.get(index)?.as_deref(),
-            _ => None,
-        }
+    /// The transpose of the operand `id` (rows, cols), if it is a weight that is
+    /// there as a factor.
+    pub fn transposed_factor(&self, id: TensorId) -> Option<Factor<'a, T>> {
+        let Place::Fixed(index) = self.places[id.0 as usize] else {
+            return None;
+        };
+        let shape = self.shape(id);
+        let data = self.shared.factors.get(index)?.as_deref()?;
+        Some(Factor::new(data, shape.cols, shape.rows))
     }
 
     /// The operand `id`, which holds indices.

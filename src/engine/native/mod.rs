@@ -6,12 +6,12 @@ pub mod linalg;
 mod plan;
 mod pool;
 pub mod real;
+mod tiles;
 
 use std::sync::{Arc, Mutex};
 
-use rayon::prelude::*;
-
 use self::context::{Arena, PersistentValues};
+use self::linalg::{Factor, Matrix, factor_len};
 pub use self::plan::plan_bytes;
 use self::plan::{Chunks, Plan, Weights};
 use self::pool::{MOST_IDLE_BYTES, Pool};
@@ -26,9 +26,9 @@ use super::tensor::{Kind, PersistentId, Scalars, Shape, WeightId};
 use super::weights::WeightTable;
 use crate::{Error, Result};
 
-/// Bytes that transposed copies of weights take at most; beyond it products
-/// read the originals, which takes a little longer.
-pub const MOST_TURNED_BYTES: usize = 1 << 30;
+/// Bytes that weights as factors take at most; beyond it products read the
+/// originals, which takes a little longer.
+pub const MOST_FACTOR_BYTES: usize = 1 << 30;
 
 /// Runs recordings on the processor.
 pub type NativeExecutor<T> = Engine<Native<T>>;
@@ -37,9 +37,9 @@ pub type NativeExecutor<T> = Engine<Native<T>>;
 pub struct Native<T> {
     /// Where T is f32, the model's own.
     weights: Vec<Arc<Vec<T>>>,
-    /// By weight: a transposed copy, once a plan wants one.
-    turned: Vec<Option<Box<[T]>>>,
-    turned_bytes: usize,
+    /// By weight: its transpose as a factor, once a plan wants it.
+    factors: Vec<Option<Box<[T]>>>,
+    factor_bytes: usize,
     /// The workers' own memory, shared by all plans.
     arenas: Mutex<Vec<Arena<T>>>,
     pool: Pool<T>,
@@ -54,8 +54,8 @@ impl<T: Real> Engine<Native<T>> {
         let weights: Vec<Arc<Vec<T>>> = weights.collect();
         let bytes = weights.iter().map(|own| size_of_val(own.as_slice())).sum();
         let backend = Native {
-            turned: weights.iter().map(|_| None).collect(),
-            turned_bytes: 0,
+            factors: weights.iter().map(|_| None).collect(),
+            factor_bytes: 0,
             weights,
             arenas: Mutex::default(),
             pool: Pool::default(),
@@ -97,16 +97,20 @@ impl<T: Real> Engine<Native<T>> {
 }
 
 impl<T: Real> Native<T> {
-    /// Makes the transposed copies of weights that a recording wants, as long
-    /// as there is room for them.
-    fn turn_weights(&mut self, recording: &Recording, ledger: &mut Ledger<Plan<T>>) {
-        for (id, shape) in weights_to_turn(recording) {
+    /// Makes the factors that a recording wants of weights, as long as there is
+    /// room for them.
+    fn make_factors(&mut self, recording: &Recording, ledger: &mut Ledger<Plan<T>>) {
+        for (id, shape) in weights_as_factors(recording) {
             let index = id.0 as usize;
-            let bytes = size_of_val(self.weights[index].as_slice());
-            if self.turned[index].is_none() && self.turned_bytes + bytes <= MOST_TURNED_BYTES {
-                let turned = transposed(&self.weights[index], shape.rows, shape.cols);
-                self.turned[index] = Some(turned);
-                self.turned_bytes += bytes;
+            let len = factor_len::<T>(shape.cols, shape.rows);
+            let bytes = len * size_of::<T>();
+            if self.factors[index].is_none() && self.factor_bytes + bytes <= MOST_FACTOR_BYTES {
+                let weight = &self.weights[index];
+                let weight = Matrix::new(weight, shape.rows, shape.cols, shape.cols);
+                let mut factor = vec![T::default(); len];
+                Factor::pack(weight.transposed(), &mut factor, true);
+                self.factors[index] = Some(factor.into());
+                self.factor_bytes += bytes;
                 ledger.grow(bytes);
             }
         }
@@ -128,7 +132,7 @@ impl<T: Real> Native<T> {
     fn weights(&self) -> Weights<'_, T> {
         Weights {
             own: &self.weights,
-            turned: &self.turned,
+            factors: &self.factors,
         }
     }
 }
@@ -153,7 +157,7 @@ impl<T: Real> Backend for Native<T> {
 
     fn weight_bytes(&self) -> usize {
         let own = self.weights.iter().map(|own| size_of_val(own.as_slice()));
-        own.sum::<usize>() + self.turned_bytes
+        own.sum::<usize>() + self.factor_bytes
     }
 
     fn real_bytes(&self) -> usize {
@@ -234,7 +238,7 @@ impl<T: Real> Backend for Native<T> {
         tensors: &mut [PersistentValues<T>],
         ledger: &mut Ledger<Plan<T>>,
     ) -> Result<Plan<T>> {
-        self.turn_weights(&recording, ledger);
+        self.make_factors(&recording, ledger);
         let mut plan = self.make(ledger, |pool| Plan::new(&recording, pool))?;
         let once = std::mem::take(&mut plan.once);
         ledger.profile.count_cost(plan.once_cost);
@@ -285,44 +289,15 @@ impl<T: Real> Backend for Native<T> {
     }
 }
 
-/// The weights that a recording wants transposed copies of, and their shapes.
-pub fn weights_to_turn(recording: &Recording) -> impl Iterator<Item = (WeightId, Shape)> {
+/// The weights of which a recording wants the transpose as a factor, and their
+/// shapes.
+pub fn weights_as_factors(recording: &Recording) -> impl Iterator<Item = (WeightId, Shape)> {
     let tensors = recording.operators().iter();
-    let tensors = tensors.filter_map(|operator| operator.turned_weight());
+    let tensors = tensors.filter_map(|operator| operator.transposed_factor());
     tensors.filter_map(|tensor| match recording.info(tensor).source {
         Source::Weight(id) => Some((id, recording.shape(tensor))),
         _ => None,
     })
-}
-
-/// A matrix (rows, cols) as (cols, rows).
-fn transposed<T: Real>(values: &[T], rows: usize, cols: usize) -> Box<[T]> {
-    // By squares that are read and written by whole cache lines: columns of
-    // a matrix compete for a few places in the cache.
-    const SIDE: usize = 16;
-    let mut turned = vec![T::default(); values.len()];
-    turned
-        .par_chunks_mut((SIDE * rows).max(1))
-        .enumerate()
-        .for_each(|(block, turned)| {
-            let first = block * SIDE;
-            let wide = SIDE.min(cols - first);
-            let mut square = [[T::default(); SIDE]; SIDE];
-            for from in (0..rows).step_by(SIDE) {
-                let tall = SIDE.min(rows - from);
-                for (r, own) in square[..tall].iter_mut().enumerate() {
-                    let begin = (from + r) * cols + first;
-                    own[..wide].copy_from_slice(&values[begin..begin + wide]);
-                }
-                for c in 0..wide {
-                    let turned = &mut turned[c * rows + from..][..tall];
-                    for (turned, own) in turned.iter_mut().zip(&square) {
-                        *turned = own[c];
-                    }
-                }
-            }
-        });
-    turned.into()
 }
 
 #[cfg(test)]
@@ -330,19 +305,6 @@ mod tests {
     use super::*;
     use crate::engine::executor::Executor;
     use crate::engine::weights::{Form, Role};
-
-    #[test]
-    fn transposing_moves_every_number_to_its_place() {
-        for (rows, cols) in [(1, 1), (1, 40), (40, 1), (16, 32), (33, 17), (100, 57)] {
-            let values: Vec<f32> = (0..rows * cols).map(|i| i as f32).collect();
-            let turned = transposed(&values, rows, cols);
-            for r in 0..rows {
-                for c in 0..cols {
-                    assert_eq!(turned[c * rows + r], values[r * cols + c]);
-                }
-            }
-        }
-    }
 
     /// A plan that is taken up again does all over but what runs once.
     #[test]

@@ -25,9 +25,9 @@ use crate::engine::recording::{Recording, Source};
 use crate::engine::schedule::{Demand, Lifetime, Schedule, assign_blocks};
 use crate::engine::tensor::{Scalars, TensorId};
 
-/// A chunk should have about this many rows: every product of a chunk copies
-/// the whole weight into panels. Measured with 512 columns: a quarter of them
-/// costs SPES and gradients 7 to 15%; with 144 columns it hardly matters.
+/// A chunk should have about this many rows: products of a chunk copy whole
+/// weights into panels, all of them through `gemm`, those of the reverse by tiles. Measured
+/// with 512 columns: a quarter of them costs SPES and gradients 7 to 15%.
 const CHUNK_ROWS: usize = 4000;
 
 /// A chunk's largest tensor should have at most about this many elements,
@@ -304,10 +304,10 @@ struct Task<'a, T> {
     outs: Vec<(TensorId, usize, Option<&'a mut [T]>)>,
 }
 
-/// All weights, and those that are there transposed.
+/// All weights, and the transposes that are there as factors.
 pub(super) struct Weights<'a, T> {
     pub(super) own: &'a [Arc<Vec<T>>],
-    pub(super) turned: &'a [Option<Box<[T]>>],
+    pub(super) factors: &'a [Option<Box<[T]>>],
 }
 
 /// How regions are run.
@@ -353,7 +353,7 @@ impl<T: Real> Plan<T> {
             }
             let shared = Shared {
                 fixed: &fixed,
-                turned: weights.turned,
+                factors: weights.factors,
                 blocks: &self.blocks,
                 persistent,
             };

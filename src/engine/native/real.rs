@@ -15,6 +15,7 @@ use std::sync::Arc;
 use multiversion::{multiversion, target::target_cfg_f};
 
 use super::linalg::Gemm;
+use super::tiles::{self, Tiles};
 use crate::engine::precision::Precision;
 use crate::ops::Activation;
 
@@ -43,6 +44,8 @@ pub trait Real:
     fn share(values: &Arc<Vec<f32>>) -> Arc<Vec<Self>>;
     /// The product of matrices for this processor.
     fn gemm() -> Gemm<Self>;
+    /// The product with a panel, where that is faster on this processor.
+    fn tiles() -> Option<Tiles<Self>>;
     fn from_f32(x: f32) -> Self;
     fn from_f64(x: f64) -> Self;
     fn to_f64(self) -> f64;
@@ -182,7 +185,9 @@ fn gate_reverse_body<T: Real, const FUSED: bool>(
     }
 }
 
-/// Independent partial sums, so that reductions vectorise.
+/// Independent partial sums, so that reductions vectorise. Loops over lanes count
+/// them: where iterators over arrays are not compiled into the loop, lanes are in
+/// memory.
 const LANES: usize = 16;
 
 #[inline(always)]
@@ -199,8 +204,8 @@ fn sum_body<T: Real>(x: &[T]) -> T {
     let mut lanes = [T::default(); LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += x;
+        for lane in 0..LANES {
+            lanes[lane] += chunk[lane];
         }
     }
     rest.iter().fold(reduce(lanes), |sum, &x| sum + x)
@@ -211,8 +216,8 @@ fn dot_body<T: Real, const FUSED: bool>(a: &[T], b: &[T]) -> T {
     let mut lanes = [T::default(); LANES];
     let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane = a.multiply_plus::<FUSED>(b, *lane);
+        for lane in 0..LANES {
+            lanes[lane] = a[lane].multiply_plus::<FUSED>(b[lane], lanes[lane]);
         }
     }
     let rest = a_rest.iter().zip(b_rest);
@@ -237,8 +242,8 @@ fn largest_body<T: Real, const FUSED: bool>(x: &[T]) -> T {
     let mut lanes = [first; LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = max(*lane, x);
+        for lane in 0..LANES {
+            lanes[lane] = max(lanes[lane], chunk[lane]);
         }
     }
     lanes
@@ -296,8 +301,8 @@ fn divergence_body<T: Real, const FUSED: bool>(p: &[T], q: &[T], shift: T) -> T 
     let mut lanes = [T::default(); LANES];
     let ((ps, p_rest), (qs, q_rest)) = (p.as_chunks::<LANES>(), q.as_chunks::<LANES>());
     for (p, q) in ps.iter().zip(qs) {
-        for ((lane, &p), &q) in lanes.iter_mut().zip(p).zip(q) {
-            *lane += divergence_term::<T, FUSED>(p, q - shift);
+        for lane in 0..LANES {
+            lanes[lane] += divergence_term::<T, FUSED>(p[lane], q[lane] - shift);
         }
     }
     let rest = p_rest.iter().zip(q_rest);
@@ -383,17 +388,24 @@ fn normalise_reverse_body<T: Real, const FUSED: bool>(
 }
 
 /// exp for f32: 2^n · e^r with |r| <= ln(2)/2, e^r by its Taylor polynomial of
-/// degree 7; relative error below 2e-7, underflow to 0, overflow to infinity.
+/// degree 7; relative error below 2e-7, infinite from 88.38 on. What is not a
+/// normal number is 0: probabilities below 1e-38, with which arithmetic is slow.
 #[inline(always)]
 fn exp_f32<const FUSED: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5·2^23: adding it rounds to an integer
     // ln 2 in two parts, so that n·ln2 loses nothing.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let clamped = x.clamp(-104.0, 89.0);
-    let shifted = clamped.multiply_plus::<FUSED>(std::f32::consts::LOG2_E, ROUND);
+    /// ln(2^-126)
+    const LEAST: f32 = -87.336_54;
+    /// Beyond it 2^n is infinite.
+    const MOST: f32 = 89.0;
+    // Written so that NaN stays NaN.
+    let bounded = if x > MOST { MOST } else { x };
+    let bounded = if bounded < LEAST { LEAST } else { bounded };
+    let shifted = bounded.multiply_plus::<FUSED>(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = n.multiply_plus::<FUSED>(-LN2_HIGH, clamped);
+    let r = n.multiply_plus::<FUSED>(-LN2_HIGH, bounded);
     let r = n.multiply_plus::<FUSED>(-LN2_LOW, r);
     let mut p = 1.0 / 5040.0;
     for coefficient in [
@@ -407,11 +419,10 @@ fn exp_f32<const FUSED: bool>(x: f32) -> f32 {
     ] {
         p = p.multiply_plus::<FUSED>(r, coefficient);
     }
-    // Two factors, since 2^n alone leaves the normal range at both ends.
-    let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
-    let half = n >> 1;
-    let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
-    p * power(half) * power(n - half)
+    // The exponent's bits count from -127, those of ROUND go out on the left.
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    let y = p * power;
+    if x < LEAST { 0.0 } else { y }
 }
 
 /// 1 / sqrt(2 pi)
@@ -469,6 +480,9 @@ impl Real for f64 {
     }
     fn gemm() -> Gemm<f64> {
         gemm_f64::gemm::f64::get_gemm_fn()
+    }
+    fn tiles() -> Option<Tiles<f64>> {
+        None
     }
     fn from_f32(x: f32) -> Self {
         x.into()
@@ -591,6 +605,9 @@ impl Real for f32 {
     }
     fn gemm() -> Gemm<f32> {
         gemm_f32::gemm::f32::get_gemm_fn()
+    }
+    fn tiles() -> Option<Tiles<f32>> {
+        tiles::of_f32()
     }
     fn from_f32(x: f32) -> Self {
         x

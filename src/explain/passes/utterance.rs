@@ -223,7 +223,8 @@ impl Utterance {
         let memories = model.decoder.record_memories(recording, encoder_output)?;
         let ids = self.indices(recording, self.ids, self.inputs);
         let input = model.decoder.record_input(recording, ids)?;
-        model.decoder.record(recording, input, &memories)
+        let begun = model.decoder.record_begin(recording, input)?;
+        model.decoder.record(recording, begun, &memories)
     }
 
     /// Records what the model makes of variants of the sound: `sound`

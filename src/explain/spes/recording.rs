@@ -5,6 +5,7 @@ use super::{Masks, Occluded};
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Kind, Shape, TensorId};
 use crate::explain::passes::EncoderOutput;
+use crate::model::decoder::Begun;
 use crate::ops::{
     AccumulateScores, Baseline, Correlate, ExpandScores, Half, KlDivergence, MaskSource, PoolMax,
 };
@@ -75,17 +76,17 @@ impl Occlusion<'_> {
                 let kind = self.options.baseline;
                 let fill = r.computed(r.shape(x));
                 r.push(Baseline { x, kind, y: fill });
-                let input = decoder.record_input(r, ids)?;
+                let begun = self.begin(r, ids)?;
                 r.next_stage();
                 let masked = masking.apply(r, x, fill);
                 let output = utterance.encode(model, r, masked)?;
                 let memories = decoder.record_memories(r, output)?;
-                decoder.record(r, input, &memories)?
+                decoder.record(r, begun, &memories)?
             }
             (Occluded::Encoder, Some(output)) => {
                 let memories = self.memories(r, output)?;
                 let biases = decoder.record_memory_biases(r);
-                let input = decoder.record_input(r, ids)?;
+                let begun = self.begin(r, ids)?;
                 let (sound, window) = (utterance.encoder_frames, utterance.encoder_window);
                 let mut parts = Vec::new();
                 for (memory, bias) in memories.into_iter().zip(biases) {
@@ -102,7 +103,7 @@ impl Occlusion<'_> {
                         _ => r.join_rows(masked, filling)?,
                     });
                 }
-                decoder.record(r, input, &memories)?
+                decoder.record(r, begun, &memories)?
             }
             (Occluded::Tokens, Some(output)) => {
                 let memories = self.memories(r, output)?;
@@ -110,7 +111,8 @@ impl Occlusion<'_> {
                 let bare = decoder.record_positions(r, ids)?;
                 r.next_stage();
                 let masked = masking.apply(r, input, bare);
-                decoder.record(r, masked, &memories)?
+                let begun = decoder.record_begin(r, masked)?;
+                decoder.record(r, begun, &memories)?
             }
             (Occluded::Encoder | Occluded::Tokens, None) => {
                 let problem = "the encoder's output is needed where it, or a token, is occluded";
@@ -118,6 +120,14 @@ impl Occlusion<'_> {
             }
         };
         Ok(decoded.logits)
+    }
+
+    /// What no mask of the sound changes in the decoder. Between operators of all masks
+    /// it would part their region: memories of all of them would be kept.
+    fn begin(&self, r: &mut Recording, ids: TensorId) -> Result<Begun> {
+        let decoder = &self.model.decoder;
+        let input = decoder.record_input(r, ids)?;
+        decoder.record_begin(r, input)
     }
 
     /// Keys and values (1, W', 2D) of every decoder layer.

@@ -156,6 +156,18 @@ impl Occlusion<'_> {
         }
     }
 
+    /// [`BATCH`], or a half or quarter of it where its logits, the largest tensor
+    /// that is there for all of a batch, would take too much: a vocabulary of 50,000.
+    fn usual_batch(&self) -> usize {
+        const MOST_LOGITS: usize = 32 << 20;
+        let each = self.utterance.inputs * self.model.decoder.config.vocabulary;
+        let fits = |batch: usize| batch * each <= MOST_LOGITS;
+        match [BATCH, BATCH / 2].into_iter().find(|&batch| fits(batch)) {
+            Some(batch) => batch,
+            None => BATCH / 4,
+        }
+    }
+
     /// Makes the plan, and the tensor of scores that goes with its batch; half
     /// as many masks at once if the device has not the memory after all.
     fn prepare(
@@ -169,7 +181,7 @@ impl Occlusion<'_> {
             (_, Some(batch)) => batch.clamp(1, most),
             (_, None) => {
                 let build = |batch| self.record(batch, targets);
-                fitting(executor, self.memory, BATCH.min(most), &build)?
+                fitting(executor, self.memory, self.usual_batch().min(most), &build)?
             }
         };
         let tokens = self.utterance.explained;

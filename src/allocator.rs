@@ -23,11 +23,11 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes from which on a block is mapped by itself, and kept.
 const LARGE: usize = 128 << 10;
 /// Bytes up to which a freed block is kept; products want some megabytes.
-const LARGEST: usize = 8 << 20;
+const LARGEST: usize = 4 << 20;
 /// Bytes of all kept blocks.
-const MOST: usize = 16 << 20;
+const MOST: usize = 8 << 20;
 /// Kept blocks.
-const SLOTS: usize = 32;
+const SLOTS: usize = 8;
 
 /// The system's allocator, which keeps a few large blocks that were freed.
 pub struct Keeping(Mutex<Idle>);

@@ -66,6 +66,9 @@ mod avx2 {
     const ROWS: usize = 6;
     /// Numbers in a register.
     const LANES: usize = 8;
+    /// Products that are summed one after the other, before the sum is added to
+    /// others: long sums lose digits.
+    const RUN: usize = 256;
 
     /// [`super::Tiles`] with AVX2 and FMA.
     ///
@@ -107,49 +110,58 @@ mod avx2 {
     #[target_feature(enable = "avx2,fma")]
     #[allow(clippy::needless_range_loop)]
     unsafe fn tile<const R: usize>(job: Job<f32>) {
-        let mut sums = [[_mm256_setzero_ps(); 2]; R];
         // SAFETY: what the job promises; of `c` only `cols` columns are touched.
         unsafe {
             let (mut a, mut b) = (job.a, job.b);
             // Two pointers and one distance reach all rows.
             const HALF: usize = ROWS / 2;
             let mut lower = a.wrapping_add(HALF * job.a_row);
-            for _ in 0..job.inner {
-                let left = _mm256_loadu_ps(b);
-                let right = _mm256_loadu_ps(b.add(LANES));
-                for r in 0..R {
-                    let x = match r < HALF {
-                        true => a.add(r * job.a_row),
-                        false => lower.add((r - HALF) * job.a_row),
-                    };
-                    let x = _mm256_broadcast_ss(&*x);
-                    sums[r][0] = _mm256_fmadd_ps(x, left, sums[r][0]);
-                    sums[r][1] = _mm256_fmadd_ps(x, right, sums[r][1]);
-                }
-                a = a.wrapping_add(job.a_col);
-                lower = lower.wrapping_add(job.a_col);
-                b = b.wrapping_add(PANEL);
-            }
             let scale = _mm256_set1_ps(job.scale);
-            for r in 0..R {
-                let c = job.c.add(r * job.c_row);
-                let left = _mm256_mul_ps(sums[r][0], scale);
-                let right = _mm256_mul_ps(sums[r][1], scale);
-                if job.cols < PANEL {
-                    let mut row = [0.0; PANEL];
-                    _mm256_storeu_ps(row.as_mut_ptr(), left);
-                    _mm256_storeu_ps(row.as_mut_ptr().add(LANES), right);
-                    for col in 0..job.cols {
-                        let before = if job.accumulate { *c.add(col) } else { 0.0 };
-                        *c.add(col) = before + row[col];
+            let (mut left_over, mut accumulate) = (job.inner, job.accumulate);
+            loop {
+                let run = left_over.min(RUN);
+                let mut sums = [[_mm256_setzero_ps(); 2]; R];
+                for _ in 0..run {
+                    let left = _mm256_loadu_ps(b);
+                    let right = _mm256_loadu_ps(b.add(LANES));
+                    for r in 0..R {
+                        let x = match r < HALF {
+                            true => a.add(r * job.a_row),
+                            false => lower.add((r - HALF) * job.a_row),
+                        };
+                        let x = _mm256_broadcast_ss(&*x);
+                        sums[r][0] = _mm256_fmadd_ps(x, left, sums[r][0]);
+                        sums[r][1] = _mm256_fmadd_ps(x, right, sums[r][1]);
                     }
-                } else if job.accumulate {
-                    _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), left));
-                    let c = c.add(LANES);
-                    _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), right));
-                } else {
-                    _mm256_storeu_ps(c, left);
-                    _mm256_storeu_ps(c.add(LANES), right);
+                    a = a.wrapping_add(job.a_col);
+                    lower = lower.wrapping_add(job.a_col);
+                    b = b.wrapping_add(PANEL);
+                }
+                for r in 0..R {
+                    let c = job.c.add(r * job.c_row);
+                    let left = _mm256_mul_ps(sums[r][0], scale);
+                    let right = _mm256_mul_ps(sums[r][1], scale);
+                    if job.cols < PANEL {
+                        let mut row = [0.0; PANEL];
+                        _mm256_storeu_ps(row.as_mut_ptr(), left);
+                        _mm256_storeu_ps(row.as_mut_ptr().add(LANES), right);
+                        for col in 0..job.cols {
+                            let before = if accumulate { *c.add(col) } else { 0.0 };
+                            *c.add(col) = before + row[col];
+                        }
+                    } else if accumulate {
+                        _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), left));
+                        let c = c.add(LANES);
+                        _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), right));
+                    } else {
+                        _mm256_storeu_ps(c, left);
+                        _mm256_storeu_ps(c.add(LANES), right);
+                    }
+                }
+                left_over -= run;
+                accumulate = true;
+                if left_over == 0 {
+                    break;
                 }
             }
         }

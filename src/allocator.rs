@@ -3,8 +3,8 @@
 //! Large blocks are mapped one by one, so that they go back to the system
 //! when they are freed: out of a heap, sounds of ever new lengths would leave
 //! holes in it. But products of matrices take and free the same few blocks
-//! thousands of times a second, and to map and clear those each time takes a third of
-//! a gradient's time. So those freed last are kept for the next that asks.
+//! thousands of times a second, and to map and clear those each time took a quarter
+//! of a gradient's time. So those freed last are kept for the next that asks.
 //!
 //! ```
 //! use sonograd::allocator::Keeping;

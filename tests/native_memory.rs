@@ -133,11 +133,10 @@ fn running_a_plan_again_takes_no_memory_for_tensors() {
         };
         let [bytes, largest] = taken(&mut executor, run);
         println!("stage {stage}: {bytes} bytes, {largest} at most at once");
-        // Lists of workers' parts, and gemm's panels of a head's 40 x 40 scores, which
-        // take 14,464 bytes with AVX2; not one tensor's worth.
+        // Lists of workers' parts and the like; not one tensor's worth.
         assert!(
-            largest < smallest,
-            "stage {stage}: {largest} bytes at once, {smallest} a tensor"
+            largest < smallest / 2,
+            "stage {stage}: {largest} bytes at once"
         );
     }
 }

@@ -11,9 +11,7 @@ use rayon::prelude::*;
 
 use super::attention::{Attention, AttentionReverse, Mask};
 use crate::engine::native::context::{Context, Output, View};
-use crate::engine::native::linalg::{
-    Factor, Matrix, MatrixMut, factor_len, multiply, multiply_by_factor,
-};
+use crate::engine::native::linalg::{Factor, Matrix, MatrixMut, factor_len, multiply};
 use crate::engine::native::real::Real;
 use crate::engine::tensor::{Columns, Shape, TensorId};
 
@@ -33,6 +31,10 @@ fn block_queries<T: Real>() -> usize {
 /// Queries and keys of a block of the reverse: probabilities and their
 /// cotangents take 139 kB each.
 const BLOCK: [usize; 2] = [128, 256];
+
+/// Queries from which on the reverse's factors are packed: below, that takes longer
+/// than it saves.
+const WORTH_PACKING: usize = 32;
 
 /// Rows of a block of the reverse are so many numbers further apart than they are
 /// long: by powers of two they would compete for a few places in the cache.
@@ -183,6 +185,14 @@ impl<T: Real> Head<'_, T> {
         }
     }
 
+    /// A factor of the reverse.
+    fn factor<'b>(&self, matrix: Matrix<'b, T>, to: &'b mut [T], parallel: bool) -> Factor<'b, T> {
+        if self.query.rows < WORTH_PACKING {
+            return matrix.into();
+        }
+        Factor::pack(matrix, to, parallel)
+    }
+
     /// Softmax of the scores in place; writes (maximum, log of sum) per row.
     fn softmax(&self, scores: &mut [T], mut statistics: Option<&mut [T]>) {
         for (i, row) in scores.chunks_mut(self.key.rows).enumerate() {
@@ -311,7 +321,7 @@ impl<T: Real> Head<'_, T> {
         let scores = &mut scores[..rows.len() * count];
         let query = self.query.some_rows(rows.clone());
         let out = MatrixMut::new(scores, rows.len(), count, count);
-        multiply_by_factor(query, keys, self.scale, false, out, false);
+        multiply(query, keys, self.scale, false, out, false);
         let own = scores.chunks_mut(count).zip(statistics.chunks_mut(2));
         for (i, (row, statistics)) in rows.clone().zip(own) {
             let (seen, hidden) = row.split_at_mut(self.seen(i));
@@ -322,7 +332,7 @@ impl<T: Real> Head<'_, T> {
         let out = MatrixMut::new(output, rows.len(), depth, width);
         let weights = Matrix::new(scores, rows.len(), count, count);
         let one = T::from_f32(1.0);
-        multiply_by_factor(weights, values, one, false, out, false);
+        multiply(weights, values, one, false, out, false);
         // Fewer numbers than probabilities.
         for (row, statistics) in output
             .chunks_mut(width)
@@ -437,48 +447,24 @@ impl<'a, T: Real> Results<'a, T> {
         part.map_or(0, |(_, shape, _)| shape.rows)
     }
 
-    /// `rows` of some columns of lead row `n`, if anybody reads them.
-    fn part(
+    /// Adds `scale · a · b` to `rows` of some columns of lead row `n`.
+    fn add<'b>(
         &mut self,
         (to, n): (Columns, usize),
         rows: &Range<usize>,
-        cols: usize,
-    ) -> Option<MatrixMut<'_, T>> {
+        a: Matrix<T>,
+        b: impl Into<Factor<'b, T>>,
+        scale: T,
+    ) {
         let part = self.parts.iter_mut().find(|(id, ..)| *id == to.tensor);
-        let (_, shape, result) = part.filter(|(.., result)| result.is_live())?;
+        let Some((_, shape, result)) = part.filter(|(.., result)| result.is_live()) else {
+            return;
+        };
+        let b = b.into();
         let begin = (n - self.first) * shape.inner() + rows.start * shape.cols + to.offset;
         let own = &mut result[begin..];
-        Some(MatrixMut::new(own, rows.len(), cols, shape.cols))
-    }
-
-    /// Adds `scale · a · b` to `rows` of some columns of a lead row.
-    fn add(
-        &mut self,
-        to: (Columns, usize),
-        rows: &Range<usize>,
-        a: Matrix<T>,
-        b: Matrix<T>,
-        scale: T,
-    ) {
-        let parallel = self.parallel;
-        if let Some(out) = self.part(to, rows, b.cols) {
-            multiply(a, b, scale, true, out, parallel);
-        }
-    }
-
-    /// [`add`](Self::add) by a factor.
-    fn add_by_factor(
-        &mut self,
-        to: (Columns, usize),
-        rows: &Range<usize>,
-        a: Matrix<T>,
-        b: Factor<T>,
-        scale: T,
-    ) {
-        let parallel = self.parallel;
-        if let Some(out) = self.part(to, rows, b.cols) {
-            multiply_by_factor(a, b, scale, true, out, parallel);
-        }
+        let out = MatrixMut::new(own, rows.len(), b.cols(), shape.cols);
+        multiply(a, b, scale, true, out, self.parallel);
     }
 }
 
@@ -491,25 +477,24 @@ struct BlockScratch<'a, T> {
 }
 
 impl<'a, T: Real> BlockScratch<'a, T> {
-    fn lens([queries, keys]: [usize; 2], depth: usize) -> [usize; 7] {
-        let (queries, keys) = (queries.min(BLOCK[0]), keys.min(BLOCK[1]));
-        let square = queries * (keys + GAP);
+    /// For blocks of so many queries and keys.
+    fn lens([queries, keys]: [usize; 2], gap: usize, depth: usize) -> [usize; 7] {
+        let square = queries * (keys + gap);
         let turned = factor_len::<T>(depth, keys);
         let own = |rows| factor_len::<T>(rows, depth);
         let (keys, queries) = (own(keys), own(queries));
         [square, square, turned, turned, keys, queries, queries]
     }
 
-    fn cut(mut memory: &'a mut [T], lens: [usize; 7]) -> Self {
+    /// Cuts it off some memory; also returns the rest.
+    fn cut(mut memory: &'a mut [T], lens: [usize; 7]) -> (Self, &'a mut [T]) {
         let [p, ds, factors @ ..] = lens.map(|len| {
             let (own, rest) = std::mem::take(&mut memory).split_at_mut(len);
             memory = rest;
             own
         });
-        Self {
-            squares: [p, ds],
-            factors,
-        }
+        let squares = [p, ds];
+        (Self { squares, factors }, memory)
     }
 }
 
@@ -581,9 +566,9 @@ impl<'a, T: Real> Back<'a, T> {
             let to_keys = self.dkey_value.filter(|_| keys.start < wanted_keys);
             let key = head.key.some_rows(keys.clone());
             let value = head.value.some_rows(keys.clone());
-            let keys_turned = Factor::pack(key.transposed(), keys_turned, parallel);
-            let values_turned = Factor::pack(value.transposed(), values_turned, parallel);
-            let keys_own = self.dquery.map(|_| Factor::pack(key, keys_own, parallel));
+            let keys_turned = head.factor(key.transposed(), keys_turned, parallel);
+            let values_turned = head.factor(value.transposed(), values_turned, parallel);
+            let keys_own = self.dquery.map(|_| head.factor(key, keys_own, parallel));
             let apart = keys.len() + GAP;
             for rows in blocks(head.query.rows, wanted_rows, BLOCK[0]) {
                 let to_query = self.dquery.filter(|_| rows.start < wanted_rows);
@@ -594,68 +579,73 @@ impl<'a, T: Real> Back<'a, T> {
                 let (height, width) = (rows.len(), keys.len());
                 let query = head.query.some_rows(rows.clone());
                 let out = MatrixMut::new(p, height, width, apart);
-                multiply_by_factor(query, keys_turned, head.scale, false, out, parallel);
+                multiply(query, keys_turned, head.scale, false, out, parallel);
                 // The logarithms are those of the forward row, the same for all.
                 head.probabilities([&rows, &keys], p, apart, self.terms(own[0]));
-                let queries_own = to_keys.map(|_| Factor::pack(query, queries_own, parallel));
+                let queries_own = to_keys.map(|_| head.factor(query, queries_own, parallel));
                 for &n in own {
                     let doutput = self.doutput(n).some_rows(rows.clone());
                     let out = MatrixMut::new(ds, height, width, apart);
-                    multiply_by_factor(doutput, values_turned, one, false, out, parallel);
+                    multiply(doutput, values_turned, one, false, out, parallel);
                     self.slopes(n, (&rows, width), p, ds, apart);
                     let p = Matrix::new(p, height, width, apart);
                     let ds = Matrix::new(ds, height, width, apart);
                     if let (Some((to_key, to_value)), Some(queries_own)) = (to_keys, queries_own) {
-                        let doutput = Factor::pack(doutput, doutput_own, parallel);
+                        let doutput = head.factor(doutput, doutput_own, parallel);
                         let (to_key, to_value) = ((to_key, n), (to_value, n));
                         let (p, turned) = (p.transposed(), ds.transposed());
-                        results.add_by_factor(to_value, &keys, p, doutput, one);
-                        results.add_by_factor(to_key, &keys, turned, queries_own, head.scale);
+                        results.add(to_value, &keys, p, doutput, one);
+                        results.add(to_key, &keys, turned, queries_own, head.scale);
                     }
                     if let (Some(to), Some(keys_own)) = (to_query, keys_own) {
-                        results.add_by_factor((to, n), &rows, ds, keys_own, head.scale);
+                        results.add((to, n), &rows, ds, keys_own, head.scale);
                     }
                 }
             }
         }
     }
 
-    /// The same where queries and keys have relative positions.
+    /// The same where queries and keys have relative positions, all rows and keys
+    /// at once; `rest` is for what the shift moves.
     fn relative(
         &self,
         (positions, u): (Matrix<T>, &[T]),
         own: &[usize],
-        scratch: &mut [T],
+        (scratch, rest): (BlockScratch<T>, &mut [T]),
         results: &mut Results<T>,
     ) {
         let head = &self.head;
         let (queries, keys, depth) = (head.query.rows, head.key.rows, head.query.cols);
         let (all_rows, all_keys) = (0..queries, 0..keys);
-        let square = queries * keys;
-        let (p, rest) = scratch.split_at_mut(square);
-        let (ds, rest) = rest.split_at_mut(square);
-        head.scores(p, rest, results.parallel);
+        let (one, parallel) = (T::from_f32(1.0), results.parallel);
+        let [p, ds] = scratch.squares;
+        let [_, values_turned, keys_own, queries_own, doutput_own] = scratch.factors;
+        let (positions_own, rest) = rest.split_at_mut(factor_len::<T>(keys, depth));
+        head.scores(p, rest, parallel);
         head.probabilities([&all_rows, &all_keys], p, keys, self.terms(own[0]));
+        let values_turned = head.factor(head.value.transposed(), values_turned, parallel);
+        let keys_own = head.factor(head.key, keys_own, parallel);
+        let positions = head.factor(positions, positions_own, parallel);
+        let (biased, rest) = rest.split_at_mut(queries * depth);
+        head.biased_queries(u, biased);
+        let biased = Matrix::new(biased, queries, depth, depth);
+        let queries_own = head.factor(biased, queries_own, parallel);
         for &n in own {
-            let (p_matrix, one) = (Matrix::new(p, queries, keys, keys), T::from_f32(1.0));
-            if let Some((_, to)) = self.dkey_value {
-                let d = self.doutput(n);
-                results.add((to, n), &all_keys, p_matrix.transposed(), d, one);
-            }
-            let values = head.value.transposed();
+            let doutput = self.doutput(n);
             let out = MatrixMut::new(ds, queries, keys, keys);
-            multiply(self.doutput(n), values, one, false, out, results.parallel);
+            multiply(doutput, values_turned, one, false, out, parallel);
             self.slopes(n, (&all_rows, keys), p, ds, keys);
+            let p = Matrix::new(p, queries, keys, keys);
             let slopes = Matrix::new(ds, queries, keys, keys);
-            if let Some((to, _)) = self.dkey_value {
-                let biased = &mut rest[..queries * depth];
-                head.biased_queries(u, biased);
-                let with_u = Matrix::new(biased, queries, depth, depth);
-                results.add((to, n), &all_keys, slopes.transposed(), with_u, head.scale);
+            if let Some((to_key, to_value)) = self.dkey_value {
+                let doutput = head.factor(doutput, doutput_own, parallel);
+                let turned = slopes.transposed();
+                results.add((to_value, n), &all_keys, p.transposed(), doutput, one);
+                results.add((to_key, n), &all_keys, turned, queries_own, head.scale);
             }
             if let Some(to) = self.dquery {
-                results.add((to, n), &all_rows, slopes, head.key, head.scale);
-                let dr = &mut rest[..square];
+                results.add((to, n), &all_rows, slopes, keys_own, head.scale);
+                let dr = &mut rest[..queries * keys];
                 unshift(ds, dr, keys);
                 let dr = Matrix::new(dr, queries, keys, keys);
                 results.add((to, n), &all_rows, dr, positions, head.scale);
@@ -682,15 +672,18 @@ pub(super) fn reverse<T: Real>(reverse: &AttentionReverse, context: &mut Context
     let queries = context.shape(forward.query.tensor).rows;
     let keys = context.shape(forward.key.tensor).rows;
     let depth = forward.depth();
-    let lens = BlockScratch::<T>::lens([queries, keys], depth);
-    let wanted = match forward.relative {
-        None => lens.iter().sum(),
-        Some(_) => {
-            let extra = scores_scratch(true, queries, keys, depth);
-            2 * queries * keys + extra.max(queries * depth)
+    let (lens, extra) = match forward.relative {
+        None => {
+            let block = [queries.min(BLOCK[0]), keys.min(BLOCK[1])];
+            (BlockScratch::<T>::lens(block, GAP, depth), 0)
         }
+        // Positions, biased queries, and scores while they are shifted.
+        Some(_) => (
+            BlockScratch::<T>::lens([queries, keys], 0, depth),
+            factor_len::<T>(keys, depth) + scores_scratch(true, queries, keys, depth),
+        ),
     };
-    let mut scratch = context.take_scratch(wanted);
+    let mut scratch = context.take_scratch(lens.iter().sum::<usize>() + extra);
     let operands = Operands::new(forward, context);
     let batch = context.shape(forward.output).lead;
     for b in 0..batch {
@@ -717,10 +710,11 @@ pub(super) fn reverse<T: Real>(reverse: &AttentionReverse, context: &mut Context
                 terms: context.read(reverse.terms),
                 own_terms: h * queries * 2..(h + 1) * queries * 2,
             };
+            let (block, rest) = BlockScratch::cut(&mut scratch, lens);
             match back.head.relative {
-                None => back.blocks(&own, BlockScratch::cut(&mut scratch, lens), &mut results),
+                None => back.blocks(&own, block, &mut results),
                 Some((positions, u, _)) => {
-                    back.relative((positions, u), &own, &mut scratch, &mut results);
+                    back.relative((positions, u), &own, (block, rest), &mut results);
                 }
             }
         }

@@ -1,40 +1,29 @@
 //! Products with a weight on the processor.
 //!
 //! Rows are taken by blocks: what goes in before a product (bias, residual) and what is
-//! done to it (activation) then finds the block in the cache. Where the processor has
-//! tiles, the weight is a [`Factor`], and a block is small; `gemm` copies the
-//! weight in each call, and blocks are large.
+//! done to it (activation) then finds the block in the cache. Where `gemm` multiplies,
+//! which copies the weight in each call, a block is all rows.
 
 use rayon::prelude::*;
 
 use super::Activation;
 use super::matmul::{Layout, Matmul};
 use crate::engine::native::context::{Context, View, each_block};
-use crate::engine::native::linalg::{
-    Factor, Matrix, MatrixMut, factor_len, multiply, multiply_by_factor,
-};
+use crate::engine::native::linalg::{Factor, Matrix, MatrixMut, factor_len, multiply};
 use crate::engine::native::real::Real;
 
-/// Rows of a block that is multiplied by a factor.
-const FACTOR_ROWS: usize = 96;
-
-/// Rows of a block where `gemm` multiplies. A quarter costs SPES and gradients
-/// 7 to 15%, all of a chunk as much as it gains.
-const GEMM_ROWS: usize = 1024;
+/// Rows of a block where there are tiles, and as many as a thread takes at least.
+const ROWS: usize = 96;
+const FEWEST_ROWS: usize = 24;
 
 /// Rows of a lead row from which on it is worth making a weight a factor for one
 /// call; how many lead rows a call has must not change the numbers.
 const WORTH_PACKING: usize = 64;
 
-enum Weight<'a, T> {
-    Factor(Factor<'a, T>),
-    Plain(Matrix<'a, T>),
-}
-
 /// The operator and its operands.
 struct Product<'a, T> {
     matmul: &'a Matmul,
-    weight: Weight<'a, T>,
+    weight: Factor<'a, T>,
     bias: Option<&'a [T]>,
     residual: Option<View<'a, T>>,
     scale: T,
@@ -80,9 +69,9 @@ pub(super) fn forward<T: Real>(matmul: &Matmul, context: &mut Context<T>) {
     let product = Product {
         matmul,
         weight: match known {
-            Some(factor) => Weight::Factor(factor),
-            None if pack => Weight::Factor(Factor::pack(weight, packed, context.parallel)),
-            None => Weight::Plain(weight),
+            Some(factor) => factor,
+            None if pack => Factor::pack(weight, packed, context.parallel),
+            None => weight.into(),
         },
         bias: matmul.bias.map(|id| context.read(id).all()),
         residual: matmul.residual.map(|id| context.read(id)),
@@ -133,10 +122,14 @@ fn parts<T>(values: &mut [T], size: usize, count: usize) -> impl Iterator<Item =
 impl<T: Real> Product<'_, T> {
     /// All rows of x, which are those from `row` on of this call.
     fn all(&self, x: Matrix<T>, row: usize, y: &mut [T], pre: &mut [T]) {
+        let threads = if self.parallel {
+            rayon::current_num_threads()
+        } else {
+            1
+        };
         let height = match self.weight {
-            Weight::Factor(_) => FACTOR_ROWS,
-            Weight::Plain(_) if self.parallel => x.rows,
-            Weight::Plain(_) => GEMM_ROWS,
+            Factor::Panels(_) => x.rows.div_ceil(threads).clamp(FEWEST_ROWS, ROWS),
+            Factor::Plain(_) => x.rows,
         };
         let count = x.rows.div_ceil(height.max(1));
         let size = height * self.outputs;
@@ -148,7 +141,7 @@ impl<T: Real> Product<'_, T> {
             let x = x.some_rows(first..x.rows.min(first + height));
             self.block(x, row + first, y, pre, parallel);
         };
-        if self.parallel && count >= rayon::current_num_threads() && count > 1 {
+        if self.parallel && count > 1 {
             let blocks: Vec<_> = blocks.collect();
             blocks.into_par_iter().for_each(|block| work(block, false));
         } else {
@@ -186,12 +179,7 @@ impl<T: Real> Product<'_, T> {
             });
         }
         let out = MatrixMut::new(product, x.rows, self.outputs, self.outputs);
-        match self.weight {
-            Weight::Factor(weight) => {
-                multiply_by_factor(x, weight, scale, accumulate, out, parallel);
-            }
-            Weight::Plain(weight) => multiply(x, weight, scale, accumulate, out, parallel),
-        }
+        multiply(x, self.weight, scale, accumulate, out, parallel);
         if linear || only_pre {
             return;
         }

@@ -425,6 +425,13 @@ fn blocks_of_queries_give_what_all_of_them_give() {
     }
 }
 
+/// What is not larger than a block.
+fn few() -> impl Iterator<Item = Heads> {
+    attending_to_others()
+        .chain(causal_ones())
+        .chain(relative_ones())
+}
+
 /// Sizes beside those of tiles, panels and blocks: several of each, some begun.
 fn many() -> impl Iterator<Item = Heads> {
     let sizes = [(300, 290, 20), (129, 257, 64), (97, 33, 17), (513, 40, 80)];
@@ -452,10 +459,7 @@ fn many() -> impl Iterator<Item = Heads> {
 #[test]
 fn native_f32() {
     let mut executor = Case::native_f32();
-    let others = attending_to_others()
-        .chain(causal_ones())
-        .chain(relative_ones());
-    for heads in others {
+    for heads in few() {
         heads.check(&mut executor, true);
     }
     for heads in many() {
@@ -466,10 +470,7 @@ fn native_f32() {
 #[test]
 fn native_f32_reverse() {
     let mut executor = Case::native_f32();
-    let others = attending_to_others()
-        .chain(causal_ones())
-        .chain(relative_ones());
-    for heads in others.chain(many()) {
+    for heads in few().chain(many()) {
         let heads = Heads {
             cotangents: 3,
             ..heads

@@ -1,5 +1,5 @@
-// Gated linear unit and its reverse: y = scale * a * sigmoid(b), where a and b
-// are the halves of x's columns. One invocation for each pair of columns.
+// Gated linear unit and its reverse: y = scale * a * sigmoid(b), or with b * sigmoid(b)
+// if SILU, where a and b are the halves of x's columns. One invocation for each pair of columns.
 
 // #import sigmoid
 
@@ -16,6 +16,9 @@ struct Params {
 @group(0) @binding(3) var<storage, read> dy: array<f32>; // dy: (K·B, R, C)
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>; // dx: (K·B, R, 2·C)
 
+// Whether the gate is b * sigmoid(b)
+override SILU: bool;
+
 const WORKGROUP: u32 = 64u;
 
 @compute @workgroup_size(WORKGROUP)
@@ -29,7 +32,8 @@ fn forward(
         return;
     }
     let at = i / params.cols * 2u * params.cols + i % params.cols;
-    y[i] = params.scale * x[at] * sigmoid(x[at + params.cols]);
+    let b = x[at + params.cols];
+    y[i] = params.scale * x[at] * sigmoid(b) * select(1.0, b, SILU);
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -48,7 +52,7 @@ fn reverse(
     let to = row * 2u * params.cols + c;
     let a = x[source];
     let b = x[source + params.cols];
-    let da = params.scale * dy[i] * sigmoid(b);
-    dx[to] = da;
-    dx[to + params.cols] = da * a * sigmoid(-b);
+    let g = params.scale * dy[i] * sigmoid(b);
+    dx[to] = g * select(1.0, b, SILU);
+    dx[to + params.cols] = g * a * select(sigmoid(-b), 1.0 + b * sigmoid(-b), SILU);
 }

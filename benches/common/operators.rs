@@ -151,7 +151,7 @@ pub const OPERATORS: &[(&str, Build)] = &[
     }),
     ("glu/forward", |b| {
         let x = b.input(TOKENS, FRAMES, 2 * WIDTH);
-        let y = b.recording.glu(x, 1.0).unwrap();
+        let y = b.recording.glu(x, Gate::Sigmoid, 1.0).unwrap();
         b.keep(y);
         0
     }),
@@ -162,6 +162,7 @@ pub const OPERATORS: &[(&str, Build)] = &[
         b.recording.push(GluReverse {
             dy,
             x,
+            gate: Gate::Sigmoid,
             scale: 1.0,
             dx,
         });
@@ -188,6 +189,49 @@ pub const OPERATORS: &[(&str, Build)] = &[
             plus,
             dx,
         });
+        0
+    }),
+    ("group_norm/forward", |b| {
+        let x = b.input(TOKENS, FRAMES, WIDTH);
+        let (weight, bias) = (b.input(1, 1, WIDTH), b.input(1, 1, WIDTH));
+        let y = b.recording.group_norm(x, weight, bias, 1e-5).unwrap();
+        b.keep(y);
+        0
+    }),
+    ("group_norm/reverse", |b| {
+        let dy = b.input(TOKENS, FRAMES, WIDTH);
+        let x = b.input(1, FRAMES, WIDTH);
+        let weight = b.input(1, 1, WIDTH);
+        let statistics = b.input(1, 1, 2);
+        let dx = b.output(TOKENS, FRAMES, WIDTH);
+        let sums = b.recording.computed(Shape::new(TOKENS, FRAMES, 2));
+        b.recording.push(GroupNormSums {
+            dy,
+            x,
+            statistics,
+            weight,
+            sums,
+        });
+        let means = b.recording.computed(Shape::new(TOKENS, 1, 2));
+        let cols = WIDTH;
+        b.recording.push(GroupMeans { sums, cols, means });
+        b.recording.push(GroupNormReverse {
+            dy,
+            x,
+            statistics,
+            weight,
+            means,
+            dx,
+        });
+        0
+    }),
+    ("rotary", |b| {
+        let x = b.input(TOKENS, FRAMES, 3 * WIDTH);
+        let depth = WIDTH / HEADS;
+        let angles = b.input(1, FRAMES, depth - 4);
+        let sizes = [depth, 2 * WIDTH];
+        let y = b.recording.rotary(x, angles, sizes, false).unwrap();
+        b.keep(y);
         0
     }),
     ("depthwise/forward", |b| {

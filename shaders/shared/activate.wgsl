@@ -16,5 +16,8 @@ fn activate(value: f32) -> f32 {
         let tail = 0.5 * erfc(min(abs(value) * 0.70710678, 10.0));
         return value * select(1.0 - tail, tail, value < 0.0);
     }
+    if ACTIVATION == TANH {
+        return tangent(value);
+    }
     return value;
 }

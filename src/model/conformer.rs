@@ -18,7 +18,7 @@ use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Columns, Shape, TensorId, WeightId};
 use crate::engine::weights::{Form, Part, WeightTable};
-use crate::ops::{Activation, AttentionSpec, Mask, Relative};
+use crate::ops::{Activation, AttentionSpec, Gate, Mask, Relative};
 
 /// The name in `architectures[0]`.
 pub const ARCHITECTURE: &str = "ConformerEncoderDecoderForConditionalGeneration";
@@ -325,7 +325,7 @@ impl Block {
         let gated = self
             .pointwise_in
             .record(recording, normed, Activation::None)?;
-        let gated = recording.glu(gated, 1.0)?;
+        let gated = recording.glu(gated, Gate::Sigmoid, 1.0)?;
         let weight = recording.weight(self.depthwise);
         let bias = recording.weight(self.depthwise_bias);
         let mixed = recording.depthwise(gated, weight, bias, Activation::Silu)?;

@@ -8,7 +8,7 @@ use super::loader::Loader;
 use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
-use crate::ops::Activation;
+use crate::ops::{Activation, Gate};
 
 const STRIDE: usize = 2;
 
@@ -125,7 +125,7 @@ impl Subsampler {
         let last = self.convolutions.len() - 1;
         for (n, layer) in self.convolutions.iter().enumerate() {
             x = layer.record(recording, x, Activation::None)?;
-            x = recording.glu(x, if n == last { self.scale } else { 1.0 })?;
+            x = recording.glu(x, Gate::Sigmoid, if n == last { self.scale } else { 1.0 })?;
         }
         Ok(x)
     }

@@ -19,18 +19,27 @@ pub enum Activation {
     Silu,
     /// x · Φ(x), with the exact normal distribution function.
     Gelu,
+    Tanh,
 }
 
 impl Activation {
-    /// The value of a shader's `ACTIVATION`, by the shader's own constants.
-    pub fn number_in(self, shader: &Shader) -> f64 {
-        let name = match self {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::None, Self::Relu, Self::Silu, Self::Gelu, Self::Tanh];
+
+    /// The shaders' constant for it.
+    pub fn constant(self) -> &'static str {
+        match self {
             Self::None => "NO_ACTIVATION",
             Self::Relu => "RELU",
             Self::Silu => "SILU",
             Self::Gelu => "GELU",
-        };
-        shader.constant(name).into()
+            Self::Tanh => "TANH",
+        }
+    }
+
+    /// The value of a shader's `ACTIVATION`, by the shader's own constants.
+    pub fn number_in(self, shader: &Shader) -> f64 {
+        shader.constant(self.constant()).into()
     }
 }
 

@@ -9,11 +9,27 @@ use crate::engine::reverse::Reverse;
 use crate::engine::tensor::TensorId;
 use crate::{Error, Result};
 
-/// y = scale · a · sigmoid(b), a and b the halves of x's columns.
+/// What the second half of the columns becomes before it multiplies the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// sigmoid(b)
+    Sigmoid,
+    /// b · sigmoid(b)
+    Silu,
+}
+
+impl Gate {
+    fn is_silu(self) -> f64 {
+        f64::from(self == Self::Silu)
+    }
+}
+
+/// y = scale · a · gate(b), a and b the halves of x's columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Glu {
     /// (N, R, 2C)
     pub x: TensorId,
+    pub gate: Gate,
     pub scale: f32,
     /// (N, R, C)
     pub y: TensorId,
@@ -26,6 +42,7 @@ pub struct GluReverse {
     pub dy: TensorId,
     /// (B, R, 2C)
     pub x: TensorId,
+    pub gate: Gate,
     pub scale: f32,
     /// (K·B, R, 2C)
     pub dx: TensorId,
@@ -36,7 +53,7 @@ impl Recording {
     ///
     /// # Errors
     /// If the number of columns is odd.
-    pub fn glu(&mut self, x: TensorId, scale: f32) -> Result<TensorId> {
+    pub fn glu(&mut self, x: TensorId, gate: Gate, scale: f32) -> Result<TensorId> {
         let mut shape = self.shape(x);
         if !shape.cols.is_multiple_of(2) {
             return Err(Error::shape(
@@ -46,7 +63,7 @@ impl Recording {
         }
         shape.cols /= 2;
         let y = self.computed(shape);
-        self.push(Glu { x, scale, y });
+        self.push(Glu { x, gate, scale, y });
         Ok(y)
     }
 }
@@ -69,6 +86,7 @@ impl Operate for Glu {
         walk.recording.push(GluReverse {
             dy,
             x: self.x,
+            gate: self.gate,
             scale: self.scale,
             dx,
         });
@@ -86,7 +104,7 @@ impl Operate for Glu {
             let x = x.at(n);
             each_block(context.parallel, y, cols, |row, y| {
                 let (a, b) = x[row * 2 * cols..(row + 1) * 2 * cols].split_at(cols);
-                T::gate(scale, a, b, y);
+                T::gate(self.gate, scale, a, b, y);
             });
         }
         context.give(self.y, y);
@@ -98,7 +116,7 @@ impl Operate for Glu {
         vec![Launch {
             shader: "glu",
             entry: "forward",
-            overrides: vec![],
+            overrides: vec![("SILU", self.gate.is_silu())],
             params: vec![
                 ("count", count.into()),
                 ("cols", shape.cols.into()),
@@ -132,7 +150,8 @@ impl Operate for GluReverse {
             each_block(context.parallel, dx, 2 * cols, |row, dx| {
                 let (a, b) = x[row * 2 * cols..(row + 1) * 2 * cols].split_at(cols);
                 let (da, db) = dx.split_at_mut(cols);
-                T::gate_reverse(scale, a, b, &dy[row * cols..(row + 1) * cols], da, db);
+                let dy = &dy[row * cols..(row + 1) * cols];
+                T::gate_reverse(self.gate, scale, a, b, dy, da, db);
             });
         }
         context.give(self.dx, dx);
@@ -144,7 +163,7 @@ impl Operate for GluReverse {
         vec![Launch {
             shader: "glu",
             entry: "reverse",
-            overrides: vec![],
+            overrides: vec![("SILU", self.gate.is_silu())],
             params: vec![
                 ("count", count.into()),
                 ("cols", shape.cols.into()),

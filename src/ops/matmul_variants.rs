@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Activation, Layout, Matmul, Operate, Windows};
+use super::{Layout, Matmul, Operate, Windows};
 use crate::engine::gpu::extras::{Extra, Extras};
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::gpu::shaders::Shader;
@@ -282,12 +282,6 @@ impl Matmul {
             stride: 1,
             padding: 0,
         });
-        let activation = match self.activation {
-            Activation::None => "NO_ACTIVATION",
-            Activation::Relu => "RELU",
-            Activation::Silu => "SILU",
-            Activation::Gelu => "GELU",
-        };
         let wanted = |id: TensorId| live(id).then_some(id);
         let (y, pre) = (wanted(self.y), self.pre.and_then(wanted));
         // Bias and residual come with the first inputs.
@@ -302,7 +296,7 @@ impl Matmul {
                 ("WINDOWS", flag(self.windows.is_some())),
                 (
                     "ACTIVATION",
-                    Shader::load(Self::NAME).constant(activation).into(),
+                    self.activation.number_in(Shader::load(Self::NAME)),
                 ),
                 ("HAS_BIAS", flag(bias.is_some())),
                 ("HAS_RESIDUAL", flag(own_residual.is_some())),

@@ -248,6 +248,9 @@ operators! {
     embedding::{Embedding};
     expand_scores::{ExpandScores};
     glu::{Glu, GluReverse};
+    group_norm::{
+        GroupMeans, GroupNorm, GroupNormReverse, GroupNormSums, GroupStatistics, RowMoments
+    };
     kl_divergence::{KlDivergence};
     layer_norm::{LayerNorm, LayerNormReverse};
     log_softmax::{LogSoftmax};
@@ -257,6 +260,7 @@ operators! {
     noise::{AddNoise, Spread};
     pool_max::{PoolMax};
     reduce::{Reduce};
+    rotary::{Rotary};
     rows::{JoinRows, TakeRows};
     scatter::{ScatterRows};
     sum_batch::{SumBatch};
@@ -270,6 +274,7 @@ pub use attention::{AttentionSpec, Mask, Relative};
 pub use baseline::BaselineKind;
 pub use candidates::{Draw, NO_TOKEN};
 pub use expand_scores::Half;
+pub use glu::Gate;
 pub use mask::MaskSource;
 pub use matmul::Layout;
 pub use matmul_variants::ProductClass;

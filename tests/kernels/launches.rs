@@ -19,7 +19,7 @@ use sonograd::engine::weights::WeightTable;
 use sonograd::ops::{
     Accumulate, AccumulateScores, Activation, Add, AddNoise, AttentionSpec, AttentionXGradient,
     Baseline, BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
-    ExpandScores, Half, KlDivergence, Mask, MaskSource, Operator, PoolMax, Reduce, Reduction,
+    ExpandScores, Gate, Half, KlDivergence, Mask, MaskSource, Operator, PoolMax, Reduce, Reduction,
     Relative, Spread, TokenLogProb, Windows,
 };
 
@@ -113,7 +113,7 @@ fn explaining() -> Recording {
     };
     let gates = draft.recording.matmul(source, weight);
     let gates = gates.windows(windows).record().unwrap();
-    let x = draft.recording.glu(gates, 1.5).unwrap();
+    let x = draft.recording.glu(gates, Gate::Sigmoid, 1.5).unwrap();
     let (weight, bias) = (draft.real(1, 5, width), draft.real(1, 1, width));
     let x = draft
         .recording
@@ -241,6 +241,61 @@ fn broadcast() -> Recording {
     let weight = draft.real(1, width, width);
     let product = draft.recording.matmul(other, weight).residual(source);
     let logits = product.record().unwrap();
+    let (positions, labels) = (draft.indices(1, 2), draft.indices(1, 2));
+    let seed = Seed {
+        logits,
+        positions,
+        labels,
+        count: 2,
+    };
+    let gradients = reverse(&mut draft.recording, seed, &[source]).unwrap();
+    draft.keep(gradients[0]);
+    draft.recording
+}
+
+/// An encoder of waveforms and its reverse: a norm of all frames, positions that turn
+/// queries and keys, a gate by SiLU.
+fn hearing_samples() -> Recording {
+    let mut draft = Draft::new();
+    let (batch, samples, width, heads) = (2, 23, 6, 2);
+    let source = draft.real(batch, samples, 1);
+    let weight = draft.real(1, width, 5);
+    let windows = Windows {
+        kernel: 5,
+        stride: 3,
+        padding: 0,
+    };
+    let x = draft.recording.matmul(source, weight).windows(windows);
+    let x = x.activation(Activation::Tanh).record().unwrap();
+    let (gain, bias) = (draft.real(1, 1, width), draft.real(1, 1, width));
+    let x = draft.recording.group_norm(x, gain, bias, 1e-5).unwrap();
+    let weight = draft.real(1, 3 * width, width);
+    let packed = draft.recording.matmul(x, weight).record().unwrap();
+    let frames = draft.recording.shape(x).rows;
+    let angles = draft.real(1, frames, 2);
+    let sizes = [width / heads, 2 * width];
+    let turned = draft.recording.rotary(packed, angles, sizes, false);
+    let turned = turned.unwrap();
+    let part = |offset| Columns {
+        tensor: turned,
+        offset,
+    };
+    let (mixed, _) = draft
+        .recording
+        .attention(AttentionSpec {
+            query: part(0),
+            key: part(width),
+            value: part(2 * width),
+            heads,
+            width,
+            scale: 0.5,
+            mask: Mask::None,
+            relative: None,
+        })
+        .unwrap();
+    let weight = draft.real(1, 2 * width, width);
+    let gates = draft.recording.matmul(mixed, weight).record().unwrap();
+    let logits = draft.recording.glu(gates, Gate::Silu, 1.0).unwrap();
     let (positions, labels) = (draft.indices(1, 2), draft.indices(1, 2));
     let seed = Seed {
         logits,
@@ -624,6 +679,7 @@ fn launches_are_what_the_shaders_declare() {
     let all = [
         explaining(),
         broadcast(),
+        hearing_samples(),
         generating(),
         products(),
         occluding(),
@@ -646,7 +702,7 @@ fn launches_are_what_the_shaders_declare() {
 /// An output that nobody reads is not bound, whichever it is.
 #[test]
 fn dead_outputs_are_left_out() {
-    for recording in [explaining(), occluding()] {
+    for recording in [explaining(), hearing_samples(), occluding()] {
         for operator in recording.operators() {
             let outputs = operator.outputs();
             for kept in outputs.iter().filter(|_| outputs.len() > 1) {

@@ -12,9 +12,9 @@ use sonograd::ops::scalars::{FIRST_TOKEN, FIRST_VARIANT, MASKING, STEP};
 use sonograd::ops::{
     Accumulate, Activation, ActivationReverse, Add, AddNoise, AttentionXGradient, Baseline,
     BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
-    DepthwiseReverse, Draw, ExpandScores, Fold, GluReverse, Half, KlDivergence, LayerNorm,
-    LayerNormReverse, MaskSource, NO_TOKEN, Reduce, Reduction, ScatterRows, Spread, SumBatch,
-    TokenLogProb, TokenSeed, Windows,
+    DepthwiseReverse, Draw, ExpandScores, Fold, Gate, GluReverse, GroupMeans, GroupNormReverse,
+    GroupNormSums, Half, KlDivergence, LayerNorm, LayerNormReverse, MaskSource, NO_TOKEN, Operator,
+    Reduce, Reduction, Rotary, ScatterRows, Spread, SumBatch, TokenLogProb, TokenSeed, Windows,
 };
 
 /// One run, all scalars 0.
@@ -65,12 +65,7 @@ fn accumulate() {
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn activation_reverse() {
     for (count, batch, rows, cols) in [(1, 1, 1, 1), (2, 3, 7, 3), (2, 1, 3, 1023)] {
-        for activation in [
-            Activation::None,
-            Activation::Relu,
-            Activation::Silu,
-            Activation::Gelu,
-        ] {
+        for activation in Activation::ALL {
             let mut case = Case::new();
             let dy = case.any(count * batch, rows, cols);
             let pre = scaled(&mut case, batch, rows, cols, 6.0);
@@ -101,7 +96,8 @@ fn activations_at_their_ends() {
     let far = [
         -1e4, -200.0, -90.0, -30.0, -13.0, -0.0, 0.0, 13.0, 30.0, 90.0, 200.0, 1e4,
     ];
-    for activation in [Activation::Relu, Activation::Silu, Activation::Gelu] {
+    for activation in &Activation::ALL[1..] {
+        let activation = *activation;
         let mut case = Case::new();
         let shape = Shape::new(1, 1, far.len());
         let (dy, pre) = (case.real(shape, &[1.0; 12]), case.real(shape, &far));
@@ -410,12 +406,7 @@ fn depthwise() {
         (1, 1023, 3, 31),
         (3, 4, 130, 7),
     ] {
-        for activation in [
-            Activation::None,
-            Activation::Relu,
-            Activation::Silu,
-            Activation::Gelu,
-        ] {
+        for activation in Activation::ALL {
             let mut case = Case::new();
             let x = case.any(lead, frames, cols);
             let (weight, bias) = (case.any(1, kernel, cols), case.any(1, 1, cols));
@@ -477,24 +468,183 @@ fn embedding() {
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn glu() {
     for (count, batch, rows, cols) in [(1, 1, 1, 1), (2, 3, 7, 3), (2, 1, 3, 1023)] {
-        let mut case = Case::new();
-        let x = scaled(&mut case, batch, rows, 2 * cols, 5.0);
-        let y = case.recording.glu(x, 1.5).unwrap();
-        case.output(y);
-        let dy = case.any(count * batch, rows, cols);
-        let dx = case.computed(count * batch, rows, 2 * cols);
-        case.push(GluReverse {
-            dy,
-            x,
-            scale: 1.5,
-            dx,
-        });
-        case.output(dx);
-        // The sigmoid is off by 0.8 eps through its exp, a division and a sum:
-        // 4 eps; two more products. a, the slope's factor, is up to 5 and the
-        // second sigmoid adds its own 4 eps.
-        let tolerances = [within(5.0, 1, 1.5 * 5.0), within(10.0, 1, 1.5 * 5.0)];
-        case.compare(&format!("glu {batch}x{rows}x{cols}"), ONCE, &tolerances);
+        for gate in [Gate::Sigmoid, Gate::Silu] {
+            let mut case = Case::new();
+            let x = scaled(&mut case, batch, rows, 2 * cols, 5.0);
+            let y = case.recording.glu(x, gate, 1.5).unwrap();
+            case.output(y);
+            let dy = case.any(count * batch, rows, cols);
+            let dx = case.computed(count * batch, rows, 2 * cols);
+            case.push(GluReverse {
+                dy,
+                x,
+                gate,
+                scale: 1.5,
+                dx,
+            });
+            case.output(dx);
+            // The sigmoid is off by 0.8 eps through its exp, a division and a sum:
+            // 4 eps; two more products. a, the slope's factor, is up to 5 and the
+            // second sigmoid adds its own 4 eps. SiLU is b, up to 5, times that.
+            let size = match gate {
+                Gate::Sigmoid => 1.0,
+                Gate::Silu => 5.0,
+            };
+            let [forward, reverse] = [5.0, 10.0].map(|k| within(k, 1, 1.5 * 5.0 * size));
+            let name = format!("glu {gate:?} {batch}x{rows}x{cols}");
+            case.compare(&name, ONCE, &[forward, reverse]);
+        }
+    }
+}
+
+/// One row, fewer rows and columns than lanes, and several of each; a mean far from 0.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn group_norm() {
+    for (count, batch, rows, cols) in [
+        (1, 1, 1, 1),
+        (2, 3, 1, 7),
+        (2, 3, 7, 3),
+        (2, 2, 70, 5),
+        (1, 2, 131, 129),
+    ] {
+        for shift in [0.0, 10.0] {
+            let mut case = Case::new();
+            let shape = Shape::new(batch, rows, cols);
+            let own: Vec<f32> = values(shape.len(), 77).iter().map(|x| x + shift).collect();
+            let x = case.real(shape, &own);
+            let (weight, bias) = (case.any(1, 1, cols), case.any(1, 1, cols));
+            let eps = 1e-5;
+            let y = case.recording.group_norm(x, weight, bias, eps).unwrap();
+            case.output(y);
+            let statistics = match case.recording.operators().last() {
+                Some(Operator::GroupNorm(norm)) => norm.statistics,
+                other => panic!("{other:?}"),
+            };
+            let lead = count * batch;
+            let dy = case.any(lead, rows, cols);
+            let sums = case.computed(lead, rows, 2);
+            case.push(GroupNormSums {
+                dy,
+                x,
+                statistics,
+                weight,
+                sums,
+            });
+            let means = case.computed(lead, 1, 2);
+            case.push(GroupMeans { sums, cols, means });
+            let dx = case.computed(lead, rows, cols);
+            case.push(GroupNormReverse {
+                dy,
+                x,
+                statistics,
+                weight,
+                means,
+                dx,
+            });
+            case.output(dx);
+
+            // As a layer norm's, of rows R · C long.
+            let lead_rows = own.chunks(rows * cols).map(|row| {
+                let (s, r) = spread_of_row(row, eps);
+                let n = f64::min(2.0 * r, ((rows * cols) as f64).sqrt());
+                let off = 6.0 * r + 8.0 * n;
+                let reverse = (4.0 + off + n * off + 6.0 * (2.0 + n)) / s;
+                (off + 2.0, reverse + 1.0)
+            });
+            let (forward, reverse): (Vec<f64>, Vec<f64>) = lead_rows.unzip();
+            let wide = |of: &[f64]| -> Vec<f64> {
+                of.iter().flat_map(|&x| vec![x; rows * cols]).collect()
+            };
+            let scales = [wide(&forward), wide(&reverse).repeat(count)];
+            let name = format!("group_norm {count}x{batch}x{rows}x{cols} around {shift}");
+            case.compare_each(&name, ONCE, 1.0, &scales);
+        }
+    }
+}
+
+/// Odd heads, pairs and columns that stay, from the first row and from a decoding step
+/// on, and turned back.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn rotary() {
+    let sizes = [
+        (1, 1, 1, 2, 1, 0),
+        (2, 3, 1, 3, 1, 0),
+        (3, 7, 2, 5, 2, 3),
+        (2, 33, 3, 36, 16, 108),
+    ];
+    for (lead, rows, heads, depth, pairs, others) in sizes {
+        for from_step in [false, true] {
+            let mut case = Case::new();
+            let x = case.any(lead, rows, heads * depth + others);
+            let angles = case.any(1, rows + 4, 2 * pairs);
+            let cols = heads * depth;
+            let y = case.recording.rotary(x, angles, [depth, cols], from_step);
+            let y = y.unwrap();
+            case.output(y);
+            let back = case.computed(lead, rows, heads * depth + others);
+            case.push(Rotary {
+                x,
+                angles,
+                depth,
+                cols,
+                from_step,
+                back: true,
+                y: back,
+            });
+            case.output(back);
+            // Two products and a sum: an eps and a half of 2.
+            let name = format!("rotary {lead}x{rows}, {heads} of {depth}");
+            case.compare(&name, &[at(STEP, 4)], &[within(1.5, 1, 2.0); 2]);
+        }
+    }
+}
+
+/// Turned and turned back is what it was; the first row and what is no pair's stay.
+#[test]
+fn rotary_turns() {
+    let mut case = Case::new();
+    let (rows, depth, pairs) = (5, 6, 2);
+    let x = case.any(1, rows, 2 * depth);
+    let angle = |row: usize, pair: usize| 0.7 * (row * (pair + 1)) as f32;
+    let table = (0..rows).flat_map(|row| {
+        let own = [angle(row, 0), angle(row, 1)];
+        own.map(f32::cos).into_iter().chain(own.map(f32::sin))
+    });
+    let table: Vec<f32> = table.collect();
+    let angles = case.real(Shape::new(1, rows, 2 * pairs), &table);
+    let y = case.recording.rotary(x, angles, [depth, depth], false);
+    let y = y.unwrap();
+    case.output(y);
+    let back = case.computed(1, rows, 2 * depth);
+    case.push(Rotary {
+        x: y,
+        angles,
+        depth,
+        cols: depth,
+        from_step: false,
+        back: true,
+        y: back,
+    });
+    case.output(back);
+    let results = case.native(ONCE);
+    let (turned, back) = (&results[0], &results[1]);
+    let x = case.input(case.input_of(x)).iter();
+    let x: Vec<f64> = x.map(|&x| x.into()).collect();
+    for row in 0..rows {
+        for c in 0..2 * depth {
+            let i = row * 2 * depth + c;
+            assert!((back[i] - x[i]).abs() < 1e-6);
+            let stays = row == 0 || c >= 2 * pairs;
+            assert_eq!(turned[i] == x[i], stays, "row {row}, column {c}");
+        }
+        for pair in 0..pairs {
+            let at = row * 2 * depth + 2 * pair;
+            let (sin, cos) = f64::from(angle(row, pair)).sin_cos();
+            assert!((turned[at] - (x[at] * cos - x[at + 1] * sin)).abs() < 1e-6);
+            assert!((turned[at + 1] - (x[at + 1] * cos + x[at] * sin)).abs() < 1e-6);
+        }
     }
 }
 

@@ -17,18 +17,11 @@ use sonograd::engine::tensor::{Columns, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::ops::scalars::FIRST_TOKEN;
 use sonograd::ops::{
-    Activation, Add, AttentionSpec, Layout, Mask, Operator, Relative, TokenLogProb, Windows,
+    Activation, Add, AttentionSpec, Gate, Layout, Mask, Operator, Relative, TokenLogProb, Windows,
 };
 
 const STEP: f64 = 1e-5;
 const LARGEST_ERROR: f64 = 1e-7;
-
-const ACTIVATIONS: [Activation; 4] = [
-    Activation::None,
-    Activation::Relu,
-    Activation::Silu,
-    Activation::Gelu,
-];
 
 /// Adds `scale_a` · a + `scale_b` · b to the recording.
 fn add(case: &mut Case, a: TensorId, b: TensorId, scale_a: f32, scale_b: f32) -> TensorId {
@@ -180,7 +173,7 @@ fn keep_from_kink(case: &mut Case, index: usize, weight: f64) {
 
 #[test]
 fn matmul() {
-    for activation in ACTIVATIONS {
+    for activation in Activation::ALL {
         for (batch, rows, inputs, outputs) in [(1, 1, 3, 7), (3, 2, 7, 5), (2, 7, 1, 3)] {
             for layout in [Layout::OutIn, Layout::InOut] {
                 let name = format!("matmul {activation:?} {layout:?} {batch}x{rows}");
@@ -259,7 +252,7 @@ fn several_consumers() {
             let branches = [dense_first, !dense_first].map(|dense| {
                 if dense {
                     let gates = case.recording.matmul(x, gates).record().unwrap();
-                    case.recording.glu(gates, 1.0).unwrap()
+                    case.recording.glu(gates, Gate::Sigmoid, 1.0).unwrap()
                 } else {
                     case.recording.matmul(x, weight).record().unwrap()
                 }
@@ -273,11 +266,42 @@ fn several_consumers() {
 #[test]
 fn glu() {
     for (batch, rows, cols) in [(1, 1, 1), (3, 3, 7), (1, 7, 3)] {
-        check(&format!("glu {batch}x{rows}x{cols}"), |case| {
-            let x = case.any(batch, rows, 2 * cols);
-            let y = case.recording.glu(x, 1.5).unwrap();
+        for gate in [Gate::Sigmoid, Gate::Silu] {
+            check(&format!("glu {gate:?} {batch}x{rows}x{cols}"), |case| {
+                let x = case.any(batch, rows, 2 * cols);
+                let y = case.recording.glu(x, gate, 1.5).unwrap();
+                (vec![x], y)
+            });
+        }
+    }
+}
+
+#[test]
+fn group_norm() {
+    for (batch, rows, cols) in [(1, 1, 3), (3, 3, 7), (2, 7, 1), (1, 9, 33)] {
+        check(&format!("group_norm {batch}x{rows}x{cols}"), |case| {
+            let x = case.any(batch, rows, cols);
+            let (weight, bias) = (case.any(1, 1, cols), case.any(1, 1, cols));
+            let y = case.recording.group_norm(x, weight, bias, 1e-5).unwrap();
             (vec![x], y)
         });
+    }
+}
+
+/// Whole heads, odd ones too, beside columns that stay.
+#[test]
+fn rotary() {
+    for (batch, rows, heads, depth, others) in [(1, 1, 1, 2, 0), (3, 3, 2, 5, 4), (2, 7, 3, 4, 1)] {
+        check(
+            &format!("rotary {batch}x{rows}, {heads} of {depth}"),
+            |case| {
+                let x = case.any(batch, rows, heads * depth + others);
+                let angles = case.any(1, rows + 2, 2 * (depth / 2));
+                let sizes = [depth, heads * depth];
+                let y = case.recording.rotary(x, angles, sizes, false).unwrap();
+                (vec![x], y)
+            },
+        );
     }
 }
 
@@ -325,7 +349,7 @@ fn layer_norm_of_one_column() {
 
 #[test]
 fn depthwise() {
-    for activation in ACTIVATIONS {
+    for activation in Activation::ALL {
         for (batch, frames, cols, kernel) in
             [(1, 1, 3, 3), (3, 4, 3, 7), (2, 7, 5, 3), (1, 5, 2, 31)]
         {
@@ -588,7 +612,7 @@ fn a_small_conformer_block() {
         let weight = case.any(1, 2 * width, 9);
         let x = case.recording.matmul(sound, weight);
         let x = x.windows(HALVING).record().unwrap();
-        let x = case.recording.glu(x, 1.0).unwrap();
+        let x = case.recording.glu(x, Gate::Sigmoid, 1.0).unwrap();
         let (gain, bias) = (case.any(1, 1, width), case.any(1, 1, width));
         let normed = case.recording.layer_norm(x, gain, bias, 1e-5).unwrap();
         let weight = case.any(1, 3 * width, width);
@@ -657,7 +681,7 @@ fn what_has_no_reverse_says_so() {
 fn nothing_else_is_reversed() {
     let mut case = Case::new();
     let (x, other) = (case.any(1, 2, 3), case.any(1, 2, 6));
-    let gated = case.recording.glu(other, 1.0).unwrap();
+    let gated = case.recording.glu(other, Gate::Sigmoid, 1.0).unwrap();
     let y = add(&mut case, x, gated, 1.0, 1.0);
     let (positions, labels) = (case.indices(1, 1, &[0]), case.indices(1, 1, &[0]));
     let seed = Seed {

@@ -17,7 +17,7 @@ use multiversion::{multiversion, target::target_cfg_f};
 use super::linalg::Gemm;
 use super::tiles::{self, Tiles};
 use crate::engine::precision::Precision;
-use crate::ops::Activation;
+use crate::ops::{Activation, Gate};
 
 /// f32 or f64.
 pub trait Real:
@@ -58,6 +58,7 @@ pub trait Real:
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
     fn abs(self) -> Self;
+    fn tanh<const FUSED: bool>(self) -> Self;
     /// The normal distribution function and its density at x.
     fn normal<const FUSED: bool>(self) -> (Self, Self);
 
@@ -67,10 +68,11 @@ pub trait Real:
     fn activation_slope(activation: Activation, scale: Self, x: &[Self], y: &mut [Self]);
     /// `y = x · y`, element by element.
     fn multiply_by(x: &[Self], y: &mut [Self]);
-    /// `y = scale · a · sigmoid(b)`, element by element.
-    fn gate(scale: Self, a: &[Self], b: &[Self], y: &mut [Self]);
+    /// `y = scale · a · gate(b)`, element by element.
+    fn gate(gate: Gate, scale: Self, a: &[Self], b: &[Self], y: &mut [Self]);
     /// The two halves of the gradient of [`gate`](Self::gate).
     fn gate_reverse(
+        gate: Gate,
         scale: Self,
         a: &[Self],
         b: &[Self],
@@ -126,6 +128,7 @@ fn activate_body<T: Real, const FUSED: bool>(activation: Activation, scale: T, x
         Activation::Gelu => x
             .iter_mut()
             .for_each(|x| *x = scale * *x * x.normal::<FUSED>().0),
+        Activation::Tanh => x.iter_mut().for_each(|x| *x = scale * x.tanh::<FUSED>()),
     }
 }
 
@@ -149,6 +152,12 @@ fn activation_slope_body<T: Real, const FUSED: bool>(
             let (cumulative, density) = x.normal::<FUSED>();
             *y = scale * x.multiply_plus::<FUSED>(density, cumulative);
         }),
+        Activation::Tanh => elements.for_each(|(y, &x)| {
+            // 1 - tanh(x)², by factors that do not cancel.
+            let small = (T::from_f32(-2.0) * x.abs()).exp_by::<FUSED>();
+            let sum = one + small;
+            *y = scale * T::from_f32(4.0) * small / (sum * sum);
+        }),
     }
 }
 
@@ -160,14 +169,21 @@ fn multiply_by_body<T: Real, const FUSED: bool>(x: &[T], y: &mut [T]) {
 }
 
 #[inline(always)]
-fn gate_body<T: Real, const FUSED: bool>(scale: T, a: &[T], b: &[T], y: &mut [T]) {
-    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-        *y = scale * a * sigmoid::<T, FUSED>(b);
+fn gate_body<T: Real, const FUSED: bool>(gate: Gate, scale: T, a: &[T], b: &[T], y: &mut [T]) {
+    let elements = y.iter_mut().zip(a).zip(b);
+    match gate {
+        Gate::Sigmoid => elements.for_each(|((y, &a), &b)| {
+            *y = scale * a * sigmoid::<T, FUSED>(b);
+        }),
+        Gate::Silu => elements.for_each(|((y, &a), &b)| {
+            *y = scale * a * b * sigmoid::<T, FUSED>(b);
+        }),
     }
 }
 
 #[inline(always)]
 fn gate_reverse_body<T: Real, const FUSED: bool>(
+    gate: Gate,
     scale: T,
     a: &[T],
     b: &[T],
@@ -177,11 +193,20 @@ fn gate_reverse_body<T: Real, const FUSED: bool>(
 ) {
     let one = T::from_f32(1.0);
     let inputs = a.iter().zip(b).zip(dy);
-    for ((da, db), ((&a, &b), &dy)) in da.iter_mut().zip(db).zip(inputs) {
-        let s = sigmoid::<T, FUSED>(b);
-        let g = scale * dy * s;
-        *da = g;
-        *db = g * a * (one - s);
+    let elements = da.iter_mut().zip(db).zip(inputs);
+    match gate {
+        Gate::Sigmoid => elements.for_each(|((da, db), ((&a, &b), &dy))| {
+            let s = sigmoid::<T, FUSED>(b);
+            let g = scale * dy * s;
+            *da = g;
+            *db = g * a * (one - s);
+        }),
+        Gate::Silu => elements.for_each(|((da, db), ((&a, &b), &dy))| {
+            let s = sigmoid::<T, FUSED>(b);
+            let g = scale * dy * s;
+            *da = g * b;
+            *db = g * a * b.multiply_plus::<FUSED>(one - s, one);
+        }),
     }
 }
 
@@ -387,6 +412,22 @@ fn normalise_reverse_body<T: Real, const FUSED: bool>(
     }
 }
 
+/// tanh for f32, to a few units of rounding: by the series where the quotient would
+/// cancel.
+#[inline(always)]
+fn tanh_f32<const FUSED: bool>(x: f32) -> f32 {
+    let small = exp_f32::<FUSED>(-2.0 * x.abs());
+    let quotient = ((1.0 - small) / (1.0 + small)).copysign(x);
+    let square = x * x;
+    let series = [0.021_869_488, -0.053_968_254, 0.133_333_33, -0.333_333_33];
+    let mut sum = -0.008_863_236_f32;
+    for factor in series {
+        sum = sum.multiply_plus::<FUSED>(square, factor);
+    }
+    let near = (x * square).multiply_plus::<FUSED>(sum, x);
+    if square < 0.09 { near } else { quotient }
+}
+
 /// exp for f32: 2^n · e^r with |r| <= ln(2)/2, e^r by its Taylor polynomial of
 /// degree 7; relative error below 2e-7, infinite from 88.38 on. What is not a
 /// normal number is 0: probabilities below 1e-38, with which arithmetic is slow.
@@ -511,6 +552,9 @@ impl Real for f64 {
     fn abs(self) -> Self {
         f64::abs(self)
     }
+    fn tanh<const FUSED: bool>(self) -> Self {
+        f64::tanh(self)
+    }
     fn normal<const FUSED: bool>(self) -> (Self, Self) {
         let cumulative = 0.5 * (1.0 + libm::erf(self * std::f64::consts::FRAC_1_SQRT_2));
         (cumulative, DENSITY_AT_0 * (-0.5 * self * self).exp())
@@ -524,11 +568,19 @@ impl Real for f64 {
     fn multiply_by(x: &[f64], y: &mut [f64]) {
         multiply_by_body::<f64, false>(x, y);
     }
-    fn gate(scale: f64, a: &[f64], b: &[f64], y: &mut [f64]) {
-        gate_body::<f64, false>(scale, a, b, y);
+    fn gate(gate: Gate, scale: f64, a: &[f64], b: &[f64], y: &mut [f64]) {
+        gate_body::<f64, false>(gate, scale, a, b, y);
     }
-    fn gate_reverse(scale: f64, a: &[f64], b: &[f64], dy: &[f64], da: &mut [f64], db: &mut [f64]) {
-        gate_reverse_body::<f64, false>(scale, a, b, dy, da, db);
+    fn gate_reverse(
+        gate: Gate,
+        scale: f64,
+        a: &[f64],
+        b: &[f64],
+        dy: &[f64],
+        da: &mut [f64],
+        db: &mut [f64],
+    ) {
+        gate_reverse_body::<f64, false>(gate, scale, a, b, dy, da, db);
     }
     fn exp_sum(x: &mut [f64], shift: f64) -> f64 {
         exp_sum_body::<f64, false>(x, shift)
@@ -583,8 +635,8 @@ vectorised! {
     fn activate_f32(activation: Activation, scale: f32, x: &mut [f32]) = activate_body;
     fn activation_slope_f32(activation: Activation, scale: f32, x: &[f32], y: &mut [f32]) = activation_slope_body;
     fn multiply_by_f32(x: &[f32], y: &mut [f32]) = multiply_by_body;
-    fn gate_f32(scale: f32, a: &[f32], b: &[f32], y: &mut [f32]) = gate_body;
-    fn gate_reverse_f32(scale: f32, a: &[f32], b: &[f32], dy: &[f32], da: &mut [f32], db: &mut [f32]) = gate_reverse_body;
+    fn gate_f32(gate: Gate, scale: f32, a: &[f32], b: &[f32], y: &mut [f32]) = gate_body;
+    fn gate_reverse_f32(gate: Gate, scale: f32, a: &[f32], b: &[f32], dy: &[f32], da: &mut [f32], db: &mut [f32]) = gate_reverse_body;
     fn exp_sum_f32(x: &mut [f32], shift: f32) -> f32 = exp_sum_body;
     fn largest_f32(x: &[f32]) -> f32 = largest_body;
     fn weigh_shifted_f32(p: &[f32], shift: f32, y: &mut [f32]) = weigh_shifted_body;
@@ -646,6 +698,10 @@ impl Real for f32 {
         f32::abs(self)
     }
     #[inline(always)]
+    fn tanh<const FUSED: bool>(self) -> Self {
+        tanh_f32::<FUSED>(self)
+    }
+    #[inline(always)]
     fn normal<const FUSED: bool>(self) -> (Self, Self) {
         normal_f32::<FUSED>(self)
     }
@@ -658,11 +714,19 @@ impl Real for f32 {
     fn multiply_by(x: &[f32], y: &mut [f32]) {
         multiply_by_f32(x, y);
     }
-    fn gate(scale: f32, a: &[f32], b: &[f32], y: &mut [f32]) {
-        gate_f32(scale, a, b, y);
+    fn gate(gate: Gate, scale: f32, a: &[f32], b: &[f32], y: &mut [f32]) {
+        gate_f32(gate, scale, a, b, y);
     }
-    fn gate_reverse(scale: f32, a: &[f32], b: &[f32], dy: &[f32], da: &mut [f32], db: &mut [f32]) {
-        gate_reverse_f32(scale, a, b, dy, da, db);
+    fn gate_reverse(
+        gate: Gate,
+        scale: f32,
+        a: &[f32],
+        b: &[f32],
+        dy: &[f32],
+        da: &mut [f32],
+        db: &mut [f32],
+    ) {
+        gate_reverse_f32(gate, scale, a, b, dy, da, db);
     }
     fn exp_sum(x: &mut [f32], shift: f32) -> f32 {
         exp_sum_f32(x, shift)

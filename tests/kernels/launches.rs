@@ -673,18 +673,38 @@ fn inspect(recording: &Recording, seen: &mut BTreeSet<String>) -> Vec<String> {
     all
 }
 
-#[test]
-fn launches_are_what_the_shaders_declare() {
-    let mut seen = BTreeSet::new();
-    let all = [
+/// Recordings that together have every operator.
+fn all() -> [Recording; 6] {
+    [
         explaining(),
         broadcast(),
         hearing_samples(),
         generating(),
         products(),
         occluding(),
-    ];
-    for recording in all {
+    ]
+}
+
+/// The launches of all operators, those alone that run on every device.
+pub fn launches_for_every_device() -> Vec<Launch> {
+    let mut launches = Vec::new();
+    for recording in all() {
+        for operator in recording.operators() {
+            for extras in equipped() {
+                let choices = operator.choices(&recording, &|_| true, extras);
+                let variants = choices.into_iter().flat_map(|choice| choice.variants);
+                let plain = variants.filter(|variant| variant.needs.is_empty());
+                launches.extend(plain.map(|variant| variant.launch));
+            }
+        }
+    }
+    launches
+}
+
+#[test]
+fn launches_are_what_the_shaders_declare() {
+    let mut seen = BTreeSet::new();
+    for recording in all() {
         let found = inspect(&recording, &mut seen);
         assert!(found.is_empty(), "{found:#?}");
     }

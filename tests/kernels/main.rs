@@ -5,12 +5,19 @@
 #[path = "../shared/cases.rs"]
 mod cases;
 
+/// A headless Chromium.
+#[path = "../shared/browser.rs"]
+#[allow(dead_code, reason = "WebGPU is all that is wanted of it here")]
+mod browser;
+
 /// The smallest shader by hand: bindings, parameters, folding of workgroups.
 mod add;
 /// Attention, and attention over terms.
 mod attention;
 /// Attention times its gradient, up to whole models.
 mod attention_x_gradient;
+/// The shaders in a browser's WebGPU.
+mod browser_shaders;
 /// The comparison that all these rely on fails when it should.
 mod compare;
 /// What operators ask of the GPU against what the shaders declare. Needs no GPU.

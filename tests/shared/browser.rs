@@ -33,6 +33,24 @@ impl Browser {
     /// # Panics
     /// If Chromium or its driver is missing, with the line that installs them.
     pub fn start() -> Self {
+        Self::start_with(&["--disable-gpu"])
+    }
+
+    /// A fresh browser with WebGPU, by the software driver it brings.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[allow(dead_code, reason = "for some who share this file")]
+    pub fn start_with_webgpu() -> Self {
+        Self::start_with(&[
+            "--enable-unsafe-webgpu",
+            "--use-webgpu-adapter=swiftshader",
+            "--enable-features=Vulkan",
+            "--use-vulkan=swiftshader",
+        ])
+    }
+
+    fn start_with(more: &[&str]) -> Self {
         let chromium = find(&["chromium", "chromium-browser", "google-chrome"]);
         let chromedriver = find(&["chromedriver"]);
         let mut driver = Command::new(chromedriver)
@@ -52,14 +70,13 @@ impl Browser {
             _output: output,
             profile,
         };
-        browser.open_session(&chromium);
+        browser.open_session(&chromium, more);
         browser
     }
 
-    fn open_session(&mut self, chromium: &Path) {
+    fn open_session(&mut self, chromium: &Path, more: &[&str]) {
         let mut arguments: Vec<String> = [
             "--headless=new",
-            "--disable-gpu",
             "--disable-quic",
             "--disable-sync",
             "--disable-background-networking",
@@ -69,6 +86,7 @@ impl Browser {
         ]
         .map(String::from)
         .into();
+        arguments.extend(more.iter().map(|&own| own.into()));
         let folder = self.profile.path();
         arguments.push(format!("--user-data-dir={}", folder.display()));
         if owned_by_root(folder) {

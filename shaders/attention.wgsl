@@ -2,6 +2,8 @@
 //
 // output = softmax(scale * scores(query, key)) * value, head by head. With
 // relative positions the score of query i and key j is
+//     (q_i + u) * k_j + (q_i + v) * p_(T-1-i+j)
+// if there is a p for each of the 2T-1 distances, and SHIFTED if there are T:
 //     (q_i + u) * k_j + shifted(i, j)
 //     shifted(i, j) = (q_i + v) * p_(T-1-i+j)      where j <= i
 //                   = 0                            where j = i + 1
@@ -23,7 +25,7 @@ struct Params {
     lead_query: u32,     // B: lead rows of query, output and statistics
     lead_key: u32,       // C: lead rows of key and value
     queries: u32,        // Q: queries in a lead row
-    keys: u32,           // T: keys in a lead row, and positions
+    keys: u32,           // T: keys in a lead row
     heads: u32,          // H: heads
     depth: u32,          // E: columns of a head, up to 128
     scale: f32,          // factor of the scores, no unit
@@ -43,6 +45,8 @@ struct Params {
 // A query sees keys up to its own position only.
 override CAUSAL: bool = false;
 override RELATIVE: bool = false;
+// Positions are T, and those of keys after their query come by a shift of rows.
+override SHIFTED: bool = false;
 // Heads of more than 64 columns.
 override WIDE: bool = false;
 // Results that are wanted.
@@ -55,7 +59,7 @@ override WRITE_DVALUE: bool = true;
 @group(0) @binding(1) var<storage, read> query: array<f32>; // query: (B, Q, H * E columns)
 @group(0) @binding(2) var<storage, read> key: array<f32>; // key: (C, T, H * E columns)
 @group(0) @binding(3) var<storage, read> value: array<f32>; // value: (C, T, H * E columns)
-@group(0) @binding(4) var<storage, read> positions: array<f32>; // positions: (T, H * E): p
+@group(0) @binding(4) var<storage, read> positions: array<f32>; // positions: (T or 2T-1, H * E): p
 @group(0) @binding(5) var<storage, read> biases: array<f32>; // biases: (2, H * E): u, v
 @group(0) @binding(6) var<storage, read_write> output: array<f32>; // output: (N, Q, H * E)
 @group(0) @binding(7) var<storage, read_write> statistics: array<f32>; // statistics: (N, H, Q, 2): maximum, logarithm of the sum
@@ -69,9 +73,9 @@ override WRITE_DVALUE: bool = true;
 const LANES: u32 = 16u;
 // Queries and keys in a tile, four for each thread along its side.
 const TILE: u32 = 64u;
-// Queries in a tile of `reverse_query` with relative positions: a query's
+// Queries in a tile of `reverse_query` with shifted positions: a query's
 // cotangent needs the scores of the query before it, which take a row.
-const RELATIVE_TILE: u32 = 63u;
+const SHIFTED_TILE: u32 = 63u;
 // Largest depth.
 const MAX_DEPTH: u32 = 128u;
 // Depth from which on WIDE is needed.
@@ -154,8 +158,9 @@ fn doutput_at(i: u32, column: u32) -> f32 {
 // The position vector of keys that are `distance` after their query.
 fn position_at(distance: i32, column: u32) -> f32 {
     let past = i32(params.keys) - 1 + distance;
-    let t = select(distance - 2, past, distance <= 0);
-    let inside = (t >= 0) & (t < i32(params.keys)) & (column < params.depth);
+    let t = select(past, distance - 2, SHIFTED & (distance > 0));
+    let count = select(2 * i32(params.keys) - 1, i32(params.keys), SHIFTED);
+    let inside = (t >= 0) & (t < count) & (column < params.depth);
     let at = u32(t) * width() + head_column + column;
     return select(0.0, positions[select(0u, at, inside)], inside);
 }
@@ -200,8 +205,9 @@ fn doutput_rows(i: u32, column: u32) -> vec4<f32> {
     );
 }
 
-// Four neighbouring diagonals at one column. Keys that come after their query
-// meet the positions apart from the others, since they need the next query.
+// Four neighbouring diagonals at one column. Where positions are shifted, keys
+// that come after their query meet them apart from the others, since they need
+// the next query.
 fn diagonals(distance: i32, column: u32, after: bool) -> vec4<f32> {
     let all = vec4<f32>(
         position_at(distance, column),
@@ -209,6 +215,9 @@ fn diagonals(distance: i32, column: u32, after: bool) -> vec4<f32> {
         position_at(distance + 2, column),
         position_at(distance + 3, column),
     );
+    if !SHIFTED {
+        return all;
+    }
     let is_after = vec4<i32>(distance) + vec4<i32>(0, 1, 2, 3) > vec4<i32>(0);
     return select(vec4<f32>(), all, is_after == vec4<bool>(after));
 }
@@ -299,8 +308,8 @@ fn add_diagonals(sum: mat4x4<f32>, lowest: u32) -> mat4x4<f32> {
 
 // Kinds of products, in the order in which they are computed.
 const CONTENT: u32 = 0u; // (q_i + u) * k_j
-const BEFORE: u32 = 1u; // (q_i + v) * p, for keys at or before their query
-const AFTER: u32 = 2u; // (q_(i+1) + v) * p, for keys after it
+const BEFORE: u32 = 1u; // (q_i + v) * p, where shifted for keys at or before their query
+const AFTER: u32 = 2u; // (q_(i+1) + v) * p, where shifted for keys after it
 const COTANGENT: u32 = 3u; // doutput_i * v_j
 
 struct Products {
@@ -325,10 +334,10 @@ fn products(query0: u32, key0: u32, last: u32) -> Products {
         if positions && !RELATIVE {
             continue;
         }
-        if kind == BEFORE && distance >= i32(TILE) {
+        if kind == BEFORE && SHIFTED && distance >= i32(TILE) {
             continue;
         }
-        if kind == AFTER && distance + i32(TILE) <= 2 {
+        if kind == AFTER && (!SHIFTED || distance + i32(TILE) <= 2) {
             continue;
         }
         let shift = select(0u, 1u, kind == AFTER);
@@ -532,8 +541,8 @@ fn add_queries(weights: mat4x4<f32>, query0: u32, sums: ptr<function, Sums>) {
 // lie on 127 diagonals, one for each position vector, which are staged 16 at
 // a time. Thread (x, y) has weights on the seven that begin with number
 // x + 15 - y and are 16 apart: on one of every 16, from the first 16 or from
-// the second on. A score of a key after its query depends on the next query,
-// so such weights move down a row.
+// the second on. A shifted score of a key after its query depends on the next
+// query, so such weights move down a row.
 fn add_positions(weights: mat4x4<f32>, query0: u32, key0: u32, sums: ptr<function, Sums>) {
     let lowest = lane.x + LANES - 1u - lane.y;
     let diagonal = lowest % LANES;
@@ -552,7 +561,7 @@ fn add_positions(weights: mat4x4<f32>, query0: u32, key0: u32, sums: ptr<functio
     for (var d = 0u; d < 2u * TILE; d += LANES) {
         var own = select(last, next0, lowest < LANES);
         var row = lane.y;
-        if distance + i32(diagonal) > 0 {
+        if SHIFTED && distance + i32(diagonal) > 0 {
             row += 1u;
             if row == LANES {
                 // Row 15 of each 16 moves to row 0 of the next.
@@ -751,8 +760,8 @@ fn emit_probabilities(
 //     dv_j = sum over i of P_ij doutput_i
 //     dk_j = sum over i of dS_ij (q_i + u)
 //     dq_i = sum over j of dS_ij k_j
-//          + sum over j <= i of dS_ij p_(T-1-i+j)
-//          + sum over j > i of dS_(i-1)j p_(j-i-1)
+//          + sum over j of dS_ij p_(T-1-i+j), where shifted over j <= i
+//          + where shifted sum over j > i of dS_(i-1)j p_(j-i-1)
 
 // One of the two terms of a thread's four queries; 0: logarithm of the sum of
 // exp(score), 1: delta.
@@ -825,12 +834,12 @@ fn reverse_query(
     if n >= params.lead {
         return;
     }
-    let own_queries = select(TILE, RELATIVE_TILE, RELATIVE);
+    let own_queries = select(TILE, SHIFTED_TILE, SHIFTED);
     let tiles = (params.d_rows + own_queries - 1u) / own_queries;
     let head = group.x / tiles;
-    // Row 0 of a tile with relative positions is the query before its first;
+    // Row 0 of a tile with shifted positions is the query before its first;
     // for the first tile there is none, and 2^32 - 1 is no query.
-    let query0 = group.x % tiles * own_queries - select(0u, 1u, RELATIVE);
+    let query0 = group.x % tiles * own_queries - select(0u, 1u, SHIFTED);
     begin(n, head, local);
     let row = (n * params.heads + head) * params.queries;
     let i = query0 + lane.y;
@@ -847,7 +856,7 @@ fn reverse_query(
             add_positions(ds, query0, key0, &sums);
         }
     }
-    if !RELATIVE || lane.y > 0u {
+    if !SHIFTED || lane.y > 0u {
         write_dquery_row(n, i, sums.low[0], sums.high[0]);
     }
     write_dquery_row(n, i + LANES, sums.low[1], sums.high[1]);

@@ -15,6 +15,17 @@ const HEADS: usize = 4;
 const TOKENS: usize = 24;
 const VOCABULARY: usize = 256;
 
+/// What a plane of 80 bins is halved to first, and the windows that halve it.
+const PLANE: Plane = Plane {
+    frames: 4 * FRAMES,
+    bins: 40,
+};
+const HALVING: Windows = Windows {
+    kernel: 3,
+    stride: 2,
+    padding: 1,
+};
+
 /// A recording of one operator, and the persistent tensors it works on.
 pub struct Bench<'a> {
     pub executor: &'a mut dyn Executor,
@@ -249,6 +260,47 @@ pub const OPERATORS: &[(&str, Build)] = &[
         let weight = b.input(1, 15, WIDTH);
         let dx = b.output(TOKENS, FRAMES, WIDTH);
         b.recording.push(DepthwiseReverse { dz, weight, dx });
+        0
+    }),
+    ("convolution_2d/forward", |b| {
+        let x = b.input(TOKENS, 8 * FRAMES, 80);
+        let (weight, bias) = (b.input(1, 9, WIDTH), b.input(1, 1, WIDTH));
+        let relu = Activation::Relu;
+        let y = b
+            .recording
+            .convolution_2d(x, weight, bias, HALVING, relu)
+            .unwrap();
+        b.keep(y.0);
+        (TOKENS * 4 * FRAMES * 40 * WIDTH * 18) as u64
+    }),
+    ("depthwise_2d/forward", |b| {
+        let x = b.input(TOKENS, PLANE.rows(), WIDTH);
+        let (weight, bias) = (b.input(1, 9, WIDTH), b.input(1, 1, WIDTH));
+        let y = b
+            .recording
+            .depthwise_2d((x, PLANE), weight, bias, HALVING)
+            .unwrap();
+        b.keep(y.0);
+        (TOKENS * 2 * FRAMES * 20 * WIDTH * 18) as u64
+    }),
+    ("depthwise_2d/reverse", |b| {
+        let dy = b.input(TOKENS, 2 * FRAMES * 20, WIDTH);
+        let weight = b.input(1, 9, WIDTH);
+        let dx = b.output(TOKENS, PLANE.rows(), WIDTH);
+        b.recording.push(Depthwise2dReverse {
+            dy,
+            weight,
+            windows: HALVING,
+            plane: PLANE,
+            dx,
+        });
+        (TOKENS * 2 * FRAMES * 20 * WIDTH * 18) as u64
+    }),
+    ("fold_2d", |b| {
+        let dy = b.input(TOKENS, PLANE.rows(), 9);
+        let dx = b.output(TOKENS, 8 * FRAMES, 80);
+        let windows = HALVING;
+        b.recording.push(Fold2d { dy, windows, dx });
         0
     }),
     ("fold", |b| {

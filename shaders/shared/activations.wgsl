@@ -34,5 +34,6 @@ fn tangent(x: f32) -> f32 {
     p = p * q - 0.0539682539683;
     p = p * q + 0.133333333333;
     p = p * q - 0.333333333333;
-    return select(large, x + x * q * p, q < 0.09);
+    // Written so that NaN stays NaN.
+    return select(x + x * q * p, large, q >= 0.09);
 }

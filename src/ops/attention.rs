@@ -4,10 +4,10 @@
 //! where asked, emits the probabilities); reverse computes the probabilities
 //! again from them, once for all cotangents of a forward row.
 //!
-//! Relative positions follow Transformer-XL as the FBK conformer uses it: the
-//! score of query i and key j is
-//! `[(q_i + u)·k_j + R_shifted(i, j)] · scale`, where R(i, t) = (q_i + v)·p_t
-//! and the row-major shift of R with one zero column in front gives
+//! Relative positions follow Transformer-XL: the score of query i and key j is
+//! `[(q_i + u)·k_j + R(i, T-1-i+j)] · scale`, where R(i, t) = (q_i + v)·p_t and
+//! there is a p for each of the 2T-1 distances. With T positions alone it is what
+//! the row-major shift of R with one zero column in front makes of that:
 //! R(i, T-1-i+j) for j <= i, 0 for j = i+1, and R(i+1, j-i-2) beyond.
 
 use super::{Operate, attention_native};
@@ -36,7 +36,8 @@ pub enum Mask {
 /// Operands of relative positions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Relative {
-    /// (1, T, D): projected position encodings p
+    /// (1, 2T-1, D) or, to be shifted, (1, T, D): projected position encodings p.
+    /// For T = 1 both are the same.
     pub positions: TensorId,
     /// (1, 2, D): u and v, added to queries before they meet keys and before
     /// they meet positions
@@ -134,10 +135,13 @@ impl Recording {
         if spec.mask == Mask::Causal && query.rows != key.rows {
             return problem(format!("causal with {} on {} rows", query.rows, key.rows));
         }
+        let all_positions = |rows| Shape::new(1, rows, spec.width);
         if let Some(relative) = spec.relative
             && (query.rows != key.rows
                 || spec.mask != Mask::None
-                || self.shape(relative.positions) != Shape::new(1, key.rows, spec.width)
+                || ![key.rows, 2 * key.rows - 1]
+                    .map(all_positions)
+                    .contains(&self.shape(relative.positions))
                 || self.shape(relative.biases) != Shape::new(1, 2, spec.width))
         {
             return problem(format!(
@@ -299,7 +303,7 @@ impl Operate for Attention {
         let extent = self.extent("TILE", shape.rows, shape.lead);
         let mut launches = Vec::new();
         if output.is_some() || statistics.is_some() {
-            let mut overrides = self.overrides();
+            let mut overrides = self.overrides(recording);
             overrides.push(("WRITE_OUTPUT", flag(output.is_some())));
             overrides.push(("WRITE_STATISTICS", flag(statistics.is_some())));
             launches.push(Launch {
@@ -325,7 +329,7 @@ impl Operate for Attention {
                 shader: Self::NAME,
                 entry: "emit_probabilities",
                 // However wide the heads: it sums over no rows.
-                overrides: self.mask_overrides(),
+                overrides: self.mask_overrides(recording),
                 params: self.params(recording, shape.lead, &[]),
                 bindings: vec![
                     query,
@@ -353,16 +357,24 @@ impl Attention {
         self.width / self.heads
     }
 
-    fn mask_overrides(&self) -> Vec<(&'static str, f64)> {
+    /// Whether there are no positions for keys after their query.
+    fn shifted(&self, recording: &Recording) -> bool {
+        let keys = recording.shape(self.key.tensor).rows;
+        let positions = self.relative.map(|own| recording.shape(own.positions).rows);
+        positions.is_some_and(|positions| positions < 2 * keys - 1)
+    }
+
+    fn mask_overrides(&self, recording: &Recording) -> Vec<(&'static str, f64)> {
         vec![
             ("CAUSAL", flag(self.mask == Mask::Causal)),
             ("RELATIVE", flag(self.relative.is_some())),
+            ("SHIFTED", flag(self.shifted(recording))),
         ]
     }
 
-    fn overrides(&self) -> Vec<(&'static str, f64)> {
+    fn overrides(&self, recording: &Recording) -> Vec<(&'static str, f64)> {
         let narrow = Shader::load(Self::NAME).constant("NARROW_DEPTH") as usize;
-        let mut overrides = self.mask_overrides();
+        let mut overrides = self.mask_overrides(recording);
         overrides.push(("WIDE", flag(self.depth() > narrow)));
         overrides
     }
@@ -553,9 +565,9 @@ impl Operate for AttentionReverse {
         if let Some(to) = self.dquery {
             let mut bindings = operands();
             bindings.push(("dquery", to.tensor.into()));
-            let tile = match forward.relative {
-                None => "TILE",
-                Some(_) => "RELATIVE_TILE",
+            let tile = match forward.shifted(recording) {
+                false => "TILE",
+                true => "SHIFTED_TILE",
             };
             let rows = recording.shape(to.tensor).rows;
             let own = [
@@ -566,7 +578,7 @@ impl Operate for AttentionReverse {
             launches.push(Launch {
                 shader: Attention::NAME,
                 entry: "reverse_query",
-                overrides: forward.overrides(),
+                overrides: forward.overrides(recording),
                 params: forward.params(recording, lead, &own),
                 bindings,
                 extent: forward.extent(tile, rows, lead),
@@ -575,7 +587,7 @@ impl Operate for AttentionReverse {
         let mut key_value = |to: TensorId, key: Option<usize>, value: Option<usize>| {
             let mut bindings = operands();
             bindings.push(("dkey_value", to.into()));
-            let mut overrides = forward.overrides();
+            let mut overrides = forward.overrides(recording);
             overrides.push(("WRITE_DKEY", flag(key.is_some())));
             overrides.push(("WRITE_DVALUE", flag(value.is_some())));
             let shape = recording.shape(to);

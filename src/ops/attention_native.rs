@@ -2,7 +2,7 @@
 //!
 //! Where the scores of a head are more than a cache holds, they exist block by
 //! block, and what all blocks read is a [`Factor`]. Relative positions shift
-//! whole rows of scores into one another, so there a head's scores exist at once.
+//! whole rows of scores, so there a head's scores exist at once.
 
 use super::Activation;
 use std::ops::Range;
@@ -87,7 +87,6 @@ impl<'a, T: Real> Operands<'a, T> {
             let Shape { rows, cols, .. } = view.shape;
             columns(view.at(n), rows, cols, from.offset + h * depth, depth)
         };
-        let keys = self.key.shape.rows;
         Head {
             query: cut(&self.query, attention.query),
             key: cut(&self.key, attention.key),
@@ -95,7 +94,7 @@ impl<'a, T: Real> Operands<'a, T> {
             relative: self.relative.map(|(positions, u, v)| {
                 let range = h * depth..(h + 1) * depth;
                 (
-                    columns(positions, keys, width, h * depth, depth),
+                    columns(positions, positions.len() / width, width, h * depth, depth),
                     &u[range.clone()],
                     &v[range],
                 )
@@ -108,12 +107,14 @@ impl<'a, T: Real> Operands<'a, T> {
 }
 
 /// Elements of scratch memory that [`Head::scores`] wants.
-fn scores_scratch(relative: bool, queries: usize, keys: usize, depth: usize) -> usize {
-    if relative {
-        queries * depth + queries * keys
-    } else {
-        0
-    }
+fn scores_scratch<T: Real>(
+    attention: &Attention,
+    context: &Context<T>,
+    queries: usize,
+    depth: usize,
+) -> usize {
+    let relative = attention.relative.map(|own| context.shape(own.positions));
+    relative.map_or(0, |positions| queries * (depth + positions.rows))
 }
 
 impl<T: Real> Head<'_, T> {
@@ -155,8 +156,9 @@ impl<T: Real> Head<'_, T> {
         );
 
         self.biased_queries(v, biased);
-        let shifted = &mut rest[..queries * keys];
-        let out = MatrixMut::new(shifted, queries, keys, keys);
+        let reach = positions.rows;
+        let shifted = &mut rest[..queries * reach];
+        let out = MatrixMut::new(shifted, queries, reach, reach);
         let with_v = Matrix::new(biased, queries, depth, depth);
         multiply(
             with_v,
@@ -168,8 +170,13 @@ impl<T: Real> Head<'_, T> {
         );
         for (i, row) in scores.chunks_mut(keys).enumerate() {
             let one = T::from_f32(1.0);
+            let own = &shifted[i * reach + keys - 1 - i..];
+            if reach == 2 * keys - 1 {
+                T::axpy(one, &own[..keys], row);
+                continue;
+            }
             let (past, future) = row.split_at_mut(i + 1);
-            T::axpy(one, &shifted[i * keys + keys - 1 - i..][..i + 1], past);
+            T::axpy(one, &own[..i + 1], past);
             if future.len() > 1 {
                 let next = &shifted[(i + 1) * keys..][..future.len() - 1];
                 T::axpy(one, next, &mut future[1..]);
@@ -353,7 +360,7 @@ fn forward_whole<T: Real>(attention: &Attention, context: &mut Context<T>) {
     let shape = context.shape(attention.query.tensor);
     let (queries, keys) = (shape.rows, context.shape(attention.key.tensor).rows);
     let depth = attention.depth();
-    let extra = scores_scratch(attention.relative.is_some(), queries, keys, depth);
+    let extra = scores_scratch(attention, context, queries, depth);
     let per_head = queries * keys + extra;
     let spread = context.parallel && attention.heads > 1;
     let mut scratch = context.take_scratch(per_head * if spread { attention.heads } else { 1 });
@@ -620,7 +627,8 @@ impl<'a, T: Real> Back<'a, T> {
         let (one, parallel) = (T::from_f32(1.0), results.parallel);
         let [p, ds] = scratch.squares;
         let [_, values_turned, keys_own, queries_own, doutput_own] = scratch.factors;
-        let (positions_own, rest) = rest.split_at_mut(factor_len::<T>(keys, depth));
+        let reach = positions.rows;
+        let (positions_own, rest) = rest.split_at_mut(factor_len::<T>(reach, depth));
         head.scores(p, rest, parallel);
         head.probabilities([&all_rows, &all_keys], p, keys, self.terms(own[0]));
         let values_turned = head.factor(head.value.transposed(), values_turned, parallel);
@@ -645,9 +653,9 @@ impl<'a, T: Real> Back<'a, T> {
             }
             if let Some(to) = self.dquery {
                 results.add((to, n), &all_rows, slopes, keys_own, head.scale);
-                let dr = &mut rest[..queries * keys];
-                unshift(ds, dr, keys);
-                let dr = Matrix::new(dr, queries, keys, keys);
+                let dr = &mut rest[..queries * reach];
+                unshift(ds, dr, keys, reach);
+                let dr = Matrix::new(dr, queries, reach, reach);
                 results.add((to, n), &all_rows, dr, positions, head.scale);
             }
         }
@@ -678,10 +686,14 @@ pub(super) fn reverse<T: Real>(reverse: &AttentionReverse, context: &mut Context
             (BlockScratch::<T>::lens(block, GAP, depth), 0)
         }
         // Positions, biased queries, and scores while they are shifted.
-        Some(_) => (
-            BlockScratch::<T>::lens([queries, keys], 0, depth),
-            factor_len::<T>(keys, depth) + scores_scratch(true, queries, keys, depth),
-        ),
+        Some(relative) => {
+            let reach = context.shape(relative.positions).rows;
+            let positions = factor_len::<T>(reach, depth);
+            (
+                BlockScratch::<T>::lens([queries, keys], 0, depth),
+                positions + scores_scratch(forward, context, queries, depth),
+            )
+        }
     };
     let mut scratch = context.take_scratch(lens.iter().sum::<usize>() + extra);
     let operands = Operands::new(forward, context);
@@ -723,12 +735,17 @@ pub(super) fn reverse<T: Real>(reverse: &AttentionReverse, context: &mut Context
     results.give(context);
 }
 
-/// Cotangent of the unshifted position scores: dR from dS, both (T, T).
-fn unshift<T: Real>(ds: &[T], dr: &mut [T], keys: usize) {
+/// Cotangent of the unshifted position scores: dR (T, positions) from dS (T, T).
+fn unshift<T: Real>(ds: &[T], dr: &mut [T], keys: usize, reach: usize) {
     dr.fill(T::default());
     for (i, row) in ds.chunks(keys).enumerate() {
+        let own = &mut dr[i * reach + keys - 1 - i..];
+        if reach == 2 * keys - 1 {
+            own[..keys].copy_from_slice(row);
+            continue;
+        }
         let (past, future) = row.split_at(i + 1);
-        dr[i * keys + keys - 1 - i..][..i + 1].copy_from_slice(past);
+        own[..i + 1].copy_from_slice(past);
         if future.len() > 1 {
             // The shift reads these of the next row.
             dr[(i + 1) * keys..][..future.len() - 1].copy_from_slice(&future[1..]);

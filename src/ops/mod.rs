@@ -243,8 +243,10 @@ operators! {
     blend::{Blend};
     cache::{CacheAppend, CachedAttention};
     candidates::{Candidates};
+    convolution_2d::{Convolution2d};
     correlate::{Correlate};
     depthwise::{Depthwise, DepthwiseReverse};
+    depthwise_2d::{Depthwise2d, Depthwise2dReverse};
     embedding::{Embedding};
     expand_scores::{ExpandScores};
     glu::{Glu, GluReverse};
@@ -267,6 +269,7 @@ operators! {
     token_log_prob::{TokenLogProb};
     token_seed::{TokenSeed};
     windows::{Fold};
+    windows_2d::{Fold2d};
 }
 
 pub use activation::Activation;
@@ -281,3 +284,4 @@ pub use matmul_variants::ProductClass;
 pub use pool_max::pooled_frames;
 pub use reduce::{Contrast, Reduction};
 pub use windows::Windows;
+pub use windows_2d::Plane;

@@ -17,6 +17,15 @@ enum Packing {
     Apart,
 }
 
+/// Which distances have positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Positions {
+    None,
+    /// Half of them, which a shift of rows makes do.
+    Shifted,
+    All,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Heads {
     /// Lead rows of queries and of keys and values.
@@ -28,7 +37,7 @@ struct Heads {
     heads: usize,
     depth: usize,
     mask: Mask,
-    relative: bool,
+    positions: Positions,
     packing: Packing,
     /// Rows that have cotangents, at most.
     reached: usize,
@@ -42,7 +51,7 @@ const PLAIN: Heads = Heads {
     heads: 1,
     depth: 1,
     mask: Mask::None,
-    relative: false,
+    positions: Positions::None,
     packing: Packing::Apart,
     reached: usize::MAX,
 };
@@ -56,6 +65,14 @@ impl Heads {
         self.heads * self.depth
     }
 
+    /// Products that make a score, times what is summed before them.
+    fn addends(&self) -> f64 {
+        match self.positions {
+            Positions::None => 1.0,
+            _ => 4.0,
+        }
+    }
+
     /// Lead rows of the output.
     fn lead(&self) -> usize {
         self.leads.0.max(self.leads.1)
@@ -65,8 +82,7 @@ impl Heads {
     /// square is 1/sqrt(3), or of two products of sums of such where positions
     /// are relative.
     fn scale(&self) -> f32 {
-        let addends = if self.relative { 4.0 } else { 1.0 };
-        (SCORE * 3.0 / (addends * self.depth as f64).sqrt()) as f32
+        (SCORE * 3.0 / (self.addends() * self.depth as f64).sqrt()) as f32
     }
 
     /// Queries, keys and values.
@@ -99,8 +115,13 @@ impl Heads {
     fn record(&self, case: &mut Case) -> Attention {
         let [query, key, value] = self.operands(case);
         let width = self.width();
-        let relative = self.relative.then(|| Relative {
-            positions: case.any(1, self.keys, width),
+        let positions = match self.positions {
+            Positions::None => None,
+            Positions::Shifted => Some(self.keys),
+            Positions::All => Some(2 * self.keys - 1),
+        };
+        let relative = positions.map(|positions| Relative {
+            positions: case.any(1, positions, width),
             biases: case.any(1, 2, width),
         });
         let spec = AttentionSpec {
@@ -163,8 +184,7 @@ impl Heads {
     /// `kernels_matmul`; exp(x) may be off by 3 + 2·|x|, |x| being 2 · SCORE on
     /// average where it matters; the logarithm of the sum by 4.
     fn probability(&self) -> f64 {
-        let addends = if self.relative { 4.0 } else { 1.0 };
-        0.35 * (addends * self.depth as f64).sqrt() * SCORE + 3.0 + 4.0 * SCORE + 4.0
+        0.35 * (self.addends() * self.depth as f64).sqrt() * SCORE + 3.0 + 4.0 * SCORE + 4.0
     }
 
     /// Twice (for the worst of many elements) what a sum of `terms` products
@@ -279,15 +299,18 @@ fn causal_ones() -> impl Iterator<Item = Heads> {
 }
 
 fn relative_ones() -> impl Iterator<Item = Heads> {
-    SIZES.into_iter().map(|(queries, _, depth)| Heads {
-        leads: (2, 2),
-        queries,
-        keys: queries,
-        heads: 3,
-        depth,
-        relative: true,
-        packing: Packing::All,
-        ..PLAIN
+    let kinds = [Positions::Shifted, Positions::All].into_iter();
+    kinds.flat_map(|positions| {
+        SIZES.into_iter().map(move |(queries, _, depth)| Heads {
+            leads: (2, 2),
+            queries,
+            keys: queries,
+            heads: 3,
+            depth,
+            positions,
+            packing: Packing::All,
+            ..PLAIN
+        })
     })
 }
 
@@ -314,16 +337,16 @@ fn relative() {
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn a_long_row() {
-    let long = Heads {
+    let long = |positions| Heads {
         queries: 1023,
         keys: 1023,
         depth: 36,
-        relative: true,
+        positions,
         packing: Packing::All,
         ..PLAIN
     };
     in_both_modes(
-        || [long].into_iter(),
+        || [Positions::Shifted, Positions::All].map(long).into_iter(),
         |heads, executor| heads.check(executor, false),
     );
 }

@@ -104,14 +104,25 @@ fn explaining() -> Recording {
         y: source,
     });
 
-    // An encoder.
-    let weight = draft.real(1, 2 * width, 3 * bins);
+    // An encoder, which looks at the sound's plane first.
     let windows = Windows {
         kernel: 3,
         stride: 2,
         padding: 1,
     };
-    let gates = draft.recording.matmul(source, weight);
+    let (weight, bias) = (draft.real(1, 9, width), draft.real(1, 1, width));
+    let activation = Activation::Relu;
+    let looked = draft
+        .recording
+        .convolution_2d(source, weight, bias, windows, activation)
+        .unwrap();
+    let (weight, bias) = (draft.real(1, 9, width), draft.real(1, 1, width));
+    let looked = draft
+        .recording
+        .depthwise_2d(looked, weight, bias, windows)
+        .unwrap();
+    let weight = draft.real(1, 2 * width, 3 * width);
+    let gates = draft.recording.matmul(looked.0, weight);
     let gates = gates.windows(windows).record().unwrap();
     let x = draft.recording.glu(gates, Gate::Sigmoid, 1.5).unwrap();
     let (weight, bias) = (draft.real(1, 5, width), draft.real(1, 1, width));

@@ -12,9 +12,10 @@ use sonograd::ops::scalars::{FIRST_TOKEN, FIRST_VARIANT, MASKING, STEP};
 use sonograd::ops::{
     Accumulate, Activation, ActivationReverse, Add, AddNoise, AttentionXGradient, Baseline,
     BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
-    DepthwiseReverse, Draw, ExpandScores, Fold, Gate, GluReverse, GroupMeans, GroupNormReverse,
-    GroupNormSums, Half, KlDivergence, LayerNorm, LayerNormReverse, MaskSource, NO_TOKEN, Operator,
-    Reduce, Reduction, Rotary, ScatterRows, Spread, SumBatch, TokenLogProb, TokenSeed, Windows,
+    Depthwise2dReverse, DepthwiseReverse, Draw, ExpandScores, Fold, Fold2d, Gate, GluReverse,
+    GroupMeans, GroupNormReverse, GroupNormSums, Half, KlDivergence, LayerNorm, LayerNormReverse,
+    MaskSource, NO_TOKEN, Operator, Plane, Reduce, Reduction, Rotary, ScatterRows, Spread,
+    SumBatch, TokenLogProb, TokenSeed, Windows,
 };
 
 /// One run, all scalars 0.
@@ -438,6 +439,112 @@ fn depthwise() {
         case.output(dx);
         let name = format!("depthwise_reverse {lead}x{frames}x{cols}, {kernel}");
         case.compare(&name, ONCE, &[within(4.0, kernel, 1.0)]);
+    }
+}
+
+/// Planes and the windows over them: one element, kernels longer than the plane,
+/// bins that are not a multiple of what an invocation computes, strides that leave
+/// elements out.
+const PLANES: [(usize, Plane, usize, Windows); 7] = [
+    (1, plane(1, 1), 1, square(3, 2, 1)),
+    (2, plane(5, 4), 3, square(3, 2, 1)),
+    (3, plane(7, 9), 5, square(3, 2, 1)),
+    (1, plane(2, 3), 7, square(5, 1, 2)),
+    (2, plane(6, 11), 2, square(2, 3, 0)),
+    (1, plane(4, 6), 130, square(4, 3, 2)),
+    (1, plane(129, 33), 3, square(3, 2, 1)),
+];
+
+const fn plane(frames: usize, bins: usize) -> Plane {
+    Plane { frames, bins }
+}
+
+const fn square(kernel: usize, stride: usize, padding: usize) -> Windows {
+    Windows {
+        kernel,
+        stride,
+        padding,
+    }
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn convolution_2d() {
+    for (lead, own, channels, windows) in PLANES {
+        for activation in [Activation::None, Activation::Relu, Activation::Gelu] {
+            let taps = windows.kernel * windows.kernel;
+            let mut case = Case::new();
+            let x = case.any(lead, own.frames, own.bins);
+            let (weight, bias) = (case.any(1, taps, channels), case.any(1, 1, channels));
+            let (y, over) = case
+                .recording
+                .convolution_2d(x, weight, bias, windows, activation)
+                .unwrap();
+            assert_eq!(Some(over), windows.over(own));
+            case.output(y);
+            // As for depthwise convolutions; n is at most 26.
+            let tolerance = within(4.0, taps + 1, 1.13);
+            let mut tolerances = vec![tolerance];
+            if own.frames % 2 == 1 {
+                let pre = case.recording.operators()[0].outputs()[1];
+                case.output(pre);
+                tolerances.push(tolerance);
+            }
+            let name = format!("convolution_2d {activation:?} {lead} {own:?} {windows:?}");
+            case.compare(&name, ONCE, &tolerances);
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn depthwise_2d() {
+    for (lead, own, channels, windows) in PLANES {
+        let taps = windows.kernel * windows.kernel;
+        let mut case = Case::new();
+        let x = case.any(lead, own.rows(), channels);
+        let (weight, bias) = (case.any(1, taps, channels), case.any(1, 1, channels));
+        let (y, over) = case
+            .recording
+            .depthwise_2d((x, own), weight, bias, windows)
+            .unwrap();
+        case.output(y);
+        let name = format!("depthwise_2d {lead} {own:?} {windows:?}");
+        case.compare(&name, ONCE, &[within(4.0, taps + 1, 1.0)]);
+
+        let mut case = Case::new();
+        let (dy, weight) = (
+            case.any(2 * lead, over.rows(), channels),
+            case.any(1, taps, channels),
+        );
+        let dx = case.computed(2 * lead, own.rows(), channels);
+        case.push(Depthwise2dReverse {
+            dy,
+            weight,
+            windows,
+            plane: own,
+            dx,
+        });
+        case.output(dx);
+        let name = format!("depthwise_2d_reverse {lead} {own:?} {windows:?}");
+        case.compare(&name, ONCE, &[within(4.0, taps, 1.0)]);
+    }
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn fold_2d() {
+    for (lead, own, _, windows) in PLANES {
+        let taps = windows.kernel * windows.kernel;
+        let mut case = Case::new();
+        let dy = case.any(lead, windows.over(own).unwrap().rows(), taps);
+        let dx = case.computed(lead, own.frames, own.bins);
+        case.push(Fold2d { dy, windows, dx });
+        case.output(dx);
+        // Sums of at most 25 terms: partial sums like a random walk, half an eps
+        // of them each.
+        let name = format!("fold_2d {lead} {own:?} {windows:?}");
+        case.compare(&name, ONCE, &[within(4.0, taps, 1.0)]);
     }
 }
 

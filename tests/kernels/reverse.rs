@@ -17,7 +17,8 @@ use sonograd::engine::tensor::{Columns, Scalars, Shape, TensorId};
 use sonograd::engine::weights::WeightTable;
 use sonograd::ops::scalars::FIRST_TOKEN;
 use sonograd::ops::{
-    Activation, Add, AttentionSpec, Gate, Layout, Mask, Operator, Relative, TokenLogProb, Windows,
+    Activation, Add, AttentionSpec, Gate, Layout, Mask, Operator, Plane, Relative, TokenLogProb,
+    Windows,
 };
 
 const STEP: f64 = 1e-5;
@@ -370,6 +371,115 @@ fn depthwise() {
     }
 }
 
+/// Windows over planes: as the models' convolutions have them, and with what
+/// they leave out at the end.
+const OVER_PLANES: [(usize, Plane, usize, Windows); 4] = [
+    (1, plane(1, 1), 2, HALVING),
+    (2, plane(5, 4), 3, HALVING),
+    (1, plane(4, 7), 2, square(2, 3, 0)),
+    (2, plane(3, 4), 3, square(5, 1, 2)),
+];
+
+const fn plane(frames: usize, bins: usize) -> Plane {
+    Plane { frames, bins }
+}
+
+const fn square(kernel: usize, stride: usize, padding: usize) -> Windows {
+    Windows {
+        kernel,
+        stride,
+        padding,
+    }
+}
+
+#[test]
+fn convolution_2d() {
+    for activation in Activation::ALL {
+        for (batch, own, channels, windows) in OVER_PLANES {
+            let name = format!("convolution_2d {activation:?} {batch} {own:?} {windows:?}");
+            check(&name, |case| {
+                let x = case.any(batch, own.frames, own.bins);
+                let taps = windows.kernel * windows.kernel;
+                let (weight, bias) = (case.any(1, taps, channels), case.any(1, 1, channels));
+                let y = case
+                    .recording
+                    .convolution_2d(x, weight, bias, windows, activation);
+                if activation == Activation::Relu {
+                    keep_from_kink(case, 0, 1.0);
+                }
+                (vec![x], y.unwrap().0)
+            });
+        }
+    }
+}
+
+#[test]
+fn depthwise_2d() {
+    for (batch, own, channels, windows) in OVER_PLANES {
+        check(
+            &format!("depthwise_2d {batch} {own:?} {windows:?}"),
+            |case| {
+                let x = case.any(batch, own.rows(), channels);
+                let taps = windows.kernel * windows.kernel;
+                let (weight, bias) = (case.any(1, taps, channels), case.any(1, 1, channels));
+                let y = case.recording.depthwise_2d((x, own), weight, bias, windows);
+                (vec![x], y.unwrap().0)
+            },
+        );
+    }
+}
+
+/// Of a plane of ones each window counts its elements that are inside, and the
+/// bins of a frame are one window of its rows.
+#[test]
+fn planes_are_bins_within_frames() {
+    let mut case = Case::new();
+    let x = case.real(Shape::new(1, 3, 4), &[1.0; 12]);
+    let (weight, bias) = (
+        case.real(Shape::new(1, 9, 2), &[1.0, 10.0].repeat(9)),
+        case.real(Shape::new(1, 1, 2), &[0.0, 0.5]),
+    );
+    let y = case
+        .recording
+        .convolution_2d(x, weight, bias, HALVING, Activation::None);
+    let (y, over) = y.unwrap();
+    assert_eq!(over, plane(2, 2));
+    case.output(y);
+    let unit: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i % 5 == 0))).collect();
+    let unit = case.real(Shape::new(1, 4, 4), &unit);
+    let frames = case.recording.matmul(y, unit).windows(square(2, 2, 0));
+    let frames = frames.record().unwrap();
+    case.output(frames);
+    let all = case.native(&[Scalars::ZERO]);
+    let expected = [4.0, 40.5, 6.0, 60.5, 4.0, 40.5, 6.0, 60.5];
+    assert_eq!(all, [expected, expected]);
+}
+
+#[test]
+fn planes_that_do_not_fit_are_refused() {
+    let mut case = Case::new();
+    let x = case.any(1, 4, 6);
+    let (bias, other) = (case.any(1, 1, 2), case.any(1, 1, 3));
+    for (taps, bias, windows, good) in [
+        (9, bias, HALVING, true),
+        (9, other, HALVING, false),
+        (8, bias, HALVING, false),
+        (9, bias, square(3, 0, 1), false),
+        (49, bias, square(7, 1, 0), false),
+    ] {
+        let weight = case.any(1, taps, 2);
+        let y = case
+            .recording
+            .convolution_2d(x, weight, bias, windows, Activation::None);
+        assert_eq!(y.is_ok(), good, "{windows:?}");
+    }
+    let (x, weight) = (case.any(1, 24, 2), case.any(1, 9, 2));
+    for (own, good) in [(plane(4, 6), true), (plane(4, 5), false)] {
+        let y = case.recording.depthwise_2d((x, own), weight, bias, HALVING);
+        assert_eq!(y.is_ok(), good, "{own:?}");
+    }
+}
+
 /// Two frames to one, as the models' convolutions do.
 const HALVING: Windows = Windows {
     kernel: 3,
@@ -468,9 +578,9 @@ fn packed(tensor: TensorId, width: usize) -> [Columns; 3] {
     })
 }
 
-fn relative(case: &mut Case, frames: usize, width: usize) -> Relative {
+fn relative(case: &mut Case, positions: usize, width: usize) -> Relative {
     Relative {
-        positions: case.any(1, frames, width),
+        positions: case.any(1, positions, width),
         biases: case.any(1, 2, width),
     }
 }
@@ -478,13 +588,14 @@ fn relative(case: &mut Case, frames: usize, width: usize) -> Relative {
 #[test]
 fn attention_to_itself() {
     for (batch, frames, heads, depth) in [(1, 1, 1, 3), (3, 3, 2, 3), (1, 7, 3, 1), (2, 6, 1, 5)] {
-        for kind in ["plain", "causal", "relative"] {
+        for kind in ["plain", "causal", "shifted", "relative"] {
             let width = heads * depth;
             let spec = |case: &mut Case, parts| {
                 let mut spec = attention(parts, heads, depth);
                 match kind {
                     "causal" => spec.mask = Mask::Causal,
-                    "relative" => spec.relative = Some(relative(case, frames, width)),
+                    "shifted" => spec.relative = Some(relative(case, frames, width)),
+                    "relative" => spec.relative = Some(relative(case, 2 * frames - 1, width)),
                     _ => {}
                 }
                 spec

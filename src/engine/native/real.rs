@@ -425,7 +425,8 @@ fn tanh_f32<const FUSED: bool>(x: f32) -> f32 {
         sum = sum.multiply_plus::<FUSED>(square, factor);
     }
     let near = (x * square).multiply_plus::<FUSED>(sum, x);
-    if square < 0.09 { near } else { quotient }
+    // Written so that NaN stays NaN.
+    if square >= 0.09 { quotient } else { near }
 }
 
 /// exp for f32: 2^n · e^r with |r| <= ln(2)/2, e^r by its Taylor polynomial of

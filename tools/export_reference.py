@@ -5,9 +5,10 @@
     python export_reference.py MODEL_FOLDER --frames 120 --seed 1
     python export_reference.py MODEL_FOLDER --check REFERENCE.safetensors
 
-The folder is one as Hugging Face saves it, or Whisper as CTranslate2 has it. Whisper and Speech2Text
-run in transformers, the conformer in small_models/conformer.py, all in float64 on the processor. The
-forced tokens are the prompt (start token; for Whisper language, task and no-timestamps tokens), then
+The folder is one as Hugging Face saves it, or Whisper as CTranslate2 has it. The FBK conformer runs in
+small_models/conformer.py, the others in transformers, all in float64 on the processor. The forced tokens
+are the prompt (start token; for Whisper language, task and no-timestamps tokens; for Cohere Transcribe and
+Canary what their processors make), then
 --text, --tokens, or else what the model writes greedily about the sound, or random ids for random
 features. docs/reference-format.md describes the tensors. --check computes everything in a reference
 again from its features, tokens and masks, prints the relative L2 error of each tensor and exits with 1
@@ -41,8 +42,8 @@ def parse():
     text.add_argument("--text", help="the text that is explained, after the prompt")
     text.add_argument("--tokens", metavar="ID,...", help="its token ids, without prompt and end token")
     parser.add_argument("--prompt", metavar="ID,...", help="all tokens before the text, start token included")
-    parser.add_argument("--language", help="Whisper's language, such as `en`; default: detected")
-    parser.add_argument("--task", default="transcribe", help="Whisper's task: transcribe or translate")
+    parser.add_argument("--language", help="the spoken language, such as `en`; Whisper detects it by default")
+    parser.add_argument("--task", default="transcribe", help="transcribe or translate; for Canary also translate:LANGUAGE")
     parser.add_argument("--most-tokens", type=int, default=64, metavar="N", help="end of the greedy search")
     parser.add_argument("--random-tokens", type=int, default=5, metavar="N", help="random ids for random features")
     parser.add_argument("--masks", type=int, default=12, metavar="M", help="masks in each of the three sets")

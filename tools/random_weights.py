@@ -10,7 +10,7 @@ import torch
 
 # Queries and keys are drawn larger, so that a softmax over their products has peaks.
 SHARP = re.compile(r"(q_proj|k_proj|query_proj|key_proj|pos_proj)\.weight$")
-NORMS = re.compile(r"(layer_norm|layernorm|batchnorm)\.(weight|bias)$")
+NORMS = re.compile(r"(layer_norm|layernorm|batchnorm|norm_\w+|\bnorm)\.(weight|bias)$")
 
 
 def draw(name, shape, generator, sharpness, logit_scale, position_scale):
@@ -25,11 +25,11 @@ def draw(name, shape, generator, sharpness, logit_scale, position_scale):
         return normal(0.2)
     if name.endswith("running_var"):
         return 0.5 + torch.rand(shape, generator=generator)
-    if name.endswith(("u_bias", "v_bias")):
+    if name.endswith(("u_bias", "v_bias", "bias_u", "bias_v")):
         return normal(0.5)
     if name.endswith(".bias"):
         return normal(0.1)
-    if name.endswith("embed_positions.weight"):
+    if name.endswith(("embed_positions.weight", "pos_emb.weight")):
         return normal(position_scale)
     if name.endswith(("embed_tokens.weight", "proj_out.weight", "lm_head.weight", "output_projection.weight")):
         # Their product with a normalised vector of width D has the deviation `logit_scale`.

@@ -30,6 +30,8 @@ enum Family {
     Whisper,
     SpeechToText,
     Conformer,
+    Cohere,
+    Canary,
 }
 
 const fn whisper(name: &'static str, width: usize, layers: usize, heads: usize) -> Preset {
@@ -61,6 +63,20 @@ const fn conformer(name: &'static str, width: usize, layers: [usize; 2], heads: 
             "untied projection",
             "max_target_positions 1024",
         ],
+    }
+}
+
+const fn fastconformer(name: &'static str, family: Family, width: usize, layers: usize) -> Preset {
+    Preset {
+        name,
+        family,
+        width,
+        encoder_layers: layers,
+        decoder_layers: 8,
+        heads: 8,
+        mel_bins: 128,
+        vocabulary: 16_384,
+        assumed: &[],
     }
 }
 
@@ -105,6 +121,8 @@ pub const PRESETS: &[Preset] = &[
     },
     conformer("fama-small", 1024, [12, 6], 16),
     conformer("fama-medium", 1024, [24, 12], 16),
+    fastconformer("cohere-transcribe", Family::Cohere, 1280, 48),
+    fastconformer("canary-1b-v2", Family::Canary, 1024, 32),
 ];
 
 impl Preset {
@@ -150,6 +168,9 @@ impl Preset {
 
     /// Its `config.json`.
     pub fn config(&self) -> Value {
+        if matches!(self.family, Family::Cohere | Family::Canary) {
+            return self.fastconformer();
+        }
         let feed_forward = match self.family {
             Family::SpeechToText => 2048,
             _ => 4 * self.width,
@@ -165,6 +186,7 @@ impl Preset {
             "vocab_size": self.vocabulary,
         });
         let own = match self.family {
+            Family::Cohere | Family::Canary => json!({}),
             Family::Whisper => json!({
                 "architectures": [model::whisper::ARCHITECTURE],
                 "activation_function": "gelu",
@@ -192,7 +214,7 @@ impl Preset {
             }),
         };
         let more = match self.family {
-            Family::Whisper => json!({}),
+            Family::Whisper | Family::Cohere | Family::Canary => json!({}),
             Family::SpeechToText => json!({
                 "architectures": [model::speech_to_text::ARCHITECTURE],
             }),
@@ -207,6 +229,52 @@ impl Preset {
         for part in [own, more] {
             let fields = part.as_object().cloned().unwrap_or_default();
             config.as_object_mut().expect("an object").extend(fields);
+        }
+        config
+    }
+}
+
+impl Preset {
+    /// The `config.json` of a FastConformer with a decoder of 1,024 columns.
+    fn fastconformer(&self) -> Value {
+        let encoder = json!({
+            "model_type": "parakeet_encoder",
+            "hidden_size": self.width,
+            "num_hidden_layers": self.encoder_layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": 4 * self.width,
+            "num_mel_bins": self.mel_bins,
+            "scale_input": false,
+        });
+        let mut decoder = json!({
+            "hidden_size": 1024,
+            "num_hidden_layers": self.decoder_layers,
+            "num_attention_heads": self.heads,
+            "intermediate_size": 4096,
+            "head_dim": 128,
+            "max_position_embeddings": 1024,
+            "vocab_size": self.vocabulary,
+        });
+        let mut config = json!({
+            "encoder_config": encoder,
+            "pad_token_id": 2,
+            "eos_token_id": 3,
+            "bos_token_id": 4,
+            "decoder_start_token_id": 7,
+            "vocab_size": self.vocabulary,
+            "tie_word_embeddings": self.family == Family::Canary,
+        });
+        match self.family {
+            Family::Cohere => {
+                config["architectures"] = json!([model::cohere::ARCHITECTURE]);
+                let fields = decoder.as_object().cloned().unwrap_or_default();
+                config.as_object_mut().expect("an object").extend(fields);
+            }
+            _ => {
+                config["architectures"] = json!([model::canary::ARCHITECTURE]);
+                decoder["model_type"] = json!("canary_decoder");
+                config["decoder_config"] = decoder;
+            }
         }
         config
     }
@@ -230,6 +298,9 @@ mod tests {
             ("conformer-base", 125.0, 0.11),
             ("fama-small", 479.0, 0.11),
             ("fama-medium", 878.0, 0.11),
+            // Its card says two billion.
+            ("cohere-transcribe", 2000.0, 0.05),
+            ("canary-1b-v2", 978.0, 0.02),
         ] {
             let count = Preset::named(name).unwrap().parameters().unwrap();
             println!("{name}: {count}, published {millions}M");

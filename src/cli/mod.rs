@@ -215,30 +215,29 @@ struct GenerationArgs {
     /// what Whisper hears]
     #[arg(long, value_name = "L")]
     language: Option<String>,
-    /// What Whisper writes: the language that is spoken, or English [default: the model's, or
-    /// transcribe]
-    #[arg(long, value_enum)]
-    task: Option<Task>,
+    /// What Whisper and Canary write: `transcribe` the language that is spoken, `translate` into
+    /// English, Canary also `translate:LANGUAGE` [default: the model's, or transcribe]
+    #[arg(long, value_parser = task)]
+    task: Option<String>,
     /// Hypotheses kept in the search; 1 is greedy [default: the model's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     beam: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Task {
-    Transcribe,
-    Translate,
+/// The value of `--task`. Which languages there are is the model's to say.
+fn task(text: &str) -> std::result::Result<String, String> {
+    let known = text == "transcribe" || text == "translate";
+    match known || text.starts_with("translate:") {
+        true => Ok(text.to_owned()),
+        false => Err("transcribe, translate and translate:LANGUAGE are there".into()),
+    }
 }
 
 impl GenerationArgs {
     fn wanted(&self, timestamps: bool, fallback: Option<Fallback>) -> Wanted {
-        let task = self.task.map(|task| match task {
-            Task::Transcribe => "transcribe",
-            Task::Translate => "translate",
-        });
         Wanted {
             language: self.language.clone(),
-            task: task.map(str::to_owned),
+            task: self.task.clone(),
             task_after_detection: true,
             beams: self.beam.map(usize::from),
             timestamps,

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::mel::{Filter, MelFormula, MelScale};
-use super::{Features, check_common, check_finite, normalize, typed};
+use super::{Features, check_common, check_finite, check_no_dither, normalize, typed};
 use crate::audio::{SAMPLE_RATE, Waveform};
 use crate::error::Problem;
 use crate::{Error, Result};
@@ -66,6 +66,7 @@ impl FbankConfig {
     /// The settings in a `preprocessor_config.json`, or what is wrong there.
     pub(super) fn from_json(json: Value) -> std::result::Result<Self, Problem> {
         check_common(&json)?;
+        check_no_dither(&json)?;
         typed(json)
     }
 }

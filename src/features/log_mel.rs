@@ -17,8 +17,8 @@ use rustfft::{Fft, FftPlanner};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::mel::{Filter, MelFormula, MelScale};
-use super::{FRAME_SHIFT, Features, check_common, check_finite, typed};
+use super::mel::{Filter, slaney_filters};
+use super::{FRAME_SHIFT, Features, check_common, check_finite, check_no_dither, typed};
 use crate::audio::{SAMPLE_RATE, Waveform};
 use crate::error::Problem;
 use crate::{Error, Result};
@@ -60,6 +60,7 @@ impl LogMelConfig {
     /// The settings in a `preprocessor_config.json`, or what is wrong there.
     pub(super) fn from_json(json: Value) -> std::result::Result<Self, Problem> {
         check_common(&json)?;
+        check_no_dither(&json)?;
         if let Some(hop) = json.get("hop_length")
             && hop.as_f64() != Some(FRAME_SHIFT as f64)
         {
@@ -242,44 +243,14 @@ fn hann_window(length: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Where the filters lie.
-pub(super) const SCALE: MelScale = MelScale {
-    formula: MelFormula::Slaney,
-    low_hertz: 0.0,
-    high_hertz: SAMPLE_RATE as f64 / 2.0,
-};
-
-fn mel(hertz: f64) -> f64 {
-    SCALE.formula.mel(hertz)
-}
-
-/// The inverse of [`mel`].
-fn hertz(mel: f64) -> f64 {
-    SCALE.formula.hertz(mel)
-}
-
-/// `count` filters from 0 to the Nyquist frequency whose centres are evenly
-/// spaced on the mel scale; each is a triangle over frequency in Hz that
-/// begins and ends at its neighbours' centres and has an area of 1.
+/// Filters whose triangles have an area of 1.
 fn mel_filters(count: usize, n_fft: usize) -> Vec<Filter> {
-    let rate = f64::from(SAMPLE_RATE);
-    let step = mel(rate / 2.0) / (count + 1) as f64;
-    let edge = |i: usize| hertz(i as f64 * step);
-    (0..count)
-        .map(|bin| {
-            let (left, centre, right) = (edge(bin), edge(bin + 1), edge(bin + 2));
-            Filter::new(n_fft / 2 + 1, |k| {
-                let at = k as f64 * rate / n_fft as f64;
-                let rise = (at - left) / (centre - left);
-                let fall = (right - at) / (right - centre);
-                rise.min(fall) * 2.0 / (right - left)
-            })
-        })
-        .collect()
+    slaney_filters(count, n_fft, |triangle, width| triangle * 2.0 / width)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::mel::SLANEY;
     use super::*;
 
     fn log_mel(feature_size: usize) -> LogMel {
@@ -407,8 +378,8 @@ mod tests {
     #[test]
     fn the_scale_is_slaneys() {
         for (hz, m) in [(0.0, 0.0), (500.0, 7.5), (1000.0, 15.0), (6400.0, 42.0)] {
-            assert!((mel(hz) - m).abs() <= 1e-12);
-            assert!((hertz(m) - hz).abs() <= 1e-9);
+            assert!((SLANEY.formula.mel(hz) - m).abs() <= 1e-12);
+            assert!((SLANEY.formula.hertz(m) - hz).abs() <= 1e-9);
         }
         // Every filter of the published sizes reaches an FFT frequency.
         for count in [80, 128] {

@@ -3,6 +3,8 @@
 use rustfft::num_complex::Complex;
 use serde::{Deserialize, Serialize};
 
+use crate::audio::SAMPLE_RATE;
+
 /// A formula from Hz to mel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +51,38 @@ impl MelScale {
         let centres = (1..=bins).map(|bin| self.formula.hertz(low + bin as f64 * step));
         centres.collect()
     }
+}
+
+/// Where the filters of [`slaney_filters`] lie.
+pub(super) const SLANEY: MelScale = MelScale {
+    formula: MelFormula::Slaney,
+    low_hertz: 0.0,
+    high_hertz: SAMPLE_RATE as f64 / 2.0,
+};
+
+/// `count` filters from 0 to the Nyquist frequency whose centres are evenly
+/// spaced on Slaney's scale; each is a triangle over frequency in Hz that begins
+/// and ends at its neighbours' centres. `weight` makes an FFT frequency's weight
+/// of the triangle's height there, 1 at its peak, and its width in Hz.
+pub(super) fn slaney_filters(
+    count: usize,
+    n_fft: usize,
+    weight: impl Fn(f64, f64) -> f64,
+) -> Vec<Filter> {
+    let rate = f64::from(SAMPLE_RATE);
+    let step = SLANEY.formula.mel(rate / 2.0) / (count + 1) as f64;
+    let edge = |i: usize| SLANEY.formula.hertz(i as f64 * step);
+    (0..count)
+        .map(|bin| {
+            let (left, centre, right) = (edge(bin), edge(bin + 1), edge(bin + 2));
+            Filter::new(n_fft / 2 + 1, |k| {
+                let at = k as f64 * rate / n_fft as f64;
+                let rise = (at - left) / (centre - left);
+                let fall = (right - at) / (right - centre);
+                weight(rise.min(fall), right - left)
+            })
+        })
+        .collect()
 }
 
 /// Weights of neighbouring FFT frequencies from `first` on. A filter that

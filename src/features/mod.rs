@@ -7,7 +7,9 @@ mod cmvn;
 mod fbank;
 mod log_mel;
 mod mel;
+mod normalised;
 mod power;
+mod torch_noise;
 
 use std::path::Path;
 
@@ -22,6 +24,7 @@ pub use cmvn::normalize;
 pub use fbank::{FRAME_LENGTH, FRAME_SHIFT, Fbank, FbankConfig};
 pub use log_mel::{LogMel, LogMelConfig};
 pub use mel::{MelFormula, MelScale};
+pub use normalised::{NormalisedConfig, NormalisedLogMel};
 pub use power::power;
 
 /// Seconds from one frame to the next, in every front end there is.
@@ -125,6 +128,8 @@ pub enum FrontEnd {
     Fbank(Fbank),
     /// Whisper's log-mel spectrogram of a window of fixed length.
     LogMel(LogMel),
+    /// A log-mel spectrogram normalised over the sound (FastConformers).
+    Normalised(NormalisedLogMel),
 }
 
 /// What a front end is like.
@@ -135,16 +140,27 @@ pub enum Kind {
     FilterBank,
     /// Whisper's spectrogram.
     Spectrogram,
+    /// A log-mel spectrogram normalised over the sound, as Parakeet has it.
+    NormalisedLogMel,
+    /// The same with noise in it, as Cohere Transcribe has it.
+    DitheredLogMel,
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::FilterBank, Self::Spectrogram];
+    const ALL: [Self; 4] = [
+        Self::FilterBank,
+        Self::Spectrogram,
+        Self::NormalisedLogMel,
+        Self::DitheredLogMel,
+    ];
 
     /// What transformers calls it, as in `feature_extractor_type`.
     pub fn name(self) -> &'static str {
         match self {
             Self::FilterBank => "Speech2TextFeatureExtractor",
             Self::Spectrogram => "WhisperFeatureExtractor",
+            Self::NormalisedLogMel => "ParakeetFeatureExtractor",
+            Self::DitheredLogMel => "CohereAsrFeatureExtractor",
         }
     }
 
@@ -156,6 +172,8 @@ impl Kind {
         match self {
             Self::FilterBank => FrontEnd::fbank(bins),
             Self::Spectrogram => FrontEnd::whisper(bins),
+            Self::NormalisedLogMel => FrontEnd::normalised(bins, false),
+            Self::DitheredLogMel => FrontEnd::normalised(bins, true),
         }
     }
 }
@@ -196,6 +214,20 @@ impl FrontEnd {
             ..LogMelConfig::default()
         };
         Ok(Self::LogMel(LogMel::new(config)?))
+    }
+
+    /// The normalised spectrogram, with noise or without, with its published
+    /// settings but for the number of mel bins: for a folder without
+    /// `preprocessor_config.json`.
+    ///
+    /// # Errors
+    /// If so many bins cannot be.
+    pub fn normalised(bins: usize, dithered: bool) -> Result<Self> {
+        let config = NormalisedConfig {
+            feature_size: bins,
+            ..NormalisedConfig::published(dithered)
+        };
+        Ok(Self::Normalised(NormalisedLogMel::new(config, dithered)?))
     }
 
     /// Reads a `preprocessor_config.json`.
@@ -245,6 +277,8 @@ impl FrontEnd {
         match self {
             Self::Fbank(_) => Kind::FilterBank,
             Self::LogMel(_) => Kind::Spectrogram,
+            Self::Normalised(own) if own.is_dithered() => Kind::DitheredLogMel,
+            Self::Normalised(_) => Kind::NormalisedLogMel,
         }
     }
 
@@ -270,11 +304,17 @@ impl FrontEnd {
                     LogMel::new(config).map_err(|e| fail(e.into()))?,
                 ))
             }
+            Some(kind @ (Kind::NormalisedLogMel | Kind::DitheredLogMel)) => {
+                let dithered = kind == Kind::DitheredLogMel;
+                let config = NormalisedConfig::from_json(json, dithered).map_err(fail)?;
+                let own = NormalisedLogMel::new(config, dithered);
+                Ok(Self::Normalised(own.map_err(|e| fail(e.into()))?))
+            }
             None => Err(fail(
                 format!(
                     "feature_extractor_type is {}; {} are supported",
                     json["feature_extractor_type"],
-                    Kind::ALL.map(Kind::name).join(" and ")
+                    Kind::ALL.map(Kind::name).join(", ")
                 )
                 .into(),
             )),
@@ -290,6 +330,7 @@ impl FrontEnd {
         let features = match self {
             Self::Fbank(fbank) => fbank.features(waveform),
             Self::LogMel(log_mel) => log_mel.features(waveform),
+            Self::Normalised(own) => own.features(waveform),
         };
         Ok(features?.of(waveform))
     }
@@ -303,6 +344,7 @@ impl FrontEnd {
         let features = match self {
             Self::Fbank(fbank) => fbank.features(waveform),
             Self::LogMel(log_mel) => log_mel.recording(waveform),
+            Self::Normalised(own) => own.features(waveform),
         };
         Ok(features?.of(waveform))
     }
@@ -311,7 +353,7 @@ impl FrontEnd {
     pub fn mel_scale(&self) -> MelScale {
         match self {
             Self::Fbank(_) => fbank::SCALE,
-            Self::LogMel(_) => log_mel::SCALE,
+            Self::LogMel(_) | Self::Normalised(_) => mel::SLANEY,
         }
     }
 
@@ -320,6 +362,7 @@ impl FrontEnd {
         match self {
             Self::Fbank(fbank) => fbank.config().num_mel_bins,
             Self::LogMel(log_mel) => log_mel.config().feature_size,
+            Self::Normalised(own) => own.config().feature_size,
         }
     }
 }
@@ -389,14 +432,17 @@ fn check_common(json: &Value) -> std::result::Result<(), String> {
             "sampling_rate is {rate}; {SAMPLE_RATE} is supported"
         ));
     }
-    if let Some(dither) = json.get("dither")
-        && dither.as_f64() != Some(0.0)
-    {
-        return Err(format!(
-            "dither is {dither}; only 0 is supported, so that features do not change by run"
-        ));
-    }
     Ok(())
+}
+
+/// Checks that an extractor is asked for no noise: the problem, if it is.
+fn check_no_dither(json: &Value) -> std::result::Result<(), String> {
+    match json.get("dither") {
+        Some(dither) if dither.as_f64() != Some(0.0) => Err(format!(
+            "dither is {dither}; only 0 is supported, so that features do not change by run"
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn check_finite(samples: &[f32]) -> Result<()> {

@@ -4,6 +4,7 @@
 //! transformers library, so that the same weights give the same tokens;
 //! `tests/fixtures/generation/README.md` writes them down.
 
+mod controls;
 mod fallback;
 mod languages;
 mod options;
@@ -11,6 +12,7 @@ mod rules;
 mod scores;
 mod search;
 mod session;
+mod template;
 mod watch;
 mod windows;
 

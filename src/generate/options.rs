@@ -1,10 +1,11 @@
 //! How to generate: what a model's `generation_config.json` asks for and what
 //! the user wants otherwise.
 
+use super::controls;
 use super::fallback::Fallback;
 use super::languages::{bare, code};
 use super::scores::ScoreRules;
-use crate::model::family::Tasks;
+use crate::model::family::{Prompting, Tasks};
 use crate::model::generation_config::{EarlyStopping, Origin};
 use crate::model::{Model, TIMES};
 use crate::tokenizer::Tokenizer;
@@ -25,7 +26,8 @@ pub struct Wanted {
     /// A language's code or name, as in `en` and `English`: of the language that
     /// is spoken where the model is told that, else of the one to write.
     pub language: Option<String>,
-    /// `transcribe` or `translate`.
+    /// `transcribe` or `translate`; for models that write several languages also
+    /// `translate:LANGUAGE`.
     pub task: Option<String>,
     /// Whether the prompt behind a detected language asks to transcribe where
     /// neither `task` nor the model's folder asks for anything; transformers'
@@ -104,6 +106,8 @@ pub struct GenerationOptions {
     pub ends: Vec<u32>,
     /// What the decoder starts with.
     pub start: u32,
+    /// What stands behind it where a prompt is a list of control tokens.
+    pub controls: Vec<u32>,
     /// First tokens of the result, such as a language tag.
     pub forced: Vec<u32>,
     /// Tokens never chosen.
@@ -140,13 +144,15 @@ impl GenerationOptions {
             let why = "texts would be others in every run";
             return Err(config.problem(format!("do_sample is true, which is not supported: {why}")));
         }
-        let (multitask, forced) = match model.capabilities.prompting.tasks() {
-            Some(tasks) => {
-                let multitask = Multitask::new(model, tasks, tokenizer, wanted)?;
-                (Some(multitask), None)
+        let plain = Self::plain(model);
+        let (mut multitask, mut forced, mut listed) = (None, None, Vec::new());
+        match model.capabilities.prompting {
+            Prompting::Start => forced = self::forced(model, tokenizer, wanted)?,
+            Prompting::Multitask(tasks) => {
+                multitask = Some(Multitask::new(model, tasks, tokenizer, wanted)?);
             }
-            None => (None, forced(model, tokenizer, wanted)?),
-        };
+            Prompting::Controls(own) => listed = controls::list(model, own, tokenizer, wanted)?,
+        }
         let beams = wanted.beams.or(config.num_beams).unwrap_or(1).max(1);
         if beams > MOST_BEAMS {
             return Err(match wanted.beams {
@@ -159,7 +165,6 @@ impl GenerationOptions {
                 )),
             });
         }
-        let plain = Self::plain(model);
         let scores = ScoreRules {
             repetition_penalty: config.repetition_penalty.unwrap_or(1.0) as f32,
             bias: config
@@ -197,6 +202,7 @@ impl GenerationOptions {
             scores,
             multitask,
             fallback: wanted.fallback.clone(),
+            controls: listed,
             ..plain
         })
     }
@@ -217,6 +223,7 @@ impl GenerationOptions {
             early_stopping: EarlyStopping::default(),
             ends: model.ends.clone(),
             start: model.tokens.start,
+            controls: Vec::new(),
             forced: Vec::new(),
             suppressed: Vec::new(),
             suppressed_first: Vec::new(),
@@ -271,6 +278,7 @@ impl GenerationOptions {
         detect: impl FnOnce(u32, &[u32]) -> Result<u32>,
     ) -> Result<Vec<u32>> {
         let mut prompt = vec![self.start];
+        prompt.extend(&self.controls);
         if let Some(multitask) = &self.multitask {
             match &multitask.language {
                 Language::None => {}

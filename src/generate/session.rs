@@ -21,7 +21,7 @@ const CAPACITIES: [usize; 4] = [64, 128, 256, 448];
 /// What the decoder needs of a sound: by layer, the keys and values of
 /// cross-attention.
 pub struct Heard {
-    /// (1, T', 2D) each
+    /// (1, T', 2A) each, A being the columns of all heads
     memories: Vec<PersistentId>,
     /// T'
     frames: usize,
@@ -245,8 +245,9 @@ impl<'a> Session<'a> {
         let mut inputs = Inputs::default();
         let allowed = inputs.real(executor, words, table.collect::<Vec<f32>>())?;
         inputs.send(executor, GENERATION)?;
+        let cache = Shape::new(beams, capacity, 2 * config.attention_width());
         let caches = (0..config.layers)
-            .map(|_| executor.allocate(Kind::Real, Shape::new(beams, capacity, 2 * config.width)))
+            .map(|_| executor.allocate(Kind::Real, cache))
             .collect::<Result<_>>()?;
         let list = Shape::new(beams, capacity, 1);
         let state = StepState {

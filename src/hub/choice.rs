@@ -8,12 +8,14 @@ use super::layout::{self, ADAPTER_CONFIG, ADAPTERS, Kind, WEIGHTS, shards};
 use super::name;
 
 /// What is read beside the weights, where a model has it, and files `*.model`.
-const SETTINGS: [&str; 14] = [
+const SETTINGS: [&str; 16] = [
     "config.json",
     ADAPTER_CONFIG,
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

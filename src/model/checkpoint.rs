@@ -97,12 +97,16 @@ pub const EMBEDDING: &str = "decoder.embed_tokens.weight";
 /// The output projection (V, D), by the name all families know it by.
 pub const PROJECTION: &str = "decoder.output_projection.weight";
 
+/// Its bias (V), where there is one.
+pub const PROJECTION_BIAS: &str = "decoder.output_projection.bias";
+
 /// A file's tensor name as the models know it: Hugging Face puts `model.` in
 /// front, and each family names the output projection its own way.
 pub fn standard_name(name: &str) -> String {
     let name = name.strip_prefix("model.").unwrap_or(name);
     match name {
         "lm_head.weight" | "proj_out.weight" => PROJECTION.to_owned(),
+        "proj_out.bias" => PROJECTION_BIAS.to_owned(),
         _ => name.to_owned(),
     }
 }

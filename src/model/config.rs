@@ -21,6 +21,8 @@ const LARGEST_SIZE: u64 = 1 << 20;
 pub struct Config {
     value: Value,
     path: PathBuf,
+    /// What stands before the names of fields in messages: where they are nested.
+    within: String,
     /// Whether the model's weights are to be left out.
     outline: bool,
     /// Tells of the weights that are read.
@@ -41,6 +43,7 @@ impl Config {
         Ok(Self {
             value,
             path,
+            within: String::new(),
             outline: false,
             loading: Gauge::default(),
         })
@@ -62,6 +65,24 @@ impl Config {
     pub(super) fn without_weights(self) -> Self {
         let outline = true;
         Self { outline, ..self }
+    }
+
+    /// The fields of an object that is nested in the file.
+    ///
+    /// # Errors
+    /// If it is missing or no object.
+    pub(super) fn nested(&self, field: &str) -> Result<Self> {
+        let value = self.value[field].clone();
+        if !value.is_object() {
+            return Err(self.wrong(field, "an object of settings"));
+        }
+        Ok(Self {
+            value,
+            path: self.path.clone(),
+            within: format!("{}{field}.", self.within),
+            outline: self.outline,
+            loading: self.loading.clone(),
+        })
     }
 
     /// Whether the model's weights are to be left out.
@@ -109,7 +130,22 @@ impl Config {
     /// An error that names a field and says what would be right.
     pub fn wrong(&self, field: &str, right: &str) -> Error {
         let value = &self.value[field];
-        self.problem(format!("{field} is {value}, where {right} would be right"))
+        let within = &self.within;
+        self.problem(format!(
+            "{within}{field} is {value}, where {right} would be right"
+        ))
+    }
+
+    /// Checks a field that has one value alone here; it may be missing.
+    ///
+    /// # Errors
+    /// If it has another.
+    pub(super) fn only(&self, field: &str, right: impl Into<Value>) -> Result<()> {
+        let (own, right) = (&self.value[field], right.into());
+        match own.is_null() || *own == right {
+            true => Ok(()),
+            false => Err(self.wrong(field, &right.to_string())),
+        }
     }
 
     /// A size: a whole number from 1 to 2^20.
@@ -251,7 +287,7 @@ impl Config {
     pub fn heads(&self, field: &str, width: usize) -> Result<usize> {
         let heads = self.size(field)?;
         if !width.is_multiple_of(heads) {
-            return Err(self.wrong(field, &format!("a divisor of d_model {width}")));
+            return Err(self.wrong(field, &format!("a divisor of the width {width}")));
         }
         Ok(heads)
     }

@@ -1,7 +1,7 @@
 //! The pre-norm transformer decoder that all families share: causal
 //! self-attention, cross-attention to the encoder, feed-forward.
 
-use super::checkpoint::{EMBEDDING, PROJECTION, TensorList};
+use super::checkpoint::{EMBEDDING, PROJECTION, PROJECTION_BIAS, TensorList};
 use super::config::Config;
 use super::layers::{Linear, Norm};
 use super::loader::Loader;
@@ -20,6 +20,10 @@ pub struct DecoderConfig {
     pub heads: usize,
     /// D
     pub width: usize,
+    /// Columns of a head; those of all heads together may be more or fewer than D.
+    pub depth: usize,
+    /// Columns of the encoder's output.
+    pub encoder_width: usize,
     /// Columns between the two products of a layer's feed-forward.
     pub feed_forward: usize,
     /// V
@@ -30,11 +34,71 @@ pub struct DecoderConfig {
     pub embedding_scale: f32,
     /// Most tokens, the start token included.
     pub max_tokens: usize,
-    /// Whether key projections have a bias.
-    pub key_bias: bool,
+    /// Which projections of attention have a bias.
+    pub biases: Biases,
     /// Whether the output projection has its own tensor in the file.
     pub own_projection: bool,
+    /// Whether the output projection has a bias.
+    pub projection_bias: bool,
+    /// What the tensors are called.
+    pub names: &'static Names,
 }
+
+/// Which of a decoder's projections to queries, keys, values and out of attention
+/// have a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Biases {
+    All,
+    /// All but those to keys.
+    NoKeys,
+    None,
+}
+
+impl Biases {
+    fn has(self, projection: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::NoKeys => projection != KEY,
+            Self::None => false,
+        }
+    }
+}
+
+/// The projections to queries, keys and values, by the names they have in all
+/// files.
+const QUERY: &str = "q_proj";
+const KEY: &str = "k_proj";
+const VALUE: &str = "v_proj";
+
+/// What a decoder's tensors are called, those of a layer within it.
+#[derive(Debug)]
+pub struct Names {
+    pub(super) self_norm: &'static str,
+    pub(super) cross_norm: &'static str,
+    pub(super) feed_norm: &'static str,
+    /// Of either attention.
+    pub(super) attention_out: &'static str,
+    pub(super) feed_forward: [&'static str; 2],
+    /// Of the whole decoder.
+    pub(super) norm: &'static str,
+    /// Behind embeddings and positions, where there is one.
+    pub(super) embedding_norm: Option<&'static str>,
+    /// What takes the encoder's output to D columns, where it does not go to
+    /// cross-attention as it is.
+    pub(super) memory: Option<&'static str>,
+}
+
+/// As fairseq has them, and its models in transformers.
+pub(super) const FAIRSEQ: Names = Names {
+    self_norm: "self_attn_layer_norm",
+    cross_norm: "encoder_attn_layer_norm",
+    feed_norm: "final_layer_norm",
+    attention_out: "out_proj",
+    feed_forward: ["fc1", "fc2"],
+    norm: "decoder.layer_norm",
+    embedding_norm: None,
+    memory: None,
+};
 
 /// What differs between families where `config.json` does not say.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +136,8 @@ impl DecoderConfig {
             layers: config.layers("decoder_layers")?,
             heads: config.heads("decoder_attention_heads", width)?,
             width,
+            depth: width / config.heads("decoder_attention_heads", width)?,
+            encoder_width: width,
             feed_forward: config.size("decoder_ffn_dim")?,
             vocabulary: config.size("vocab_size")?,
             activation: config.activation("activation_function", defaults.activation)?,
@@ -81,9 +147,63 @@ impl DecoderConfig {
                 1.0
             },
             max_tokens: config.size("max_target_positions")?,
-            key_bias: defaults.key_bias,
+            biases: match defaults.key_bias {
+                true => Biases::All,
+                false => Biases::NoKeys,
+            },
             own_projection,
+            projection_bias: false,
+            names: &FAIRSEQ,
         })
+    }
+
+    /// Reads the fields that decoders behind a [FastConformer](super::fastconformer)
+    /// have; `encoder_width`: columns of its output.
+    ///
+    /// # Errors
+    /// If a field is missing or wrong, or asks for what is not done.
+    pub(super) fn behind_fastconformer(
+        config: &Config,
+        own_projection: bool,
+        encoder_width: usize,
+        names: &'static Names,
+    ) -> Result<Self> {
+        let width = config.size("hidden_size")?;
+        let heads = config.size("num_attention_heads")?;
+        // One key for several queries is not done.
+        config.only("num_key_value_heads", heads)?;
+        let depth = match config.value()["head_dim"].is_null() {
+            true => width / config.heads("num_attention_heads", width)?,
+            false => config.size("head_dim")?,
+        };
+        if names.memory.is_none() && encoder_width != width {
+            let right = format!("the {encoder_width} columns of the encoder's output");
+            return Err(config.wrong("hidden_size", &right));
+        }
+        Ok(Self {
+            layers: config.layers("num_hidden_layers")?,
+            heads,
+            width,
+            depth,
+            encoder_width,
+            feed_forward: config.size("intermediate_size")?,
+            vocabulary: config.size("vocab_size")?,
+            activation: config.activation("hidden_act", Activation::Relu)?,
+            embedding_scale: 1.0,
+            max_tokens: config.size("max_position_embeddings")?,
+            biases: match config.flag("attention_bias", true)? {
+                true => Biases::All,
+                false => Biases::None,
+            },
+            own_projection,
+            projection_bias: true,
+            names,
+        })
+    }
+
+    /// Columns of all heads together.
+    pub fn attention_width(&self) -> usize {
+        self.heads * self.depth
     }
 }
 
@@ -102,20 +222,24 @@ pub struct Decoder {
     pub config: DecoderConfig,
     embedding: WeightId,
     positions: WeightId,
+    embedding_norm: Option<Norm>,
+    /// From the encoder's output to D columns.
+    memory: Option<Linear>,
     layers: Vec<Layer>,
     norm: Norm,
-    projection: WeightId,
+    projection: Linear,
 }
 
 #[derive(Clone, Debug)]
 struct Layer {
     self_norm: Norm,
-    /// Queries, keys and values of self-attention, (3D, D).
+    /// Queries, keys and values of self-attention, (3A, D), A being the columns
+    /// of all heads.
     self_projections: Linear,
     self_out: Linear,
     cross_norm: Norm,
     cross_query: Linear,
-    /// Keys and values of cross-attention, (2D, D).
+    /// Keys and values of cross-attention, (2A, D).
     cross_memory: Linear,
     cross_out: Linear,
     feed_norm: Norm,
@@ -128,7 +252,7 @@ struct Layer {
 pub struct Begun {
     /// (N, I, D): the tokens, having looked at each other
     x: TensorId,
-    /// (N, I, D): their queries to the sound
+    /// (N, I, A): their queries to the sound
     query: TensorId,
 }
 
@@ -146,9 +270,9 @@ pub struct Decoded {
 pub struct CrossAttention {
     /// (N, H·I, T')
     pub probabilities: TensorId,
-    /// (N or 1, T', D) columns of the layer's memory
+    /// (N or 1, T', A) columns of the layer's memory, A being those of all heads
     pub value: Columns,
-    /// (N, I, D): what the heads made of the values, before the output
+    /// (N, I, A): what the heads made of the values, before the output
     /// projection
     pub output: TensorId,
 }
@@ -156,9 +280,10 @@ pub struct CrossAttention {
 /// Persistent tensors of step-by-step decoding.
 #[derive(Clone, Debug)]
 pub struct StepState {
-    /// By layer: self-attention keys and values (N, capacity, 2D)
+    /// By layer: self-attention keys and values (N, capacity, 2A), A being the
+    /// columns of all heads
     pub caches: Vec<PersistentId>,
-    /// By layer: cross-attention keys and values (1, T', 2D)
+    /// By layer: cross-attention keys and values (1, T', 2A)
     pub memories: Vec<PersistentId>,
     /// (N, capacity, 1): see [`CachedAttention`]
     pub ancestry: PersistentId,
@@ -172,29 +297,41 @@ pub struct StepState {
 impl Decoder {
     /// Lists the tensors of a decoder.
     pub(super) fn list(list: &mut TensorList, config: &DecoderConfig) {
-        let width = config.width;
+        let (width, inner, names) = (config.width, config.attention_width(), config.names);
         let table = [config.vocabulary, width];
         list.weight(EMBEDDING, &table);
+        if let Some(norm) = names.embedding_norm {
+            list.norm(norm, width);
+        }
+        if let Some(memory) = names.memory {
+            list.linear(memory, width, config.encoder_width);
+        }
         for l in 0..config.layers {
             let layer = format!("decoder.layers.{l}");
             for attention in ["self_attn", "encoder_attn"] {
-                for projection in ["q_proj", "v_proj", "out_proj"] {
-                    list.linear(&format!("{layer}.{attention}.{projection}"), width, width);
+                let out = names.attention_out;
+                let inward = [QUERY, VALUE, KEY].map(|own| (own, [inner, width]));
+                for (own, shape) in inward.into_iter().chain([(out, [width, inner])]) {
+                    let name = format!("{layer}.{attention}.{own}");
+                    list.weight(format!("{name}.weight"), &shape);
+                    if config.biases.has(own) {
+                        list.bias(format!("{name}.bias"), &shape[..1]);
+                    }
                 }
-                let key = format!("{layer}.{attention}.k_proj");
-                list.weight(format!("{key}.weight"), &[width, width]);
-                if config.key_bias {
-                    list.bias(format!("{key}.bias"), &[width]);
-                }
-                list.norm(&format!("{layer}.{attention}_layer_norm"), width);
             }
-            list.linear(&format!("{layer}.fc1"), config.feed_forward, width);
-            list.linear(&format!("{layer}.fc2"), width, config.feed_forward);
-            list.norm(&format!("{layer}.final_layer_norm"), width);
+            let [into, out] = names.feed_forward;
+            list.linear(&format!("{layer}.{into}"), config.feed_forward, width);
+            list.linear(&format!("{layer}.{out}"), width, config.feed_forward);
+            for norm in [names.self_norm, names.cross_norm, names.feed_norm] {
+                list.norm(&format!("{layer}.{norm}"), width);
+            }
         }
-        list.norm("decoder.layer_norm", width);
+        list.norm(names.norm, width);
         if config.own_projection {
             list.weight(PROJECTION, &table);
+        }
+        if config.projection_bias {
+            list.bias(PROJECTION_BIAS, &table[..1]);
         }
     }
 
@@ -214,26 +351,38 @@ impl Decoder {
             Positions::Learned(own) => loader.add(form, name, rows, width, own),
             Positions::Computed(own) => loader.add_computed(form, name, rows, width, own),
         };
+        let names = config.names;
+        let embedding_norm = names.embedding_norm.map(|own| Norm::read(loader, own));
+        let encoder_width = config.encoder_width;
+        let memory = names.memory;
+        let memory = memory.map(|own| Linear::read(loader, &[own], encoder_width));
+        let (embedding_norm, memory) = (embedding_norm.transpose()?, memory.transpose()?);
         let layers = (0..config.layers)
             .map(|l| Layer::read(loader, &config, l))
             .collect::<Result<_>>()?;
-        let projection = if config.own_projection {
+        let weight = if config.own_projection {
             loader.load(Form::Matrix, PROJECTION, vocabulary, width)?
         } else {
             embedding
         };
+        let bias = match config.projection_bias {
+            true => Some(loader.load(Form::Bias, PROJECTION_BIAS, 1, vocabulary)?),
+            false => None,
+        };
         Ok(Self {
             embedding,
             positions,
+            embedding_norm,
+            memory,
             layers,
-            norm: Norm::read(loader, "decoder.layer_norm")?,
-            projection,
+            norm: Norm::read(loader, names.norm)?,
+            projection: Linear { weight, bias },
             config,
         })
     }
 
-    /// Records the keys and values (B, T', 2D) of cross-attention, by layer:
-    /// all that a decoder needs of the encoder's output (B, T', D).
+    /// Records the keys and values (B, T', 2A) of cross-attention, by layer: all
+    /// that a decoder needs of the encoder's output (B, T', columns).
     ///
     /// # Errors
     /// If the shapes do not fit.
@@ -242,39 +391,65 @@ impl Decoder {
         recording: &mut Recording,
         encoder_output: TensorId,
     ) -> Result<Vec<TensorId>> {
+        let heard = match &self.memory {
+            Some(memory) => memory.record(recording, encoder_output, Activation::None)?,
+            None => encoder_output,
+        };
+        self.record_keys_and_values(recording, heard)
+    }
+
+    fn record_keys_and_values(
+        &self,
+        recording: &mut Recording,
+        heard: TensorId,
+    ) -> Result<Vec<TensorId>> {
         let layers = self.layers.iter();
         layers
             .map(|layer| {
                 layer
                     .cross_memory
-                    .record(recording, encoder_output, Activation::None)
+                    .record(recording, heard, Activation::None)
             })
             .collect()
     }
 
-    /// The output projection (D, D) of layer `l`'s cross-attention.
+    /// The output projection (D, A) of layer `l`'s cross-attention.
     pub fn cross_output(&self, l: usize) -> WeightId {
         self.layers[l].cross_out.weight
     }
 
     /// Records the decoder's input (N, I, D) for ids (N, I, 1): scaled
-    /// embeddings plus positions.
+    /// embeddings plus positions, and their norm where there is one.
     ///
     /// # Errors
     /// If there are more tokens than positions.
     pub fn record_input(&self, recording: &mut Recording, ids: TensorId) -> Result<TensorId> {
-        let embedding = recording.weight(self.embedding);
-        let positions = recording.weight(self.positions);
-        let scale = self.config.embedding_scale;
-        recording.embedding(ids, embedding, scale, positions, false)
+        self.record_embedded(recording, ids, self.config.embedding_scale, false)
     }
 
-    /// The positions' own part of the decoder's input (1, I, D): what is left
-    /// of it when a token's embedding is zeroed.
+    /// What is left of the decoder's input (1, I, D) when a token's embedding is
+    /// zeroed: that of its position.
+    ///
+    /// # Errors
+    /// As [`record_input`](Self::record_input).
     pub fn record_positions(&self, recording: &mut Recording, ids: TensorId) -> Result<TensorId> {
+        self.record_embedded(recording, ids, 0.0, false)
+    }
+
+    fn record_embedded(
+        &self,
+        recording: &mut Recording,
+        ids: TensorId,
+        scale: f32,
+        at_step: bool,
+    ) -> Result<TensorId> {
         let embedding = recording.weight(self.embedding);
         let positions = recording.weight(self.positions);
-        recording.embedding(ids, embedding, 0.0, positions, false)
+        let x = recording.embedding(ids, embedding, scale, positions, at_step)?;
+        match &self.embedding_norm {
+            Some(norm) => norm.record(recording, x),
+            None => Ok(x),
+        }
     }
 
     /// Records what the first layer makes of the decoder's input (N, I, D) before it
@@ -326,10 +501,11 @@ impl Decoder {
         let projections = layer
             .self_projections
             .record(recording, normed, Activation::None)?;
+        let width = self.config.attention_width();
         let spec = self.attention([
             (projections, 0),
-            (projections, self.config.width),
-            (projections, 2 * self.config.width),
+            (projections, width),
+            (projections, 2 * width),
         ]);
         let (mixed, _) = recording.attention(AttentionSpec {
             mask: Mask::Causal,
@@ -348,16 +524,23 @@ impl Decoder {
     }
 
     /// By layer, what is left of a memory's row when the encoder frame it
-    /// comes from is zeroed (1, 1, 2D): the projections' bias.
-    pub fn record_memory_biases(&self, recording: &mut Recording) -> Vec<TensorId> {
-        let width = 2 * self.config.width;
+    /// comes from is zeroed (1, 1, 2A): the projections' bias, and what they make
+    /// of the bias of a projection before them.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn record_memory_biases(&self, recording: &mut Recording) -> Result<Vec<TensorId>> {
+        if let Some(bias) = self.memory.and_then(|own| own.bias) {
+            let heard = recording.weight(bias);
+            return self.record_keys_and_values(recording, heard);
+        }
+        let width = 2 * self.config.attention_width();
         let layers = self.layers.iter();
-        layers
-            .map(|layer| match layer.cross_memory.bias {
-                Some(bias) => recording.weight(bias),
-                None => recording.constant(Shape::new(1, 1, width), vec![0.0; width]),
-            })
-            .collect()
+        let biases = layers.map(|layer| match layer.cross_memory.bias {
+            Some(bias) => recording.weight(bias),
+            None => recording.constant(Shape::new(1, 1, width), vec![0.0; width]),
+        });
+        Ok(biases.collect())
     }
 
     /// Records one decoding step for N hypotheses, ids (N, 1, 1), at position
@@ -371,13 +554,11 @@ impl Decoder {
         ids: TensorId,
         state: &StepState,
     ) -> Result<TensorId> {
-        let width = self.config.width;
-        let embedding = recording.weight(self.embedding);
-        let positions = recording.weight(self.positions);
+        let width = self.config.attention_width();
         let scale = self.config.embedding_scale;
         let ancestry_shape = Shape::new(state.hypotheses, state.capacity, 1);
         let ancestry = recording.persistent(state.ancestry, Kind::Index, ancestry_shape);
-        let mut x = recording.embedding(ids, embedding, scale, positions, true)?;
+        let mut x = self.record_embedded(recording, ids, scale, true)?;
         for (l, layer) in self.layers.iter().enumerate() {
             let normed = layer.self_norm.record(recording, x)?;
             let projections = layer
@@ -413,8 +594,7 @@ impl Decoder {
     }
 
     fn attention_scale(&self) -> f32 {
-        let depth = self.config.width / self.config.heads;
-        (1.0 / (depth as f64).sqrt()) as f32
+        (1.0 / (self.config.depth as f64).sqrt()) as f32
     }
 
     fn attention(&self, [query, key, value]: [(TensorId, usize); 3]) -> AttentionSpec {
@@ -424,7 +604,7 @@ impl Decoder {
             key: columns(key),
             value: columns(value),
             heads: self.config.heads,
-            width: self.config.width,
+            width: self.config.attention_width(),
             scale: self.attention_scale(),
             mask: Mask::None,
             relative: None,
@@ -438,7 +618,8 @@ impl Decoder {
         Begun { x, query }: Begun,
         memory: TensorId,
     ) -> Result<(TensorId, CrossAttention)> {
-        let spec = self.attention([(query, 0), (memory, 0), (memory, self.config.width)]);
+        let width = self.config.attention_width();
+        let spec = self.attention([(query, 0), (memory, 0), (memory, width)]);
         let (output, probabilities) = recording.attention(spec)?;
         let x = layer.cross_out.record_onto(recording, output, 1.0, x)?;
         let cross = CrossAttention {
@@ -464,8 +645,7 @@ impl Decoder {
 
     fn record_projection(&self, recording: &mut Recording, x: TensorId) -> Result<TensorId> {
         let normed = self.norm.record(recording, x)?;
-        let weight = recording.weight(self.projection);
-        recording.matmul(normed, weight).record()
+        self.projection.record(recording, normed, Activation::None)
     }
 }
 
@@ -479,25 +659,23 @@ impl Layer {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             Linear::read(loader, &names, inputs)
         };
+        let (names, inner) = (config.names, config.attention_width());
+        let of = |attention: &str, own: &str| format!("{attention}.{own}");
+        let to_self = [QUERY, KEY, VALUE].map(|own| of("self_attn", own));
+        let to_memory = [KEY, VALUE].map(|own| of("encoder_attn", own));
+        let out = names.attention_out;
+        let [feed_in, feed_out] = names.feed_forward;
         Ok(Self {
-            self_norm: norm(loader, "self_attn_layer_norm")?,
-            self_projections: linear(
-                loader,
-                &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-                width,
-            )?,
-            self_out: linear(loader, &["self_attn.out_proj"], width)?,
-            cross_norm: norm(loader, "encoder_attn_layer_norm")?,
-            cross_query: linear(loader, &["encoder_attn.q_proj"], width)?,
-            cross_memory: linear(
-                loader,
-                &["encoder_attn.k_proj", "encoder_attn.v_proj"],
-                width,
-            )?,
-            cross_out: linear(loader, &["encoder_attn.out_proj"], width)?,
-            feed_norm: norm(loader, "final_layer_norm")?,
-            feed_in: linear(loader, &["fc1"], width)?,
-            feed_out: linear(loader, &["fc2"], config.feed_forward)?,
+            self_norm: norm(loader, names.self_norm)?,
+            self_projections: linear(loader, &to_self.each_ref().map(String::as_str), width)?,
+            self_out: linear(loader, &[&of("self_attn", out)], inner)?,
+            cross_norm: norm(loader, names.cross_norm)?,
+            cross_query: linear(loader, &[&of("encoder_attn", QUERY)], width)?,
+            cross_memory: linear(loader, &to_memory.each_ref().map(String::as_str), width)?,
+            cross_out: linear(loader, &[&of("encoder_attn", out)], inner)?,
+            feed_norm: norm(loader, names.feed_norm)?,
+            feed_in: linear(loader, &[feed_in], width)?,
+            feed_out: linear(loader, &[feed_out], config.feed_forward)?,
         })
     }
 }

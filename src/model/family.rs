@@ -64,6 +64,34 @@ pub enum Prompting {
     /// tasks, and a mark where no times are to be written. The model also
     /// knows how probable it is that nobody speaks.
     Multitask(Tasks),
+    /// By a list of control tokens that name the language that is spoken and the
+    /// one to write. The model detects neither.
+    Controls(Controls),
+}
+
+/// What a list of control tokens can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Controls {
+    /// The languages to choose from.
+    pub languages: &'static [LanguageName],
+    /// Code of the language that is spoken where nobody says which; absent where
+    /// somebody has to.
+    pub spoken: Option<&'static str>,
+    /// Whether another language can be written than the one that is spoken.
+    pub translates: bool,
+    /// What makes the list.
+    pub list: ControlList,
+}
+
+/// What makes a list of control tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ControlList {
+    /// These tokens; where one is absent stands the tag of the language.
+    Tokens(&'static [Option<&'static str>]),
+    /// The chat template in the model's folder.
+    Template,
 }
 
 /// The tasks that a multitask prompt can ask for, each the name of a token.
@@ -105,8 +133,30 @@ impl Prompting {
     /// The tasks to choose from, where a prompt names one.
     pub fn tasks(self) -> Option<Tasks> {
         match self {
-            Self::Start => None,
+            Self::Start | Self::Controls(_) => None,
             Self::Multitask(tasks) => Some(tasks),
         }
     }
+
+    /// What can be asked for, where a prompt is a list of control tokens.
+    pub fn controls(self) -> Option<Controls> {
+        match self {
+            Self::Start | Self::Multitask(_) => None,
+            Self::Controls(controls) => Some(controls),
+        }
+    }
+}
+
+/// Languages from pairs of code and name.
+pub(super) const fn languages<const N: usize>(
+    pairs: [(&'static str, &'static str); N],
+) -> [LanguageName; N] {
+    let mut all = [LanguageName { code: "", name: "" }; N];
+    let mut n = 0;
+    while n < N {
+        let (code, name) = pairs[n];
+        all[n] = LanguageName { code, name };
+        n += 1;
+    }
+    all
 }

@@ -178,7 +178,7 @@ impl ModelFiles {
     ///
     /// # Errors
     /// If it cannot be read or is not JSON.
-    pub(super) fn json_of_present(&self, file: &str) -> Result<Option<Value>> {
+    pub(crate) fn json_of_present(&self, file: &str) -> Result<Option<Value>> {
         let bytes = self.read_if_present(file)?;
         bytes.map(|bytes| self.parsed(file, &bytes)).transpose()
     }

@@ -237,6 +237,48 @@ pub fn interleaved_positions(positions: usize, width: usize) -> Vec<f32> {
     table
 }
 
+/// Encodings (2·frames - 1, width) of the positions from `frames` - 1 down to
+/// -(`frames` - 1), sine and cosine columns alternating. Rates and angles are
+/// rounded to f32, as those that the models were trained with: far from 0 that
+/// moves a sine by more than its own rounding.
+pub fn two_sided_positions(frames: usize, width: usize) -> Vec<f32> {
+    let mut table = vec![0.0; (2 * frames - 1) * width];
+    let rate = |i: usize| {
+        let exponent = f64::from((i / 2 * 2) as f32 / width as f32);
+        1.0 / (10_000f64.powf(exponent) as f32)
+    };
+    let rates: Vec<f32> = (0..width).map(rate).collect();
+    for (t, row) in table.chunks_mut(width).enumerate() {
+        let position = frames as f32 - 1.0 - t as f32;
+        for (i, (value, rate)) in row.iter_mut().zip(&rates).enumerate() {
+            let angle = f64::from(position * rate);
+            *value = if i % 2 == 0 { angle.sin() } else { angle.cos() } as f32;
+        }
+    }
+    table
+}
+
+/// Encodings (positions, width) laid out [sine | cosine], rates from 1 down to
+/// 1/`slowest`, divided by sqrt(width); rounded as those of
+/// [`two_sided_positions`] are.
+pub fn scaled_positions(positions: usize, width: usize, slowest: f64) -> Vec<f32> {
+    let half = width / 2;
+    let step = (slowest.ln() / (half as f64 - 1.0)) as f32;
+    let rates: Vec<f32> = (0..half)
+        .map(|i| f64::from(-step * i as f32).exp() as f32)
+        .collect();
+    let root = (width as f64).sqrt() as f32;
+    let mut table = vec![0.0; positions * width];
+    for (t, row) in table.chunks_mut(width).enumerate() {
+        for (i, rate) in rates.iter().enumerate() {
+            let angle = f64::from(t as f32 * rate);
+            row[i] = angle.sin() as f32 / root;
+            row[half + i] = angle.cos() as f32 / root;
+        }
+    }
+    table
+}
+
 /// Position encodings (positions, width) laid out [sine | cosine], rates from
 /// 1 to 1/10,000, the first row being position `first`. Computed in f64.
 pub fn halved_positions(positions: usize, width: usize, first: usize) -> Vec<f32> {

@@ -3,12 +3,16 @@
 //! A family is one file that reads its config and weights and records its
 //! encoder; the decoder is shared. Models contain forward passes only.
 
+pub mod canary;
 mod checkpoint;
+pub mod cohere;
 mod config;
 pub mod conformer;
+mod conformer_block;
 pub mod decoder;
 pub mod encoded;
 pub mod family;
+mod fastconformer;
 pub mod files;
 pub mod forms;
 pub mod generation_config;
@@ -81,7 +85,13 @@ struct Parts {
 }
 
 /// Supported families.
-const FAMILIES: &[Family] = &[conformer::FAMILY, speech_to_text::FAMILY, whisper::FAMILY];
+const FAMILIES: &[Family] = &[
+    canary::FAMILY,
+    cohere::FAMILY,
+    conformer::FAMILY,
+    speech_to_text::FAMILY,
+    whisper::FAMILY,
+];
 
 impl Family {
     /// The family that a config names.

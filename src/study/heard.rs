@@ -102,6 +102,11 @@ fn wanted(subjects: &Subjects, item: &Item) -> Result<Wanted> {
     let has_languages = !subjects.tokenizer.languages().is_empty();
     let translates = item.source != item.target && item.target.is_some();
     let (language, task) = match (tasks, has_languages) {
+        _ if capabilities.prompting.controls().is_some() => {
+            let target = item.target.as_deref().filter(|_| translates);
+            let task = target.map(|target| format!("translate:{target}"));
+            (item.source.clone(), task)
+        }
         // A model with tasks is told what it hears, others what they write.
         (Some(tasks), _) => {
             let target = item.target.as_deref().unwrap_or_default();

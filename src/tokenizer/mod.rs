@@ -143,6 +143,28 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The tokens of a prompt in which special tokens are written out; `framed`:
+    /// with those that the vocabulary puts before and after every text.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and for a SentencePiece model, which knows no
+    /// special tokens within texts.
+    pub fn encode_prompt(&self, text: &str, framed: bool) -> Result<Vec<u32>> {
+        let fail = |problem: String| Error::file(&self.name, problem);
+        let Inner::Library(library) = &self.inner else {
+            let problem = "is a SentencePiece model; the prompt's tokens are in a tokenizer.json";
+            return Err(fail(problem.into()));
+        };
+        let encoding = guarded(LIBRARY, || library.encode(text, framed));
+        let encoding = encoding
+            .map_err(|problem| Error::file(&self.name, problem))?
+            .map_err(|e| fail(format!("cannot split the prompt {text:?}: {e}")).because(e))?;
+        match encoding.get_ids() {
+            [] => Err(fail(format!("makes no tokens of the prompt {text:?}"))),
+            ids => Ok(ids.to_vec()),
+        }
+    }
+
     /// As [`encode`](Self::encode), of a text that has to come back as it is.
     ///
     /// # Errors

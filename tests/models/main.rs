@@ -20,6 +20,8 @@ mod awkward_sizes;
 mod errors;
 /// Everything that is asked of a model, on a GPU and natively.
 mod executors_agree;
+/// Prompts, tokens and configurations of FastConformers.
+mod fastconformers;
 /// Folders as people have them: what stands in which file.
 mod folders;
 /// Weights in the forms in which people have them.

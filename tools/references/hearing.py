@@ -5,7 +5,7 @@ import wave
 import numpy as np
 import torch
 
-from .recogniser import Whisper, read_json
+from .recogniser import FastConformer, Whisper, read_json
 
 SAMPLE_RATE = 16000
 # Samples from one frame to the next, in both front ends.
@@ -27,8 +27,10 @@ def read_wave(path):
 
 def extractor_for(model, folder):
     """The feature extractor that the folder describes, or the family's usual one."""
-    from transformers import Speech2TextFeatureExtractor, WhisperFeatureExtractor
+    from transformers import AutoFeatureExtractor, Speech2TextFeatureExtractor, WhisperFeatureExtractor
 
+    if isinstance(model, FastConformer):
+        return AutoFeatureExtractor.from_pretrained(folder)
     values = read_json(folder / "preprocessor_config.json")
     if isinstance(model, Whisper):
         # 100 frames make a second; small models have short windows.
@@ -48,6 +50,9 @@ def hear(model, folder, waveform):
     extractor = extractor_for(model, folder)
     made = extractor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="np")
     features = torch.from_numpy(np.array(made["input_features"][0], np.float32))
+    if isinstance(model, FastConformer):
+        # One frame is masked, and the model makes nothing of it.
+        features = features[:int(made["attention_mask"][0].sum())]
     if isinstance(model, Whisper):
         features = features.T.contiguous()
         return features, min(model.frames, -(-len(waveform) // FRAME_SHIFT))

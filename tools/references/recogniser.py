@@ -1,4 +1,4 @@
-"""Speech recognisers of three families behind one interface.
+"""Speech recognisers of five families behind one interface.
 
 Shapes: B variants of one utterance, T input frames, F mel bins, T' encoder frames, D model dimension,
 I decoder positions, V vocabulary, L decoder layers, H heads. Everything stays on the processor.
@@ -19,6 +19,8 @@ from small_models.conformer import Config, Conformer
 CONFORMER = "ConformerEncoderDecoderForConditionalGeneration"
 WHISPER = "WhisperForConditionalGeneration"
 SPEECH_TO_TEXT = "Speech2TextForConditionalGeneration"
+COHERE = "CohereAsrForConditionalGeneration"
+CANARY = "CanaryForConditionalGeneration"
 
 # What a published conformer may hold beside what inference needs.
 IGNORED = ("num_batches_tracked", "positional_encoding.pe", "_float_tensor", ".version",
@@ -179,6 +181,79 @@ class SpeechToText(InTransformers):
         return self.module.model.encoder(features).last_hidden_state
 
 
+class FastConformer(InTransformers):
+    """A FastConformer with a decoder; subclasses give `kind` and the prompt."""
+
+    frames = None
+
+    def __init__(self, folder, dtype):
+        self.folder = folder
+        model = self.load(folder, dtype)
+        Recogniser.__init__(self, folder, model, model.model.encoder.layers, model.model.decoder.embed_tokens)
+        self.mel_bins = model.config.encoder_config.num_mel_bins
+        self.encoder_heads = model.config.encoder_config.num_attention_heads
+
+    def load(self, folder, dtype):
+        import transformers
+
+        model = load_with_transformers(getattr(transformers, self.kind), folder, dtype)
+        model.set_attn_implementation(exact_attention())
+        return model
+
+    def encode(self, features):
+        return self.module.model.encoder(features).last_hidden_state
+
+    def prompt(self, language, task):
+        """Token ids that stand before the text, as transformers' generate makes them of its processor's."""
+        from transformers import AutoProcessor
+
+        ids = self.asked(AutoProcessor.from_pretrained(self.folder), language, task)
+        start = self.special("decoder_start_token_id")
+        start = self.special("bos_token_id") if start is None else start
+        return ids if ids[0] == start else [start, *ids]
+
+
+class Cohere(FastConformer):
+    kind = COHERE
+
+    def asked(self, processor, language, task):
+        if language is None:
+            raise ValueError("give --language: the model has to be told it")
+        return processor.get_decoder_prompt_ids(language)
+
+
+class Canary(FastConformer):
+    kind = CANARY
+
+    def asked(self, processor, language, task):
+        language = language or "en"
+        target = None if task == "transcribe" else task.removeprefix("translate").removeprefix(":") or "en"
+        asked = processor.apply_transcription_request(
+            torch.zeros(1600).numpy(), source_language=language, target_language=target
+        )
+        return asked["decoder_input_ids"][0].tolist()
+
+
+def exact_attention():
+    """The name of an attention whose softmax is computed in the numbers of its operands.
+
+    Transformers' own of these families computes it in float32, also in a model in float64.
+    """
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    def attend(module, query, key, value, attention_mask, scaling, dropout=0.0, **_kwargs):
+        scores = query @ key.transpose(2, 3) * scaling
+        if attention_mask is not None:
+            scores = scores + attention_mask
+        weights = scores.softmax(-1)
+        return (weights @ value).transpose(1, 2).contiguous(), weights
+
+    ALL_ATTENTION_FUNCTIONS.register("exact", attend)
+    ALL_MASK_ATTENTION_FUNCTIONS.register("exact", eager_mask)
+    return "exact"
+
+
 class FbkConformer(Recogniser):
     frames = None
 
@@ -251,7 +326,9 @@ def read_conformer(folder, dtype):
     return model
 
 
-FAMILIES = {CONFORMER: FbkConformer, WHISPER: Whisper, SPEECH_TO_TEXT: SpeechToText}
+FAMILIES = {
+    CANARY: Canary, COHERE: Cohere, CONFORMER: FbkConformer, WHISPER: Whisper, SPEECH_TO_TEXT: SpeechToText,
+}
 
 
 def family_of(folder):

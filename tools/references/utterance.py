@@ -2,7 +2,7 @@
 
 import torch
 
-from .recogniser import Whisper
+from .recogniser import FastConformer, Whisper
 
 # Side lengths of the rectangles that input masks hide, frames and mel bins. Single features would
 # cancel each other out; rectangles act as the superpixels of a real map do.
@@ -22,6 +22,8 @@ def random_features(model, frames, generator, half=False):
 
 def prompt_of(model, memory, language=None, task="transcribe"):
     """Token ids that stand before the text: the start token, and what the model wants after it."""
+    if isinstance(model, FastConformer):
+        return model.prompt(language, task)
     start = model.special("decoder_start_token_id")
     if not isinstance(model, Whisper):
         forced = model.special("forced_bos_token_id")

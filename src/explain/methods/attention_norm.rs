@@ -49,7 +49,7 @@ impl Work for AttentionNormWork {
         let weighted = layers.enumerate().map(|(number, (ticket, weights))| {
             let layer = Layer {
                 heads: decoder.heads,
-                width: decoder.width,
+                width: decoder.attention_width(),
                 memory: &arrived.take(ticket),
                 output: &model.weights.get(model.decoder.cross_output(number)).data,
             };
@@ -65,11 +65,11 @@ impl Work for AttentionNormWork {
 pub struct Layer<'a> {
     /// H
     pub heads: usize,
-    /// D
+    /// A: columns of all heads
     pub width: usize,
-    /// (T', 2D): keys, then values of every encoder frame
+    /// (T', 2A): keys, then values of every encoder frame
     pub memory: &'a [f32],
-    /// (D, D): rows are outputs
+    /// (D, A): rows are outputs
     pub output: &'a [f32],
 }
 
@@ -78,7 +78,7 @@ impl Layer<'_> {
     /// head: (H, T').
     ///
     /// Not the (T', D) vectors themselves but, with G = WᵀW of a head's
-    /// columns, sqrt(vᵀGv): D/H times less work for long sounds.
+    /// columns, sqrt(vᵀGv): about A/H times less work for long sounds.
     pub fn value_norms(&self) -> Vec<f64> {
         let (width, depth) = (self.width, self.width / self.heads);
         let mut norms = Vec::new();

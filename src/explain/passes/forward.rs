@@ -44,11 +44,11 @@ impl Forward {
             encoder_output: EncoderOutput {
                 sound: match encoded {
                     Some(encoded) if window == frames => encoded.output().0,
-                    _ => real(frames, decoder.width)?,
+                    _ => real(frames, decoder.encoder_width)?,
                 },
                 filling: match window - frames {
                     0 => None,
-                    rest => Some(real(rest, decoder.width)?),
+                    rest => Some(real(rest, decoder.encoder_width)?),
                 },
             },
             cross_attention: (0..decoder.layers)

@@ -158,7 +158,7 @@ impl Utterance {
         site: Site,
         output: EncoderOutput,
     ) -> Result<(PersistentId, Shape)> {
-        let width = model.decoder.config.width;
+        let width = model.decoder.config.encoder_width;
         match site {
             Site::Input => Ok((self.features, Shape::new(1, self.frames, self.mel_bins))),
             Site::Encoder => Ok((output.sound, Shape::new(1, self.encoder_frames, width))),

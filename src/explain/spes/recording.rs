@@ -85,7 +85,7 @@ impl Occlusion<'_> {
             }
             (Occluded::Encoder, Some(output)) => {
                 let memories = self.memories(r, output)?;
-                let biases = decoder.record_memory_biases(r);
+                let biases = decoder.record_memory_biases(r)?;
                 let begun = self.begin(r, ids)?;
                 let (sound, window) = (utterance.encoder_frames, utterance.encoder_window);
                 let mut parts = Vec::new();
@@ -130,10 +130,10 @@ impl Occlusion<'_> {
         decoder.record_begin(r, input)
     }
 
-    /// Keys and values (1, W', 2D) of every decoder layer.
+    /// Keys and values (1, W', 2A) of every decoder layer.
     fn memories(&self, r: &mut Recording, output: EncoderOutput) -> Result<Vec<TensorId>> {
         let utterance = self.utterance;
-        let width = self.model.decoder.config.width;
+        let width = self.model.decoder.config.encoder_width;
         let shape = Shape::new(1, utterance.encoder_frames, width);
         let sound = r.persistent(output.sound, Kind::Real, shape);
         let output = utterance.whole_output(r, sound, output)?;

@@ -1,0 +1,333 @@
+//! Families whose encoder is a FastConformer: prompts and generated tokens
+//! against transformers, and configurations that ask for what is not done.
+//! Their reference values are compared in `validate`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sonograd::audio;
+use sonograd::engine::executor::Executor;
+use sonograd::engine::native::NativeExecutor;
+use sonograd::features::{Features, FrontEnd};
+use sonograd::generate::{GenerationOptions, Wanted, generate, prompt};
+use sonograd::model::Model;
+use sonograd::model::files::ModelFiles;
+
+use super::generation::splitmix64;
+
+/// What `tools/fastconformer_fixtures.py` wrote.
+#[derive(Deserialize)]
+struct Cases {
+    prompts: Vec<Prompt>,
+    settings: serde_json::Map<String, Value>,
+    inputs: Vec<Input>,
+}
+
+#[derive(Deserialize)]
+struct Prompt {
+    language: Option<String>,
+    task: Option<String>,
+    prompt: Vec<u32>,
+}
+
+#[derive(Deserialize)]
+struct Input {
+    seed: u64,
+    frames: usize,
+    outputs: serde_json::Map<String, Value>,
+}
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from("tests/fixtures").join(name)
+}
+
+fn load(name: &str) -> Model {
+    Model::load(ModelFiles::folder(folder(name)).unwrap()).unwrap()
+}
+
+fn cases(name: &str) -> Cases {
+    let bytes = fs::read(folder(name).join("cases.json")).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+fn wanted(language: Option<&str>, task: Option<&str>) -> Wanted {
+    let mut wanted = Wanted::default();
+    wanted.language = language.map(str::to_owned);
+    wanted.task = task.map(str::to_owned);
+    wanted
+}
+
+impl Input {
+    fn features(&self, bins: usize) -> Features {
+        let number = |n: u64| {
+            let upper = splitmix64((self.seed << 32) + n) >> 40;
+            2.0 * (upper as f32 / 8_388_608.0 - 1.0)
+        };
+        let count = (self.frames * bins) as u64;
+        Features::new((0..count).map(number).collect(), self.frames, bins).unwrap()
+    }
+}
+
+#[test]
+fn prompts_are_those_that_transformers_makes() {
+    for name in ["cohere", "canary"] {
+        let model = load(name);
+        let tokenizer = model.tokenizer().unwrap();
+        let mut executor = NativeExecutor::<f32>::new(&model.weights, false);
+        let cases = cases(name);
+        assert!(cases.prompts.len() >= 2);
+        for case in &cases.prompts {
+            let wanted = wanted(case.language.as_deref(), case.task.as_deref());
+            let options = GenerationOptions::new(&model, Some(&tokenizer), &wanted).unwrap();
+            // Nothing is listened to for it.
+            let none = Features::new(Vec::new(), 0, model.encoder.mel_bins()).unwrap();
+            let made = prompt(&mut executor, &model, &none, &options).unwrap();
+            assert_eq!(made, case.prompt, "{name} {wanted:?}");
+        }
+    }
+}
+
+fn generates_the_same(executor: &mut dyn Executor, model: &Model, name: &str, every: usize) {
+    let tokenizer = model.tokenizer().unwrap();
+    let cases = cases(name);
+    let first = &cases.prompts[0];
+    let wanted = wanted(first.language.as_deref(), first.task.as_deref());
+    let mut equal = 0;
+    for input in cases.inputs.iter().step_by(every) {
+        for (setting, output) in &input.outputs {
+            let own = &cases.settings[setting];
+            let size = |name: &str| own[name].as_u64().map(|size| size as usize);
+            let mut options = GenerationOptions::new(model, Some(&tokenizer), &wanted).unwrap();
+            options.beams = size("num_beams").unwrap();
+            options.max_new_tokens = size("max_new_tokens");
+            options.no_repeat_ngram_size = size("no_repeat_ngram_size").unwrap_or(0);
+            options.length_penalty = own["length_penalty"].as_f64().unwrap_or(1.0);
+            let features = input.features(model.encoder.mel_bins());
+            let generated = generate(executor, model, &features, &options).unwrap();
+            assert_eq!(generated.prompt, first.prompt);
+            let mut tokens = generated.tokens;
+            tokens.retain(|id| !model.ends.contains(id));
+            let expected: Vec<u32> = serde_json::from_value(output.clone()).unwrap();
+            assert_eq!(tokens, expected, "{name} {} {setting}", input.seed);
+            equal += 1;
+        }
+    }
+    println!("{name}: {equal} outputs equal");
+    assert!(equal >= cases.settings.len());
+}
+
+#[test]
+fn tokens_are_those_that_transformers_generates() {
+    for name in ["cohere", "canary"] {
+        let model = load(name);
+        let mut executor = NativeExecutor::<f32>::new(&model.weights, false);
+        generates_the_same(&mut executor, &model, name, 1);
+    }
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn a_gpu_generates_the_same() {
+    use sonograd::engine::gpu::adapter::open_for_tests;
+    use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
+    let device = std::sync::Arc::new(open_for_tests());
+    for name in ["cohere", "canary"] {
+        let model = load(name);
+        let device = std::sync::Arc::clone(&device);
+        let mut gpu = GpuExecutor::new(device, &model.weights, &GpuOptions::default()).unwrap();
+        generates_the_same(&mut gpu, &model, name, 5);
+    }
+}
+
+#[test]
+fn wishes_that_cannot_be_fulfilled_are_refused_with_what_there_is() {
+    let refused = |name: &str, wanted: Wanted| {
+        let model = load(name);
+        let tokenizer = model.tokenizer().unwrap();
+        let error = GenerationOptions::new(&model, Some(&tokenizer), &wanted).unwrap_err();
+        error.to_string()
+    };
+    for (name, language, task, words) in [
+        ("cohere", None, None, "has to be told the language"),
+        ("cohere", Some("sv"), None, "there are ar, de, el, en"),
+        (
+            "cohere",
+            Some("en"),
+            Some("translate"),
+            "there is transcribe",
+        ),
+        // The model could, and this vocabulary lacks it.
+        ("cohere", Some("ko"), None, "has no token <|ko|>"),
+        ("canary", Some("ja"), None, "no language \"ja\""),
+        ("canary", None, Some("translate"), "to itself"),
+        (
+            "canary",
+            Some("de"),
+            Some("translate:xx"),
+            "no language \"xx\"",
+        ),
+    ] {
+        let message = refused(name, wanted(language, task));
+        assert!(message.contains(words), "{name}: {message}");
+    }
+    let mut times = wanted(Some("en"), None);
+    times.timestamps = true;
+    let message = refused("canary", times);
+    assert!(message.contains("writes no timestamps"), "{message}");
+}
+
+/// Frames of a whole utterance by both extractors with their published settings.
+/// The reference computes in f32: energies of quiet bins are off by some 1e-5.
+#[test]
+fn features_are_those_of_transformers() {
+    const EVERY: usize = 83;
+    let bytes = fs::read(folder("front_end").join("normalised.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let sound = audio::load(folder("front_end").join("utterance.wav")).unwrap();
+    for (name, dithered) in [("parakeet", false), ("cohere", true)] {
+        let front_end = FrontEnd::normalised(128, dithered).unwrap();
+        let features = front_end.features(&sound).unwrap();
+        let number = |tensor: &str| file.tensor(tensor).unwrap().data().to_vec();
+        let frames = number(&format!("{name}_frames"));
+        assert_eq!(frames, (features.frames as u64).to_le_bytes());
+        let expected = number(name);
+        let (expected, _) = expected.as_chunks::<4>();
+        let expected = expected
+            .iter()
+            .map(|&own| f64::from(f32::from_le_bytes(own)));
+        let rows = (0..features.frames).step_by(EVERY);
+        let own = rows.flat_map(|t| features.frame(t).iter().map(|&x| f64::from(x)));
+        let pairs: Vec<(f64, f64)> = own.zip(expected.clone()).collect();
+        assert_eq!(pairs.len(), expected.len());
+        let norm = |value: &dyn Fn(&(f64, f64)) -> f64| {
+            let squares = pairs.iter().map(|pair| value(pair).powi(2));
+            squares.sum::<f64>().sqrt()
+        };
+        let off = norm(&|(a, b)| a - b) / norm(&|(_, b)| *b);
+        println!("{name}: relative L2 {off:.2e}");
+        assert!(off <= 1e-4, "{name}: {off:e}");
+    }
+}
+
+/// A field that asks for what is not done is an error with its name, its value
+/// and what would be right.
+#[test]
+fn configurations_that_ask_for_more_are_refused() {
+    for (name, field, value, right) in [
+        ("cohere", "/num_key_value_heads", json!(1), "3"),
+        ("cohere", "/hidden_act", json!("tanh"), "relu, silu or gelu"),
+        ("cohere", "/encoder_config", json!(null), "an object"),
+        (
+            "cohere",
+            "/encoder_config/hidden_act",
+            json!("relu"),
+            "silu",
+        ),
+        (
+            "cohere",
+            "/encoder_config/num_key_value_heads",
+            json!(1),
+            "2",
+        ),
+        ("cohere", "/encoder_config/head_dim", json!(7), "4"),
+        (
+            "cohere",
+            "/encoder_config/model_type",
+            json!("whisper"),
+            "parakeet_encoder",
+        ),
+        (
+            "cohere",
+            "/encoder_config/conv_kernel_size",
+            json!(4),
+            "an odd number",
+        ),
+        (
+            "cohere",
+            "/encoder_config/num_mel_bins",
+            json!(20),
+            "without a rest",
+        ),
+        (
+            "cohere",
+            "/encoder_config/subsampling_factor",
+            json!(1),
+            "a number from 2",
+        ),
+        (
+            "cohere",
+            "/encoder_config/hidden_size",
+            json!(15),
+            "an even number",
+        ),
+        ("canary", "/vocab_size", json!(49), "40"),
+        (
+            "canary",
+            "/decoder_config/hidden_size",
+            json!(18),
+            "the 10 columns",
+        ),
+        (
+            "canary",
+            "/decoder_config/num_key_value_heads",
+            json!(1),
+            "2",
+        ),
+        (
+            "canary",
+            "/decoder_config/model_type",
+            json!("llama"),
+            "canary_decoder",
+        ),
+    ] {
+        let bytes = fs::read(folder(name).join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_slice(&bytes).unwrap();
+        let (object, key) = field.rsplit_once('/').unwrap();
+        config.pointer_mut(object).unwrap()[key] = value.clone();
+        let files = ModelFiles::Random {
+            name: name.into(),
+            config,
+            seed: 1,
+        };
+        let message = Model::load(files).err().unwrap().to_string();
+        let named = field.trim_start_matches('/').replace('/', ".");
+        assert!(
+            message.contains(&format!("{named} is {value}")),
+            "{message}"
+        );
+        assert!(message.contains(right), "{message}");
+    }
+}
+
+/// Weights are the file's, all of them: one that is missing or of another shape
+/// is named as the file would.
+#[test]
+fn tensors_that_do_not_fit_are_named() {
+    for (name, field, words) in [
+        (
+            "cohere",
+            "/intermediate_size",
+            "transf_decoder._decoder.layers.0.third_sub_layer.dense_in",
+        ),
+        (
+            "canary",
+            "/encoder_config/subsampling_conv_channels",
+            "encoder.subsampling.layers.0.weight",
+        ),
+    ] {
+        let own = tempfile::tempdir().unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            fs::copy(folder(name).join(file), own.path().join(file)).unwrap();
+        }
+        let path = own.path().join("config.json");
+        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        *config.pointer_mut(field).unwrap() = json!(6);
+        fs::write(&path, config.to_string()).unwrap();
+        let error = Model::load(ModelFiles::folder(own.path()).unwrap());
+        let message = error.err().unwrap().to_string();
+        assert!(message.contains(words), "{message}");
+    }
+}

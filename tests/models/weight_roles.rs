@@ -2,20 +2,22 @@
 //! Both were once told by parts of their names: the same weights are selected
 //! and the same numbers drawn as then, at commit 63ec1f6.
 //!
-//! `tests/fixtures/weight_roles/63ec1f6.txt` has a paragraph for each list of
+//! `tests/fixtures/weight_roles/63ec1f6.txt.gz` has a paragraph for each list of
 //! weights. It begins with the folders whose `config.json` asks for them: the
 //! folder, then digests of the random weights of seed 7, and of these when the
 //! decoder's or all are shuffled with seed 5. A line for each weight follows,
 //! in order: `m` for matrices, `d` for what is shuffled with the decoder's, `a`
 //! for what is shuffled with all, and the name.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 
+use flate2::read::GzDecoder;
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 use sonograd::study::checks::Shuffled;
 
-const THEN: &str = "tests/fixtures/weight_roles/63ec1f6.txt";
+const THEN: &str = "tests/fixtures/weight_roles/63ec1f6.txt.gz";
 
 fn random(folder: &str) -> Model {
     let config = fs::read(format!("{folder}/config.json")).unwrap();
@@ -38,7 +40,8 @@ fn digest(model: &Model) -> String {
 
 #[test]
 fn roles_choose_what_names_chose() {
-    let then = fs::read_to_string(THEN).unwrap();
+    let packed = File::open(THEN).unwrap();
+    let then = io::read_to_string(GzDecoder::new(packed)).unwrap();
     let mut folders = 0;
     for paragraph in then.split("\n\n") {
         let (heads, weights): (Vec<&str>, Vec<&str>) =

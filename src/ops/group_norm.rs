@@ -4,6 +4,7 @@
 //! summed, the rows are put together, and each element is made.
 
 use super::Operate;
+use super::layer_norm::check_columns;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
 use crate::engine::gpu::shaders::Param;
 use crate::engine::native::context::{Context, each_block};
@@ -11,7 +12,7 @@ use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
 use crate::engine::reverse::Reverse;
 use crate::engine::tensor::{Shape, TensorId};
-use crate::{Error, Result};
+use crate::Result;
 
 /// Each row's mean, and its elements' squared distances from it, summed.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,15 +107,7 @@ impl Recording {
         eps: f32,
     ) -> Result<TensorId> {
         let shape = self.shape(x);
-        for operand in [weight, bias] {
-            let own = self.shape(operand);
-            if own != Shape::new(1, 1, shape.cols) {
-                return Err(Error::shape(
-                    GroupNorm::NAME,
-                    format!("{own} does not fit the columns of {shape}"),
-                ));
-            }
-        }
+        check_columns(GroupNorm::NAME, self, shape, [weight, bias])?;
         let moments = self.computed(Shape::new(shape.lead, shape.rows, 2));
         self.push(RowMoments { x, moments });
         let statistics = self.computed(Shape::new(shape.lead, 1, 2));

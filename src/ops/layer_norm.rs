@@ -41,6 +41,23 @@ pub struct LayerNormReverse {
     pub dx: TensorId,
 }
 
+/// Refuses a norm's operands that are not one row of the columns of `shape`.
+pub(super) fn check_columns(
+    name: &'static str,
+    recording: &Recording,
+    shape: Shape,
+    operands: [TensorId; 2],
+) -> Result<()> {
+    let mut operands = operands.into_iter().map(|id| recording.shape(id));
+    match operands.find(|own| *own != Shape::new(1, 1, shape.cols)) {
+        Some(own) => Err(Error::shape(
+            name,
+            format!("{own} does not fit the columns of {shape}"),
+        )),
+        None => Ok(()),
+    }
+}
+
 impl Recording {
     /// Records a layer norm of the columns of x (N, R, C).
     ///
@@ -54,15 +71,7 @@ impl Recording {
         eps: f32,
     ) -> Result<TensorId> {
         let shape = self.shape(x);
-        for operand in [weight, bias] {
-            let own = self.shape(operand);
-            if own != Shape::new(1, 1, shape.cols) {
-                return Err(Error::shape(
-                    LayerNorm::NAME,
-                    format!("{own} does not fit the columns of {shape}"),
-                ));
-            }
-        }
+        check_columns(LayerNorm::NAME, self, shape, [weight, bias])?;
         let y = self.computed(shape);
         self.push(LayerNorm {
             x,

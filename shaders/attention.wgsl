@@ -27,7 +27,8 @@ struct Params {
     queries: u32,        // Q: queries in a lead row
     keys: u32,           // T: keys in a lead row
     heads: u32,          // H: heads
-    depth: u32,          // E: columns of a head, up to 128
+    depth: u32,          // E: columns of a head
+    first_column: u32,   // of each head, the first one that is summed over rows
     scale: f32,          // factor of the scores, no unit
     query_columns: u32,  // columns of the tensor that query is part of
     query_offset: u32,   // first column of query
@@ -47,7 +48,7 @@ override CAUSAL: bool = false;
 override RELATIVE: bool = false;
 // Positions are T, and those of keys after their query come by a shift of rows.
 override SHIFTED: bool = false;
-// Heads of more than 64 columns.
+// Sums over rows of more than 64 columns.
 override WIDE: bool = false;
 // Results that are wanted.
 override WRITE_OUTPUT: bool = true;
@@ -76,10 +77,11 @@ const TILE: u32 = 64u;
 // Queries in a tile of `reverse_query` with shifted positions: a query's
 // cotangent needs the scores of the query before it, which take a row.
 const SHIFTED_TILE: u32 = 63u;
-// Largest depth.
-const MAX_DEPTH: u32 = 128u;
-// Depth from which on WIDE is needed.
-const NARROW_DEPTH: u32 = 64u;
+// Most columns that a launch sums over rows; deeper heads take several, each with
+// all of the scores.
+const MOST_COLUMNS: u32 = 128u;
+// Columns from which on WIDE is needed.
+const NARROW: u32 = 64u;
 // From one staged term to the next: one quad more than there are, so that
 // threads that store to neighbouring terms use different memory banks.
 const STRIDE: u32 = 17u;
@@ -223,6 +225,11 @@ fn diagonals(distance: i32, column: u32, after: bool) -> vec4<f32> {
 }
 
 // Four columns of one row: quads for weighted sums of rows.
+
+// A thread's first column of its head, of those that are summed over rows.
+fn own_column() -> u32 {
+    return params.first_column + lane.x;
+}
 
 fn query_columns(i: u32, column: u32) -> vec4<f32> {
     return vec4<f32>(
@@ -486,9 +493,9 @@ fn add_values(weights: mat4x4<f32>, key0: u32, sums: ptr<function, Sums>) {
     for (var j = key0; j < key0 + TILE; j += LANES) {
         staged_rows[lane.x * STRIDE + lane.y] = next[0];
         let at = lane.y * LANES + lane.x;
-        staged_columns[at] = value_columns(j + lane.y, lane.x);
+        staged_columns[at] = value_columns(j + lane.y, own_column());
         if WIDE {
-            staged_columns[at + LANES * LANES] = value_columns(j + lane.y, lane.x + TILE);
+            staged_columns[at + LANES * LANES] = value_columns(j + lane.y, own_column() + TILE);
         }
         add_staged(sums);
         next = turned(next);
@@ -500,9 +507,9 @@ fn add_keys(weights: mat4x4<f32>, key0: u32, sums: ptr<function, Sums>) {
     for (var j = key0; j < key0 + TILE; j += LANES) {
         staged_rows[lane.x * STRIDE + lane.y] = next[0];
         let at = lane.y * LANES + lane.x;
-        staged_columns[at] = key_columns(j + lane.y, lane.x);
+        staged_columns[at] = key_columns(j + lane.y, own_column());
         if WIDE {
-            staged_columns[at + LANES * LANES] = key_columns(j + lane.y, lane.x + TILE);
+            staged_columns[at + LANES * LANES] = key_columns(j + lane.y, own_column() + TILE);
         }
         add_staged(sums);
         next = turned(next);
@@ -514,9 +521,9 @@ fn add_doutputs(weights: mat4x4<f32>, query0: u32, sums: ptr<function, Sums>) {
     for (var i = query0; i < query0 + TILE; i += LANES) {
         staged_rows[lane.y * STRIDE + lane.x] = next[0];
         let at = lane.y * LANES + lane.x;
-        staged_columns[at] = doutput_columns(i + lane.y, lane.x);
+        staged_columns[at] = doutput_columns(i + lane.y, own_column());
         if WIDE {
-            staged_columns[at + LANES * LANES] = doutput_columns(i + lane.y, lane.x + TILE);
+            staged_columns[at + LANES * LANES] = doutput_columns(i + lane.y, own_column() + TILE);
         }
         add_staged(sums);
         next = turned(next);
@@ -528,9 +535,9 @@ fn add_queries(weights: mat4x4<f32>, query0: u32, sums: ptr<function, Sums>) {
     for (var i = query0; i < query0 + TILE; i += LANES) {
         staged_rows[lane.y * STRIDE + lane.x] = next[0];
         let at = lane.y * LANES + lane.x;
-        staged_columns[at] = query_columns(i + lane.y, lane.x);
+        staged_columns[at] = query_columns(i + lane.y, own_column());
         if WIDE {
-            staged_columns[at + LANES * LANES] = query_columns(i + lane.y, lane.x + TILE);
+            staged_columns[at + LANES * LANES] = query_columns(i + lane.y, own_column() + TILE);
         }
         add_staged(sums);
         next = turned(next);
@@ -572,9 +579,9 @@ fn add_positions(weights: mat4x4<f32>, query0: u32, key0: u32, sums: ptr<functio
         staged_rows[diagonal * STRIDE + row] = own;
         let at = lane.y * LANES + lane.x;
         let staged = distance + i32(lane.y);
-        staged_columns[at] = position_columns(staged, lane.x);
+        staged_columns[at] = position_columns(staged, own_column());
         if WIDE {
-            staged_columns[at + LANES * LANES] = position_columns(staged, lane.x + TILE);
+            staged_columns[at + LANES * LANES] = position_columns(staged, own_column() + TILE);
         }
         add_staged(sums);
         last = next0;
@@ -619,9 +626,9 @@ fn write_output_row(n: u32, i: u32, low: vec4<f32>, high: vec4<f32>) {
         return;
     }
     let at = (n * params.queries + i) * width() + head_column;
-    write_output(at, lane.x, low);
+    write_output(at, own_column(), low);
     if WIDE {
-        write_output(at, lane.x + TILE, high);
+        write_output(at, own_column() + TILE, high);
     }
 }
 
@@ -818,9 +825,9 @@ fn write_dquery_row(n: u32, i: u32, low: vec4<f32>, high: vec4<f32>) {
     }
     let row = (n * params.d_rows + i) * params.d_columns;
     let at = row + params.dquery_offset + head_column;
-    write_dquery(at, lane.x, low);
+    write_dquery(at, own_column(), low);
     if WIDE {
-        write_dquery(at, lane.x + TILE, high);
+        write_dquery(at, own_column() + TILE, high);
     }
 }
 
@@ -884,9 +891,9 @@ fn write_dkey_value_row(n: u32, j: u32, offset: u32, low: vec4<f32>, high: vec4<
         return;
     }
     let at = (n * params.d_rows + j) * params.d_columns + offset + head_column;
-    write_dkey_value(at, lane.x, low);
+    write_dkey_value(at, own_column(), low);
     if WIDE {
-        write_dkey_value(at, lane.x + TILE, high);
+        write_dkey_value(at, own_column() + TILE, high);
     }
 }
 

@@ -151,13 +151,6 @@ impl Recording {
                 key.rows
             ));
         }
-        let deepest = Shader::load(Attention::NAME).constant("MAX_DEPTH") as usize;
-        if spec.width / spec.heads > deepest {
-            return problem(format!(
-                "heads of {} columns; there may be {deepest}",
-                spec.width / spec.heads
-            ));
-        }
         let output = self.computed(Shape::new(lead, query.rows, spec.width));
         let rows = spec.heads * query.rows;
         let statistics = self.computed(Shape::new(lead, rows, 2));
@@ -302,15 +295,19 @@ impl Operate for Attention {
         let [query, key, value, positions, biases] = self.bindings();
         let extent = self.extent("TILE", shape.rows, shape.lead);
         let mut launches = Vec::new();
-        if output.is_some() || statistics.is_some() {
-            let mut overrides = self.overrides(recording);
+        for first in self.passes() {
+            let statistics = statistics.filter(|_| first == 0);
+            if output.is_none() && statistics.is_none() {
+                continue;
+            }
+            let mut overrides = self.overrides(recording, first);
             overrides.push(("WRITE_OUTPUT", flag(output.is_some())));
             overrides.push(("WRITE_STATISTICS", flag(statistics.is_some())));
             launches.push(Launch {
                 shader: Self::NAME,
                 entry: "forward",
                 overrides,
-                params: self.params(recording, shape.lead, &[]),
+                params: self.params(recording, shape.lead, &[("first_column", first)]),
                 bindings: vec![
                     query,
                     key,
@@ -372,10 +369,18 @@ impl Attention {
         ]
     }
 
-    fn overrides(&self, recording: &Recording) -> Vec<(&'static str, f64)> {
-        let narrow = Shader::load(Self::NAME).constant("NARROW_DEPTH") as usize;
+    /// The first columns of each head of the launches that sum over rows: a launch
+    /// has memory for so many columns, and deeper heads take several.
+    fn passes(&self) -> impl Iterator<Item = usize> + use<> {
+        let most = Shader::load(Self::NAME).constant("MOST_COLUMNS") as usize;
+        (0..self.depth()).step_by(most.max(1))
+    }
+
+    /// Those of a launch that sums over rows from column `first` on.
+    fn overrides(&self, recording: &Recording, first: usize) -> Vec<(&'static str, f64)> {
+        let narrow = Shader::load(Self::NAME).constant("NARROW") as usize;
         let mut overrides = self.mask_overrides(recording);
-        overrides.push(("WIDE", flag(self.depth() > narrow)));
+        overrides.push(("WIDE", flag(self.depth() - first > narrow)));
         overrides
     }
 
@@ -406,7 +411,14 @@ impl Attention {
             ("value_columns", value.cols.into()),
             ("value_offset", self.value.offset.into()),
         ];
-        for name in ["d_rows", "d_columns", "dquery_offset", "dkey_offset", "dvalue_offset"] {
+        for name in [
+            "first_column",
+            "d_rows",
+            "d_columns",
+            "dquery_offset",
+            "dkey_offset",
+            "dvalue_offset",
+        ] {
             let given = columns.iter().find(|(known, _)| *known == name);
             params.push((name, given.map_or(0, |(_, value)| *value).into()));
         }
@@ -570,41 +582,47 @@ impl Operate for AttentionReverse {
                 true => "SHIFTED_TILE",
             };
             let rows = recording.shape(to.tensor).rows;
-            let own = [
-                ("d_rows", rows),
-                ("d_columns", columns(to)),
-                ("dquery_offset", to.offset),
-            ];
-            launches.push(Launch {
-                shader: Attention::NAME,
-                entry: "reverse_query",
-                overrides: forward.overrides(recording),
-                params: forward.params(recording, lead, &own),
-                bindings,
-                extent: forward.extent(tile, rows, lead),
-            });
+            for first in forward.passes() {
+                let own = [
+                    ("first_column", first),
+                    ("d_rows", rows),
+                    ("d_columns", columns(to)),
+                    ("dquery_offset", to.offset),
+                ];
+                launches.push(Launch {
+                    shader: Attention::NAME,
+                    entry: "reverse_query",
+                    overrides: forward.overrides(recording, first),
+                    params: forward.params(recording, lead, &own),
+                    bindings: bindings.clone(),
+                    extent: forward.extent(tile, rows, lead),
+                });
+            }
         }
         let mut key_value = |to: TensorId, key: Option<usize>, value: Option<usize>| {
             let mut bindings = operands();
             bindings.push(("dkey_value", to.into()));
-            let mut overrides = forward.overrides(recording);
-            overrides.push(("WRITE_DKEY", flag(key.is_some())));
-            overrides.push(("WRITE_DVALUE", flag(value.is_some())));
             let shape = recording.shape(to);
-            let own = [
-                ("d_rows", shape.rows),
-                ("d_columns", shape.cols),
-                ("dkey_offset", key.unwrap_or(0)),
-                ("dvalue_offset", value.unwrap_or(0)),
-            ];
-            launches.push(Launch {
-                shader: Attention::NAME,
-                entry: "reverse_key_value",
-                overrides,
-                params: forward.params(recording, lead, &own),
-                bindings,
-                extent: forward.extent("TILE", shape.rows, lead),
-            });
+            for first in forward.passes() {
+                let mut overrides = forward.overrides(recording, first);
+                overrides.push(("WRITE_DKEY", flag(key.is_some())));
+                overrides.push(("WRITE_DVALUE", flag(value.is_some())));
+                let own = [
+                    ("first_column", first),
+                    ("d_rows", shape.rows),
+                    ("d_columns", shape.cols),
+                    ("dkey_offset", key.unwrap_or(0)),
+                    ("dvalue_offset", value.unwrap_or(0)),
+                ];
+                launches.push(Launch {
+                    shader: Attention::NAME,
+                    entry: "reverse_key_value",
+                    overrides,
+                    params: forward.params(recording, lead, &own),
+                    bindings: bindings.clone(),
+                    extent: forward.extent("TILE", shape.rows, lead),
+                });
+            }
         };
         match self.dkey_value {
             Some((key, value)) if key.tensor == value.tensor => {

@@ -240,8 +240,8 @@ const BOTH: Sides = Sides {
 };
 
 /// Queries, keys and depth, around the tiles' 64 rows and the heads' 16, 64
-/// and 128 columns.
-const SIZES: [(usize, usize, usize); 13] = [
+/// and 128 columns, and heads that take two launches and three.
+const SIZES: [(usize, usize, usize); 15] = [
     (1, 1, 1),
     (3, 7, 1),
     (17, 5, 3),
@@ -255,6 +255,8 @@ const SIZES: [(usize, usize, usize); 13] = [
     (66, 35, 80),
     (35, 67, 96),
     (130, 70, 128),
+    (67, 33, 160),
+    (5, 66, 321),
 ];
 
 /// Checks all of `cases` with and without the driver's own checks; those of a

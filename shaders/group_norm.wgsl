@@ -22,10 +22,10 @@ struct Params {
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // bias: (C)
 @group(0) @binding(4) var<storage, read> dy: array<f32>; // dy: (K·B, R, C)
 @group(0) @binding(5) var<storage, read> partial: array<f32>; // partial: (N, R, 2), of each row
-@group(0) @binding(6) var<storage, read_write> partial_out: array<f32>; // the same, written
+@group(0) @binding(6) var<storage, read_write> partial_out: array<f32>; // partial_out: (N, R, 2)
 @group(0) @binding(7) var<storage, read> statistics: array<f32>; // statistics: (B, 2), mean and s
 @group(0) @binding(8) var<storage, read> means: array<f32>; // means: (K·B, 2), of g and g * (x - mean)
-@group(0) @binding(9) var<storage, read_write> whole_out: array<f32>; // either of them, written
+@group(0) @binding(9) var<storage, read_write> whole_out: array<f32>; // whole_out: (N, 2), statistics or means
 @group(0) @binding(10) var<storage, read_write> y: array<f32>; // y: (B, R, C)
 @group(0) @binding(11) var<storage, read_write> dx: array<f32>; // dx: (K·B, R, C)
 

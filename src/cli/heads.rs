@@ -112,7 +112,7 @@ pub(super) fn run(args: &HeadsArgs) -> Result<Outcome> {
         (Criterion::Map(_), SetName::Best) => args.onsets.of(&items)?,
         _ => args.onsets.needed(&items)?,
     };
-    let mut listener = args.model.open(args.model.builder())?;
+    let mut listener = args.model.open(args.model.builder().wanted_later())?;
     let model = listener.model();
     let top = args.top(model)?;
     // What cannot be written fails before the long work.

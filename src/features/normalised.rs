@@ -197,7 +197,8 @@ impl NormalisedLogMel {
             .is_some_and(|most| samples.len() > most)
         {
             return Err(Error::Input(format!(
-                "the sound has {:.1} s; the model hears {} s at once: split it",
+                "the sound has {} samples, {:.2} s; the model hears {} s at once: split it",
+                samples.len(),
                 waveform.seconds(),
                 self.config.max_audio_clip_s.unwrap_or_default()
             )));

@@ -28,6 +28,7 @@ pub struct Builder {
     wanted: Wanted,
     loading: Gauge,
     without_tokenizer: bool,
+    wanted_later: bool,
     start_later: bool,
 }
 
@@ -87,6 +88,13 @@ impl Builder {
         self
     }
 
+    /// Leaves what is wanted to be checked with each sound: for those who are
+    /// told for each how it is transcribed, such as its language.
+    pub fn wanted_later(mut self) -> Self {
+        self.wanted_later = true;
+        self
+    }
+
     /// Lets the device be opened when it is first needed, or by
     /// [`Listener::start`], so that faults of inputs are found before.
     pub fn start_later(mut self) -> Self {
@@ -136,7 +144,7 @@ impl Builder {
             foreseen: None,
             encoded: None,
         };
-        if listener.tokenizer.is_some() {
+        if listener.tokenizer.is_some() && !self.wanted_later {
             // What the model has not is refused now, not with the first sound.
             listener.generation(&listener.wanted)?;
         }

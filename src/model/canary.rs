@@ -8,7 +8,7 @@ use super::decoder::{Decoder, DecoderConfig, Names, Positions};
 use super::family::{
     Capabilities, ControlList, Controls, Family, LanguageName, Prompting, languages,
 };
-use super::fastconformer::FastConformerSizes;
+use super::fastconformer::{FastConformerSizes, Usual};
 use super::files::ModelFiles;
 use super::layers::scaled_positions;
 use super::loader::Loader;
@@ -37,6 +37,12 @@ pub(super) const NAMES: Names = Names {
     norm: "decoder.norm",
     embedding_norm: Some("decoder.embedding_layernorm"),
     memory: None,
+};
+
+/// That of `ParakeetEncoderConfig`: given settings are not completed by Canary's.
+const USUAL: Usual = Usual {
+    mel_bins: 80,
+    scaled: true,
 };
 
 const LANGUAGES: [LanguageName; 25] = languages([
@@ -92,7 +98,7 @@ impl Sizes {
             let right = "true, since the weights have no output projection,";
             return Err(config.wrong("tie_word_embeddings", right));
         }
-        let encoder = FastConformerSizes::read(&config.nested("encoder_config")?)?;
+        let encoder = FastConformerSizes::read(&config.nested("encoder_config")?, USUAL)?;
         let width = encoder.width();
         let nested = config.nested("decoder_config")?;
         nested.only("model_type", "canary_decoder")?;

@@ -8,7 +8,7 @@ use super::decoder::{Decoder, DecoderConfig, Names, Positions};
 use super::family::{
     Capabilities, ControlList, Controls, Family, LanguageName, Prompting, languages,
 };
-use super::fastconformer::FastConformerSizes;
+use super::fastconformer::{FastConformerSizes, Usual};
 use super::files::ModelFiles;
 use super::loader::Loader;
 use crate::Result;
@@ -29,6 +29,12 @@ pub(super) const FAMILY: Family = Family {
 const NAMES: Names = Names {
     memory: Some("decoder.proj"),
     ..super::canary::NAMES
+};
+
+/// `CohereAsrConfig` completes given settings by its own.
+const USUAL: Usual = Usual {
+    mel_bins: 128,
+    scaled: false,
 };
 
 const POSITIONS: &str = "decoder.pos_emb.weight";
@@ -138,7 +144,7 @@ impl Sizes {
             let right = "true, since the weights have no output projection,";
             return Err(config.wrong("tie_word_embeddings", right));
         }
-        let encoder = FastConformerSizes::read(&config.nested("encoder_config")?)?;
+        let encoder = FastConformerSizes::read(&config.nested("encoder_config")?, USUAL)?;
         let width = encoder.width();
         let decoder = DecoderConfig::behind_fastconformer(config, own_projection, width, &NAMES)?;
         Ok(Self { encoder, decoder })

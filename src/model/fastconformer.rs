@@ -76,6 +76,13 @@ pub struct FastConformerSizes {
     block: BlockSizes,
 }
 
+/// What a family's encoder is where its config does not say.
+pub struct Usual {
+    pub mel_bins: usize,
+    /// Whether the convolutions' result is multiplied by the root of D.
+    pub scaled: bool,
+}
+
 /// The encoder's weights.
 pub struct FastConformer {
     sizes: FastConformerSizes,
@@ -99,7 +106,7 @@ impl FastConformerSizes {
     ///
     /// # Errors
     /// If a field is missing or wrong, or asks for what is not done.
-    pub fn read(config: &Config) -> Result<Self> {
+    pub fn read(config: &Config, usual: Usual) -> Result<Self> {
         config.only("model_type", "parakeet_encoder")?;
         let width = config.size("hidden_size")?;
         if width % 2 != 0 {
@@ -128,7 +135,7 @@ impl FastConformerSizes {
             return Err(config.wrong("subsampling_factor", "a number from 2 to 65536"));
         }
         let convolutions = convolutions as usize;
-        let mel_bins = config.size_or("num_mel_bins", 80)?;
+        let mel_bins = config.size_or("num_mel_bins", usual.mel_bins)?;
         let left = |bins: Option<usize>, _| bins.and_then(|bins| windows.count(bins));
         let bins = (0..convolutions).fold(Some(mel_bins), left);
         // The linear layer behind is made for bins that divide, and fits no others.
@@ -144,7 +151,7 @@ impl FastConformerSizes {
         };
         let stride = stride.unwrap_or(1);
         let positions = config.size_or("max_position_embeddings", 5000)?;
-        let scaled = config.flag("scale_input", true)?;
+        let scaled = config.flag("scale_input", usual.scaled)?;
         let linear_bias = config.flag("attention_bias", true)?;
         let convolution_bias = config.flag("convolution_bias", true)?;
         Ok(Self {

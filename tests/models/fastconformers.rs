@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -11,8 +12,11 @@ use serde_json::{Value, json};
 use sonograd::audio;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
+use sonograd::engine::recording::Recording;
+use sonograd::engine::tensor::{Kind, Scalars, Shape};
 use sonograd::features::{Features, FrontEnd};
 use sonograd::generate::{GenerationOptions, Wanted, generate, prompt};
+use sonograd::listener::{Builder, Listener};
 use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
 
@@ -330,4 +334,70 @@ fn tensors_that_do_not_fit_are_named() {
         let message = error.err().unwrap().to_string();
         assert!(message.contains(words), "{message}");
     }
+}
+
+/// What an encoder of random weights makes of made-up features.
+fn encoded(name: &str, config: &Value) -> Vec<f64> {
+    let files = ModelFiles::Random {
+        name: name.into(),
+        config: config.clone(),
+        seed: 1,
+    };
+    let model = Model::load(files).unwrap();
+    let mut executor = NativeExecutor::<f64>::new(&model.weights, false);
+    let input = Input {
+        seed: 3,
+        frames: 41,
+        outputs: serde_json::Map::new(),
+    };
+    let features = input.features(model.encoder.mel_bins());
+    let shape = Shape::new(1, features.frames, features.bins);
+    let given = executor.allocate(Kind::Real, shape).unwrap();
+    executor.upload(given, &features.data).unwrap();
+    let mut recording = Recording::new(Arc::clone(&model.weights));
+    let x = recording.persistent(given, Kind::Real, shape);
+    let y = model.encoder.record(&mut recording, x).unwrap();
+    let shape = recording.shape(y);
+    let made = executor.allocate(Kind::Real, shape).unwrap();
+    recording.keep(y, made);
+    let plan = executor.prepare(recording).unwrap();
+    executor.run(plan, 0, &Scalars::ZERO).unwrap();
+    executor.read_real(made).to_vec()
+}
+
+/// transformers completes Cohere's encoder settings by Cohere's own, Canary's by those
+/// of the encoder itself.
+#[test]
+fn settings_that_are_missing_are_the_familys() {
+    for (name, scaled, bins) in [("cohere", false, 128), ("canary", true, 80)] {
+        let bytes = fs::read(folder(name).join("config.json")).unwrap();
+        let given: Value = serde_json::from_slice(&bytes).unwrap();
+        let with = |field: &str, value: Option<Value>| {
+            let mut config = given.clone();
+            let encoder = config["encoder_config"].as_object_mut().unwrap();
+            encoder.remove(field);
+            encoder.extend(value.map(|value| (field.to_owned(), value)));
+            config
+        };
+        let missing = encoded(name, &with("scale_input", None));
+        let own = encoded(name, &with("scale_input", Some(json!(scaled))));
+        let other = encoded(name, &with("scale_input", Some(json!(!scaled))));
+        assert_eq!(missing, own, "{name}");
+        assert_ne!(missing, other, "{name}");
+        let files = ModelFiles::Random {
+            name: name.into(),
+            config: with("num_mel_bins", None),
+            seed: 1,
+        };
+        assert_eq!(Model::load(files).unwrap().encoder.mel_bins(), bins);
+    }
+}
+
+/// Who is told the language with each sound need not say one before.
+#[test]
+fn a_language_may_come_with_each_sound() {
+    let open = |builder: Builder| builder.model(folder("cohere")).device("cpu").open();
+    let refused = open(Listener::builder()).err().unwrap().to_string();
+    assert!(refused.contains("has to be told the language"), "{refused}");
+    open(Listener::builder().wanted_later()).unwrap();
 }

@@ -193,7 +193,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     for work in &mut works {
         // One at a time: together they may not fit the memory.
         drop(listener.take());
-        let opened = work.model.open(work.model.builder())?;
+        let opened = work.model.open(work.model.builder().wanted_later())?;
         let _shown = progress::work("", "looking at what is to be done");
         args.look(work, &opened, &folder, (&items, &onsets))?;
         listener = Some(opened);
@@ -205,7 +205,7 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     for work in &mut works {
         let opened = match listener.take().filter(|_| !several) {
             Some(opened) => opened,
-            None => work.model.open(work.model.builder())?,
+            None => work.model.open(work.model.builder().wanted_later())?,
         };
         if !args.study(work, opened, &onsets, several)? {
             say!("stopped; the same command goes on");

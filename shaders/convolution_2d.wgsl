@@ -33,8 +33,8 @@ override WRITE_PRE: bool = true;
 
 const WORKGROUP: u32 = 64u;
 
-// Bins before the plane wrap round to large numbers.
-fn x_at(row: u32, bin: u32) -> f32 {
+// There is one channel. Bins before the plane wrap round to large numbers.
+fn x_at(row: u32, bin: u32, channel: u32) -> f32 {
     let inside = bin < params.bins;
     return select(0.0, x[select(0u, row + bin, inside)], inside);
 }
@@ -50,25 +50,7 @@ fn forward(
     if own.count == 0u {
         return;
     }
-    let stride = params.stride;
-    var sums = vec4(bias[own.channel]);
-    for (var i = 0u; i < params.kernel; i++) {
-        let frame = own.frame * stride + i - params.padding;
-        if frame >= params.frames {
-            continue;
-        }
-        let row = (own.n * params.frames + frame) * params.bins;
-        for (var j = 0u; j < params.kernel; j++) {
-            let tap = weight[(i * params.kernel + j) * params.channels + own.channel];
-            let bin = own.bin * stride + j - params.padding;
-            sums += tap * vec4(
-                x_at(row, bin),
-                x_at(row, bin + stride),
-                x_at(row, bin + 2u * stride),
-                x_at(row, bin + 3u * stride),
-            );
-        }
-    }
+    let sums = summed(own);
     let begin = (own.n * params.frames_y + own.frame) * params.bins_y + own.bin;
     for (var b = 0u; b < own.count; b++) {
         let at = (begin + b) * params.channels + own.channel;

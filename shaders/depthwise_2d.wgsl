@@ -48,25 +48,7 @@ fn forward(
     if own.count == 0u {
         return;
     }
-    let stride = params.stride;
-    var sums = vec4(bias[own.channel]);
-    for (var i = 0u; i < params.kernel; i++) {
-        let frame = own.frame * stride + i - params.padding;
-        if frame >= params.frames {
-            continue;
-        }
-        let row = (own.n * params.frames + frame) * params.bins;
-        for (var j = 0u; j < params.kernel; j++) {
-            let tap = weight[(i * params.kernel + j) * params.channels + own.channel];
-            let bin = own.bin * stride + j - params.padding;
-            sums += tap * vec4(
-                x_at(row, bin, own.channel),
-                x_at(row, bin + stride, own.channel),
-                x_at(row, bin + 2u * stride, own.channel),
-                x_at(row, bin + 3u * stride, own.channel),
-            );
-        }
-    }
+    let sums = summed(own);
     let begin = (own.n * params.frames_y + own.frame) * params.bins_y + own.bin;
     for (var b = 0u; b < own.count; b++) {
         y[(begin + b) * params.channels + own.channel] = sums[b];

@@ -45,7 +45,7 @@ const MOST_SECONDS: usize = 4 * 3600;
 const MOST_BYTES: u64 = 4 << 30;
 
 const CONVERT: &str = "convert it with `ffmpeg -i IN -ac 1 -ar 16000 OUT.wav`";
-const NO_SAMPLES: &str = "holds no samples; a recording of at least 25 ms is needed";
+const NO_SAMPLES: &str = "holds no samples";
 
 /// A mono sound at [`SAMPLE_RATE`]; full scale is -1 to 1. Float files may
 /// exceed full scale and are kept as they are.

@@ -168,14 +168,59 @@ impl Preset {
 
     /// Its `config.json`.
     pub fn config(&self) -> Value {
-        if matches!(self.family, Family::Cohere | Family::Canary) {
-            return self.fastconformer();
-        }
-        let feed_forward = match self.family {
-            Family::SpeechToText => 2048,
-            _ => 4 * self.width,
+        let (architecture, parts) = match self.family {
+            Family::Whisper => {
+                let own = json!({
+                    "activation_function": "gelu",
+                    "num_mel_bins": self.mel_bins,
+                    "max_source_positions": 1500,
+                    "max_target_positions": 448,
+                    "bos_token_id": 50_257,
+                    "pad_token_id": 50_257,
+                    "eos_token_id": 50_257,
+                    "decoder_start_token_id": 50_258,
+                });
+                let parts = vec![self.transformer(4 * self.width), own];
+                (model::whisper::ARCHITECTURE, parts)
+            }
+            Family::SpeechToText => {
+                let parts = vec![self.transformer(2048), self.filter_bank()];
+                (model::speech_to_text::ARCHITECTURE, parts)
+            }
+            Family::Conformer => {
+                let own = json!({
+                    "feed_forward_expansion_factor": 4,
+                    "conv_expansion_factor": 2,
+                    "conformer_conv_kernel_size": 31,
+                    "tie_word_embeddings": false,
+                });
+                let parts = vec![self.transformer(4 * self.width), self.filter_bank(), own];
+                (model::conformer::ARCHITECTURE, parts)
+            }
+            Family::Cohere => {
+                let parts = vec![self.fastconformer(), self.behind_fastconformer()];
+                (model::cohere::ARCHITECTURE, parts)
+            }
+            Family::Canary => {
+                let mut decoder = self.behind_fastconformer();
+                decoder["model_type"] = json!("canary_decoder");
+                let own = json!({ "decoder_config": decoder, "vocab_size": self.vocabulary });
+                (model::canary::ARCHITECTURE, vec![self.fastconformer(), own])
+            }
         };
-        let mut config = json!({
+        let mut config = serde_json::Map::new();
+        config.insert("architectures".into(), json!([architecture]));
+        let objects = parts.into_iter().filter_map(|part| match part {
+            Value::Object(fields) => Some(fields),
+            _ => None,
+        });
+        config.extend(objects.flatten());
+        Value::Object(config)
+    }
+
+    /// The sizes of a transformer on both sides.
+    fn transformer(&self, feed_forward: usize) -> Value {
+        json!({
             "d_model": self.width,
             "encoder_layers": self.encoder_layers,
             "decoder_layers": self.decoder_layers,
@@ -184,69 +229,49 @@ impl Preset {
             "encoder_ffn_dim": feed_forward,
             "decoder_ffn_dim": feed_forward,
             "vocab_size": self.vocabulary,
-        });
-        let own = match self.family {
-            Family::Cohere | Family::Canary => json!({}),
-            Family::Whisper => json!({
-                "architectures": [model::whisper::ARCHITECTURE],
-                "activation_function": "gelu",
-                "num_mel_bins": self.mel_bins,
-                "max_source_positions": 1500,
-                "max_target_positions": 448,
-                "bos_token_id": 50_257,
-                "pad_token_id": 50_257,
-                "eos_token_id": 50_257,
-                "decoder_start_token_id": 50_258,
-            }),
-            Family::SpeechToText | Family::Conformer => json!({
-                "activation_function": "relu",
-                "input_feat_per_channel": self.mel_bins,
-                "input_channels": 1,
-                "conv_channels": 1024,
-                "conv_kernel_sizes": [5, 5],
-                "max_source_positions": 6000,
-                "max_target_positions": 1024,
-                "scale_embedding": true,
-                "bos_token_id": 0,
-                "pad_token_id": 1,
-                "eos_token_id": 2,
-                "decoder_start_token_id": 2,
-            }),
-        };
-        let more = match self.family {
-            Family::Whisper | Family::Cohere | Family::Canary => json!({}),
-            Family::SpeechToText => json!({
-                "architectures": [model::speech_to_text::ARCHITECTURE],
-            }),
-            Family::Conformer => json!({
-                "architectures": [model::conformer::ARCHITECTURE],
-                "feed_forward_expansion_factor": 4,
-                "conv_expansion_factor": 2,
-                "conformer_conv_kernel_size": 31,
-                "tie_word_embeddings": false,
-            }),
-        };
-        for part in [own, more] {
-            let fields = part.as_object().cloned().unwrap_or_default();
-            config.as_object_mut().expect("an object").extend(fields);
-        }
-        config
+        })
     }
-}
 
-impl Preset {
-    /// The `config.json` of a FastConformer with a decoder of 1,024 columns.
+    /// What the families with a filter bank have in common.
+    fn filter_bank(&self) -> Value {
+        json!({
+            "activation_function": "relu",
+            "input_feat_per_channel": self.mel_bins,
+            "input_channels": 1,
+            "conv_channels": 1024,
+            "conv_kernel_sizes": [5, 5],
+            "max_source_positions": 6000,
+            "max_target_positions": 1024,
+            "scale_embedding": true,
+            "bos_token_id": 0,
+            "pad_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 2,
+        })
+    }
+
+    /// A FastConformer, and the tokens of the families that have one.
     fn fastconformer(&self) -> Value {
-        let encoder = json!({
-            "model_type": "parakeet_encoder",
-            "hidden_size": self.width,
-            "num_hidden_layers": self.encoder_layers,
-            "num_attention_heads": self.heads,
-            "intermediate_size": 4 * self.width,
-            "num_mel_bins": self.mel_bins,
-            "scale_input": false,
-        });
-        let mut decoder = json!({
+        json!({
+            "encoder_config": {
+                "model_type": "parakeet_encoder",
+                "hidden_size": self.width,
+                "num_hidden_layers": self.encoder_layers,
+                "num_attention_heads": self.heads,
+                "intermediate_size": 4 * self.width,
+                "num_mel_bins": self.mel_bins,
+                "scale_input": false,
+            },
+            "pad_token_id": 2,
+            "eos_token_id": 3,
+            "bos_token_id": 4,
+            "decoder_start_token_id": 7,
+        })
+    }
+
+    /// The decoder behind it, whose width is the same in all of them.
+    fn behind_fastconformer(&self) -> Value {
+        json!({
             "hidden_size": 1024,
             "num_hidden_layers": self.decoder_layers,
             "num_attention_heads": self.heads,
@@ -254,29 +279,7 @@ impl Preset {
             "head_dim": 128,
             "max_position_embeddings": 1024,
             "vocab_size": self.vocabulary,
-        });
-        let mut config = json!({
-            "encoder_config": encoder,
-            "pad_token_id": 2,
-            "eos_token_id": 3,
-            "bos_token_id": 4,
-            "decoder_start_token_id": 7,
-            "vocab_size": self.vocabulary,
-            "tie_word_embeddings": self.family == Family::Canary,
-        });
-        match self.family {
-            Family::Cohere => {
-                config["architectures"] = json!([model::cohere::ARCHITECTURE]);
-                let fields = decoder.as_object().cloned().unwrap_or_default();
-                config.as_object_mut().expect("an object").extend(fields);
-            }
-            _ => {
-                config["architectures"] = json!([model::canary::ARCHITECTURE]);
-                decoder["model_type"] = json!("canary_decoder");
-                config["decoder_config"] = decoder;
-            }
-        }
-        config
+        })
     }
 }
 

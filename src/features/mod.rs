@@ -248,7 +248,7 @@ impl FrontEnd {
     /// If it is not such a file, or asks for a feature extractor, a sample
     /// rate or another setting that is not supported.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
-        Self::read(name.as_ref(), bytes, Kind::FilterBank)
+        Self::read(name.as_ref(), bytes, Kind::FilterBank, &Kind::ALL)
     }
 
     /// The same for a family that hears in its `own` way: a file without a
@@ -258,18 +258,7 @@ impl FrontEnd {
     /// As for [`FrontEnd::from_bytes`], and if the file asks for another kind.
     pub fn of_family(name: impl AsRef<Path>, bytes: &[u8], own: Kind) -> Result<Self> {
         let name = name.as_ref();
-        let read = Self::read(name, bytes, own)?;
-        match read.kind() == own {
-            true => Ok(read),
-            false => Err(Error::file(
-                name,
-                format!(
-                    "feature_extractor_type is {}; such a model hears with {}",
-                    read.kind().name(),
-                    own.name()
-                ),
-            )),
-        }
+        Self::read(name, bytes, own, &[own])
     }
 
     /// What it is like.
@@ -282,8 +271,9 @@ impl FrontEnd {
         }
     }
 
-    /// Reads settings that are of `kind` unless they say otherwise.
-    fn read(name: &Path, bytes: &[u8], kind: Kind) -> Result<Self> {
+    /// Reads settings that are of `kind` unless they say otherwise, and that are of
+    /// one of the kinds that `fit`.
+    fn read(name: &Path, bytes: &[u8], kind: Kind, fit: &[Kind]) -> Result<Self> {
         let fail = |problem: Problem| Error::file(name, problem);
         let json: Value = serde_json::from_slice(bytes).map_err(|e| fail(e.into()))?;
         if !json.is_object() {
@@ -293,6 +283,14 @@ impl FrontEnd {
             None => Some(kind),
             Some(named) => Kind::ALL.into_iter().find(|own| named == own.name()),
         };
+        // Before its settings are looked at, which mean something else there.
+        if let Some(kind) = kind.filter(|kind| !fit.contains(kind)) {
+            let right: Vec<&str> = fit.iter().map(|own| own.name()).collect();
+            let (own, right) = (kind.name(), right.join(", "));
+            let problem =
+                format!("feature_extractor_type is {own}; such a model hears with {right}");
+            return Err(fail(problem.into()));
+        }
         match kind {
             Some(Kind::FilterBank) => {
                 let config = FbankConfig::from_json(json).map_err(fail)?;

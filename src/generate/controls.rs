@@ -152,10 +152,23 @@ fn rendered(model: &Model, tokenizer: &Tokenizer, spoken: &str, written: &str) -
         ],
     }]);
     let text = super::template::render(&template, request, &marks).map_err(fail)?;
+    // What looks like a mark and is none would be split like a text.
+    if let Some(mark) = marks_in(&text).find(|mark| tokenizer.id(mark).is_none()) {
+        let problem = format!("has no token {mark}, which the prompt needs");
+        return Err(Error::file(tokenizer.file(), problem));
+    }
     // A text that says how it begins gets no further mark of a beginning.
     let begin = marks.get("bos_token").and_then(serde_json::Value::as_str);
     let begins = begin.is_some_and(|begin| text.starts_with(begin));
     tokenizer.encode_prompt(&text, !begins)
+}
+
+/// The parts of a prompt that are written as control tokens are: `<|...|>`.
+fn marks_in(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices("<|").filter_map(|(begin, _)| {
+        let mark = &text[begin..];
+        mark.find("|>").map(|end| &mark[..end + 2])
+    })
 }
 
 /// The folder's chat template and the file that it is in.
@@ -222,6 +235,12 @@ mod tests {
             translates,
             list: ControlList::Template,
         }
+    }
+
+    #[test]
+    fn marks_are_found() {
+        let found: Vec<&str> = marks_in("a<|x|> <|é|><|y z|>b<|open").collect();
+        assert_eq!(found, ["<|x|>", "<|é|>", "<|y z|>"]);
     }
 
     #[test]

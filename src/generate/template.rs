@@ -1,10 +1,16 @@
-//! Chat templates, which model folders have in Jinja's language.
+//! Chat templates, which model folders have in Jinja's language. They are programs of
+//! other people: what they may do, and for how long, is bounded.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde_json::Map;
+
+use crate::outside::guarded;
+
+/// Steps that a template may take. That of the tests takes 70.
+const FUEL: u64 = 100_000;
 
 /// What a template makes of messages; `marks`: the special tokens by their names.
 /// Settings are those of transformers' renderer.
@@ -27,8 +33,13 @@ pub(super) fn render(
     let mut context = marks.clone();
     context.insert("messages".into(), messages);
     context.insert("add_generation_prompt".into(), true.into());
-    let rendered = environment.render_str(template, Serde(context));
-    rendered.map_err(unusable)
+    environment.set_fuel(Some(FUEL));
+    let rendered = guarded("minijinja", || {
+        environment.render_str(template, Serde(context))
+    });
+    rendered
+        .map_err(|problem| problem.to_string())?
+        .map_err(unusable)
 }
 
 #[cfg(test)]
@@ -58,6 +69,10 @@ mod tests {
         for (template, words) in [
             ("{{ raise_exception('never') }}", "never"),
             ("{% for %}", "syntax error"),
+            (
+                "{% for i in range(1000) %}{% for j in range(1000) %}x{% endfor %}{% endfor %}",
+                "out of fuel",
+            ),
         ] {
             let message = rendered(template).unwrap_err();
             assert!(

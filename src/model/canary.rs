@@ -23,6 +23,7 @@ pub const ARCHITECTURE: &str = "CanaryForConditionalGeneration";
 pub(super) const FAMILY: Family = Family {
     architecture: ARCHITECTURE,
     model_type: "canary",
+    tied: true,
     tensors,
     read,
 };
@@ -94,10 +95,7 @@ struct Sizes {
 
 impl Sizes {
     fn read(config: &Config, own_projection: bool) -> Result<Self> {
-        if !own_projection && !config.tied()? {
-            let right = "true, since the weights have no output projection,";
-            return Err(config.wrong("tie_word_embeddings", right));
-        }
+        config.check_projection(own_projection)?;
         let encoder = FastConformerSizes::read(&config.nested("encoder_config")?, USUAL)?;
         let width = encoder.width();
         let nested = config.nested("decoder_config")?;

@@ -22,6 +22,7 @@ pub const ARCHITECTURE: &str = "CohereAsrForConditionalGeneration";
 pub(super) const FAMILY: Family = Family {
     architecture: ARCHITECTURE,
     model_type: "cohere_asr",
+    tied: false,
     tensors,
     read,
 };
@@ -139,11 +140,7 @@ struct Sizes {
 
 impl Sizes {
     fn read(config: &Config, own_projection: bool) -> Result<Self> {
-        // Here the embedding is the output projection only if that is said.
-        if !own_projection && !config.flag("tie_word_embeddings", false)? {
-            let right = "true, since the weights have no output projection,";
-            return Err(config.wrong("tie_word_embeddings", right));
-        }
+        config.check_projection(own_projection)?;
         let encoder = FastConformerSizes::read(&config.nested("encoder_config")?, USUAL)?;
         let width = encoder.width();
         let decoder = DecoderConfig::behind_fastconformer(config, own_projection, width, &NAMES)?;

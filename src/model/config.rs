@@ -23,6 +23,8 @@ pub struct Config {
     path: PathBuf,
     /// What stands before the names of fields in messages: where they are nested.
     within: String,
+    /// Whether the output projection is the embedding where no field says it.
+    tied: bool,
     /// Whether the model's weights are to be left out.
     outline: bool,
     /// Tells of the weights that are read.
@@ -44,6 +46,7 @@ impl Config {
             value,
             path,
             within: String::new(),
+            tied: true,
             outline: false,
             loading: Gauge::default(),
         })
@@ -80,6 +83,7 @@ impl Config {
             value,
             path: self.path.clone(),
             within: format!("{}{field}.", self.within),
+            tied: self.tied,
             outline: self.outline,
             loading: self.loading.clone(),
         })
@@ -145,6 +149,19 @@ impl Config {
         match own.is_null() || *own == right {
             true => Ok(()),
             false => Err(self.wrong(field, &right.to_string())),
+        }
+    }
+
+    /// Checks that each of the `heads` has keys of its own: one key for several
+    /// queries is not done. The field may be missing.
+    ///
+    /// # Errors
+    /// If there are fewer, or more.
+    pub(super) fn own_keys(&self, field: &str, heads: usize) -> Result<()> {
+        let own = &self.value[field];
+        match own.is_null() || *own == heads {
+            true => Ok(()),
+            false => Err(self.wrong(field, &format!("{heads}, one for each attention head,"))),
         }
     }
 
@@ -245,13 +262,33 @@ impl Config {
         }
     }
 
+    /// The same of a family whose output projection usually is the embedding, or not.
+    pub(super) fn usually_tied(self, tied: bool) -> Self {
+        Self { tied, ..self }
+    }
+
     /// Whether the output projection is the embedding; Hugging Face leaves the
-    /// field out where it is true.
+    /// field out where it is what the family has usually.
     ///
     /// # Errors
     /// If the field is something else than a truth value.
     pub fn tied(&self) -> Result<bool> {
-        self.flag("tie_word_embeddings", true)
+        self.flag("tie_word_embeddings", self.tied)
+    }
+
+    /// Checks that there is an output projection: one of its own in the weights, or
+    /// the embedding.
+    ///
+    /// # Errors
+    /// If not.
+    pub(super) fn check_projection(&self, own: bool) -> Result<()> {
+        match own || self.tied()? {
+            true => Ok(()),
+            false => Err(self.wrong(
+                "tie_word_embeddings",
+                "true, since the weights have no output projection,",
+            )),
+        }
     }
 
     /// What is wrong where the weights are packed with scales (8-bit floats,

@@ -24,6 +24,7 @@ pub const ARCHITECTURE: &str = "ConformerEncoderDecoderForConditionalGeneration"
 pub(super) const FAMILY: Family = Family {
     architecture: ARCHITECTURE,
     model_type: "conformer_encoder_decoder",
+    tied: true,
     tensors,
     read,
 };

@@ -122,21 +122,17 @@ impl DecoderConfig {
         defaults: DecoderDefaults,
     ) -> Result<Self> {
         let width = config.size("d_model")?;
+        let heads = config.heads("decoder_attention_heads", width)?;
         let scaled = match defaults.scaled {
             Some(scaled) => config.flag("scale_embedding", scaled)?,
             None => false,
         };
-        if !own_projection && !config.tied()? {
-            return Err(config.wrong(
-                "tie_word_embeddings",
-                "true, since the weights have no output projection,",
-            ));
-        }
+        config.check_projection(own_projection)?;
         Ok(Self {
             layers: config.layers("decoder_layers")?,
-            heads: config.heads("decoder_attention_heads", width)?,
+            heads,
             width,
-            depth: width / config.heads("decoder_attention_heads", width)?,
+            depth: width / heads,
             encoder_width: width,
             feed_forward: config.size("decoder_ffn_dim")?,
             vocabulary: config.size("vocab_size")?,
@@ -170,8 +166,7 @@ impl DecoderConfig {
     ) -> Result<Self> {
         let width = config.size("hidden_size")?;
         let heads = config.size("num_attention_heads")?;
-        // One key for several queries is not done.
-        config.only("num_key_value_heads", heads)?;
+        config.own_keys("num_key_value_heads", heads)?;
         let depth = match config.value()["head_dim"].is_null() {
             true => width / config.heads("num_attention_heads", width)?,
             false => config.size("head_dim")?,

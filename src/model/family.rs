@@ -16,6 +16,8 @@ pub(super) struct Family {
     pub architecture: &'static str,
     /// `model_type`, which names the family where `architectures` does not.
     pub model_type: &'static str,
+    /// Whether the output projection is the embedding where the config does not say.
+    pub tied: bool,
     /// Lists the tensors for a config; the flag says whether the output
     /// projection is one of its own.
     pub tensors: fn(&Config, bool) -> Result<TensorList>,

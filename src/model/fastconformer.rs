@@ -113,7 +113,7 @@ impl FastConformerSizes {
             return Err(config.wrong("hidden_size", "an even number"));
         }
         let heads = config.heads("num_attention_heads", width)?;
-        config.only("num_key_value_heads", heads)?;
+        config.own_keys("num_key_value_heads", heads)?;
         config.only("head_dim", width / heads)?;
         if config.activation("hidden_act", Activation::Silu)? != Activation::Silu {
             return Err(config.wrong("hidden_act", "silu"));

@@ -30,7 +30,7 @@ use self::config::Config;
 use self::decoder::Decoder;
 use self::family::{Capabilities, Family};
 use self::files::ModelFiles;
-use self::generation_config::GenerationConfig;
+use self::generation_config::{GenerationConfig, Origin};
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 use crate::engine::weights::WeightTable;
@@ -128,8 +128,9 @@ impl Family {
 /// If it is missing, does not make sense or is of an unsupported family.
 pub fn parameters(files: &ModelFiles) -> Result<usize> {
     let config = Config::read(files)?;
-    let own_projection = !config.tied()?;
-    let list = (Family::of(&config)?.tensors)(&config, own_projection)?;
+    let family = Family::of(&config)?;
+    let config = config.usually_tied(family.tied);
+    let list = (family.tensors)(&config, !config.tied()?)?;
     Ok(list.parameters())
 }
 
@@ -182,7 +183,7 @@ impl Model {
     /// As [`load`](Self::load), but for values of weights.
     pub fn outline(files: ModelFiles) -> Result<Self> {
         let config = Config::read(&files)?.without_weights();
-        Self::of(files, &config)
+        Self::of(files, config)
     }
 
     /// Loads a model that was found: it is known by its name on the hub, if it
@@ -201,7 +202,7 @@ impl Model {
     pub fn open_seen(found: Found, loading: &Gauge) -> Result<Self> {
         let files = ModelFiles::found(&found)?;
         let config = Config::read(&files)?.seen_by(loading);
-        let model = Self::of(files, &config);
+        let model = Self::of(files, config);
         loading.end();
         let mut model = model?;
         if let Some(Source { name, revision }) = found.source {
@@ -218,11 +219,12 @@ impl Model {
     /// the weights do not fit the config; the message names what and where.
     pub fn load(files: ModelFiles) -> Result<Self> {
         let config = Config::read(&files)?;
-        Self::of(files, &config)
+        Self::of(files, config)
     }
 
-    fn of(files: ModelFiles, config: &Config) -> Result<Self> {
-        let family = Family::of(config)?;
+    fn of(files: ModelFiles, config: Config) -> Result<Self> {
+        let family = Family::of(&config)?;
+        let config = &config.usually_tied(family.tied);
         let parts = (family.read)(&files, config)?;
         let own_projection = parts.decoder.config.own_projection;
         let tensors = (family.tensors)(config, own_projection)?;
@@ -243,8 +245,14 @@ impl Model {
         )?;
         let start = match (generation.decoder_start_token_id, begin) {
             (Some(start), _) => start,
-            // As transformers does.
-            (None, Some(begin)) if config.value()["decoder_start_token_id"].is_null() => begin,
+            // As transformers does, which asks `config.json` only where there is no other
+            // file.
+            (None, Some(begin))
+                if config.value()["decoder_start_token_id"].is_null()
+                    || generation.origin == Origin::File && generation.bos_token_id.is_some() =>
+            {
+                begin
+            }
             (None, _) => config.token("decoder_start_token_id", vocabulary)?,
         };
         let pad = match generation.pad_token_id {

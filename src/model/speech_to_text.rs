@@ -24,6 +24,7 @@ pub const ARCHITECTURE: &str = "Speech2TextForConditionalGeneration";
 pub(super) const FAMILY: Family = Family {
     architecture: ARCHITECTURE,
     model_type: "speech_to_text",
+    tied: true,
     tensors,
     read,
 };

@@ -24,6 +24,7 @@ pub const ARCHITECTURE: &str = "WhisperForConditionalGeneration";
 pub(super) const FAMILY: Family = Family {
     architecture: ARCHITECTURE,
     model_type: "whisper",
+    tied: true,
     tensors,
     read,
 };

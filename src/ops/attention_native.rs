@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::attention::{Attention, AttentionReverse, Mask};
 use crate::engine::native::context::{Context, Output, View};
-use crate::engine::native::linalg::{Factor, Matrix, MatrixMut, factor_len, multiply};
+use crate::engine::native::linalg::{BAND, Factor, Matrix, MatrixMut, factor_len, multiply};
 use crate::engine::native::real::Real;
 use crate::engine::tensor::{Columns, Shape, TensorId};
 
@@ -23,7 +23,7 @@ const MANY_QUERIES: usize = 96;
 /// each block, and wants larger ones.
 fn block_queries<T: Real>() -> usize {
     match T::tiles() {
-        Some(_) => 24,
+        Some(_) => BAND,
         None => MANY_QUERIES,
     }
 }

@@ -2,8 +2,9 @@
 //! spectrogram first. Each of its windows is a few numbers and each number is in
 //! a few windows, so neither is ever laid out as a matrix.
 
+use super::windows_2d::{invocations, params};
 use super::{Activation, ActivationReverse, Fold2d, Operate, Plane, Windows};
-use crate::engine::gpu::launch::{Extent, Launch};
+use crate::engine::gpu::launch::Launch;
 use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
@@ -46,11 +47,7 @@ impl Recording {
     ) -> Result<(TensorId, Plane)> {
         let (shape, kernel) = (self.shape(x), self.shape(weight));
         let problem = |what: String| Err(Error::shape(Convolution2d::NAME, what));
-        let plane = Plane {
-            frames: shape.rows,
-            bins: shape.cols,
-        };
-        let Some(over) = windows.over(plane) else {
+        let Some(over) = windows.over(Plane::of(shape)) else {
             return problem(format!("{shape} has no windows {windows:?}"));
         };
         if kernel.rows != windows.kernel * windows.kernel
@@ -148,11 +145,12 @@ impl Operate for Convolution2d {
     }
 
     fn launches(&self, recording: &Recording, live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
-        let (x, y) = (recording.shape(self.x), recording.shape(self.y));
-        let across = self.windows.count(x.cols).unwrap_or(1);
+        let (plane, y) = (Plane::of(recording.shape(self.x)), recording.shape(self.y));
+        let over = self.windows.over(plane).unwrap_or(plane);
         let wanted = |id: TensorId| live(id).then_some(id);
         let shader = Shader::load(Self::NAME);
-        let parts = across.div_ceil(shader.constant("BINS") as usize);
+        let mut params = params(plane, self.windows);
+        params.extend([("lead", y.lead.into()), ("channels", y.cols.into())]);
         vec![Launch {
             shader: Self::NAME,
             entry: "forward",
@@ -161,17 +159,7 @@ impl Operate for Convolution2d {
                 ("WRITE_Y", f64::from(live(self.y))),
                 ("WRITE_PRE", f64::from(live(self.pre))),
             ],
-            params: vec![
-                ("lead", y.lead.into()),
-                ("frames", x.rows.into()),
-                ("bins", x.cols.into()),
-                ("frames_y", (y.rows / across).into()),
-                ("bins_y", across.into()),
-                ("channels", y.cols.into()),
-                ("kernel", self.windows.kernel.into()),
-                ("stride", self.windows.stride.into()),
-                ("padding", self.windows.padding.into()),
-            ],
+            params,
             bindings: vec![
                 ("x", self.x.into()),
                 ("weight", self.weight.into()),
@@ -179,7 +167,7 @@ impl Operate for Convolution2d {
                 ("y", wanted(self.y).into()),
                 ("pre", wanted(self.pre).into()),
             ],
-            extent: Extent::Invocations(y.lead * (y.rows / across) * parts * y.cols),
+            extent: invocations(shader, y, over),
         }]
     }
 }

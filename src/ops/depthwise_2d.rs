@@ -1,9 +1,10 @@
 //! Depthwise convolution over a plane of frames and bins: each channel with a
 //! kernel of its own.
 
+use super::windows_2d::{invocations, params};
 use super::{Operate, Plane, Windows};
-use crate::engine::gpu::launch::{Extent, Launch};
-use crate::engine::gpu::shaders::{Param, Shader};
+use crate::engine::gpu::launch::{Binding, Launch};
+use crate::engine::gpu::shaders::Shader;
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -80,32 +81,23 @@ impl Recording {
     }
 }
 
-/// Members of the shader's `Params` that both launches have.
-fn params(
-    recording: &Recording,
-    (x, plane): (TensorId, Plane),
-    y: TensorId,
-    windows: Windows,
-) -> Vec<(&'static str, Param)> {
-    let (x, y) = (recording.shape(x), recording.shape(y));
-    let across = windows.count(plane.bins).unwrap_or(1);
-    vec![
-        ("lead", x.lead.into()),
-        ("frames", plane.frames.into()),
-        ("bins", plane.bins.into()),
-        ("frames_y", (y.rows / across).into()),
-        ("bins_y", across.into()),
-        ("channels", x.cols.into()),
-        ("kernel", windows.kernel.into()),
-        ("stride", windows.stride.into()),
-        ("padding", windows.padding.into()),
-    ]
-}
-
-/// An invocation makes several bins of one channel.
-fn invocations(shape: Shape, across: usize) -> Extent {
-    let bins = Shader::load(Depthwise2d::NAME).constant("BINS") as usize;
-    Extent::Invocations(shape.lead * (shape.rows / across) * across.div_ceil(bins) * shape.cols)
+/// A launch of so many lead rows of channels, whose result is on `to`.
+fn launch(
+    entry: &'static str,
+    (plane, windows): (Plane, Windows),
+    (result, to): (Shape, Plane),
+    bindings: Vec<(&'static str, Binding)>,
+) -> Vec<Launch> {
+    let mut params = params(plane, windows);
+    params.extend([("lead", result.lead.into()), ("channels", result.cols.into())]);
+    vec![Launch {
+        shader: Depthwise2d::NAME,
+        entry,
+        overrides: vec![],
+        params,
+        bindings,
+        extent: invocations(Shader::load(Depthwise2d::NAME), result, to),
+    }]
 }
 
 impl Operate for Depthwise2d {
@@ -165,20 +157,15 @@ impl Operate for Depthwise2d {
     }
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
-        let across = self.windows.count(self.plane.bins).unwrap_or(1);
-        vec![Launch {
-            shader: Self::NAME,
-            entry: "forward",
-            overrides: vec![],
-            params: params(recording, (self.x, self.plane), self.y, self.windows),
-            bindings: vec![
-                ("x", self.x.into()),
-                ("weight", self.weight.into()),
-                ("bias", self.bias.into()),
-                ("y", self.y.into()),
-            ],
-            extent: invocations(recording.shape(self.y), across),
-        }]
+        let over = self.windows.over(self.plane).unwrap_or(self.plane);
+        let bindings = vec![
+            ("x", self.x.into()),
+            ("weight", self.weight.into()),
+            ("bias", self.bias.into()),
+            ("y", self.y.into()),
+        ];
+        let y = recording.shape(self.y);
+        launch("forward", (self.plane, self.windows), (y, over), bindings)
     }
 }
 
@@ -224,17 +211,12 @@ impl Operate for Depthwise2dReverse {
     }
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
-        vec![Launch {
-            shader: Depthwise2d::NAME,
-            entry: "reverse",
-            overrides: vec![],
-            params: params(recording, (self.dx, self.plane), self.dy, self.windows),
-            bindings: vec![
-                ("dy", self.dy.into()),
-                ("weight", self.weight.into()),
-                ("dx", self.dx.into()),
-            ],
-            extent: invocations(recording.shape(self.dx), self.plane.bins),
-        }]
+        let bindings = vec![
+            ("dy", self.dy.into()),
+            ("weight", self.weight.into()),
+            ("dx", self.dx.into()),
+        ];
+        let (plane, dx) = (self.plane, recording.shape(self.dx));
+        launch("reverse", (plane, self.windows), (dx, plane), bindings)
     }
 }

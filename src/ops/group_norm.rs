@@ -6,7 +6,6 @@
 use super::Operate;
 use super::layer_norm::check_columns;
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
-use crate::engine::gpu::shaders::Param;
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
@@ -159,14 +158,9 @@ impl Operate for RowMoments {
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
         let x = recording.shape(self.x);
-        vec![Launch {
-            shader: "group_norm",
-            entry: "moments_of_rows",
-            overrides: vec![],
-            params: params(x, x.rows, x.cols, x.lead, 0.0),
-            bindings: vec![("x", self.x.into()), ("partial_out", self.moments.into())],
-            extent: Extent::rows(x.lead * x.rows),
-        }]
+        let bindings = vec![("x", self.x.into()), ("partial_out", self.moments.into())];
+        let extent = Extent::rows(x.lead * x.rows);
+        launch("moments_of_rows", x, sizes(x), bindings, extent)
     }
 }
 
@@ -200,13 +194,13 @@ impl Operate for GroupStatistics {
     }
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
-        let moments = recording.shape(self.moments);
-        vec![merge(
-            "merge_moments",
-            moments,
-            (self.cols, self.eps),
-            [self.moments, self.statistics],
-        )]
+        let rows = recording.shape(self.moments);
+        let sizes = (rows.rows, self.cols, rows.lead, self.eps);
+        let bindings = vec![
+            ("partial", self.moments.into()),
+            ("whole_out", self.statistics.into()),
+        ];
+        launch("merge_moments", rows, sizes, bindings, Extent::rows(rows.lead))
     }
 }
 
@@ -268,20 +262,14 @@ impl Operate for GroupNorm {
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
         let x = recording.shape(self.x);
-        vec![Launch {
-            shader: "group_norm",
-            entry: "forward",
-            overrides: vec![],
-            params: params(x, x.rows, x.cols, x.lead, 0.0),
-            bindings: vec![
-                ("x", self.x.into()),
-                ("weight", self.weight.into()),
-                ("bias", self.bias.into()),
-                ("statistics", self.statistics.into()),
-                ("y", self.y.into()),
-            ],
-            extent: Extent::Invocations(x.len()),
-        }]
+        let bindings = vec![
+            ("x", self.x.into()),
+            ("weight", self.weight.into()),
+            ("bias", self.bias.into()),
+            ("statistics", self.statistics.into()),
+            ("y", self.y.into()),
+        ];
+        launch("forward", x, sizes(x), bindings, Extent::Invocations(x.len()))
     }
 }
 
@@ -330,20 +318,15 @@ impl Operate for GroupNormSums {
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
         let (dy, x) = (recording.shape(self.dy), recording.shape(self.x));
-        vec![Launch {
-            shader: "group_norm",
-            entry: "sums_of_rows",
-            overrides: vec![],
-            params: params(dy, x.rows, x.cols, x.lead, 0.0),
-            bindings: vec![
-                ("x", self.x.into()),
-                ("weight", self.weight.into()),
-                ("dy", self.dy.into()),
-                ("statistics", self.statistics.into()),
-                ("partial_out", self.sums.into()),
-            ],
-            extent: Extent::rows(dy.lead * dy.rows),
-        }]
+        let bindings = vec![
+            ("x", self.x.into()),
+            ("weight", self.weight.into()),
+            ("dy", self.dy.into()),
+            ("statistics", self.statistics.into()),
+            ("partial_out", self.sums.into()),
+        ];
+        let extent = Extent::rows(dy.lead * dy.rows);
+        launch("sums_of_rows", dy, sizes(x), bindings, extent)
     }
 }
 
@@ -373,8 +356,13 @@ impl Operate for GroupMeans {
     }
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
-        let sums = recording.shape(self.sums);
-        vec![merge("merge_sums", sums, (self.cols, 0.0), [self.sums, self.means])]
+        let rows = recording.shape(self.sums);
+        let sizes = (rows.rows, self.cols, rows.lead, 0.0);
+        let bindings = vec![
+            ("partial", self.sums.into()),
+            ("whole_out", self.means.into()),
+        ];
+        launch("merge_sums", rows, sizes, bindings, Extent::rows(rows.lead))
     }
 }
 
@@ -412,50 +400,45 @@ impl Operate for GroupNormReverse {
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
         let (dy, x) = (recording.shape(self.dy), recording.shape(self.x));
-        vec![Launch {
-            shader: "group_norm",
-            entry: "reverse",
-            overrides: vec![],
-            params: params(dy, x.rows, x.cols, x.lead, 0.0),
-            bindings: vec![
-                ("x", self.x.into()),
-                ("weight", self.weight.into()),
-                ("dy", self.dy.into()),
-                ("statistics", self.statistics.into()),
-                ("means", self.means.into()),
-                ("dx", self.dx.into()),
-            ],
-            extent: Extent::Invocations(dy.len()),
-        }]
+        let bindings = vec![
+            ("x", self.x.into()),
+            ("weight", self.weight.into()),
+            ("dy", self.dy.into()),
+            ("statistics", self.statistics.into()),
+            ("means", self.means.into()),
+            ("dx", self.dx.into()),
+        ];
+        launch("reverse", dy, sizes(x), bindings, Extent::Invocations(dy.len()))
     }
 }
 
-/// The uniform of a kernel whose result is `own`, of an x with these sizes.
-fn params(own: Shape, rows: usize, cols: usize, lead_x: usize, eps: f32) -> Vec<(&'static str, Param)> {
-    vec![
-        ("count", own.len().into()),
-        ("lead", own.lead.into()),
-        ("rows", rows.into()),
-        ("cols", cols.into()),
-        ("lead_x", lead_x.into()),
-        ("eps", eps.into()),
-    ]
-}
-
-/// One workgroup for each lead row puts its rows together.
-fn merge(
+/// A launch of the norm's shader whose uniform tells of `own`, its result or what has its
+/// rows, and of an x of R rows and C columns.
+fn launch(
     entry: &'static str,
-    rows: Shape,
-    (cols, eps): (usize, f32),
-    [from, to]: [TensorId; 2],
-) -> Launch {
-    let bindings: Vec<(&str, Binding)> = vec![("partial", from.into()), ("whole_out", to.into())];
-    Launch {
-        shader: "group_norm",
+    own: Shape,
+    (rows, cols, lead_x, eps): (usize, usize, usize, f32),
+    bindings: Vec<(&'static str, Binding)>,
+    extent: Extent,
+) -> Vec<Launch> {
+    vec![Launch {
+        shader: GroupNorm::NAME,
         entry,
         overrides: vec![],
-        params: params(rows, rows.rows, cols, rows.lead, eps),
+        params: vec![
+            ("count", own.len().into()),
+            ("lead", own.lead.into()),
+            ("rows", rows.into()),
+            ("cols", cols.into()),
+            ("lead_x", lead_x.into()),
+            ("eps", eps.into()),
+        ],
         bindings,
-        extent: Extent::rows(rows.lead),
-    }
+        extent,
+    }]
+}
+
+/// The sizes of x that a launch tells.
+fn sizes(x: Shape) -> (usize, usize, usize, f32) {
+    (x.rows, x.cols, x.lead, 0.0)
 }

@@ -9,12 +9,11 @@ use rayon::prelude::*;
 use super::Activation;
 use super::matmul::{Layout, Matmul};
 use crate::engine::native::context::{Context, View, each_block};
-use crate::engine::native::linalg::{Factor, Matrix, MatrixMut, factor_len, multiply};
+use crate::engine::native::linalg::{BAND, Factor, Matrix, MatrixMut, factor_len, multiply};
 use crate::engine::native::real::Real;
 
-/// Rows of a block where there are tiles, and as many as a thread takes at least.
+/// Most rows of a block where there are tiles.
 const ROWS: usize = 96;
-const FEWEST_ROWS: usize = 24;
 
 /// Rows of a lead row from which on it is worth making a weight a factor for one
 /// call; how many lead rows a call has must not change the numbers.
@@ -128,7 +127,7 @@ impl<T: Real> Product<'_, T> {
             1
         };
         let height = match self.weight {
-            Factor::Panels(_) => x.rows.div_ceil(threads).clamp(FEWEST_ROWS, ROWS),
+            Factor::Panels(_) => x.rows.div_ceil(threads).clamp(BAND, ROWS),
             Factor::Plain(_) => x.rows,
         };
         let count = x.rows.div_ceil(height.max(1));

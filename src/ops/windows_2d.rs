@@ -8,10 +8,11 @@
 
 use super::{Operate, Windows};
 use crate::engine::gpu::launch::{Extent, Launch};
+use crate::engine::gpu::shaders::{Param, Shader};
 use crate::engine::native::context::{Context, each_block};
 use crate::engine::native::real::Real;
 use crate::engine::recording::Recording;
-use crate::engine::tensor::TensorId;
+use crate::engine::tensor::{Shape, TensorId};
 
 /// How the rows of a tensor lie on a plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,14 @@ pub struct Plane {
 }
 
 impl Plane {
+    /// That of a tensor (N, T, G) of one channel.
+    pub fn of(shape: Shape) -> Self {
+        Self {
+            frames: shape.rows,
+            bins: shape.cols,
+        }
+    }
+
     /// T·G
     pub fn rows(self) -> usize {
         self.frames * self.bins
@@ -65,6 +74,28 @@ impl Windows {
             (at < count).then_some((j, at))
         })
     }
+}
+
+/// Members of a shader's `Params` about windows over a plane.
+pub(super) fn params(plane: Plane, windows: Windows) -> Vec<(&'static str, Param)> {
+    // Whoever recorded it has checked that there are any.
+    let over = windows.over(plane).unwrap_or(plane);
+    vec![
+        ("frames", plane.frames.into()),
+        ("bins", plane.bins.into()),
+        ("frames_y", over.frames.into()),
+        ("bins_y", over.bins.into()),
+        ("kernel", windows.kernel.into()),
+        ("stride", windows.stride.into()),
+        ("padding", windows.padding.into()),
+    ]
+}
+
+/// The invocations of a kernel that makes a result on `plane`, each several bins of one
+/// channel.
+pub(super) fn invocations(shader: &Shader, result: Shape, plane: Plane) -> Extent {
+    let parts = plane.bins.div_ceil(shader.constant("BINS") as usize);
+    Extent::Invocations(result.lead * plane.frames * parts * result.cols)
 }
 
 /// Sums windows over a plane of one channel back into it: the reverse of reading
@@ -116,22 +147,14 @@ impl Operate for Fold2d {
     }
 
     fn launches(&self, recording: &Recording, _live: &dyn Fn(TensorId) -> bool) -> Vec<Launch> {
-        let (dx, dy) = (recording.shape(self.dx), recording.shape(self.dy));
-        let across = self.windows.count(dx.cols).unwrap_or(1);
+        let dx = recording.shape(self.dx);
+        let mut params = params(Plane::of(dx), self.windows);
+        params.push(("count", dx.len().into()));
         vec![Launch {
             shader: Self::NAME,
             entry: "forward",
             overrides: vec![],
-            params: vec![
-                ("count", dx.len().into()),
-                ("frames", dx.rows.into()),
-                ("bins", dx.cols.into()),
-                ("frames_y", (dy.rows / across).into()),
-                ("bins_y", across.into()),
-                ("kernel", self.windows.kernel.into()),
-                ("stride", self.windows.stride.into()),
-                ("padding", self.windows.padding.into()),
-            ],
+            params,
             bindings: vec![("dy", self.dy.into()), ("dx", self.dx.into())],
             extent: Extent::Invocations(dx.len()),
         }]

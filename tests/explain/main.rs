@@ -3,6 +3,9 @@
 /// A headless Chromium.
 #[path = "../shared/browser.rs"]
 mod browser;
+/// Pages in it.
+#[path = "../shared/page.rs"]
+mod browser_page;
 
 /// What fields a JSON document has.
 #[path = "../shared/json_fields.rs"]

@@ -305,7 +305,7 @@ fn focused(browser: &Browser) -> String {
 #[test]
 #[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn a_click_shows_the_map_of_that_token() {
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let page = write(&folder, &rich());
     browser.prefer_dark(true);
@@ -422,7 +422,7 @@ fn a_click_shows_the_map_of_that_token() {
 #[test]
 #[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn the_keyboard_reaches_everything() {
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     let folder = tempfile::tempdir().expect("a temporary folder");
     open(&browser, &write(&folder, &rich()));
 
@@ -469,7 +469,7 @@ fn the_keyboard_reaches_everything() {
 #[test]
 #[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn nothing_leaves_a_narrow_screen() {
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let long = "Donaudampfschifffahrtsgesellschaft".repeat(4);
     let mut texts = vec![long.as_str()];
@@ -500,7 +500,7 @@ fn nothing_leaves_a_narrow_screen() {
 #[test]
 #[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn awkward_explanations_have_a_page() {
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let words = ["a", "b", "</s>"];
     let mut unknown_times =
@@ -590,7 +590,7 @@ fn the_page_of_a_short_utterance_stays_small() {
 #[test]
 #[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn ninety_tokens_are_on_one_screen() {
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (sample, sound) = long(90);
     let path = write_html(&folder, &page(&sample.maps(Some(&sound))));
@@ -657,7 +657,7 @@ fn ninety_tokens_are_on_one_screen() {
 #[test]
 #[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn the_sound_plays_and_a_line_moves_over_the_maps() {
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     let folder = tempfile::tempdir().expect("a temporary folder");
     // No map of a shape that does not fit, which a page leaves out and a folder refuses.
     let mut sample = rich();
@@ -760,7 +760,7 @@ fn the_sound_plays_and_a_line_moves_over_the_maps() {
 #[test]
 #[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn frequencies_are_in_hertz_where_they_are_known() {
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut sample = rich();
     let mut read = |scale: Option<MelScale>| {

@@ -14,6 +14,14 @@ use sonograd::engine::gpu::shaders::{ScalarType, Shader};
 use crate::browser::Browser;
 use crate::launches::launches_for_every_device;
 
+/// Options for WebGPU, by the software driver that the browser brings.
+const WEBGPU: [&str; 4] = [
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+    "--use-vulkan=swiftshader",
+];
+
 /// Compiles each of `kernels` (name, code, entry, constants) and keeps what was said.
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>kernels</title><script>
 window.found = null;
@@ -62,7 +70,7 @@ fn constants(launch: &Launch, rest: u32) -> Map<String, Value> {
 /// What the browser finds wrong.
 fn problems(kernels: &[Value]) -> Vec<String> {
     const LONG_ENOUGH: Duration = Duration::from_secs(300);
-    let browser = Browser::start_with_webgpu();
+    let browser = Browser::start(&WEBGPU);
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("kernels.html");
     // No `</script>` may stand in it.

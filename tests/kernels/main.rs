@@ -7,7 +7,6 @@ mod cases;
 
 /// A headless Chromium.
 #[path = "../shared/browser.rs"]
-#[allow(dead_code, reason = "WebGPU is all that is wanted of it here")]
 mod browser;
 
 /// The smallest shader by hand: bindings, parameters, folding of workgroups.

@@ -455,11 +455,11 @@ const PLANES: [(usize, Plane, usize, Windows); 7] = [
     (1, plane(129, 33), 3, square(3, 2, 1)),
 ];
 
-const fn plane(frames: usize, bins: usize) -> Plane {
+pub const fn plane(frames: usize, bins: usize) -> Plane {
     Plane { frames, bins }
 }
 
-const fn square(kernel: usize, stride: usize, padding: usize) -> Windows {
+pub const fn square(kernel: usize, stride: usize, padding: usize) -> Windows {
     Windows {
         kernel,
         stride,

@@ -9,6 +9,7 @@
 //! 1e-8 and 1e-7 has room for small gradients.
 
 use crate::cases::{Case, at, values};
+use crate::operators::{plane, square};
 use sonograd::Error;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
@@ -379,18 +380,6 @@ const OVER_PLANES: [(usize, Plane, usize, Windows); 4] = [
     (1, plane(4, 7), 2, square(2, 3, 0)),
     (2, plane(3, 4), 3, square(5, 1, 2)),
 ];
-
-const fn plane(frames: usize, bins: usize) -> Plane {
-    Plane { frames, bins }
-}
-
-const fn square(kernel: usize, stride: usize, padding: usize) -> Windows {
-    Windows {
-        kernel,
-        stride,
-        padding,
-    }
-}
 
 #[test]
 fn convolution_2d() {

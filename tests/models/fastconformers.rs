@@ -17,8 +17,8 @@ use sonograd::engine::tensor::{Kind, Scalars, Shape};
 use sonograd::features::{Features, FrontEnd};
 use sonograd::generate::{GenerationOptions, Wanted, generate, prompt};
 use sonograd::listener::{Builder, Listener};
-use sonograd::model::Model;
 use sonograd::model::files::ModelFiles;
+use sonograd::model::{Model, parameters};
 
 use super::generation::splitmix64;
 
@@ -165,6 +165,7 @@ fn wishes_that_cannot_be_fulfilled_are_refused_with_what_there_is() {
         ),
         // The model could, and this vocabulary lacks it.
         ("cohere", Some("ko"), None, "has no token <|ko|>"),
+        ("canary", Some("sv"), None, "has no token <|sv|>"),
         ("canary", Some("ja"), None, "no language \"ja\""),
         ("canary", None, Some("translate"), "to itself"),
         (
@@ -390,6 +391,24 @@ fn settings_that_are_missing_are_the_familys() {
             seed: 1,
         };
         assert_eq!(Model::load(files).unwrap().encoder.mel_bins(), bins);
+        // Cohere has an output projection of its own, Canary the embedding.
+        let count = |tied: Option<bool>| {
+            let mut config = given.clone();
+            let fields = config.as_object_mut().unwrap();
+            fields.remove("tie_word_embeddings");
+            fields.extend(tied.map(|tied| ("tie_word_embeddings".to_owned(), json!(tied))));
+            let files = ModelFiles::Random {
+                name: name.into(),
+                config,
+                seed: 1,
+            };
+            (
+                parameters(&files).unwrap(),
+                Model::load(files).unwrap().parameters,
+            )
+        };
+        assert_eq!(count(None), count(Some(name == "canary")), "{name}");
+        assert!(count(None) != count(Some(name == "cohere")), "{name}");
     }
 }
 

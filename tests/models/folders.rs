@@ -79,7 +79,8 @@ fn a_family_hears_in_its_own_way() {
         fs::copy(&file, model.join(file.file_name().unwrap())).unwrap();
     }
     let file = model.join("preprocessor_config.json");
-    let spectrogram = json!({"feature_extractor_type": "WhisperFeatureExtractor"});
+    // Its settings are not looked at: they mean something else there.
+    let spectrogram = json!({"feature_extractor_type": "WhisperFeatureExtractor", "dither": 0.5});
     fs::write(&file, spectrogram.to_string()).unwrap();
     let message = load(&model).front_end().unwrap_err().to_string();
     assert!(
@@ -206,6 +207,33 @@ fn a_vocabulary_fits_the_model() {
         let last = generation["no_timestamps_token_id"].as_u64().unwrap() as usize;
         shorter(size - 1 - last);
         load(model).tokenizer().unwrap();
+    });
+}
+
+/// `generate` of transformers 5.23 begins with the begin token where its own file has no
+/// start token, whatever `config.json` says.
+#[test]
+fn a_start_that_generations_file_lacks_is_its_begin() {
+    in_folder(|model| {
+        let file = model.join("generation_config.json");
+        change(&file, |own| {
+            own["bos_token_id"] = json!(6);
+            own["decoder_start_token_id"] = json!(5);
+        });
+        change(&model.join("config.json"), |own| {
+            own["decoder_start_token_id"] = json!(7);
+        });
+        assert_eq!(load(model).tokens.start, 5);
+        change(&file, |own| {
+            own.as_object_mut()
+                .unwrap()
+                .remove("decoder_start_token_id");
+        });
+        assert_eq!(load(model).tokens.start, 6);
+        change(&file, |own| {
+            own.as_object_mut().unwrap().remove("bos_token_id");
+        });
+        assert_eq!(load(model).tokens.start, 7);
     });
 }
 

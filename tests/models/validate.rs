@@ -78,7 +78,9 @@ fn fixtures_on_a_gpu() {
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn trusted_shaders_on_a_gpu() {
     let device = Arc::new(open_for_tests());
-    let model = load("conformer");
+    let conformer = FIXTURES.into_iter().find(|own| own.0 == "conformer");
+    let conformer = conformer.unwrap();
+    let model = load(conformer.0);
     let mode = ShaderMode::Trusted;
     let mut executor = GpuExecutor::new(
         device,
@@ -89,5 +91,5 @@ fn trusted_shaders_on_a_gpu() {
         },
     )
     .unwrap();
-    check(&mut executor, &model, ("conformer", 11));
+    check(&mut executor, &model, conformer);
 }

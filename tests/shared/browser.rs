@@ -15,12 +15,9 @@ use tempfile::TempDir;
 
 const ADVICE: &str = "install both with `apt-get update && apt-get install -y chromium \
                       chromium-driver`, or set SONOGRAD_TEST_PAGE=none to skip the page tests";
-/// The name of an element's identifier in the protocol.
-const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-
 pub struct Browser {
     port: u16,
-    session: String,
+    pub session: String,
     driver: Child,
     /// Kept open, or the driver's next message would end it.
     _output: BufReader<ChildStdout>,
@@ -28,29 +25,11 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// A fresh browser.
+    /// A fresh browser with more options.
     ///
     /// # Panics
     /// If Chromium or its driver is missing, with the line that installs them.
-    pub fn start() -> Self {
-        Self::start_with(&["--disable-gpu"])
-    }
-
-    /// A fresh browser with WebGPU, by the software driver it brings.
-    ///
-    /// # Panics
-    /// As [`start`](Self::start).
-    #[allow(dead_code, reason = "for some who share this file")]
-    pub fn start_with_webgpu() -> Self {
-        Self::start_with(&[
-            "--enable-unsafe-webgpu",
-            "--use-webgpu-adapter=swiftshader",
-            "--enable-features=Vulkan",
-            "--use-vulkan=swiftshader",
-        ])
-    }
-
-    fn start_with(more: &[&str]) -> Self {
+    pub fn start(more: &[&str]) -> Self {
         let chromium = find(&["chromium", "chromium-browser", "google-chrome"]);
         let chromedriver = find(&["chromedriver"]);
         let mut driver = Command::new(chromedriver)
@@ -113,84 +92,9 @@ impl Browser {
         self.post("/url", json!({ "url": url }));
     }
 
-    /// Width and height of the page's viewport, in CSS pixels.
-    pub fn resize(&self, width: u32, height: u32) {
-        let size =
-            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        self.devtools("Emulation.setDeviceMetricsOverride", size);
-    }
-
-    pub fn prefer_dark(&self, dark: bool) {
-        let value = if dark { "dark" } else { "light" };
-        let features = json!([{"name": "prefers-color-scheme", "value": value}]);
-        self.devtools(
-            "Emulation.setEmulatedMedia",
-            json!({ "features": features }),
-        );
-    }
-
-    pub fn title(&self) -> String {
-        text(&self.request(
-            "GET",
-            &format!("/session/{}/title", self.session),
-            Value::Null,
-        ))
-    }
-
     /// What `script` returns.
     pub fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", json!({"script": script, "args": []}))
-    }
-
-    /// Text of the element as a person sees it.
-    pub fn text(&self, selector: &str) -> String {
-        let element = self.element(selector);
-        let path = format!("/session/{}/element/{element}/text", self.session);
-        text(&self.request("GET", &path, Value::Null))
-    }
-
-    /// A click with the mouse in the middle of the element.
-    pub fn click(&self, selector: &str) {
-        let element = self.element(selector);
-        self.post(&format!("/element/{element}/click"), json!({}));
-    }
-
-    /// A click at a share of the element's width and height.
-    pub fn click_at(&self, selector: &str, across: f64, down: f64) {
-        let script = format!(
-            "const e = document.querySelector({selector:?}); e.scrollIntoView({{block: 'center'}});
-             const b = e.getBoundingClientRect();
-             return [b.left + {across} * b.width, b.top + {down} * b.height];"
-        );
-        let spot = self.run(&script);
-        let [x, y] = [0, 1].map(|i| spot[i].as_f64().expect("a coordinate").round());
-        let actions = json!([
-            {"type": "pointerMove", "duration": 0, "x": x, "y": y},
-            {"type": "pointerDown", "button": 0},
-            {"type": "pointerUp", "button": 0},
-        ]);
-        let source = json!({"type": "pointer", "id": "mouse", "actions": actions});
-        self.post("/actions", json!({ "actions": [source] }));
-    }
-
-    /// Presses and releases keys, given by their WebDriver code points.
-    pub fn press(&self, keys: &[char]) {
-        let strokes: Vec<Value> = keys
-            .iter()
-            .flat_map(|key| {
-                [
-                    json!({"type": "keyDown", "value": key}),
-                    json!({"type": "keyUp", "value": key}),
-                ]
-            })
-            .collect();
-        let source = json!({"type": "key", "id": "keyboard", "actions": strokes});
-        self.post("/actions", json!({ "actions": [source] }));
-    }
-
-    /// What the console received since the last call.
-    pub fn console(&self) -> Vec<String> {
-        self.log("browser")
     }
 
     /// Addresses asked for since the last call.
@@ -204,7 +108,7 @@ impl Browser {
         events.collect()
     }
 
-    fn log(&self, kind: &str) -> Vec<String> {
+    pub fn log(&self, kind: &str) -> Vec<String> {
         let entries = self.post("/se/log", json!({ "type": kind }));
         let entries = entries.as_array().expect("a list of messages");
         entries
@@ -213,23 +117,11 @@ impl Browser {
             .collect()
     }
 
-    fn element(&self, selector: &str) -> String {
-        let query = json!({"using": "css selector", "value": selector});
-        text(&self.post("/element", query)[ELEMENT])
-    }
-
-    fn devtools(&self, command: &str, parameters: Value) {
-        self.post(
-            "/goog/cdp/execute",
-            json!({"cmd": command, "params": parameters}),
-        );
-    }
-
-    fn post(&self, path: &str, body: Value) -> Value {
+    pub fn post(&self, path: &str, body: Value) -> Value {
         self.request("POST", &format!("/session/{}{path}", self.session), body)
     }
 
-    fn request(&self, method: &str, path: &str, body: Value) -> Value {
+    pub fn request(&self, method: &str, path: &str, body: Value) -> Value {
         let reply = self.exchange(method, path, &body);
         let reply = reply.unwrap_or_else(|problem| panic!("{method} {path}: {problem}"));
         let value = &reply["value"];
@@ -282,7 +174,7 @@ impl Drop for Browser {
     }
 }
 
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     value.as_str().expect("a text").to_owned()
 }
 

@@ -3,6 +3,9 @@
 /// A headless Chromium.
 #[path = "../shared/browser.rs"]
 mod browser;
+/// Pages in it.
+#[path = "../shared/page.rs"]
+mod browser_page;
 
 /// Models with random weights and sizes of one's choice.
 #[path = "../shared/random_model.rs"]

@@ -370,7 +370,7 @@ fn a_browser_shows_the_numbers_of_the_tables() {
     let tables = sample();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let page = write(&folder, &tables);
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     browser.prefer_dark(true);
     browser.open(&page);
     assert_eq!(browser.title(), "Study of base and large");
@@ -473,7 +473,7 @@ fn a_browser_shows_the_numbers_of_the_tables() {
 fn the_keyboard_reads_every_figure() {
     let tables = sample();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     browser.open(&write(&folder, &tables));
     let focus = |selector: &str| {
         browser.run(&format!("document.querySelector('{selector}').focus()"));
@@ -509,7 +509,7 @@ fn the_keyboard_reads_every_figure() {
 #[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn awkward_studies_stay_inside_a_narrow_screen() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     let mut long = sample();
     let name = "Donaudampfschifffahrtsgesellschaft".repeat(3);
     long.settings[1].model = name.clone();
@@ -559,7 +559,7 @@ fn awkward_studies_stay_inside_a_narrow_screen() {
 #[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]
 fn intervals_of_few_utterances_say_so() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let browser = Browser::start();
+    let browser = Browser::for_pages();
     let marks = |utterances: usize| {
         let mut tables = sample();
         for row in &mut tables.rows {

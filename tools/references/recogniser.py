@@ -60,6 +60,10 @@ class Recogniser:
     def special(self, name):
         """The id of a special token such as `eos_token_id`; None where the folder names none."""
         value = self.generation.get(name, self.config.get(name))
+        # generate() asks config.json only where there is no other file.
+        if name == "decoder_start_token_id" and self.generation.get("bos_token_id") is not None:
+            value = self.generation.get(name)
+            value = self.generation["bos_token_id"] if value is None else value
         return value[0] if isinstance(value, list) else value
 
     def encode(self, features):
@@ -209,7 +213,6 @@ class FastConformer(InTransformers):
 
         ids = self.asked(AutoProcessor.from_pretrained(self.folder), language, task)
         start = self.special("decoder_start_token_id")
-        start = self.special("bos_token_id") if start is None else start
         return ids if ids[0] == start else [start, *ids]
 
 

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use super::context::each_block;
 use super::real::Real;
+pub use super::tiles::BAND;
 use super::tiles::{Job, PANEL, Tiles};
 
 /// `dst = alpha · dst + beta · lhs · rhs` of (rows, columns, inner), with a
@@ -319,8 +320,6 @@ impl<T: Real> Panels<'_, T> {
         /// Bytes of panels that are multiplied by all rows before the next: they
         /// stay in a core's second cache.
         const GROUP_BYTES: usize = 256 << 10;
-        /// Rows that a thread takes at once.
-        const ROWS: usize = 24;
         let Self {
             data,
             inner,
@@ -329,7 +328,7 @@ impl<T: Real> Panels<'_, T> {
         } = *self;
         let panels = (GROUP_BYTES / size_of::<T>() / (PANEL * inner).max(1)).max(1);
         let width = panels * PANEL;
-        let height = if parallel { ROWS } else { a.rows };
+        let height = if parallel { BAND } else { a.rows };
         let to = Shared(y.data.as_mut_ptr());
         let part = |first_row: usize, first: usize| {
             let rows = height.min(a.rows - first_row);

@@ -141,9 +141,9 @@ mod tests {
 
     #[test]
     fn norms_are_those_of_the_projected_values() {
-        let (heads, width, frames, tokens) = (3, 12, 5, 2);
+        let (heads, width, outputs, frames, tokens) = (3, 12, 7, 5, 2);
         let depth = width / heads;
-        let (memory, output) = (numbers(1, frames * 2 * width), numbers(2, width * width));
+        let (memory, output) = (numbers(1, frames * 2 * width), numbers(2, outputs * width));
         let weights = numbers(3, heads * tokens * frames);
         let layer = Layer {
             heads,
@@ -155,7 +155,7 @@ mod tests {
         for h in 0..heads {
             for j in 0..frames {
                 let value = &memory[j * 2 * width + width..][h * depth..(h + 1) * depth];
-                let norm: f64 = (0..width)
+                let norm: f64 = (0..outputs)
                     .map(|out| {
                         let row = &output[out * width + h * depth..][..depth];
                         let product = row.iter().zip(value);

@@ -15,6 +15,9 @@ mod avx512;
 /// Columns of a panel.
 pub const PANEL: usize = 16;
 
+/// Rows that are worth a call: whole tiles of either kind.
+pub const BAND: usize = 24;
+
 /// Products that are summed one after the other, before the sum is added to
 /// others: long sums lose digits.
 #[cfg(target_arch = "x86_64")]

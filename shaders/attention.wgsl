@@ -30,6 +30,8 @@ struct Params {
     depth: u32,          // E: columns of a head
     first_column: u32,   // of each head, the first one that is summed over rows
     scale: f32,          // factor of the scores, no unit
+    before: u32,         // keys before its own position that a query sees, if BOUNDED
+    behind: u32,         // keys behind its own position that a query sees, if BOUNDED
     query_columns: u32,  // columns of the tensor that query is part of
     query_offset: u32,   // first column of query
     key_columns: u32,    // columns of the tensor that key is part of
@@ -43,8 +45,8 @@ struct Params {
     dvalue_offset: u32,  // first column of value's cotangent
 }
 
-// A query sees keys up to its own position only.
-override CAUSAL: bool = false;
+// A query sees keys around its own position only.
+override BOUNDED: bool = false;
 override RELATIVE: bool = false;
 // Positions are T, and those of keys after their query come by a shift of rows.
 override SHIFTED: bool = false;
@@ -387,7 +389,8 @@ fn products(query0: u32, key0: u32, last: u32) -> Products {
 }
 
 fn sees(i: u32, j: u32) -> bool {
-    return (i < params.queries) & (j < params.keys) & (!CAUSAL | (j <= i));
+    let near = (j <= i + params.behind) & (i <= j + params.before);
+    return (i < params.queries) & (j < params.keys) & (!BOUNDED | near);
 }
 
 fn sees_quad(i: u32, j: u32) -> vec4<bool> {
@@ -598,10 +601,18 @@ fn add_positions(weights: mat4x4<f32>, query0: u32, key0: u32, sums: ptr<functio
 
 // --- forward ----------------------------------------------------------------
 
+// The first of the tiles of keys of which the tile's queries see any.
+fn keys_begin(query0: u32) -> u32 {
+    if BOUNDED {
+        return (query0 - min(query0, params.before)) / TILE * TILE;
+    }
+    return 0u;
+}
+
 // Keys from which on no query of the tile sees any.
 fn keys_end(query0: u32) -> u32 {
-    if CAUSAL {
-        return min(params.keys, query0 + TILE);
+    if BOUNDED {
+        return min(params.keys, query0 + TILE + params.behind);
     }
     return params.keys;
 }
@@ -656,7 +667,7 @@ fn forward(
     var most = vec4<f32>(UNSEEN);
     var sums = Sums();
     let end = keys_end(query0);
-    for (var key0 = 0u; key0 < end; key0 += TILE) {
+    for (var key0 = keys_begin(query0); key0 < end; key0 += TILE) {
         let tile = masked(products(query0, key0, AFTER).scores, query0, key0, UNSEEN);
         let larger = max(most, row_maximum(tile));
         let decay = exp(most - larger);
@@ -854,7 +865,7 @@ fn reverse_query(
     let delta = own_terms(row, i, 1u);
     var sums = Sums();
     let end = keys_end(query0);
-    for (var key0 = 0u; key0 < end; key0 += TILE) {
+    for (var key0 = keys_begin(query0); key0 < end; key0 += TILE) {
         let tile = products(query0, key0, COTANGENT);
         let p = known_probabilities(tile.scores, query0, key0, log_sums);
         let ds = dscores(p, tile.dprobabilities, delta);
@@ -921,9 +932,14 @@ fn reverse_key_value(
     let row = (n * params.heads + head) * params.queries;
     var dkeys = Sums();
     var dvalues = Sums();
-    // Queries before the tile's first key do not see it.
-    let first = select(0u, key0, CAUSAL);
-    for (var query0 = first; query0 < params.queries; query0 += TILE) {
+    // Queries further off see none of the tile's keys.
+    var first = 0u;
+    var last = params.queries;
+    if BOUNDED {
+        first = (key0 - min(key0, params.behind)) / TILE * TILE;
+        last = min(last, key0 + TILE + params.before);
+    }
+    for (var query0 = first; query0 < last; query0 += TILE) {
         let log_sums = own_terms(row, query0 + lane.y, 0u);
         // Values' cotangents need the scores alone.
         let tile = products(query0, key0, select(AFTER, COTANGENT, WRITE_DKEY));

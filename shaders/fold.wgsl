@@ -9,7 +9,7 @@ struct Params {
     frames: u32,  // T2: windows, rows of dy
     kernel: u32,  // k: frames of a window
     stride: u32,  // frames from one window to the next
-    padding: u32, // frames of zeros on either side
+    padding: u32, // frames of zeros before the first
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

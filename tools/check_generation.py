@@ -7,18 +7,17 @@ plain_search.py is that search. If it gives all the outputs, the description is 
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from generation_fixtures import FIXTURES, features_of
+from generation_fixtures import FIXTURES, features_of, read_cases
 from plain_search import outputs_of
 from references.recogniser import open_recogniser
 
 
 def check(folder):
     model = open_recogniser(folder)
-    values = json.loads((folder / "cases.json").read_text())
+    values = read_cases(folder)
     wrong = {}
     jobs = [(case, values["settings"]) for case in values["inputs"]]
     jobs += [(case, {"long": values["settings"]["timestamps"]}) for case in values.get("long_inputs", [])]

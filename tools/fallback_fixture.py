@@ -15,7 +15,7 @@ import transformers
 from transformers import WhisperForConditionalGeneration
 from transformers.generation.logits_process import WhisperNoSpeechDetection
 
-from generation_fixtures import FIXTURES, features_of, text_of
+from generation_fixtures import FIXTURES, features_of, read_cases, text_of
 
 NAMES = ["whisper", "whisper_english"]
 SETTINGS = ["greedy", "beam5", "timestamps", "timestamps_beam5"]
@@ -58,7 +58,7 @@ def main():
     for name in NAMES:
         folder = FIXTURES / name
         model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float64).eval()
-        cases = json.loads((folder / "cases.json").read_text())
+        cases = read_cases(folder)
         plan = [(case, SETTINGS) for case in cases["inputs"][:INPUTS]]
         plan += [(case, ["timestamps"]) for case in cases["long_inputs"][:LONG_INPUTS]]
         inputs = [(case["seed"], features_of(case["seed"], case["frames"]), case["frames"], settings)

@@ -21,16 +21,10 @@ feature extractors.
 """
 
 import argparse
-import copy
-import json
-import wave
-from pathlib import Path
 
-import numpy as np
 import torch
 import transformers
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import (
     CanaryConfig,
     CanaryForConditionalGeneration,
@@ -40,16 +34,15 @@ from transformers import (
     CohereAsrForConditionalGeneration,
     CohereAsrProcessor,
     ParakeetFeatureExtractor,
-    PreTrainedTokenizerFast,
 )
-from transformers.modeling_outputs import BaseModelOutput
 
 from export_reference import make
 from random_weights import randomise
 from references.hearing import read_wave
-from references.recogniser import exact_attention, open_recogniser
+from references.recogniser import open_recogniser
 from references.reference_file import write
 from size_fixtures import FIXTURES, describe
+from small_cases import compact, cut, inputs, tokenizer, write_cases
 
 LANGUAGES = ("de", "en", "fr", "ja")
 # Ids 2, 3, 4 and 7 are what the configurations take them for.
@@ -58,7 +51,6 @@ MARKS = [
     "<|startofcontext|>", "<|emo:undefined|>", "<|itn|>", "<|noitn|>", "<|timestamp|>", "<|notimestamp|>",
     "<|diarize|>", "<|nodiarize|>", *(f"<|{code}|>" for code in LANGUAGES),
 ]
-PIECES = ["▁", *"aeinorstdlu", "▁a", "▁the", "▁in", "er", "on", "en", "▁s", "st", "re"]
 # In front of the list, since the start token is the one in the middle of it.
 TEMPLATE = """\
 {%- for message in messages -%}
@@ -73,30 +65,13 @@ TEMPLATE = """\
 
 # Frames of the front end's file.
 EVERY = 83
-INPUTS = 6
+# Of random features that texts are generated for.
 FRAMES = (19, 57)
-SETTINGS = {
-    "greedy": {"num_beams": 1, "max_new_tokens": 12},
-    "greedy_no_repeat": {"num_beams": 1, "max_new_tokens": 12, "no_repeat_ngram_size": 2},
-    "beam3": {"num_beams": 3, "max_new_tokens": 10},
-    "beam4_long": {"num_beams": 4, "max_new_tokens": 12, "length_penalty": 1.6},
-}
 
-
-def tokenizer(vocabulary):
-    """A unigram tokenizer of `vocabulary` tokens whose marks are special."""
-    pieces = PIECES + [f"x{i}" for i in range(vocabulary - len(MARKS) - len(PIECES))]
-    scored = [(mark, 0.0) for mark in MARKS] + [(piece, -1.0 - i / 8) for i, piece in enumerate(pieces)]
-    own = Tokenizer(models.Unigram(scored, unk_id=0))
-    own.normalizer = normalizers.NFKC()
-    own.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
-    own.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="first", split=False)
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=own, unk_token="<unk>", pad_token="<pad>", eos_token="<|endoftext|>",
-        bos_token="<|startoftranscript|>",
+def words(vocabulary):
+    return tokenizer(
+        vocabulary, MARKS, pad_token="<pad>", eos_token="<|endoftext|>", bos_token="<|startoftranscript|>"
     )
-    wrapped.add_special_tokens({"additional_special_tokens": [mark for mark in MARKS if mark.startswith("<|")]})
-    return wrapped
 
 
 def encoder(**values):
@@ -113,7 +88,7 @@ def cohere():
         num_hidden_layers=1, num_attention_heads=3, head_dim=3, intermediate_size=9,
         max_position_embeddings=24, tie_word_embeddings=False,
     ))
-    return model, CohereAsrProcessor(CohereAsrFeatureExtractor(feature_size=16), tokenizer(40))
+    return model, CohereAsrProcessor(CohereAsrFeatureExtractor(feature_size=16), words(40))
 
 
 def cohere_odd():
@@ -139,7 +114,7 @@ def canary():
         vocab_size=40,
     ))
     extractor = ParakeetFeatureExtractor(feature_size=16)
-    return model, CanaryProcessor(extractor, tokenizer(40), chat_template=TEMPLATE)
+    return model, CanaryProcessor(extractor, words(40), chat_template=TEMPLATE)
 
 
 # What each is computed for: a piece of the utterance, or random features.
@@ -170,73 +145,12 @@ def liven(model, end):
     model.proj_out.bias[2] -= 9
 
 
-def features_of(seed, frames, bins):
-    """(1, T, F) pseudo-random numbers in [-2, 2): SplitMix64 of seed * 2^32 + n, 24 bits of it."""
-    with np.errstate(over="ignore"):
-        z = np.uint64(seed) * np.uint64(2**32) + np.arange(frames * bins, dtype=np.uint64)
-        z = z + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    values = (z >> np.uint64(40)).astype(np.float64) / 2**23 - 1
-    return torch.from_numpy(values.reshape(1, frames, bins) * 2)
-
-
-def generated(model, features, prompt):
-    """By setting: the ids behind the prompt, without the end."""
-    with torch.no_grad():
-        memory = model.model.encoder(features.to(model.dtype)).last_hidden_state
-    outputs = {}
-    for name, setting in SETTINGS.items():
-        heard = BaseModelOutput(last_hidden_state=memory)
-        heard["attention_mask"] = None
-        heard.attention_mask = None
-        ids = model.generate(encoder_outputs=heard, decoder_input_ids=torch.tensor([prompt]), **setting)
-        ids = ids[0].tolist()
-        assert ids[:len(prompt)] == prompt
-        ids = ids[len(prompt):]
-        end = model.generation_config.eos_token_id
-        outputs[name] = ids[:ids.index(end)] if end in ids else ids
-    return outputs
-
-
-def cases(model, recogniser, requests):
-    prompts = [
-        {**asked, "prompt": recogniser.prompt(asked.get("language"), asked.get("task", "transcribe"))}
-        for asked in requests
+def asked(recogniser, requests):
+    """The requests with their prompts."""
+    return [
+        {**own, "prompt": recogniser.prompt(own.get("language"), own.get("task", "transcribe"))}
+        for own in requests
     ]
-    prompt = prompts[0]["prompt"]
-    both = [copy.deepcopy(model).to(dtype).eval() for dtype in (torch.float64, torch.float32)]
-    for own in both:
-        own.set_attn_implementation(exact_attention())
-    inputs = []
-    for seed in range(INPUTS):
-        frames = FRAMES[0] + seed * 37 % (FRAMES[1] - FRAMES[0])
-        features = features_of(seed, frames, recogniser.mel_bins)
-        exact, single = (generated(own, features, prompt) for own in both)
-        if exact == single:
-            inputs.append({"seed": seed, "frames": frames, "outputs": exact})
-    return {"prompts": prompts, "settings": SETTINGS, "inputs": inputs}
-
-
-def write_cases(path, values):
-    """JSON with one line for each input and setting."""
-    rows = [json.dumps(row, separators=(",", ":")) for row in values.pop("inputs")]
-    settings = [f"  {json.dumps(name)}: {json.dumps(row)}" for name, row in values.pop("settings").items()]
-    head = [f" {json.dumps(name)}: {json.dumps(value)}" for name, value in values.items()]
-    head.append(' "settings": {\n' + ",\n".join(settings) + "\n }")
-    head.append(' "inputs": [\n  ' + ",\n  ".join(rows) + "\n ]")
-    path.write_text("{\n" + ",\n".join(head) + "\n}\n")
-
-
-def cut(folder, begin, end):
-    """A WAV file with some samples of the utterance."""
-    whole = read_wave(FIXTURES / "front_end" / "utterance.wav")
-    path = folder / "cut.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
-        file.writeframes((whole[begin:end] * 32768).astype("<i2").tobytes())
-    return path
 
 
 def front_end():
@@ -274,8 +188,7 @@ def main():
         model.save_pretrained(folder)
         if processor:
             processor.save_pretrained(folder)
-            path = folder / "tokenizer.json"
-            path.write_text(json.dumps(json.loads(path.read_text()), separators=(",", ":"), ensure_ascii=False))
+            compact(folder)
         recogniser = open_recogniser(folder)
         request = {"prompt": PROMPT, "seed": 70 + seed, "masks": 5}
         audio = source.get("audio")
@@ -289,10 +202,9 @@ def main():
         print(f"{maker.__name__}:")
         describe(recogniser, tensors)
         if processor:
-            made = cases(model, recogniser, REQUESTS[maker])
-            lengths = {len(ids) for row in made["inputs"] for ids in row["outputs"].values()}
-            print(f"  {len(made['inputs'])} of {INPUTS} inputs, lengths {sorted(lengths)}")
-            write_cases(folder / "cases.json", made)
+            prompts = asked(recogniser, REQUESTS[maker])
+            made = inputs(model, recogniser, prompts[0]["prompt"], FRAMES)
+            write_cases(folder / "cases.json", {"prompts": prompts, "inputs": made})
         for file in sorted(folder.iterdir()):
             file.chmod(0o644)
             print(f"  {file.name} {file.stat().st_size} bytes")

@@ -3,7 +3,7 @@
 
     python generation_fixtures.py [whisper] [whisper_english] [speech_to_text] [conformer]
 
-They go to ../tests/fixtures/generation/NAME: a model folder and cases.json, whose README.md there
+They go to ../tests/fixtures/generation/NAME: a model folder and cases.json.gz, whose README.md there
 describes both. Generation runs in float64; an input whose tokens differ in float32 under any setting is
 dropped, since no other implementation could be expected to agree. So is one whose tokens change when noise
 is added to the logits, and one with a padding token, or with a timestamp where none was asked for, which
@@ -12,6 +12,7 @@ transformers treats in ways of its own.
 
 import argparse
 import copy
+import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -357,7 +358,7 @@ def collect(fixture, models, plain, seeds, frames, settings):
 
 
 def write_cases(path, values):
-    """JSON with one line for each input."""
+    """Compressed JSON with one line for each input."""
     lines = []
     for name, value in values.items():
         if isinstance(value, list):
@@ -368,7 +369,12 @@ def write_cases(path, values):
             lines.append(f" {json.dumps(name)}: {{\n{rows}\n }}")
         else:
             lines.append(f" {json.dumps(name)}: {json.dumps(value)}")
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def read_cases(folder):
+    return json.loads(gzip.decompress((folder / "cases.json.gz").read_bytes()))
 
 
 def main():
@@ -400,7 +406,7 @@ def main():
             values["long_dropped"] = dict(dropped)
             print(f"  long: {len(values['long_inputs'])} inputs, {dict(dropped)} dropped")
             describe(values["long_inputs"], long_settings)
-        write_cases(folder / "cases.json", values)
+        write_cases(folder / "cases.json.gz", values)
         for file in folder.iterdir():
             file.chmod(0o644)
             print(f"  {file.name} {file.stat().st_size} bytes")

@@ -86,7 +86,7 @@ OLD = {
 
 def folder_of(place, name, changes, old):
     folder = Path(place) / "model"
-    shutil.copytree(FOLDER / name, folder, ignore=shutil.ignore_patterns("cases.json"))
+    shutil.copytree(FOLDER / name, folder, ignore=shutil.ignore_patterns("cases.json.gz"))
     file = folder / ("config.json" if old else "generation_config.json")
     entries = json.loads(file.read_text()) | changes
     entries = {key: value for key, value in entries.items() if value is not None}

@@ -10,7 +10,7 @@ import torch
 
 # Queries and keys are drawn larger, so that a softmax over their products has peaks.
 SHARP = re.compile(r"(q_proj|k_proj|query_proj|key_proj|pos_proj)\.weight$")
-NORMS = re.compile(r"(layer_norm|layernorm|batchnorm|norm_\w+|\bnorm)\.(weight|bias)$")
+NORMS = re.compile(r"(layer_norm|layernorm|batchnorm|groupnorm|norm_\w+|\bnorm)\.(weight|bias)$")
 
 
 def draw(name, shape, generator, sharpness, logit_scale, position_scale):

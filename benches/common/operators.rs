@@ -20,11 +20,7 @@ const PLANE: Plane = Plane {
     frames: 4 * FRAMES,
     bins: 40,
 };
-const HALVING: Windows = Windows {
-    kernel: 3,
-    stride: 2,
-    padding: 1,
-};
+const HALVING: Windows = Windows::padded(3, 2, 1);
 
 /// A recording of one operator, and the persistent tensors it works on.
 pub struct Bench<'a> {
@@ -236,6 +232,19 @@ pub const OPERATORS: &[(&str, Build)] = &[
         });
         0
     }),
+    ("asinh", |b| {
+        let x = b.input(TOKENS, FRAMES, 80);
+        let y = b.recording.asinh(x, 0.75);
+        b.keep(y);
+        0
+    }),
+    ("unfold", |b| {
+        let x = b.input(TOKENS, 80 * FRAMES, 1);
+        let windows = Windows::padded(80, 80, 0);
+        let y = b.recording.unfold(x, windows).unwrap();
+        b.keep(y);
+        0
+    }),
     ("rotary", |b| {
         let x = b.input(TOKENS, FRAMES, 3 * WIDTH);
         let depth = WIDTH / HEADS;
@@ -306,11 +315,7 @@ pub const OPERATORS: &[(&str, Build)] = &[
     ("fold", |b| {
         let dy = b.input(TOKENS, 2 * FRAMES, 5 * 80);
         let dx = b.output(TOKENS, 4 * FRAMES, 80);
-        let windows = Windows {
-            kernel: 5,
-            stride: 2,
-            padding: 2,
-        };
+        let windows = Windows::padded(5, 2, 2);
         b.recording.push(Fold { dy, windows, dx });
         0
     }),

@@ -32,6 +32,7 @@ enum Family {
     Conformer,
     Cohere,
     Canary,
+    Moonshine,
 }
 
 const fn whisper(name: &'static str, width: usize, layers: usize, heads: usize) -> Preset {
@@ -80,6 +81,20 @@ const fn fastconformer(name: &'static str, family: Family, width: usize, layers:
     }
 }
 
+const fn moonshine(name: &'static str, width: usize, layers: usize) -> Preset {
+    Preset {
+        name,
+        family: Family::Moonshine,
+        width,
+        encoder_layers: layers,
+        decoder_layers: layers,
+        heads: 8,
+        mel_bins: 1,
+        vocabulary: 32_768,
+        assumed: &[],
+    }
+}
+
 const LARGE_V3: Preset = Preset {
     mel_bins: 128,
     vocabulary: 51_866,
@@ -123,6 +138,8 @@ pub const PRESETS: &[Preset] = &[
     conformer("fama-medium", 1024, [24, 12], 16),
     fastconformer("cohere-transcribe", Family::Cohere, 1280, 48),
     fastconformer("canary-1b-v2", Family::Canary, 1024, 32),
+    moonshine("moonshine-tiny", 288, 6),
+    moonshine("moonshine-base", 416, 8),
 ];
 
 impl Preset {
@@ -207,6 +224,7 @@ impl Preset {
                 let own = json!({ "decoder_config": decoder, "vocab_size": self.vocabulary });
                 (model::canary::ARCHITECTURE, vec![self.fastconformer(), own])
             }
+            Family::Moonshine => (model::moonshine::ARCHITECTURE, vec![self.moonshine()]),
         };
         let mut config = serde_json::Map::new();
         config.insert("architectures".into(), json!([architecture]));
@@ -247,6 +265,25 @@ impl Preset {
             "pad_token_id": 1,
             "eos_token_id": 2,
             "decoder_start_token_id": 2,
+        })
+    }
+
+    fn moonshine(&self) -> Value {
+        // Both sizes turn 32 columns of a head.
+        let depth = self.width / self.heads;
+        json!({
+            "hidden_size": self.width,
+            "intermediate_size": 4 * self.width,
+            "encoder_num_hidden_layers": self.encoder_layers,
+            "decoder_num_hidden_layers": self.decoder_layers,
+            "encoder_num_attention_heads": self.heads,
+            "decoder_num_attention_heads": self.heads,
+            "vocab_size": self.vocabulary,
+            "max_position_embeddings": 194,
+            "partial_rotary_factor": 32.5 / depth as f64,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 1,
         })
     }
 

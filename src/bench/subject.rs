@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::audio::Sound;
 use crate::engine::random::{Domain, Key};
 use crate::explain::spes::{Segmentation, SpesOptions};
-use crate::features::{FRAME_SECONDS, Features};
+use crate::features::Features;
 use crate::listener::Listener;
 use crate::model::Model;
 use crate::validate::Reference;
@@ -31,9 +31,10 @@ impl Subject {
     /// If the model does not take as much.
     pub fn random(model: &Model, seconds: f64, tokens: usize, seed: u64) -> Result<Self> {
         let (bins, most) = (model.encoder.mel_bins(), model.encoder.max_frames());
-        let sound = ((seconds / FRAME_SECONDS).round() as usize).max(1);
+        let step = model.encoder.frame_seconds();
+        let sound = ((seconds / step).round() as usize).max(1);
         if sound > most {
-            let limit = most as f64 * FRAME_SECONDS;
+            let limit = most as f64 * step;
             return Err(Error::Input(format!(
                 "{seconds} s are more than the {limit} s that {} takes",
                 model.name
@@ -77,7 +78,9 @@ impl Subject {
         }
         let mut features = Features::new(data, shape[0], shape[1])?;
         // What only fills a window is not hidden by masks.
-        if let Some((samples, _)) = reference.real("waveform", 1)? {
+        if let Some((samples, _)) = reference.real("waveform", 1)?
+            && model.capabilities.window_frames.is_some()
+        {
             features = features.with_samples(samples[0]);
         }
         let fits = model.check_features(&features);
@@ -113,11 +116,12 @@ impl Subject {
         }
     }
 
-    /// The superpixels that masks hide.
+    /// The pieces of the features that masks hide.
     ///
     /// # Errors
     /// If the features cannot be segmented.
-    pub fn segmentation(&self) -> Result<Segmentation> {
-        Segmentation::superpixels(&self.features, &SpesOptions::default())
+    pub fn segmentation(&self, model: &Model) -> Result<Segmentation> {
+        let kind = model.encoder.hears_by();
+        Segmentation::of_features(kind, &self.features, &SpesOptions::default())
     }
 }

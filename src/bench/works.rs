@@ -107,7 +107,7 @@ impl Bench<'_> {
         let utterance = self.place(executor, &mut inputs)?;
         let segmentation = match &self.segmentation {
             Some(segmentation) => segmentation.clone(),
-            None => self.subject.segmentation()?,
+            None => self.subject.segmentation(self.model)?,
         };
         let segments = segmentation.place(executor, &mut inputs)?;
         inputs.send(executor, MAPS)?;

@@ -143,7 +143,7 @@ fn measure(args: &BenchArgs) -> Result<Outcome> {
     let spes = args.work.iter().any(|name| spes.contains(name));
     let bench = Bench {
         model: &model,
-        segmentation: spes.then(|| subject.segmentation()).transpose()?,
+        segmentation: spes.then(|| subject.segmentation(&model)).transpose()?,
         subject: &subject,
         masks: args.masks as usize,
         memory: (args.memory as usize) << 20,

@@ -19,9 +19,11 @@ use crate::explain::methods::smoothgrad::SmoothGradOptions;
 use crate::explain::profile::ProfileDocument;
 use crate::explain::spes::{SpesOptions, Stop};
 use crate::explain::{ExplainOptions, Maps, Method, Progress, Site};
+use crate::features::Kind;
 use crate::files::{check_writable, followed, parent};
 use crate::generate::Wanted;
 use crate::listener::Listener;
+use crate::model::Model;
 use crate::ops::BaselineKind;
 use crate::report::folder::REPORT;
 use crate::{Error, Result};
@@ -88,6 +90,10 @@ pub(super) struct ExplainArgs {
     /// SPES: standard deviation of the smoothing before segmentation, in pixels [default: 0]
     #[arg(long, value_name = "X")]
     sigma: Option<f64>,
+    /// SPES: length of the stretches that are hidden of a waveform, for models that hear it, in
+    /// milliseconds [default: 10]
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
+    segment_ms: Option<f64>,
     /// SPES: masks scored at once [default: by memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: Option<u32>,
@@ -169,6 +175,14 @@ pub(super) fn fraction(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
+/// A positive number of milliseconds.
+fn milliseconds(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x > 0.0 && x.is_finite() => Ok(x),
+        _ => Err("a number above 0 is wanted".into()),
+    }
+}
+
 /// A positive share.
 fn share(text: &str) -> std::result::Result<f32, String> {
     match text.parse::<f32>() {
@@ -200,7 +214,7 @@ impl ExplainArgs {
         use Method::{IntegratedGradients, SmoothGrad, Spes};
 
         let (methods, sites) = (self.methods(), self.sites());
-        let given: [(bool, &str, &[Method]); 10] = [
+        let given: [(bool, &str, &[Method]); 11] = [
             (self.steps.is_some(), "--steps", &[IntegratedGradients]),
             (self.samples.is_some(), "--samples", &[SmoothGrad]),
             (self.noise.is_some(), "--noise", &[SmoothGrad]),
@@ -213,6 +227,7 @@ impl ExplainArgs {
             ),
             (!self.segments.is_empty(), "--segments", &[Spes]),
             (self.sigma.is_some(), "--sigma", &[Spes]),
+            (self.segment_ms.is_some(), "--segment-ms", &[Spes]),
             (self.batch.is_some(), "--batch", &[Spes]),
             (
                 self.baseline.is_some(),
@@ -229,10 +244,9 @@ impl ExplainArgs {
                 )));
             }
         }
-        // Superpixels are of the features.
-        let pixels = !self.segments.is_empty() || self.sigma.is_some();
-        if pixels && !sites.contains(&Site::Input) {
-            let problem = "only --at input takes --segments and --sigma";
+        let pieces = self.pixels() || self.segment_ms.is_some();
+        if pieces && !sites.contains(&Site::Input) {
+            let problem = "only --at input takes --segments, --sigma and --segment-ms";
             return Err(Error::Input(problem.into()));
         }
         if self.at.is_empty() {
@@ -252,6 +266,26 @@ impl ExplainArgs {
             }
         }
         Ok(())
+    }
+
+    /// Whether superpixels are spoken of.
+    fn pixels(&self) -> bool {
+        !self.segments.is_empty() || self.sigma.is_some()
+    }
+
+    /// Refuses options that have no effect with this model.
+    fn check_model(&self, model: &Model) -> Result<()> {
+        let waveform = model.encoder.hears_by() == Kind::Waveform;
+        let problem = if waveform && self.pixels() {
+            "the model hears the waveform, of which --segment-ms says what is hidden; --segments \
+             and --sigma are of mel bins"
+        } else if !waveform && self.segment_ms.is_some() {
+            "only models that hear the waveform take --segment-ms; of mel bins --segments says \
+             what is hidden"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Input(problem.into()))
     }
 
     fn options(&self) -> ExplainOptions {
@@ -291,6 +325,7 @@ impl ExplainArgs {
                     own => own.iter().map(|&n| n as usize).collect(),
                 },
                 sigma: self.sigma.unwrap_or(default.spes.sigma),
+                segment_ms: self.segment_ms.unwrap_or(default.spes.segment_ms),
                 baseline,
                 batch: self.batch.map(|batch| batch as usize),
                 ..default.spes
@@ -382,6 +417,7 @@ pub(super) fn run(args: &ExplainArgs) -> Result<Outcome> {
     let builder = args.model.builder().profiling(args.profile);
     let wanted = args.generation.wanted(false, None);
     let mut listener = args.model.open(builder.wanted(wanted.clone()))?;
+    args.check_model(listener.model())?;
     stages.end("load");
     if args.audio.len() > 1 {
         // What fails for all files fails before the first.

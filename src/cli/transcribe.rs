@@ -12,7 +12,6 @@ use super::{
 };
 use crate::audio;
 use crate::explain::{Event, Written};
-use crate::features::FRAME_SECONDS;
 use crate::generate::{Quality, Segment};
 use crate::listener::{Heard, Warning};
 use crate::{Error, Result};
@@ -151,7 +150,7 @@ fn windows(heard: &Heard) -> Vec<WrittenWindow> {
     let windows = windows.flat_map(|transcript| &transcript.windows);
     let written = windows.filter_map(|window| {
         Some(WrittenWindow {
-            start_seconds: window.seek as f64 * FRAME_SECONDS,
+            start_seconds: window.start_seconds,
             quality: window.generated.quality?,
         })
     });

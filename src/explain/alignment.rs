@@ -6,12 +6,11 @@ use serde_json::{Map, Value, json};
 use super::passes::{Utterance, forward_and_gradients};
 use super::profile::MAPS;
 use super::progress::{Event, Progress};
-use super::times::POOLING;
-use super::times::is_silent;
+use super::times::{POOLING, is_silent, sound_seconds};
 use super::{ExplainOptions, Made, Method, Site, Subject, made, map_name, times, words};
 use crate::align::{AlignOptions, TokenMap, WordTime};
 use crate::engine::executor::Executor;
-use crate::features::{FRAME_SECONDS, Features};
+use crate::features::Features;
 use crate::generate::{
     GenerationOptions, Listened, Moment, Transcript, prompt, transcribe, window,
 };
@@ -269,14 +268,14 @@ impl Aligner<'_> {
             if !is_silent(self.model, heard) {
                 let part = Part {
                     features: heard,
-                    origin: own.seek as f64 * FRAME_SECONDS,
+                    origin: own.start_seconds,
                     prompt,
                     tokens: spoken,
                     no_speech,
                 };
                 self.add(executor, part, &mut aligned, watch)?;
             }
-            let told = Listened::of(behind, features.sound_frames);
+            let told = Listened::of(self.model, behind, features.sound_frames);
             if index + 1 < transcript.windows.len() && !watch(Event::Aligned(told)) {
                 aligned.interrupted = true;
                 break;
@@ -415,7 +414,7 @@ impl Aligner<'_> {
         };
         let subject = Subject {
             file: String::new(),
-            seconds: features.sound_frames as f64 * FRAME_SECONDS,
+            seconds: sound_seconds(self.model, features),
             fingerprint: None,
             warnings: &[],
             features,

@@ -6,13 +6,12 @@ use super::explanation::{Token, Word};
 use super::subject::Forced;
 use super::timing;
 use crate::align::WordTokens;
-use crate::features::FRAME_SECONDS;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 
 /// Seconds from one encoder frame to the next.
 pub fn encoder_frame_seconds(model: &Model) -> f64 {
-    FRAME_SECONDS * model.encoder.subsampling() as f64
+    model.encoder.frame_seconds() * model.encoder.subsampling() as f64
 }
 
 /// Whether a token stands for no text.

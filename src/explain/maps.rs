@@ -160,8 +160,8 @@ impl Maps {
     }
 
     /// Says where the features' bins lie.
-    pub(crate) fn with_mel_scale(mut self, scale: MelScale) -> Self {
-        self.explanation.model.mel_scale = Some(scale);
+    pub(crate) fn with_mel_scale(mut self, scale: Option<MelScale>) -> Self {
+        self.explanation.model.mel_scale = scale;
         self
     }
 

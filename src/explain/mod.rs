@@ -41,7 +41,7 @@ use self::subject::Forced;
 use crate::align::AlignOptions;
 use crate::audio::SAMPLE_RATE;
 use crate::engine::executor::{Executor, Inputs};
-use crate::features::{FRAME_SECONDS, Features};
+use crate::features::Features;
 use crate::model::Model;
 use crate::model::encoded::Encoded;
 use crate::tokenizer::Tokenizer;
@@ -274,7 +274,7 @@ fn describe(
             mel_bins: subject.features.bins,
             mel_scale: None,
             encoder_frames: frames,
-            frame_seconds: FRAME_SECONDS,
+            frame_seconds: model.encoder.frame_seconds(),
             encoder_frame_seconds: encoder_frame_seconds(model),
         },
         device: Device {

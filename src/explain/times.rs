@@ -7,7 +7,7 @@ use crate::Result;
 use crate::align::{
     AlignOptions, Clock, Pooling, TokenMap, WordTime, WordTokens, silence, word_times,
 };
-use crate::features::{FRAME_SECONDS, Features};
+use crate::features::Features;
 use crate::model::Model;
 
 /// How a map over time and frequency becomes one over encoder frames where
@@ -28,10 +28,15 @@ pub fn times(
 ) -> Result<Vec<WordTime>> {
     let clock = Clock {
         frame_seconds: encoder_frame_seconds(model),
-        sound_seconds: features.sound_frames as f64 * FRAME_SECONDS,
+        sound_seconds: sound_seconds(model, features),
         silence: &silent_frames(model, features),
     };
     word_times(maps, words, &clock, options)
+}
+
+/// How long the sound is.
+pub(super) fn sound_seconds(model: &Model, features: &Features) -> f64 {
+    features.sound_frames as f64 * model.encoder.frame_seconds()
 }
 
 /// How probable silence is in the sound's encoder frames; empty if nothing is

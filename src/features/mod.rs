@@ -10,6 +10,7 @@ mod mel;
 mod normalised;
 mod power;
 mod torch_noise;
+mod waveform;
 
 use std::path::Path;
 
@@ -26,11 +27,10 @@ pub use log_mel::{LogMel, LogMelConfig};
 pub use mel::{MelFormula, MelScale};
 pub use normalised::{NormalisedConfig, NormalisedLogMel};
 pub use power::power;
+pub use waveform::{RawWaveform, WaveformConfig};
 
-/// Seconds from one frame to the next, in every front end there is.
-pub const FRAME_SECONDS: f64 = 0.01;
-
-/// Features over time and frequency: (T, F).
+/// Features over time and frequency: (T, F). Where a model takes the waveform itself,
+/// each sample is a frame with one bin: (S, 1).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Features {
     /// (T, F), row-major: one row of bins per frame.
@@ -42,7 +42,7 @@ pub struct Features {
     /// How many of the T frames, from the first on, are the sound. The others
     /// are what a front end fills its window with.
     pub sound_frames: usize,
-    /// How loud the sound is at its frames: [`power`]. Empty where that is not
+    /// How loud the sound is, each 10 ms: [`power`]. Empty where that is not
     /// known, as of features that come from elsewhere.
     pub power: Vec<f32>,
 }
@@ -106,10 +106,15 @@ impl Features {
         }
     }
 
-    /// The same features of `waveform`, with its power.
-    fn of(self, waveform: &Waveform) -> Self {
+    /// The same features of `waveform`, with its power at the frames of `kind`.
+    fn of(self, waveform: &Waveform, kind: Kind) -> Self {
+        let samples = &waveform.samples;
+        let frames = match kind {
+            Kind::Waveform => samples.len().div_ceil(FRAME_SHIFT),
+            _ => self.sound_frames,
+        };
         Self {
-            power: power(&waveform.samples, self.sound_frames),
+            power: power(samples, frames),
             ..self
         }
     }
@@ -130,6 +135,8 @@ pub enum FrontEnd {
     LogMel(LogMel),
     /// A log-mel spectrogram normalised over the sound (FastConformers).
     Normalised(NormalisedLogMel),
+    /// The samples themselves (Moonshine).
+    Waveform(RawWaveform),
 }
 
 /// What a front end is like.
@@ -144,14 +151,17 @@ pub enum Kind {
     NormalisedLogMel,
     /// The same with noise in it, as Cohere Transcribe has it.
     DitheredLogMel,
+    /// The samples of the sound, as wav2vec 2.0 has them.
+    Waveform,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::FilterBank,
         Self::Spectrogram,
         Self::NormalisedLogMel,
         Self::DitheredLogMel,
+        Self::Waveform,
     ];
 
     /// What transformers calls it, as in `feature_extractor_type`.
@@ -161,6 +171,15 @@ impl Kind {
             Self::Spectrogram => "WhisperFeatureExtractor",
             Self::NormalisedLogMel => "ParakeetFeatureExtractor",
             Self::DitheredLogMel => "CohereAsrFeatureExtractor",
+            Self::Waveform => "Wav2Vec2FeatureExtractor",
+        }
+    }
+
+    /// Seconds from one of its frames to the next.
+    pub fn frame_seconds(self) -> f64 {
+        match self {
+            Self::Waveform => 1.0 / f64::from(SAMPLE_RATE),
+            _ => FRAME_SHIFT as f64 / f64::from(SAMPLE_RATE),
         }
     }
 
@@ -174,6 +193,7 @@ impl Kind {
             Self::Spectrogram => FrontEnd::whisper(bins),
             Self::NormalisedLogMel => FrontEnd::normalised(bins, false),
             Self::DitheredLogMel => FrontEnd::normalised(bins, true),
+            Self::Waveform => Ok(FrontEnd::Waveform(RawWaveform::default())),
         }
     }
 }
@@ -268,6 +288,7 @@ impl FrontEnd {
             Self::LogMel(_) => Kind::Spectrogram,
             Self::Normalised(own) if own.is_dithered() => Kind::DitheredLogMel,
             Self::Normalised(_) => Kind::NormalisedLogMel,
+            Self::Waveform(_) => Kind::Waveform,
         }
     }
 
@@ -308,6 +329,10 @@ impl FrontEnd {
                 let own = NormalisedLogMel::new(config, dithered);
                 Ok(Self::Normalised(own.map_err(|e| fail(e.into()))?))
             }
+            Some(Kind::Waveform) => {
+                let config = WaveformConfig::from_json(json).map_err(fail)?;
+                Ok(Self::Waveform(RawWaveform::new(config)))
+            }
             None => Err(fail(
                 format!(
                     "feature_extractor_type is {}; {} are supported",
@@ -329,8 +354,9 @@ impl FrontEnd {
             Self::Fbank(fbank) => fbank.features(waveform),
             Self::LogMel(log_mel) => log_mel.features(waveform),
             Self::Normalised(own) => own.features(waveform),
+            Self::Waveform(own) => own.features(waveform),
         };
-        Ok(features?.of(waveform))
+        Ok(features?.of(waveform, self.kind()))
     }
 
     /// The features of a recording of any length: (T, F), T being a window's
@@ -343,15 +369,17 @@ impl FrontEnd {
             Self::Fbank(fbank) => fbank.features(waveform),
             Self::LogMel(log_mel) => log_mel.recording(waveform),
             Self::Normalised(own) => own.features(waveform),
+            Self::Waveform(own) => own.features(waveform),
         };
-        Ok(features?.of(waveform))
+        Ok(features?.of(waveform, self.kind()))
     }
 
-    /// Where the bins lie.
-    pub fn mel_scale(&self) -> MelScale {
+    /// Where the bins lie; nothing where they are no mel bins.
+    pub fn mel_scale(&self) -> Option<MelScale> {
         match self {
-            Self::Fbank(_) => fbank::SCALE,
-            Self::LogMel(_) | Self::Normalised(_) => mel::SLANEY,
+            Self::Fbank(_) => Some(fbank::SCALE),
+            Self::LogMel(_) | Self::Normalised(_) => Some(mel::SLANEY),
+            Self::Waveform(_) => None,
         }
     }
 
@@ -361,6 +389,7 @@ impl FrontEnd {
             Self::Fbank(fbank) => fbank.config().num_mel_bins,
             Self::LogMel(log_mel) => log_mel.config().feature_size,
             Self::Normalised(own) => own.config().feature_size,
+            Self::Waveform(_) => 1,
         }
     }
 }

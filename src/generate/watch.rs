@@ -1,7 +1,7 @@
 //! What is told of a recording while it is listened to.
 
 use super::windows::Window;
-use crate::features::FRAME_SECONDS;
+use crate::model::Model;
 
 /// A moment of listening to a recording. Who is told returns whether to go on.
 #[derive(Clone, Copy, Debug)]
@@ -41,11 +41,12 @@ pub struct Listened {
 }
 
 impl Listened {
-    /// So many frames of all.
-    pub(crate) fn of(frames: usize, all: usize) -> Self {
+    /// So many feature frames of all.
+    pub(crate) fn of(model: &Model, frames: usize, all: usize) -> Self {
+        let step = model.encoder.frame_seconds();
         Self {
-            seconds: frames as f64 * FRAME_SECONDS,
-            of_seconds: all as f64 * FRAME_SECONDS,
+            seconds: frames as f64 * step,
+            of_seconds: all as f64 * step,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::options::{GenerationOptions, Language};
 use super::watch::{Listened, Moment, Watch};
 use super::{Generated, Quality, generate_window};
 use crate::engine::executor::Executor;
-use crate::features::{FRAME_SECONDS, Features};
+use crate::features::Features;
 use crate::model::Model;
 use crate::model::encoded::Encoded;
 use crate::{Error, Result};
@@ -17,6 +17,8 @@ use crate::{Error, Result};
 pub struct Window {
     /// First frame of the recording.
     pub seek: usize,
+    /// Where in the recording that is.
+    pub start_seconds: f64,
     /// All that was generated.
     pub generated: Generated,
     /// How many of its tokens count: what comes after the last whole segment
@@ -39,9 +41,10 @@ impl Window {
             let own = times.filter(|own| own.is_time(id))?;
             Some(f64::from(id - own.first_timestamp()))
         };
-        let step = FRAME_SECONDS * model.encoder.subsampling() as f64;
+        let frame = model.encoder.frame_seconds();
+        let step = frame * model.encoder.subsampling() as f64;
         let mut segments = Vec::new();
-        let origin = self.seek as f64 * FRAME_SECONDS;
+        let origin = self.start_seconds;
         let (mut start, mut stop) = (origin, None);
         let mut tokens = Vec::new();
         let kept = self.generated.tokens[..self.kept].iter();
@@ -59,7 +62,7 @@ impl Window {
             stop = Some(time);
         }
         if !tokens.is_empty() {
-            let last = behind as f64 * FRAME_SECONDS;
+            let last = behind as f64 * frame;
             let stop = stop.filter(|&stop| stop > start).unwrap_or(last);
             segments.push(Segment::new(start, stop, tokens));
         }
@@ -181,13 +184,14 @@ pub fn transcribe_encoded(
         let generated = generate_window(executor, model, features, encoded, options, 0, watch)?;
         let window = Window {
             seek: 0,
+            start_seconds: 0.0,
             kept: generated.tokens.len(),
             generated,
         };
         // There is nothing left to stop.
         watch(Moment::Window(&window, features.sound_frames));
         let all = features.sound_frames;
-        watch(Moment::Listened(Listened::of(all, all)));
+        watch(Moment::Listened(Listened::of(model, all, all)));
         return Ok(Transcript {
             windows: vec![window],
             interrupted: false,
@@ -227,6 +231,7 @@ pub fn transcribe_encoded(
         };
         let own = Window {
             seek,
+            start_seconds: seek as f64 * model.encoder.frame_seconds(),
             generated,
             kept,
         };
@@ -238,7 +243,7 @@ pub fn transcribe_encoded(
         if seek >= features.sound_frames {
             break;
         }
-        let listened = Listened::of(seek, features.sound_frames);
+        let listened = Listened::of(model, seek, features.sound_frames);
         interrupted = !(watch(Moment::Listened(listened)) && on);
         if interrupted {
             break;

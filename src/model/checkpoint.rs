@@ -68,8 +68,18 @@ impl TensorList {
 
     /// Adds the `{name}.weight` and `{name}.bias` of a norm.
     pub fn norm(&mut self, name: &str, width: usize) {
-        self.add(Content::Scale, format!("{name}.weight"), &[width]);
+        self.scale(name, width);
         self.add(Content::Shift, format!("{name}.bias"), &[width]);
+    }
+
+    /// Adds the `{name}.weight` of a norm without bias.
+    pub fn scale(&mut self, name: &str, width: usize) {
+        self.add(Content::Scale, format!("{name}.weight"), &[width]);
+    }
+
+    /// Adds the `{name}.gamma` of a norm, to which 1 is added.
+    pub fn offset_scale(&mut self, name: &str, width: usize) {
+        self.add(Content::Shift, format!("{name}.gamma"), &[width]);
     }
 
     /// Adds a batch norm: a norm with its `{name}.running_mean` and

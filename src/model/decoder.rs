@@ -9,7 +9,7 @@ use crate::Result;
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Columns, Kind, PersistentId, Shape, TensorId, WeightId};
 use crate::engine::weights::Form;
-use crate::ops::{Activation, AttentionSpec, CacheAppend, CachedAttention, Mask};
+use crate::ops::{Activation, AttentionSpec, CacheAppend, CachedAttention, Gate, Mask};
 
 /// Sizes and variants of a decoder.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub struct DecoderConfig {
     pub feed_forward: usize,
     /// V
     pub vocabulary: usize,
-    /// Between these products.
+    /// Between these products, where nothing is gated.
     pub activation: Activation,
     /// What embeddings are multiplied by.
     pub embedding_scale: f32,
@@ -36,12 +36,29 @@ pub struct DecoderConfig {
     pub max_tokens: usize,
     /// Which projections of attention have a bias.
     pub biases: Biases,
+    /// Whether norms have biases.
+    pub norm_biases: bool,
+    /// Whether the first product of a feed-forward gives values and what gates them,
+    /// through SiLU.
+    pub gated: bool,
+    /// Whether what takes the encoder's output to D columns has a bias.
+    pub memory_bias: bool,
+    /// What is added to the encoder's output first.
+    pub memory_positions: Option<MemoryPositions>,
     /// Whether the output projection has its own tensor in the file.
     pub own_projection: bool,
     /// Whether the output projection has a bias.
     pub projection_bias: bool,
     /// What the tensors are called.
     pub names: &'static Names,
+}
+
+/// Learned positions of the encoder's frames, which the decoder adds.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryPositions {
+    /// What the tensor (count, encoder's columns) is called.
+    pub name: &'static str,
+    pub count: usize,
 }
 
 /// Which of a decoder's projections to queries, keys, values and out of attention
@@ -51,14 +68,18 @@ pub enum Biases {
     All,
     /// All but those to keys.
     NoKeys,
+    /// All but those out of attention.
+    NoOut,
     None,
 }
 
 impl Biases {
-    fn has(self, projection: &str) -> bool {
+    /// Whether this one has.
+    pub fn has(self, projection: &str) -> bool {
         match self {
             Self::All => true,
             Self::NoKeys => projection != KEY,
+            Self::NoOut => [QUERY, KEY, VALUE].contains(&projection),
             Self::None => false,
         }
     }
@@ -66,9 +87,9 @@ impl Biases {
 
 /// The projections to queries, keys and values, by the names they have in all
 /// files.
-const QUERY: &str = "q_proj";
-const KEY: &str = "k_proj";
-const VALUE: &str = "v_proj";
+pub(super) const QUERY: &str = "q_proj";
+pub(super) const KEY: &str = "k_proj";
+pub(super) const VALUE: &str = "v_proj";
 
 /// What a decoder's tensors are called, those of a layer within it.
 #[derive(Debug)]
@@ -147,6 +168,10 @@ impl DecoderConfig {
                 true => Biases::All,
                 false => Biases::NoKeys,
             },
+            norm_biases: true,
+            gated: false,
+            memory_bias: true,
+            memory_positions: None,
             own_projection,
             projection_bias: false,
             names: &FAIRSEQ,
@@ -190,6 +215,10 @@ impl DecoderConfig {
                 true => Biases::All,
                 false => Biases::None,
             },
+            norm_biases: true,
+            gated: false,
+            memory_bias: true,
+            memory_positions: None,
             own_projection,
             projection_bias: true,
             names,
@@ -202,12 +231,15 @@ impl DecoderConfig {
     }
 }
 
-/// A decoder's table of positions (max_tokens, D), and where it comes from.
+/// A decoder's table of positions, and where it comes from.
 pub(super) enum Positions {
-    /// The model's files.
+    /// The model's files: (max_tokens, D).
     Learned(Vec<f32>),
-    /// The config alone.
+    /// The config alone: (max_tokens, D).
     Computed(Vec<f32>),
+    /// Angles (max_tokens, 2 · pairs) of the [rotary positions](crate::ops::Rotary) of
+    /// self-attention, by the config alone.
+    Rotary(Vec<f32>),
 }
 
 /// A decoder's weights.
@@ -216,8 +248,13 @@ pub struct Decoder {
     /// Its sizes.
     pub config: DecoderConfig,
     embedding: WeightId,
+    /// (max_tokens, D): what is added to embeddings, 0 where positions are rotary.
     positions: WeightId,
+    /// Of rotary positions, (max_tokens, 2 · pairs).
+    angles: Option<WeightId>,
     embedding_norm: Option<Norm>,
+    /// Added to the encoder's output: (count, its columns).
+    memory_positions: Option<WeightId>,
     /// From the encoder's output to D columns.
     memory: Option<Linear>,
     layers: Vec<Layer>,
@@ -295,11 +332,21 @@ impl Decoder {
         let (width, inner, names) = (config.width, config.attention_width(), config.names);
         let table = [config.vocabulary, width];
         list.weight(EMBEDDING, &table);
-        if let Some(norm) = names.embedding_norm {
-            list.norm(norm, width);
+        let norm = |list: &mut TensorList, name: &str| match config.norm_biases {
+            true => list.norm(name, width),
+            false => list.scale(name, width),
+        };
+        if let Some(own) = names.embedding_norm {
+            norm(list, own);
+        }
+        if let Some(own) = config.memory_positions {
+            list.weight(own.name, &[own.count, config.encoder_width]);
         }
         if let Some(memory) = names.memory {
-            list.linear(memory, width, config.encoder_width);
+            list.weight(format!("{memory}.weight"), &[width, config.encoder_width]);
+            if config.memory_bias {
+                list.bias(format!("{memory}.bias"), &[width]);
+            }
         }
         for l in 0..config.layers {
             let layer = format!("decoder.layers.{l}");
@@ -315,13 +362,18 @@ impl Decoder {
                 }
             }
             let [into, out] = names.feed_forward;
-            list.linear(&format!("{layer}.{into}"), config.feed_forward, width);
+            let parts = if config.gated { 2 } else { 1 };
+            list.linear(
+                &format!("{layer}.{into}"),
+                parts * config.feed_forward,
+                width,
+            );
             list.linear(&format!("{layer}.{out}"), width, config.feed_forward);
-            for norm in [names.self_norm, names.cross_norm, names.feed_norm] {
-                list.norm(&format!("{layer}.{norm}"), width);
+            for own in [names.self_norm, names.cross_norm, names.feed_norm] {
+                norm(list, &format!("{layer}.{own}"));
             }
         }
-        list.norm(names.norm, width);
+        norm(list, names.norm);
         if config.own_projection {
             list.weight(PROJECTION, &table);
         }
@@ -342,13 +394,26 @@ impl Decoder {
         let (width, vocabulary) = (config.width, config.vocabulary);
         let embedding = loader.load(Form::Embedding, EMBEDDING, vocabulary, width)?;
         let (form, name, rows) = (Form::Positions, "decoder positions", config.max_tokens);
-        let positions = match positions {
-            Positions::Learned(own) => loader.add(form, name, rows, width, own),
-            Positions::Computed(own) => loader.add_computed(form, name, rows, width, own),
+        let (positions, angles) = match positions {
+            Positions::Learned(own) => (loader.add(form, name, rows, width, own), None),
+            Positions::Computed(own) => (loader.add_computed(form, name, rows, width, own), None),
+            Positions::Rotary(own) => {
+                let columns = own.len() / rows;
+                let angles = loader.add_computed(form, "decoder angles", rows, columns, own);
+                // Embeddings take a table, whatever is in it.
+                let nothing = vec![0.0; rows * width];
+                let positions = loader.add_computed(form, name, rows, width, nothing);
+                (positions, Some(angles))
+            }
         };
         let names = config.names;
         let embedding_norm = names.embedding_norm.map(|own| Norm::read(loader, own));
         let encoder_width = config.encoder_width;
+        let memory_positions = config.memory_positions.map(|own| {
+            let MemoryPositions { name, count } = own;
+            loader.load(Form::Positions, name, count, encoder_width)
+        });
+        let memory_positions = memory_positions.transpose()?;
         let memory = names.memory;
         let memory = memory.map(|own| Linear::read(loader, &[own], encoder_width));
         let (embedding_norm, memory) = (embedding_norm.transpose()?, memory.transpose()?);
@@ -367,7 +432,9 @@ impl Decoder {
         Ok(Self {
             embedding,
             positions,
+            angles,
             embedding_norm,
+            memory_positions,
             memory,
             layers,
             norm: Norm::read(loader, names.norm)?,
@@ -386,9 +453,34 @@ impl Decoder {
         recording: &mut Recording,
         encoder_output: TensorId,
     ) -> Result<Vec<TensorId>> {
+        let mut heard = encoder_output;
+        let frames = recording.shape(heard).rows;
+        if let Some(positions) = self.first_memory_positions(recording, frames)? {
+            heard = recording.add(heard, positions)?;
+        }
+        self.record_behind_positions(recording, heard)
+    }
+
+    /// The positions (1, T', columns) of so many of the encoder's frames, where they are
+    /// added.
+    fn first_memory_positions(
+        &self,
+        recording: &mut Recording,
+        frames: usize,
+    ) -> Result<Option<TensorId>> {
+        let positions = self.memory_positions.map(|id| recording.weight(id));
+        let first = positions.map(|own| recording.take_rows(own, 0, frames));
+        first.transpose()
+    }
+
+    fn record_behind_positions(
+        &self,
+        recording: &mut Recording,
+        heard: TensorId,
+    ) -> Result<Vec<TensorId>> {
         let heard = match &self.memory {
-            Some(memory) => memory.record(recording, encoder_output, Activation::None)?,
-            None => encoder_output,
+            Some(memory) => memory.record(recording, heard, Activation::None)?,
+            None => heard,
         };
         self.record_keys_and_values(recording, heard)
     }
@@ -492,10 +584,7 @@ impl Decoder {
         layer: &Layer,
         x: TensorId,
     ) -> Result<Begun> {
-        let normed = layer.self_norm.record(recording, x)?;
-        let projections = layer
-            .self_projections
-            .record(recording, normed, Activation::None)?;
+        let projections = self.record_self_projections(recording, layer, x, false)?;
         let width = self.config.attention_width();
         let spec = self.attention([
             (projections, 0),
@@ -510,6 +599,26 @@ impl Decoder {
         self.record_query(recording, layer, x)
     }
 
+    /// Queries, keys and values (N, I, 3A) of a layer's self-attention, the first two
+    /// turned by their positions where these are rotary.
+    fn record_self_projections(
+        &self,
+        recording: &mut Recording,
+        layer: &Layer,
+        x: TensorId,
+        at_step: bool,
+    ) -> Result<TensorId> {
+        let normed = layer.self_norm.record(recording, x)?;
+        let projections = layer.self_projections;
+        let projected = projections.record(recording, normed, Activation::None)?;
+        let Some(angles) = self.angles else {
+            return Ok(projected);
+        };
+        let angles = recording.weight(angles);
+        let turned = 2 * self.config.attention_width();
+        recording.rotary(projected, angles, [self.config.depth, turned], at_step)
+    }
+
     fn record_query(&self, recording: &mut Recording, layer: &Layer, x: TensorId) -> Result<Begun> {
         let normed = layer.cross_norm.record(recording, x)?;
         let query = layer
@@ -518,13 +627,20 @@ impl Decoder {
         Ok(Begun { x, query })
     }
 
-    /// By layer, what is left of a memory's row when the encoder frame it
-    /// comes from is zeroed (1, 1, 2A): the projections' bias, and what they make
-    /// of the bias of a projection before them.
+    /// By layer, what is left of a memory's rows when the `frames` of the encoder that
+    /// they come from are zeroed, (1, 1, 2A) for all or (1, frames, 2A): the projections'
+    /// bias, and what they make of positions and of the bias of a projection before them.
     ///
     /// # Errors
     /// If the shapes do not fit.
-    pub fn record_memory_biases(&self, recording: &mut Recording) -> Result<Vec<TensorId>> {
+    pub fn record_memory_biases(
+        &self,
+        recording: &mut Recording,
+        frames: usize,
+    ) -> Result<Vec<TensorId>> {
+        if let Some(positions) = self.first_memory_positions(recording, frames)? {
+            return self.record_behind_positions(recording, positions);
+        }
         if let Some(bias) = self.memory.and_then(|own| own.bias) {
             let heard = recording.weight(bias);
             return self.record_keys_and_values(recording, heard);
@@ -555,10 +671,7 @@ impl Decoder {
         let ancestry = recording.persistent(state.ancestry, Kind::Index, ancestry_shape);
         let mut x = self.record_embedded(recording, ids, scale, true)?;
         for (l, layer) in self.layers.iter().enumerate() {
-            let normed = layer.self_norm.record(recording, x)?;
-            let projections = layer
-                .self_projections
-                .record(recording, normed, Activation::None)?;
+            let projections = self.record_self_projections(recording, layer, x, true)?;
             let shape = Shape::new(state.hypotheses, state.capacity, 2 * width);
             let cache = recording.persistent(state.caches[l], Kind::Real, shape);
             recording.push(CacheAppend {
@@ -632,9 +745,15 @@ impl Decoder {
         x: TensorId,
     ) -> Result<TensorId> {
         let normed = layer.feed_norm.record(recording, x)?;
-        let hidden = layer
-            .feed_in
-            .record(recording, normed, self.config.activation)?;
+        let hidden = match self.config.gated {
+            true => {
+                let both = layer.feed_in.record(recording, normed, Activation::None)?;
+                recording.glu(both, Gate::Silu, 1.0)?
+            }
+            false => layer
+                .feed_in
+                .record(recording, normed, self.config.activation)?,
+        };
         layer.feed_out.record_onto(recording, hidden, 1.0, x)
     }
 

@@ -123,11 +123,11 @@ impl FastConformerSizes {
             return Err(config.wrong("conv_kernel_size", "an odd number"));
         }
         let size = config.size_or("subsampling_conv_kernel_size", 3)?;
-        let windows = Windows {
-            kernel: size,
-            stride: config.size_or("subsampling_conv_stride", 2)?,
-            padding: (size - 1) / 2,
-        };
+        let windows = Windows::padded(
+            size,
+            config.size_or("subsampling_conv_stride", 2)?,
+            (size - 1) / 2,
+        );
         // As the reference counts them, whatever the stride is.
         let factor = config.size_or("subsampling_factor", 8)?;
         let convolutions = factor.ilog2();
@@ -293,11 +293,7 @@ impl FastConformer {
             x = pointwise.record(recording, x, relu)?;
         }
         // All bins of a frame are one window of the plane's rows.
-        let frames = Windows {
-            kernel: plane.bins,
-            stride: plane.bins,
-            padding: 0,
-        };
+        let frames = Windows::padded(plane.bins, plane.bins, 0);
         let weight = recording.weight(self.linear.weight);
         let bias = self.linear.bias.map(|id| recording.weight(id));
         let product = recording.matmul(x, weight).windows(frames).bias(bias);

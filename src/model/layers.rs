@@ -101,19 +101,39 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Reads `{name}.weight` and `{name}.bias`.
+    /// Reads `{name}.weight` and, where there is one, `{name}.bias`; else it is 0.
     ///
     /// # Errors
     /// If a tensor cannot be read.
     pub fn read(loader: &mut Loader, name: &str) -> Result<Self> {
-        let mut part = |part: &str| -> Result<WeightId> {
-            let name = format!("{name}.{part}");
-            let values = loader.read(&name)?;
-            Ok(loader.add(Form::Norm, name, 1, values.len(), values))
+        let own = format!("{name}.weight");
+        let values = loader.read(&own)?;
+        let width = values.len();
+        let weight = loader.add(Form::Norm, own, 1, width, values);
+        let own = format!("{name}.bias");
+        let bias = match loader.contains(&own) {
+            true => {
+                let values = loader.read(&own)?;
+                loader.add(Form::Norm, own, 1, width, values)
+            }
+            false => loader.add_computed(Form::Norm, own, 1, width, vec![0.0; width]),
         };
+        Ok(Self { weight, bias })
+    }
+
+    /// Reads `{name}.gamma`, to which 1 is added to make the weight; there is no bias.
+    ///
+    /// # Errors
+    /// If the tensor cannot be read.
+    pub fn read_offset(loader: &mut Loader, name: &str) -> Result<Self> {
+        let own = format!("{name}.gamma");
+        let mut values = loader.read(&own)?;
+        let width = values.len();
+        values.iter_mut().for_each(|value| *value += 1.0);
+        let bias = format!("{name}.bias");
         Ok(Self {
-            weight: part("weight")?,
-            bias: part("bias")?,
+            weight: loader.add(Form::Norm, own, 1, width, values),
+            bias: loader.add_computed(Form::Norm, bias, 1, width, vec![0.0; width]),
         })
     }
 
@@ -127,8 +147,7 @@ impl Norm {
     }
 }
 
-/// Convolution over time with stride and half-kernel padding, as a product
-/// with windows.
+/// Convolution over time with stride, as a product with windows.
 #[derive(Clone, Copy, Debug)]
 pub struct Convolution {
     /// (outputs, kernel · inputs)
@@ -143,7 +162,8 @@ impl Convolution {
         list.bias(format!("{name}.bias"), &[outputs]);
     }
 
-    /// Reads the convolution `name`.
+    /// Reads the convolution `name` with half-kernel padding, and its bias where
+    /// there is one.
     ///
     /// # Errors
     /// If a tensor cannot be read.
@@ -155,8 +175,7 @@ impl Convolution {
         stride: usize,
     ) -> Result<Self> {
         let weight = loader.read(&format!("{name}.weight"))?;
-        let bias = loader.read(&format!("{name}.bias"))?;
-        let outputs = bias.len();
+        let outputs = weight.len() / (inputs * kernel);
         // (outputs, inputs, kernel) to (outputs, kernel, inputs): the order in
         // which a window lies in memory.
         let mut turned = vec![0.0; weight.len()];
@@ -167,21 +186,41 @@ impl Convolution {
         }
         let own = format!("{name}.weight");
         let weight = loader.add(Form::Matrix, own, outputs, kernel * inputs, turned);
-        let bias = loader.add(Form::Bias, format!("{name}.bias"), 1, outputs, bias);
+        let own = format!("{name}.bias");
+        let bias = match loader.contains(&own) {
+            true => Some(loader.load(Form::Bias, &own, 1, outputs)?),
+            false => None,
+        };
         Ok(Self {
-            linear: Linear {
-                weight,
-                bias: Some(bias),
-            },
-            windows: Windows {
-                kernel,
-                stride,
-                padding: kernel / 2,
-            },
+            linear: Linear { weight, bias },
+            windows: Windows::padded(kernel, stride, kernel / 2),
         })
     }
 
-    /// Output frames for `frames` input frames, of which one is enough.
+    /// The same with windows that end with the frame they are of.
+    pub fn causal(self) -> Self {
+        let Windows { kernel, stride, .. } = self.windows;
+        let windows = Windows::causal(kernel, stride, 0);
+        Self { windows, ..self }
+    }
+
+    /// The same with so many frames of zeros behind the last.
+    pub fn followed_by(self, behind: usize) -> Self {
+        let windows = Windows {
+            behind,
+            ..self.windows
+        };
+        Self { windows, ..self }
+    }
+
+    /// The same without padding.
+    pub fn unpadded(self) -> Self {
+        let Windows { kernel, stride, .. } = self.windows;
+        let windows = Windows::padded(kernel, stride, 0);
+        Self { windows, ..self }
+    }
+
+    /// Output frames for `frames` input frames; none where they are too few.
     pub fn frames(&self, frames: usize) -> usize {
         self.windows.count(frames).unwrap_or(0)
     }
@@ -274,6 +313,27 @@ pub fn scaled_positions(positions: usize, width: usize, slowest: f64) -> Vec<f32
             let angle = f64::from(t as f32 * rate);
             row[i] = angle.sin() as f32 / root;
             row[half + i] = angle.cos() as f32 / root;
+        }
+    }
+    table
+}
+
+/// Angles (positions, 2 · pairs) of [rotary positions](crate::ops::Rotary): cosines, then
+/// sines. Pair j turns by theta^(-2j / `columns`) from one position to the next;
+/// rounded as those of [`two_sided_positions`] are.
+pub fn rotary_angles(positions: usize, columns: usize, theta: f64) -> Vec<f32> {
+    let pairs = columns.div_ceil(2);
+    let rate = |j: usize| {
+        let exponent = f64::from((2 * j) as f32 / columns as f32);
+        1.0 / (theta.powf(exponent) as f32)
+    };
+    let rates: Vec<f32> = (0..pairs).map(rate).collect();
+    let mut table = vec![0.0; positions * 2 * pairs];
+    for (t, row) in table.chunks_exact_mut(2 * pairs).enumerate() {
+        for (j, rate) in rates.iter().enumerate() {
+            let angle = f64::from(t as f32 * rate);
+            row[j] = angle.cos() as f32;
+            row[pairs + j] = angle.sin() as f32;
         }
     }
     table

@@ -18,6 +18,8 @@ pub mod forms;
 pub mod generation_config;
 mod layers;
 mod loader;
+pub mod moonshine;
+pub mod moonshine_streaming;
 mod random;
 pub mod speech_to_text;
 mod subsampler;
@@ -34,7 +36,7 @@ use self::generation_config::{GenerationConfig, Origin};
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
 use crate::engine::weights::WeightTable;
-use crate::features::{FRAME_SECONDS, Features, FrontEnd, Kind};
+use crate::features::{Features, FrontEnd, Kind};
 use crate::gauge::Gauge;
 use crate::hub::{Found, Source};
 use crate::tokenizer::Tokenizer;
@@ -52,7 +54,7 @@ pub(crate) const TIMES: usize = 1501;
 
 /// The part of a model that differs between families.
 pub trait Encoder: Send + Sync {
-    /// F: mel bins of a feature frame.
+    /// F: mel bins of a feature frame; 1 where frames are samples.
     fn mel_bins(&self) -> usize;
 
     /// Most feature frames the model takes.
@@ -61,6 +63,11 @@ pub trait Encoder: Send + Sync {
     /// The kind of its front end.
     fn hears_by(&self) -> Kind {
         Kind::FilterBank
+    }
+
+    /// Seconds from one feature frame to the next.
+    fn frame_seconds(&self) -> f64 {
+        self.hears_by().frame_seconds()
     }
 
     /// T' for T feature frames.
@@ -89,6 +96,8 @@ const FAMILIES: &[Family] = &[
     canary::FAMILY,
     cohere::FAMILY,
     conformer::FAMILY,
+    moonshine::FAMILY,
+    moonshine_streaming::FAMILY,
     speech_to_text::FAMILY,
     whisper::FAMILY,
 ];
@@ -393,7 +402,7 @@ impl Model {
     pub fn check_features(&self, features: &Features) -> Result<()> {
         features.check()?;
         let encoder = &self.encoder;
-        let seconds = |frames: usize| frames as f64 * FRAME_SECONDS;
+        let seconds = |frames: usize| frames as f64 * encoder.frame_seconds();
         if features.bins != encoder.mel_bins() {
             return Err(Error::Input(format!(
                 "features have {} mel bins where the model takes {}",
@@ -422,6 +431,13 @@ impl Model {
         }
         if features.sound_frames == 0 {
             return Err(Error::Input("there are no feature frames".into()));
+        }
+        if encoder.encoder_frames(features.sound_frames) == 0 {
+            return Err(Error::Input(format!(
+                "{} frames ({:.3} s) are too short a sound for the model's encoder",
+                features.sound_frames,
+                seconds(features.sound_frames)
+            )));
         }
         Ok(())
     }

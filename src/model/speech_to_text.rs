@@ -151,6 +151,6 @@ impl Encoder for SpeechToText {
         let table = self.last_positions.get(frames, make);
         let positions = recording.constant(Shape::new(1, frames, self.width), table);
         let x = recording.add(x, positions)?;
-        self.transformer.record(recording, x)
+        self.transformer.record(recording, x, None)
     }
 }

@@ -1,8 +1,9 @@
-//! The pre-norm transformer encoder that Whisper and Speech2Text share: what
-//! comes after the convolutions and positions.
+//! The pre-norm transformer encoder that Whisper, Speech2Text and Moonshine share:
+//! what comes after the convolutions and positions.
 
 use super::checkpoint::TensorList;
 use super::config::Config;
+use super::decoder::{Biases, KEY, QUERY, VALUE};
 use super::layers::{Linear, Norm};
 use super::loader::Loader;
 use crate::Result;
@@ -14,13 +15,66 @@ use crate::ops::{Activation, AttentionSpec, Mask};
 pub struct TransformerSizes {
     /// D
     pub width: usize,
-    layers: usize,
-    heads: usize,
-    feed_forward: usize,
-    activation: Activation,
-    /// Whether key projections have a bias.
-    key_bias: bool,
+    pub layers: usize,
+    pub heads: usize,
+    /// Columns between the two products of a layer's feed-forward.
+    pub feed_forward: usize,
+    /// Between these products.
+    pub activation: Activation,
+    /// Which projections of attention have a bias.
+    pub biases: Biases,
+    pub norms: Norms,
+    /// What queries see, by layer; all they can where there is none.
+    pub masks: Vec<Mask>,
+    pub names: &'static EncoderNames,
 }
+
+/// What norms have in the files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Norms {
+    /// `weight` and `bias`
+    Both,
+    /// `weight` alone
+    Weight,
+    /// `gamma`, the weight less 1, alone
+    Offset,
+}
+
+impl Norms {
+    fn list(self, list: &mut TensorList, name: &str, width: usize) {
+        match self {
+            Self::Both => list.norm(name, width),
+            Self::Weight => list.scale(name, width),
+            Self::Offset => list.offset_scale(name, width),
+        }
+    }
+
+    fn read(self, loader: &mut Loader, name: &str) -> Result<Norm> {
+        match self {
+            Self::Both | Self::Weight => Norm::read(loader, name),
+            Self::Offset => Norm::read_offset(loader, name),
+        }
+    }
+}
+
+/// What the tensors of such an encoder are called, those of a layer within it.
+pub struct EncoderNames {
+    pub attention_norm: &'static str,
+    pub attention_out: &'static str,
+    pub feed_norm: &'static str,
+    pub feed_forward: [&'static str; 2],
+    /// Of the whole encoder.
+    pub norm: &'static str,
+}
+
+/// As fairseq has them, and its models in transformers.
+const FAIRSEQ: EncoderNames = EncoderNames {
+    attention_norm: "self_attn_layer_norm",
+    attention_out: "out_proj",
+    feed_norm: "final_layer_norm",
+    feed_forward: ["fc1", "fc2"],
+    norm: "encoder.layer_norm",
+};
 
 /// The encoder's weights.
 pub struct Transformer {
@@ -33,6 +87,7 @@ pub struct Transformer {
 
 struct Block {
     attention_norm: Norm,
+    mask: Mask,
     /// Queries, keys and values, (3D, D).
     projections: Linear,
     attention_out: Linear,
@@ -54,29 +109,36 @@ impl TransformerSizes {
             heads: config.heads("encoder_attention_heads", width)?,
             feed_forward: config.size("encoder_ffn_dim")?,
             activation: config.activation("activation_function", activation)?,
-            key_bias,
+            biases: match key_bias {
+                true => Biases::All,
+                false => Biases::NoKeys,
+            },
+            norms: Norms::Both,
+            masks: Vec::new(),
+            names: &FAIRSEQ,
         })
     }
 
     /// Lists the tensors.
     pub fn list(&self, list: &mut TensorList) {
-        let width = self.width;
+        let (width, names) = (self.width, self.names);
+        let norm = |list: &mut TensorList, name: &str| self.norms.list(list, name, width);
         for l in 0..self.layers {
             let layer = format!("encoder.layers.{l}");
-            for projection in ["q_proj", "v_proj", "out_proj"] {
-                list.linear(&format!("{layer}.self_attn.{projection}"), width, width);
+            for own in [QUERY, VALUE, names.attention_out, KEY] {
+                let name = format!("{layer}.self_attn.{own}");
+                list.weight(format!("{name}.weight"), &[width, width]);
+                if self.biases.has(own) {
+                    list.bias(format!("{name}.bias"), &[width]);
+                }
             }
-            let key = format!("{layer}.self_attn.k_proj");
-            list.weight(format!("{key}.weight"), &[width, width]);
-            if self.key_bias {
-                list.bias(format!("{key}.bias"), &[width]);
-            }
-            list.norm(&format!("{layer}.self_attn_layer_norm"), width);
-            list.linear(&format!("{layer}.fc1"), self.feed_forward, width);
-            list.linear(&format!("{layer}.fc2"), width, self.feed_forward);
-            list.norm(&format!("{layer}.final_layer_norm"), width);
+            norm(list, &format!("{layer}.{}", names.attention_norm));
+            let [into, out] = names.feed_forward;
+            list.linear(&format!("{layer}.{into}"), self.feed_forward, width);
+            list.linear(&format!("{layer}.{out}"), width, self.feed_forward);
+            norm(list, &format!("{layer}.{}", names.feed_norm));
         }
-        list.norm("encoder.layer_norm", width);
+        norm(list, names.norm);
     }
 
     /// Reads the weights.
@@ -90,20 +152,27 @@ impl TransformerSizes {
             heads: self.heads,
             activation: self.activation,
             blocks: blocks.collect::<Result<_>>()?,
-            norm: Norm::read(loader, "encoder.layer_norm")?,
+            norm: self.norms.read(loader, self.names.norm)?,
         })
     }
 }
 
 impl Transformer {
-    /// Records x (N, T', D) to the encoder's output of the same shape.
+    /// Records x (N, T', D) to the encoder's output of the same shape. With `angles`
+    /// (1, T', 2 · pairs) queries and keys are turned by their positions, as
+    /// [`Rotary`](crate::ops::Rotary) does it.
     ///
     /// # Errors
-    /// If x has another width.
-    pub fn record(&self, recording: &mut Recording, x: TensorId) -> Result<TensorId> {
+    /// If x has another width, or the angles do not fit it.
+    pub fn record(
+        &self,
+        recording: &mut Recording,
+        x: TensorId,
+        angles: Option<TensorId>,
+    ) -> Result<TensorId> {
         let mut x = x;
         for block in &self.blocks {
-            x = block.record(recording, self, x)?;
+            x = block.record(recording, self, x, angles)?;
         }
         self.norm.record(recording, x)
     }
@@ -111,18 +180,21 @@ impl Transformer {
 
 impl Block {
     fn read(loader: &mut Loader, sizes: &TransformerSizes, l: usize) -> Result<Self> {
-        let width = sizes.width;
+        let (width, names) = (sizes.width, sizes.names);
         let name = |part: &str| format!("encoder.layers.{l}.{part}");
-        let projections = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].map(name);
+        let of_attention = |own: &str| name(&format!("self_attn.{own}"));
+        let projections = [QUERY, KEY, VALUE].map(of_attention);
         let projections = projections.each_ref().map(String::as_str);
-        let mut linear = |part: &str, inputs| Linear::read(loader, &[&name(part)], inputs);
+        let out = of_attention(names.attention_out);
+        let [feed_in, feed_out] = names.feed_forward.map(name);
         Ok(Self {
-            attention_out: linear("self_attn.out_proj", width)?,
-            feed_in: linear("fc1", width)?,
-            feed_out: linear("fc2", sizes.feed_forward)?,
+            attention_out: Linear::read(loader, &[&out], width)?,
+            feed_in: Linear::read(loader, &[&feed_in], width)?,
+            feed_out: Linear::read(loader, &[&feed_out], sizes.feed_forward)?,
             projections: Linear::read(loader, &projections, width)?,
-            attention_norm: Norm::read(loader, &name("self_attn_layer_norm"))?,
-            feed_norm: Norm::read(loader, &name("final_layer_norm"))?,
+            attention_norm: sizes.norms.read(loader, &name(names.attention_norm))?,
+            feed_norm: sizes.norms.read(loader, &name(names.feed_norm))?,
+            mask: sizes.masks.get(l).copied().unwrap_or(Mask::None),
         })
     }
 
@@ -131,17 +203,21 @@ impl Block {
         recording: &mut Recording,
         encoder: &Transformer,
         x: TensorId,
+        angles: Option<TensorId>,
     ) -> Result<TensorId> {
         let width = encoder.width;
+        let depth = width / encoder.heads;
         let normed = self.attention_norm.record(recording, x)?;
-        let projections = self
+        let mut projections = self
             .projections
             .record(recording, normed, Activation::None)?;
+        if let Some(angles) = angles {
+            projections = recording.rotary(projections, angles, [depth, 2 * width], false)?;
+        }
         let part = |offset| Columns {
             tensor: projections,
             offset,
         };
-        let depth = width / encoder.heads;
         let (mixed, _) = recording.attention(AttentionSpec {
             query: part(0),
             key: part(width),
@@ -149,7 +225,7 @@ impl Block {
             heads: encoder.heads,
             width,
             scale: (1.0 / (depth as f64).sqrt()) as f32,
-            mask: Mask::None,
+            mask: self.mask,
             relative: None,
         })?;
         let x = self.attention_out.record_onto(recording, mixed, 1.0, x)?;

@@ -177,6 +177,6 @@ impl Encoder for Whisper {
         }
         let positions = recording.weight(self.positions);
         let x = recording.add(x, positions)?;
-        self.transformer.record(recording, x)
+        self.transformer.record(recording, x, None)
     }
 }

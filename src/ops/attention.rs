@@ -1,4 +1,4 @@
-//! Multi-head attention: plain, causal, or with relative positions.
+//! Multi-head attention: plain, causal, within a window, or with relative positions.
 //!
 //! Forward keeps only each row's maximum and the logarithm of its sum (and,
 //! where asked, emits the probabilities); reverse computes the probabilities
@@ -9,6 +9,8 @@
 //! there is a p for each of the 2T-1 distances. With T positions alone it is what
 //! the row-major shift of R with one zero column in front makes of that:
 //! R(i, T-1-i+j) for j <= i, 0 for j = i+1, and R(i+1, j-i-2) beyond.
+
+use std::ops::Range;
 
 use super::{Operate, attention_native};
 use crate::engine::gpu::launch::{Binding, Extent, Launch};
@@ -31,6 +33,32 @@ pub enum Mask {
     None,
     /// Those at its own position and before.
     Causal,
+    /// Those from so many before its own position to so many behind it.
+    Near { before: usize, behind: usize },
+}
+
+impl Mask {
+    /// The keys that query `i` sees of `keys`.
+    pub fn seen(self, i: usize, keys: usize) -> Range<usize> {
+        match self {
+            Self::None => 0..keys,
+            Self::Causal => 0..(i + 1).min(keys),
+            Self::Near { before, behind } => {
+                i.saturating_sub(before)..i.saturating_add(behind + 1).min(keys)
+            }
+        }
+    }
+
+    /// How far before and behind its own position a query sees, with numbers that a
+    /// shader can add to positions.
+    fn reach(self) -> [usize; 2] {
+        const ALL: usize = 1 << 30;
+        match self {
+            Self::None => [ALL; 2],
+            Self::Causal => [ALL, 0],
+            Self::Near { before, behind } => [before.min(ALL), behind.min(ALL)],
+        }
+    }
 }
 
 /// Operands of relative positions.
@@ -132,8 +160,8 @@ impl Recording {
         {
             return problem(format!("queries {query}, keys {key} and values {value}"));
         }
-        if spec.mask == Mask::Causal && query.rows != key.rows {
-            return problem(format!("causal with {} on {} rows", query.rows, key.rows));
+        if spec.mask != Mask::None && query.rows != key.rows {
+            return problem(format!("masked with {} on {} rows", query.rows, key.rows));
         }
         let all_positions = |rows| Shape::new(1, rows, spec.width);
         if let Some(relative) = spec.relative
@@ -178,9 +206,12 @@ impl Attention {
     fn product_flops(&self, recording: &Recording) -> u64 {
         let queries = recording.shape(self.query.tensor).rows as u64;
         let keys = recording.shape(self.key.tensor).rows as u64;
-        let pairs = match self.mask {
+        let pairs: u64 = match self.mask {
             Mask::None => queries * keys,
-            Mask::Causal => queries * (queries + 1) / 2,
+            mask => {
+                let seen = (0..queries).map(|i| mask.seen(i as usize, keys as usize).len() as u64);
+                seen.sum()
+            }
         };
         2 * pairs * self.width as u64
     }
@@ -363,7 +394,7 @@ impl Attention {
 
     fn mask_overrides(&self, recording: &Recording) -> Vec<(&'static str, f64)> {
         vec![
-            ("CAUSAL", flag(self.mask == Mask::Causal)),
+            ("BOUNDED", flag(self.mask != Mask::None)),
             ("RELATIVE", flag(self.relative.is_some())),
             ("SHIFTED", flag(self.shifted(recording))),
         ]
@@ -395,7 +426,10 @@ impl Attention {
         let query = recording.shape(self.query.tensor);
         let key = recording.shape(self.key.tensor);
         let value = recording.shape(self.value.tensor);
+        let [before, behind] = self.mask.reach();
         let mut params: Vec<(&'static str, Param)> = vec![
+            ("before", before.into()),
+            ("behind", behind.into()),
             ("lead", lead.into()),
             ("lead_query", query.lead.into()),
             ("lead_key", key.lead.into()),

@@ -184,12 +184,14 @@ impl<T: Real> Head<'_, T> {
         }
     }
 
-    /// How many keys query `i` sees.
-    fn seen(&self, i: usize) -> usize {
-        match self.mask {
-            Mask::None => self.key.rows,
-            Mask::Causal => i + 1,
-        }
+    /// The keys that query `i` sees.
+    fn seen(&self, i: usize) -> Range<usize> {
+        self.mask.seen(i, self.key.rows)
+    }
+
+    /// The keys that any of these queries sees.
+    fn seen_by(&self, queries: &Range<usize>) -> Range<usize> {
+        self.seen(queries.start).start..self.seen(queries.end - 1).end
     }
 
     /// A factor of the reverse.
@@ -203,11 +205,10 @@ impl<T: Real> Head<'_, T> {
     /// Softmax of the scores in place; writes (maximum, log of sum) per row.
     fn softmax(&self, scores: &mut [T], mut statistics: Option<&mut [T]>) {
         for (i, row) in scores.chunks_mut(self.key.rows).enumerate() {
-            let (seen, hidden) = row.split_at_mut(self.seen(i));
+            let seen = only(row, self.seen(i));
             let most = T::largest(seen);
             let sum = T::exp_sum(seen, most);
             T::activate_in_place(Activation::None, T::from_f32(1.0) / sum, seen);
-            hidden.fill(T::default());
             if let Some(statistics) = statistics.as_deref_mut() {
                 statistics[2 * i] = most;
                 statistics[2 * i + 1] = sum.ln();
@@ -225,20 +226,33 @@ impl<T: Real> Head<'_, T> {
         terms: &[T],
     ) {
         for (i, row) in rows.clone().zip(scores.chunks_mut(apart)) {
-            let seen = self.seen(i).clamp(keys.start, keys.end) - keys.start;
-            let (seen, hidden) = row[..keys.len()].split_at_mut(seen);
-            T::exp_sum(seen, terms[2 * i]);
-            hidden.fill(T::default());
+            let seen = self.seen(i);
+            let within = |key: usize| key.clamp(keys.start, keys.end) - keys.start;
+            let seen = within(seen.start)..within(seen.end);
+            T::exp_sum(only(&mut row[..keys.len()], seen), terms[2 * i]);
         }
     }
+}
+
+/// What is `seen` of a row; the rest becomes 0.
+fn only<T: Real>(row: &mut [T], seen: Range<usize>) -> &mut [T] {
+    row[..seen.start].fill(T::default());
+    row[seen.end..].fill(T::default());
+    &mut row[seen]
 }
 
 /// Writes the outputs of `attention`.
 pub(super) fn forward<T: Real>(attention: &Attention, context: &mut Context<T>) {
     let queries = context.shape(attention.query.tensor).rows;
-    let probabilities = context.take(attention.probabilities);
-    let whole = attention.relative.is_some() || probabilities.is_live();
-    context.give(attention.probabilities, probabilities);
+    let mut is_live = |id: TensorId| {
+        let output = context.take(id);
+        let live = output.is_live();
+        context.give(id, output);
+        live
+    };
+    let whole = attention.relative.is_some()
+        || is_live(attention.probabilities)
+        || !is_live(attention.output);
     if whole || queries <= MANY_QUERIES {
         forward_whole(attention, context);
     } else {
@@ -246,7 +260,7 @@ pub(super) fn forward<T: Real>(attention: &Attention, context: &mut Context<T>) 
     }
 }
 
-/// [`forward`] by blocks of queries, where nobody wants probabilities.
+/// [`forward`] by blocks of queries, where the output alone is wanted, or its statistics with it.
 fn forward_blocks<T: Real>(attention: &Attention, context: &mut Context<T>) {
     let mut output = context.take(attention.output);
     let mut statistics = context.take(attention.statistics);
@@ -331,10 +345,9 @@ impl<T: Real> Head<'_, T> {
         multiply(query, keys, self.scale, false, out, false);
         let own = scores.chunks_mut(count).zip(statistics.chunks_mut(2));
         for (i, (row, statistics)) in rows.clone().zip(own) {
-            let (seen, hidden) = row.split_at_mut(self.seen(i));
+            let seen = only(row, self.seen(i));
             statistics[0] = T::largest(seen);
             statistics[1] = T::exp_sum(seen, statistics[0]);
-            hidden.fill(T::default());
         }
         let out = MatrixMut::new(output, rows.len(), depth, width);
         let weights = Matrix::new(scores, rows.len(), count, count);
@@ -380,7 +393,9 @@ fn forward_whole<T: Real>(attention: &Attention, context: &mut Context<T>) {
             multiply(weights, head.value, T::from_f32(1.0), false, out, nested);
         };
         let own = index * queries * attention.width;
-        let output = &mut output[own..own + queries * attention.width];
+        // Who wants probabilities need not want what they weigh.
+        let own = own..own + queries * attention.width;
+        let mut output = output.is_live().then(|| &mut output[own]);
         let rows = attention.heads * queries;
         let mut all_statistics = statistics
             .is_live()
@@ -407,7 +422,9 @@ fn forward_whole<T: Real>(attention: &Attention, context: &mut Context<T>) {
                 one(h, scratch, own, context.parallel);
             }
             let scores = &scratch[..queries * keys];
-            weigh(h, scores, output, context.parallel);
+            if let Some(output) = output.as_deref_mut() {
+                weigh(h, scores, output, context.parallel);
+            }
             if probabilities.is_live() {
                 let begin = (index * attention.heads + h) * queries * keys;
                 probabilities[begin..begin + queries * keys].copy_from_slice(scores);
@@ -419,6 +436,7 @@ fn forward_whole<T: Real>(attention: &Attention, context: &mut Context<T>) {
     context.give(attention.statistics, statistics);
     context.give(attention.probabilities, probabilities);
 }
+
 /// Where a call of the reverse writes.
 struct Results<'a, T> {
     parts: Vec<(TensorId, Shape, Output<'a, T>)>,
@@ -579,7 +597,8 @@ impl<'a, T: Real> Back<'a, T> {
             let apart = keys.len() + GAP;
             for rows in blocks(head.query.rows, wanted_rows, BLOCK[0]) {
                 let to_query = self.dquery.filter(|_| rows.start < wanted_rows);
-                let hidden = head.seen(rows.end - 1) <= keys.start;
+                let seen = head.seen_by(&rows);
+                let hidden = seen.end <= keys.start || seen.start >= keys.end;
                 if hidden || (to_query.is_none() && to_keys.is_none()) {
                     continue;
                 }

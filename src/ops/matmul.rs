@@ -292,6 +292,6 @@ impl Matmul {
     /// Elements of one lead row of x with the zeros around it, for windows.
     pub(super) fn padded(&self, x: &Shape) -> usize {
         let windows = self.windows;
-        windows.map_or(0, |windows| (x.rows + 2 * windows.padding) * x.cols)
+        windows.map_or(0, |windows| (x.rows + windows.padding + windows.behind) * x.cols)
     }
 }

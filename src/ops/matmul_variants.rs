@@ -277,11 +277,7 @@ impl Matmul {
         let (x, shape) = (recording.shape(self.x), recording.shape(self.y));
         let residual = self.residual.map(|id| recording.shape(id));
         let rows = shape.lead * shape.rows;
-        let windows = self.windows.unwrap_or(Windows {
-            kernel: 1,
-            stride: 1,
-            padding: 0,
-        });
+        let windows = self.windows.unwrap_or(Windows::padded(1, 1, 0));
         let wanted = |id: TensorId| live(id).then_some(id);
         let (y, pre) = (wanted(self.y), self.pre.and_then(wanted));
         // Bias and residual come with the first inputs.

@@ -237,6 +237,7 @@ operators! {
     accumulate::{Accumulate};
     activation::{ActivationReverse};
     add::{Add};
+    asinh::{Asinh, AsinhReverse};
     attention::{Attention, AttentionReverse, AttentionTerms};
     attention_x_gradient::{AttentionXGradient};
     baseline::{Baseline};
@@ -268,7 +269,7 @@ operators! {
     sum_batch::{SumBatch};
     token_log_prob::{TokenLogProb};
     token_seed::{TokenSeed};
-    windows::{Fold};
+    windows::{Fold, Unfold};
     windows_2d::{Fold2d};
 }
 

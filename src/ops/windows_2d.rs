@@ -169,11 +169,7 @@ mod tests {
     #[test]
     fn an_element_is_in_the_windows_that_hold_it() {
         for (kernel, stride, padding) in [(3, 2, 1), (1, 1, 0), (5, 1, 2), (2, 4, 0), (4, 3, 2)] {
-            let windows = Windows {
-                kernel,
-                stride,
-                padding,
-            };
+            let windows = Windows::padded(kernel, stride, padding);
             for elements in 1..12 {
                 let Some(count) = windows.count(elements) else {
                     continue;

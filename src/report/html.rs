@@ -8,9 +8,10 @@ use serde::Serialize;
 use super::markup::{Page, escape, fill};
 use super::packing::{Packed, Rows, fitting};
 use super::player::Player;
+use super::waveform::{Framed, InFrames};
 use crate::audio::Waveform;
 use crate::explain::explanation::Explanation;
-use crate::explain::{Maps, Method};
+use crate::explain::{Map, Maps, Method};
 
 const BODY: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -35,23 +36,37 @@ pub struct NamedTensor<'a> {
 /// The page of an explanation. It has room for one attention: those that are
 /// weighted are left to the maps' file.
 pub fn page(maps: &Maps) -> String {
-    let shape = maps.features_shape();
-    let features = NamedTensor {
-        name: "features",
-        shape: &shape,
-        data: maps.features(),
-    };
     let shown = maps.iter().filter(|map| {
         let weighted = [Method::AttentionNorm, Method::AttentionXGradient];
         !weighted.contains(&map.method())
     });
-    let shown = shown.map(|map| NamedTensor {
-        name: map.name(),
-        shape: map.shape(),
-        data: map.data(),
+    let waveform = InFrames::of(maps.explanation(), maps.sound());
+    let shape = match &waveform {
+        Some(own) => own.features.as_ref().map(|own| [own.frames, own.bins]),
+        None => Some(maps.features_shape()),
+    };
+    let features = shape.as_ref().map(|shape| NamedTensor {
+        name: "features",
+        shape,
+        data: match &waveform {
+            Some(own) => own.features.as_ref().map_or(&[], |own| &own.data),
+            None => maps.features(),
+        },
     });
-    let tensors: Vec<NamedTensor> = [features].into_iter().chain(shown).collect();
-    compose(maps.explanation(), &tensors, maps.sound())
+    let shown: Vec<(Map, Option<Framed>)> = shown
+        .map(|map| (map, waveform.as_ref().and_then(|own| own.framed(&map))))
+        .collect();
+    let shown = shown.iter().map(|(map, framed)| NamedTensor {
+        name: map.name(),
+        shape: framed.as_ref().map_or(map.shape(), |own| &own.shape),
+        data: framed.as_ref().map_or(map.data(), |own| &own.data),
+    });
+    let tensors: Vec<NamedTensor> = features.into_iter().chain(shown).collect();
+    let (explanation, samples) = match &waveform {
+        Some(own) => (&own.explanation, Some(own.samples)),
+        None => (maps.explanation(), None),
+    };
+    compose(explanation, &tensors, maps.sound(), samples)
 }
 
 /// The page for `explanation`.
@@ -61,10 +76,16 @@ pub fn page(maps: &Maps) -> String {
 /// `<method>.tokens` (I, I). Each may be missing. One that has another name or
 /// a shape that does not fit the explanation is left out, and the page says so.
 pub fn render(explanation: &Explanation, tensors: &[NamedTensor]) -> String {
-    compose(explanation, tensors, None)
+    compose(explanation, tensors, None, None)
 }
 
-fn compose(explanation: &Explanation, tensors: &[NamedTensor], sound: Option<&Waveform>) -> String {
+/// `samples`: how many there are, where the model hears the waveform.
+fn compose(
+    explanation: &Explanation,
+    tensors: &[NamedTensor],
+    sound: Option<&Waveform>,
+    samples: Option<usize>,
+) -> String {
     let player = sound.map(Player::new);
     let heard = player.as_ref().map_or(0, Player::bytes);
     let (tensors, omitted) = embed(explanation, tensors, BUDGET.saturating_sub(heard));
@@ -73,6 +94,7 @@ fn compose(explanation: &Explanation, tensors: &[NamedTensor], sound: Option<&Wa
     let data = Data {
         explanation: &explanation,
         hertz: hertz(&explanation),
+        samples,
         tensors,
         omitted,
     };
@@ -120,6 +142,8 @@ struct Data<'a> {
     explanation: &'a Explanation,
     /// The centre of each bin of the features; nothing where it is not known.
     hertz: Vec<f64>,
+    /// How many samples the maps at the input are of, where the model hears those.
+    samples: Option<usize>,
     tensors: Vec<Embedded<'a>>,
     /// Why a tensor is not there, one sentence each.
     omitted: Vec<String>,
@@ -204,6 +228,10 @@ fn layout(explanation: &Explanation, tensor: &NamedTensor) -> Result<Layout, Str
             Kind::Attention,
             vec![model.decoder_layers, model.decoder_heads, tokens, encoder],
         ),
+        // Of a waveform there is one row, whatever stands behind it.
+        Some((_, "input")) if tensor.shape.last() == Some(&1) => {
+            (Kind::MapInput, vec![tokens, input, 1])
+        }
         Some((_, "input")) => (Kind::MapInput, vec![tokens, input, model.mel_bins]),
         Some((_, "encoder")) => (Kind::MapEncoder, vec![tokens, encoder]),
         Some((_, "tokens")) => (Kind::MapTokens, vec![tokens, tokens]),
@@ -224,7 +252,8 @@ fn layout(explanation: &Explanation, tensor: &NamedTensor) -> Result<Layout, Str
         ));
     }
     let (frames, bins) = match kind {
-        Kind::Features | Kind::MapInput => (input, model.mel_bins),
+        Kind::Features => (input, model.mel_bins),
+        Kind::MapInput => (input, shape[2]),
         Kind::Attention | Kind::MapEncoder | Kind::MapTokens => (shape[shape.len() - 1], 1),
     };
     Ok(Layout { kind, frames, bins })

@@ -8,3 +8,4 @@ mod markup;
 mod packing;
 mod player;
 pub mod study;
+mod waveform;

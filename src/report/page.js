@@ -794,7 +794,7 @@
         : bar(`matrix: ${source.name}`, palette('sequential'), ['0', number(source.reach / 2), number(source.reach)]));
     }
     if (features && Number.isFinite(features.low)) {
-      bars.push(bar('spectrogram: the model\u2019s features', palette('grey'),
+      bars.push(bar(page.samples === null ? 'spectrogram: the model\u2019s features' : 'spectrogram, for the eye', palette('grey'),
         [number(features.low), number((features.low + features.high) / 2), number(features.high)]));
     }
     element('legend').replaceChildren(...bars);
@@ -999,7 +999,7 @@
     if (token !== null) parts.push(`token ${quoted(tokens[token].text)}`);
     if (bin !== null) {
       parts.push(frequency(bin));
-      if (features) parts.push(`feature ${number(featureValues()[columns(features).at(time) * model.mel_bins + bin])}`);
+      if (features) parts.push(`${page.samples === null ? 'feature' : 'spectrogram'} ${number(featureValues()[columns(features).at(time) * model.mel_bins + bin])}`);
     }
     if (token !== null && tokens.length) {
       const source = matrixRows();
@@ -1010,7 +1010,7 @@
       const column = columns(now.map).at(time);
       parts.push(bin === null
         ? `${now.map.name}, largest over frequency, ${number(now.series[column])}`
-        : `${now.map.name} ${number(now.values[column * now.map.shape[2] + bin])}`);
+        : `${now.map.name} ${number(now.values[column * now.map.shape[2] + Math.min(bin, now.map.shape[2] - 1)])}`);
     } else if (now.series) {
       parts.push(`${now.map.name} ${number(now.series[columns(now.map).at(time)])}`);
     }
@@ -1242,7 +1242,9 @@
     const about = make('tbody');
     const fact = (name, text) => about.append(tableRow([[name], [text, 'wide']]));
     fact('model', `${model.name}${model.revision ? ` at commit ${model.revision}` : ''}, ${model.architecture}, ${model.decoder_layers} decoder layers of ${model.decoder_heads} heads`);
-    fact('frames', `${model.frames} by ${model.mel_bins} mel bins, ${number(1000 * model.frame_seconds)} ms each; ${model.encoder_frames} encoder frames, ${number(1000 * model.encoder_frame_seconds)} ms each`);
+    const heard = page.samples === null ? `${model.frames} by ${model.mel_bins} mel bins, ${number(1000 * model.frame_seconds)} ms each`
+      : `${page.samples} samples, shown by ${number(1000 * model.frame_seconds)} ms`;
+    fact('frames', `${heard}; ${model.encoder_frames} encoder frames, ${number(1000 * model.encoder_frame_seconds)} ms each`);
     fact('arithmetic', `${explanation.precision} on ${explanation.device.name} (${explanation.device.executor}), seed ${explanation.seed}`);
     for (const info of explanation.maps) {
       const options = Object.entries(info.options).map(([key, value]) => `${key} ${typeof value === 'string' ? value : JSON.stringify(value)}`);
@@ -1252,7 +1254,9 @@
 
     const remarks = [
       ...(explanation.words_from ? [`Times of words are read off ${explanation.words_from}; those of words with a question mark are unsure.`] : []),
-      'A map over time is its largest value over frequency in each frame. For the correlation (Pearson, this token) it is pooled onto the frames of the attention by their largest value.',
+      page.samples === null ? 'A map over time is its largest value over frequency in each frame.'
+        : 'The model hears the samples; the spectrogram is for the eye. A map over time is the largest value of its samples, in either direction, in each frame.',
+      'For the correlation (Pearson, this token) it is pooled onto the frames of the attention by their largest value.',
       'Triangles and the white marks in the matrix stand where the attention, averaged over all layers and heads, is highest; dashed lines bound the chosen word.',
       'Curves and the strips above them are each scaled to their own largest magnitude.',
       'The file beside this page, maps.safetensors, holds the exact values; those here are rounded to 1 in 65,000 (or 1 in 250 for large maps) of a token\u2019s range.',

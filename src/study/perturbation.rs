@@ -25,8 +25,10 @@ use crate::explain::spes::Segmentation;
 use crate::explain::{Maps, Subject};
 use crate::model::Model;
 
-/// Frames and bins of a rectangle.
-const CELL: [usize; 2] = [8, 8];
+/// How long a rectangle is: 8 frames of most models.
+const CELL_SECONDS: f64 = 0.08;
+/// Bins of a rectangle.
+const CELL_BINS: usize = 8;
 
 /// Percent of the rectangles that a subset removes: the n of sensitivity-n.
 pub const PERCENTS: [usize; 6] = [5, 10, 20, 40, 60, 80];
@@ -69,17 +71,21 @@ pub fn infidelity(predicted: &[f64], actual: &[f64], normalise: bool) -> Option<
 struct Grid {
     frames: usize,
     bins: usize,
+    /// Frames of a rectangle.
+    each: usize,
     /// Rectangles in a row.
     across: usize,
     count: usize,
 }
 
 impl Grid {
-    fn new(frames: usize, bins: usize) -> Self {
-        let (down, across) = (frames.div_ceil(CELL[0]), bins.div_ceil(CELL[1]));
+    fn new(frames: usize, bins: usize, frame_seconds: f64) -> Self {
+        let each = (CELL_SECONDS / frame_seconds).round() as usize;
+        let (down, across) = (frames.div_ceil(each), bins.div_ceil(CELL_BINS));
         Self {
             frames,
             bins,
+            each,
             across,
             count: down * across,
         }
@@ -88,7 +94,7 @@ impl Grid {
     /// Rectangle of every feature, in order.
     fn cells(&self) -> impl Iterator<Item = usize> + '_ {
         let all = 0..self.frames * self.bins;
-        all.map(|at| at / self.bins / CELL[0] * self.across + at % self.bins / CELL[1])
+        all.map(|at| at / self.bins / self.each * self.across + at % self.bins / CELL_BINS)
     }
 
     fn segmentation(&self) -> Segmentation {
@@ -144,7 +150,8 @@ impl Perturbation<'_> {
         by: &Comparison,
     ) -> Result<BTreeMap<MapName, Foretelling>> {
         let features = self.subject.features;
-        let grid = Grid::new(features.sound_frames, features.bins);
+        let step = self.model.encoder.frame_seconds();
+        let grid = Grid::new(features.sound_frames, features.bins, step);
         let subsets: Vec<Vec<bool>> = (0..PERCENTS.len() * SUBSETS)
             .map(|number| {
                 let size = (grid.count * PERCENTS[number / SUBSETS]).div_ceil(100);
@@ -220,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_linear_model_leaves_nothing_to_its_own_weights() {
-        let grid = Grid::new(21, 13);
+        let grid = Grid::new(21, 13, 0.01);
         assert_eq!(grid.count, 6);
         // f(x) = w·x: removing features takes exactly their shares away.
         let shares: Vec<f64> = (0..21 * 13).map(|i| f64::from(i % 17) - 6.0).collect();

@@ -4,7 +4,7 @@
 use crate::cases::{Case, MODES, Tolerance, gpu};
 use sonograd::engine::executor::Executor;
 use sonograd::engine::gpu::{GpuExecutor, Tune};
-use sonograd::engine::tensor::{Columns, Scalars, TensorId};
+use sonograd::engine::tensor::{Columns, Scalars, Shape, TensorId};
 use sonograd::ops::{
     Attention, AttentionReverse, AttentionSpec, AttentionTerms, Mask, Operator, Relative,
 };
@@ -300,6 +300,25 @@ fn causal_ones() -> impl Iterator<Item = Heads> {
     })
 }
 
+/// Windows of one key, of some, and of more than a tile, on one side and on both.
+fn near_ones() -> impl Iterator<Item = Heads> {
+    let reaches = [[0, 0], [15, 3], [2, 0], [0, 5], [70, 9], [7, 130]];
+    let cases = SIZES.into_iter().enumerate();
+    cases.map(move |(index, (queries, _, depth))| {
+        let [before, behind] = reaches[index % reaches.len()];
+        Heads {
+            leads: (2, 2),
+            queries,
+            keys: queries,
+            heads: 2,
+            depth,
+            mask: Mask::Near { before, behind },
+            packing: Packing::All,
+            ..PLAIN
+        }
+    })
+}
+
 fn relative_ones() -> impl Iterator<Item = Heads> {
     let kinds = [Positions::Shifted, Positions::All].into_iter();
     kinds.flat_map(|positions| {
@@ -328,6 +347,12 @@ fn plain() {
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn causal() {
     in_both_modes(causal_ones, |heads, executor| heads.check(executor, true));
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn near() {
+    in_both_modes(near_ones, |heads, executor| heads.check(executor, true));
 }
 
 #[test]
@@ -365,6 +390,14 @@ fn reverse_plain() {
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn reverse_causal() {
     in_both_modes(causal_ones, |heads, executor| {
+        heads.check_reverse(executor, BOTH)
+    });
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn reverse_near() {
+    in_both_modes(near_ones, |heads, executor| {
         heads.check_reverse(executor, BOTH)
     });
 }
@@ -422,7 +455,16 @@ fn reverse_of_the_first_rows() {
 /// wants the probabilities.
 #[test]
 fn blocks_of_queries_give_what_all_of_them_give() {
-    for (mask, queries, keys) in [(Mask::None, 201, 130), (Mask::Causal, 193, 193)] {
+    let near = Mask::Near {
+        before: 20,
+        behind: 4,
+    };
+    let cases = [
+        (Mask::None, 201, 130),
+        (Mask::Causal, 193, 193),
+        (near, 193, 193),
+    ];
+    for (mask, queries, keys) in cases {
         let heads = Heads {
             queries,
             keys,
@@ -450,10 +492,53 @@ fn blocks_of_queries_give_what_all_of_them_give() {
     }
 }
 
+/// Of keys that are all alike a query sees each that its mask lets it see by the same
+/// share.
+#[test]
+fn a_query_sees_what_its_mask_says() {
+    let near = Mask::Near {
+        before: 2,
+        behind: 1,
+    };
+    let share = |count: usize| 1.0 / count as f64;
+    for (mask, row, seen) in [
+        (Mask::Causal, 2, 0..3),
+        (near, 0, 0..2),
+        (near, 1, 0..3),
+        (near, 3, 1..5),
+        (near, 5, 3..6),
+    ] {
+        let mut case = Case::new();
+        let query = case.any(1, 6, 3);
+        let key = case.real(Shape::new(1, 6, 3), &[0.5; 18]);
+        let spec = AttentionSpec {
+            query: query.into(),
+            key: key.into(),
+            value: key.into(),
+            heads: 1,
+            width: 3,
+            scale: 1.0,
+            mask,
+            relative: None,
+        };
+        let (_, probabilities) = case.recording.attention(spec).unwrap();
+        case.output(probabilities);
+        let all = case.native(&[Scalars::ZERO]);
+        for (key, p) in all[0][6 * row..6 * row + 6].iter().enumerate() {
+            let right = match seen.contains(&key) {
+                true => share(seen.len()),
+                false => 0.0,
+            };
+            assert!((p - right).abs() < 1e-12, "{mask:?} {row} {key}: {p}");
+        }
+    }
+}
+
 /// What is not larger than a block.
 fn few() -> impl Iterator<Item = Heads> {
     attending_to_others()
         .chain(causal_ones())
+        .chain(near_ones())
         .chain(relative_ones())
 }
 
@@ -477,7 +562,11 @@ fn many() -> impl Iterator<Item = Heads> {
             packing: Packing::All,
             ..plain
         };
-        [plain, causal]
+        let mask = Mask::Near {
+            before: 40,
+            behind: 3,
+        };
+        [plain, causal, Heads { mask, ..causal }]
     })
 }
 

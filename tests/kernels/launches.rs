@@ -105,11 +105,7 @@ fn explaining() -> Recording {
     });
 
     // An encoder, which looks at the sound's plane first.
-    let windows = Windows {
-        kernel: 3,
-        stride: 2,
-        padding: 1,
-    };
+    let windows = Windows::padded(3, 2, 1);
     let (weight, bias) = (draft.real(1, 9, width), draft.real(1, 1, width));
     let activation = Activation::Relu;
     let looked = draft
@@ -271,11 +267,7 @@ fn hearing_samples() -> Recording {
     let (batch, samples, width, heads) = (2, 23, 6, 2);
     let source = draft.real(batch, samples, 1);
     let weight = draft.real(1, width, 5);
-    let windows = Windows {
-        kernel: 5,
-        stride: 3,
-        padding: 0,
-    };
+    let windows = Windows::padded(5, 3, 0);
     let x = draft.recording.matmul(source, weight).windows(windows);
     let x = x.activation(Activation::Tanh).record().unwrap();
     let (gain, bias) = (draft.real(1, 1, width), draft.real(1, 1, width));

@@ -210,11 +210,7 @@ fn windowed() -> impl Iterator<Item = Product> {
         lead,
         rows,
         inputs: windows[0] * cols,
-        windows: Some(Windows {
-            kernel: windows[0],
-            stride: windows[1],
-            padding: windows[2],
-        }),
+        windows: Some(Windows::padded(windows[0], windows[1], windows[2])),
         outputs,
         bias: true,
         activation: Activation::Silu,

@@ -10,8 +10,8 @@ use crate::cases::{Case, MODES, Tolerance, at, largest, values};
 use sonograd::engine::tensor::{Columns, Scalars, Shape, TensorId};
 use sonograd::ops::scalars::{FIRST_TOKEN, FIRST_VARIANT, MASKING, STEP};
 use sonograd::ops::{
-    Accumulate, Activation, ActivationReverse, Add, AddNoise, AttentionXGradient, Baseline,
-    BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
+    Accumulate, Activation, ActivationReverse, Add, AddNoise, AsinhReverse, AttentionXGradient,
+    Baseline, BaselineKind, Blend, CacheAppend, CachedAttention, Candidates, Contrast, Correlate,
     Depthwise2dReverse, DepthwiseReverse, Draw, ExpandScores, Fold, Fold2d, Gate, GluReverse,
     GroupMeans, GroupNormReverse, GroupNormSums, Half, KlDivergence, LayerNorm, LayerNormReverse,
     MaskSource, NO_TOKEN, Operator, Plane, Reduce, Reduction, Rotary, ScatterRows, Spread,
@@ -446,25 +446,17 @@ fn depthwise() {
 /// bins that are not a multiple of what an invocation computes, strides that leave
 /// elements out.
 const PLANES: [(usize, Plane, usize, Windows); 7] = [
-    (1, plane(1, 1), 1, square(3, 2, 1)),
-    (2, plane(5, 4), 3, square(3, 2, 1)),
-    (3, plane(7, 9), 5, square(3, 2, 1)),
-    (1, plane(2, 3), 7, square(5, 1, 2)),
-    (2, plane(6, 11), 2, square(2, 3, 0)),
-    (1, plane(4, 6), 130, square(4, 3, 2)),
-    (1, plane(129, 33), 3, square(3, 2, 1)),
+    (1, plane(1, 1), 1, Windows::padded(3, 2, 1)),
+    (2, plane(5, 4), 3, Windows::padded(3, 2, 1)),
+    (3, plane(7, 9), 5, Windows::padded(3, 2, 1)),
+    (1, plane(2, 3), 7, Windows::padded(5, 1, 2)),
+    (2, plane(6, 11), 2, Windows::padded(2, 3, 0)),
+    (1, plane(4, 6), 130, Windows::padded(4, 3, 2)),
+    (1, plane(129, 33), 3, Windows::padded(3, 2, 1)),
 ];
 
 pub const fn plane(frames: usize, bins: usize) -> Plane {
     Plane { frames, bins }
-}
-
-pub const fn square(kernel: usize, stride: usize, padding: usize) -> Windows {
-    Windows {
-        kernel,
-        stride,
-        padding,
-    }
 }
 
 #[test]
@@ -1097,6 +1089,71 @@ fn tokens() {
     }
 }
 
+/// What is taken is what is there, and zeros around it.
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn unfold() {
+    for (lead, rows, cols, windows) in [
+        (1, 1, 1, Windows::padded(1, 1, 0)),
+        (3, 7, 3, Windows::padded(5, 2, 2)),
+        (2, 8, 5, Windows::causal(5, 2, 1)),
+        (2, 1023, 1, Windows::padded(80, 80, 0)),
+        (1, 9, 2, Windows::padded(2, 4, 0)),
+    ] {
+        let mut case = Case::new();
+        let x = case.any(lead, rows, cols);
+        let y = case.recording.unfold(x, windows).unwrap();
+        case.output(y);
+        let name = format!("unfold {lead}x{rows}x{cols}, {windows:?}");
+        case.compare(&name, ONCE, &[within(0.0, 1, 1.0)]);
+    }
+}
+
+#[test]
+#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
+fn asinh() {
+    for (count, batch, rows, cols) in [(1, 1, 1, 1), (2, 3, 7, 3), (2, 1, 3, 1023)] {
+        for size in [0.01, 0.3, 40.0] {
+            let mut case = Case::new();
+            let x = scaled(&mut case, batch, rows, cols, size);
+            let y = case.recording.asinh(x, 0.75);
+            case.output(y);
+            let dy = case.any(count * batch, rows, cols);
+            let dx = case.computed(count * batch, rows, cols);
+            case.push(AsinhReverse {
+                dy,
+                x,
+                factor: 0.75,
+                dx,
+            });
+            case.output(dx);
+            // Small numbers keep their digits: a product, five terms of a series. Of
+            // large ones the logarithm is off by 3 eps of its argument's share. The
+            // slope is a square root and a division, of 3 eps each in the worst case.
+            let most = f64::from(0.75 * size).asinh();
+            let bounds = [
+                within(4.0, 1, most.max(f64::from(0.75 * size).min(0.25))),
+                within(6.0, 1, 0.75),
+            ];
+            let name = format!("asinh {size} {batch}x{rows}x{cols}");
+            case.compare(&name, ONCE, &bounds);
+        }
+    }
+}
+
+#[test]
+fn asinh_is_that_of_the_library() {
+    let mut case = Case::new();
+    let values: Vec<f32> = vec![0.0, 1e-20, -1e-4, 0.3, -0.33, 1.0, -30.0, 1e10];
+    let x = case.real(Shape::new(1, 1, values.len()), &values);
+    let y = case.recording.asinh(x, 2.0);
+    case.output(y);
+    for (&x, y) in values.iter().zip(&case.native(ONCE)[0]) {
+        let right = (2.0 * f64::from(x)).asinh();
+        assert!((y - right).abs() <= 1e-15 * right.abs(), "{x}: {y}");
+    }
+}
+
 #[test]
 #[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
 fn fold() {
@@ -1109,11 +1166,7 @@ fn fold() {
         (1, 1023, 3, 5, 2, 2),
         (1, 9, 2, 2, 4, 0),
     ] {
-        let windows = Windows {
-            kernel,
-            stride,
-            padding,
-        };
+        let windows = Windows::padded(kernel, stride, padding);
         let mut case = Case::new();
         let dy = case.any(lead, windows.count(rows).unwrap(), kernel * cols);
         let dx = case.computed(lead, rows, cols);

@@ -9,7 +9,7 @@
 //! 1e-8 and 1e-7 has room for small gradients.
 
 use crate::cases::{Case, at, values};
-use crate::operators::{plane, square};
+use crate::operators::plane;
 use sonograd::Error;
 use sonograd::engine::executor::Executor;
 use sonograd::engine::native::NativeExecutor;
@@ -290,6 +290,34 @@ fn group_norm() {
     }
 }
 
+#[test]
+fn asinh() {
+    for (batch, rows, cols) in [(1, 1, 1), (3, 3, 7), (2, 7, 1)] {
+        check(&format!("asinh {batch}x{rows}x{cols}"), |case| {
+            let x = case.any(batch, rows, cols);
+            (vec![x], case.recording.asinh(x, 1.7))
+        });
+    }
+}
+
+/// Padded, causal, apart, and with a rest that is in no window.
+#[test]
+fn unfold() {
+    for (windows, rows) in [
+        (HALVING, 6),
+        (Windows::causal(5, 2, 0), 7),
+        (Windows::causal(3, 1, 2), 1),
+        (Windows::padded(4, 4, 0), 11),
+        (Windows::padded(2, 5, 1), 9),
+    ] {
+        check(&format!("unfold {windows:?}"), |case| {
+            let x = case.any(2, rows, 3);
+            let y = case.recording.unfold(x, windows).unwrap();
+            (vec![x], y)
+        });
+    }
+}
+
 /// Whole heads, odd ones too, beside columns that stay.
 #[test]
 fn rotary() {
@@ -377,8 +405,8 @@ fn depthwise() {
 const OVER_PLANES: [(usize, Plane, usize, Windows); 4] = [
     (1, plane(1, 1), 2, HALVING),
     (2, plane(5, 4), 3, HALVING),
-    (1, plane(4, 7), 2, square(2, 3, 0)),
-    (2, plane(3, 4), 3, square(5, 1, 2)),
+    (1, plane(4, 7), 2, Windows::padded(2, 3, 0)),
+    (2, plane(3, 4), 3, Windows::padded(5, 1, 2)),
 ];
 
 #[test]
@@ -436,7 +464,10 @@ fn planes_are_bins_within_frames() {
     case.output(y);
     let unit: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i % 5 == 0))).collect();
     let unit = case.real(Shape::new(1, 4, 4), &unit);
-    let frames = case.recording.matmul(y, unit).windows(square(2, 2, 0));
+    let frames = case
+        .recording
+        .matmul(y, unit)
+        .windows(Windows::padded(2, 2, 0));
     let frames = frames.record().unwrap();
     case.output(frames);
     let all = case.native(&[Scalars::ZERO]);
@@ -453,8 +484,8 @@ fn planes_that_do_not_fit_are_refused() {
         (9, bias, HALVING, true),
         (9, other, HALVING, false),
         (8, bias, HALVING, false),
-        (9, bias, square(3, 0, 1), false),
-        (49, bias, square(7, 1, 0), false),
+        (9, bias, Windows::padded(3, 0, 1), false),
+        (49, bias, Windows::padded(7, 1, 0), false),
     ] {
         let weight = case.any(1, taps, 2);
         let y = case
@@ -470,11 +501,7 @@ fn planes_that_do_not_fit_are_refused() {
 }
 
 /// Two frames to one, as the models' convolutions do.
-const HALVING: Windows = Windows {
-    kernel: 3,
-    stride: 2,
-    padding: 1,
-};
+const HALVING: Windows = Windows::padded(3, 2, 1);
 
 /// Multiplied with the unit matrix, windows are there to be seen.
 #[test]
@@ -507,11 +534,7 @@ fn impossible_windows_are_refused() {
         (0, 1, 0, false),
     ] {
         let weight = case.any(1, 1, kernel);
-        let windows = Windows {
-            kernel,
-            stride,
-            padding,
-        };
+        let windows = Windows::padded(kernel, stride, padding);
         let product = case.recording.matmul(x, weight).windows(windows);
         assert_eq!(product.record().is_ok(), good, "{windows:?}");
     }
@@ -529,11 +552,7 @@ fn products_with_windows() {
         (9, 3, 2, 0),
         (9, 2, 4, 0),
     ] {
-        let windows = Windows {
-            kernel,
-            stride,
-            padding,
-        };
+        let windows = Windows::padded(kernel, stride, padding);
         check(&format!("{frames} frames, {windows:?}"), |case| {
             let x = case.any(2, frames, 3);
             let (weight, bias) = (case.any(1, 4, kernel * 3), case.any(1, 1, 4));
@@ -577,12 +596,18 @@ fn relative(case: &mut Case, positions: usize, width: usize) -> Relative {
 #[test]
 fn attention_to_itself() {
     for (batch, frames, heads, depth) in [(1, 1, 1, 3), (3, 3, 2, 3), (1, 7, 3, 1), (2, 6, 1, 5)] {
-        for kind in ["plain", "causal", "shifted", "relative"] {
+        for kind in ["plain", "causal", "near", "shifted", "relative"] {
             let width = heads * depth;
             let spec = |case: &mut Case, parts| {
                 let mut spec = attention(parts, heads, depth);
                 match kind {
                     "causal" => spec.mask = Mask::Causal,
+                    "near" => {
+                        spec.mask = Mask::Near {
+                            before: 2,
+                            behind: 1,
+                        }
+                    }
                     "shifted" => spec.relative = Some(relative(case, frames, width)),
                     "relative" => spec.relative = Some(relative(case, 2 * frames - 1, width)),
                     _ => {}

@@ -1,13 +1,10 @@
-//! Families whose encoder is a FastConformer: prompts and generated tokens
-//! against transformers, and configurations that ask for what is not done.
-//! Their reference values are compared in `validate`.
+//! Families whose encoder is a FastConformer: prompts against transformers, and
+//! configurations that ask for what is not done.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use safetensors::SafeTensors;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use sonograd::audio;
 use sonograd::engine::executor::Executor;
@@ -15,65 +12,12 @@ use sonograd::engine::native::NativeExecutor;
 use sonograd::engine::recording::Recording;
 use sonograd::engine::tensor::{Kind, Scalars, Shape};
 use sonograd::features::{Features, FrontEnd};
-use sonograd::generate::{GenerationOptions, Wanted, generate, prompt};
+use sonograd::generate::{GenerationOptions, Wanted, prompt};
 use sonograd::listener::{Builder, Listener};
 use sonograd::model::files::ModelFiles;
 use sonograd::model::{Model, parameters};
 
-use super::generation::splitmix64;
-
-/// What `tools/fastconformer_fixtures.py` wrote.
-#[derive(Deserialize)]
-struct Cases {
-    prompts: Vec<Prompt>,
-    settings: serde_json::Map<String, Value>,
-    inputs: Vec<Input>,
-}
-
-#[derive(Deserialize)]
-struct Prompt {
-    language: Option<String>,
-    task: Option<String>,
-    prompt: Vec<u32>,
-}
-
-#[derive(Deserialize)]
-struct Input {
-    seed: u64,
-    frames: usize,
-    outputs: serde_json::Map<String, Value>,
-}
-
-fn folder(name: &str) -> PathBuf {
-    PathBuf::from("tests/fixtures").join(name)
-}
-
-fn load(name: &str) -> Model {
-    Model::load(ModelFiles::folder(folder(name)).unwrap()).unwrap()
-}
-
-fn cases(name: &str) -> Cases {
-    let bytes = fs::read(folder(name).join("cases.json")).unwrap();
-    serde_json::from_slice(&bytes).unwrap()
-}
-
-fn wanted(language: Option<&str>, task: Option<&str>) -> Wanted {
-    let mut wanted = Wanted::default();
-    wanted.language = language.map(str::to_owned);
-    wanted.task = task.map(str::to_owned);
-    wanted
-}
-
-impl Input {
-    fn features(&self, bins: usize) -> Features {
-        let number = |n: u64| {
-            let upper = splitmix64((self.seed << 32) + n) >> 40;
-            2.0 * (upper as f32 / 8_388_608.0 - 1.0)
-        };
-        let count = (self.frames * bins) as u64;
-        Features::new((0..count).map(number).collect(), self.frames, bins).unwrap()
-    }
-}
+use super::small_cases::{Input, cases, folder, load, wanted};
 
 #[test]
 fn prompts_are_those_that_transformers_makes() {
@@ -91,58 +35,6 @@ fn prompts_are_those_that_transformers_makes() {
             let made = prompt(&mut executor, &model, &none, &options).unwrap();
             assert_eq!(made, case.prompt, "{name} {wanted:?}");
         }
-    }
-}
-
-fn generates_the_same(executor: &mut dyn Executor, model: &Model, name: &str, every: usize) {
-    let tokenizer = model.tokenizer().unwrap();
-    let cases = cases(name);
-    let first = &cases.prompts[0];
-    let wanted = wanted(first.language.as_deref(), first.task.as_deref());
-    let mut equal = 0;
-    for input in cases.inputs.iter().step_by(every) {
-        for (setting, output) in &input.outputs {
-            let own = &cases.settings[setting];
-            let size = |name: &str| own[name].as_u64().map(|size| size as usize);
-            let mut options = GenerationOptions::new(model, Some(&tokenizer), &wanted).unwrap();
-            options.beams = size("num_beams").unwrap();
-            options.max_new_tokens = size("max_new_tokens");
-            options.no_repeat_ngram_size = size("no_repeat_ngram_size").unwrap_or(0);
-            options.length_penalty = own["length_penalty"].as_f64().unwrap_or(1.0);
-            let features = input.features(model.encoder.mel_bins());
-            let generated = generate(executor, model, &features, &options).unwrap();
-            assert_eq!(generated.prompt, first.prompt);
-            let mut tokens = generated.tokens;
-            tokens.retain(|id| !model.ends.contains(id));
-            let expected: Vec<u32> = serde_json::from_value(output.clone()).unwrap();
-            assert_eq!(tokens, expected, "{name} {} {setting}", input.seed);
-            equal += 1;
-        }
-    }
-    println!("{name}: {equal} outputs equal");
-    assert!(equal >= cases.settings.len());
-}
-
-#[test]
-fn tokens_are_those_that_transformers_generates() {
-    for name in ["cohere", "canary"] {
-        let model = load(name);
-        let mut executor = NativeExecutor::<f32>::new(&model.weights, false);
-        generates_the_same(&mut executor, &model, name, 1);
-    }
-}
-
-#[test]
-#[cfg_attr(no_test_gpu, ignore = "SONOGRAD_TEST_GPU=none")]
-fn a_gpu_generates_the_same() {
-    use sonograd::engine::gpu::adapter::open_for_tests;
-    use sonograd::engine::gpu::{GpuExecutor, GpuOptions};
-    let device = std::sync::Arc::new(open_for_tests());
-    for name in ["cohere", "canary"] {
-        let model = load(name);
-        let device = std::sync::Arc::clone(&device);
-        let mut gpu = GpuExecutor::new(device, &model.weights, &GpuOptions::default()).unwrap();
-        generates_the_same(&mut gpu, &model, name, 5);
     }
 }
 

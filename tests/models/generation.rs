@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use flate2::read::GzDecoder;
 use serde::Deserialize;
 use serde_json::Value;
 use sonograd::engine::executor::Executor;
@@ -58,11 +59,11 @@ fn ids(value: &Value) -> Vec<u32> {
 impl Family {
     fn new(name: &'static str) -> Self {
         let folder = Path::new("tests/fixtures/generation").join(name);
-        let cases = fs::read(folder.join("cases.json")).unwrap();
+        let packed = fs::File::open(folder.join("cases.json.gz")).unwrap();
         Self {
             name,
             model: Model::load(ModelFiles::folder(folder).unwrap()).unwrap(),
-            cases: serde_json::from_slice(&cases).unwrap(),
+            cases: serde_json::from_reader(GzDecoder::new(packed)).unwrap(),
         }
     }
 

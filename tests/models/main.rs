@@ -20,7 +20,7 @@ mod awkward_sizes;
 mod errors;
 /// Everything that is asked of a model, on a GPU and natively.
 mod executors_agree;
-/// Prompts, tokens and configurations of FastConformers.
+/// Prompts and configurations of FastConformers.
 mod fastconformers;
 /// Folders as people have them: what stands in which file.
 mod folders;
@@ -32,12 +32,16 @@ mod front_end;
 mod generation;
 /// What a folder's files ask generation for, against transformers.
 mod generation_settings;
+/// Waveforms, rotary positions and configurations of Moonshine.
+mod moonshine;
 /// Opus among other streams, of many channels, in packets that are none.
 mod opus_streams;
 /// Sounds whose samples are numbers, in every container and encoding.
 mod pcm_sounds;
 /// Real models on human speech against transformers.
 mod real;
+/// Generated tokens of small models against transformers'.
+mod small_cases;
 /// Reference values made by other code.
 mod validate;
 /// Weights chosen by role, and drawn, as names once chose and drew them.

@@ -12,18 +12,23 @@ use sonograd::model::files::ModelFiles;
 use sonograd::validate::validate;
 
 /// Model folders, and how many tensors their references have to compare.
-/// `..._odd` have odd sizes and, but for `cohere_odd`, an output projection of their own,
+/// `..._odd` have odd sizes and, but for `cohere_odd` and `moonshine_streaming_odd`, an output
+/// projection of their own,
 /// `conformer_fama` is named as Hugging Face names it, in BF16 shards,
 /// `whisper_128` has 128 mel bins and 3,000 frames; its encoder output and the
 /// gradients there and at the input are left out, which
 /// would be half of the file and more.
 /// One with a waveform compares its features, too.
-const FIXTURES: [(&str, usize); 10] = [
+const FIXTURES: [(&str, usize); 14] = [
     ("canary", 11),
     ("cohere", 12),
     ("cohere_odd", 11),
     ("conformer", 11),
     ("conformer_fama", 11),
+    ("moonshine", 12),
+    ("moonshine_odd", 11),
+    ("moonshine_streaming", 12),
+    ("moonshine_streaming_odd", 11),
     ("speech_to_text", 11),
     ("speech_to_text_odd", 11),
     ("whisper", 11),

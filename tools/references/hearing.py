@@ -5,7 +5,7 @@ import wave
 import numpy as np
 import torch
 
-from .recogniser import FastConformer, Whisper, read_json
+from .recogniser import FastConformer, Moonshine, Whisper, read_json
 
 SAMPLE_RATE = 16000
 # Samples from one frame to the next, in both front ends.
@@ -29,7 +29,7 @@ def extractor_for(model, folder):
     """The feature extractor that the folder describes, or the family's usual one."""
     from transformers import AutoFeatureExtractor, Speech2TextFeatureExtractor, WhisperFeatureExtractor
 
-    if isinstance(model, FastConformer):
+    if isinstance(model, FastConformer | Moonshine):
         return AutoFeatureExtractor.from_pretrained(folder)
     values = read_json(folder / "preprocessor_config.json")
     if isinstance(model, Whisper):
@@ -43,11 +43,14 @@ def extractor_for(model, folder):
 
 
 def hear(model, folder, waveform):
-    """Features (T, F), float32, and the number of frames that are sound.
+    """Features (T, F), float32, and the number of frames that are sound; (S, 1) of Moonshine.
 
     The rest of Whisper's window, if any, is padding.
     """
     extractor = extractor_for(model, folder)
+    if isinstance(model, Moonshine):
+        made = extractor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="np")
+        return torch.from_numpy(np.array(made["input_values"][0], np.float32))[:, None], len(waveform)
     made = extractor(waveform, sampling_rate=SAMPLE_RATE, return_tensors="np")
     features = torch.from_numpy(np.array(made["input_features"][0], np.float32))
     if isinstance(model, FastConformer):

@@ -1,4 +1,4 @@
-"""Speech recognisers of five families behind one interface.
+"""Speech recognisers of seven families behind one interface.
 
 Shapes: B variants of one utterance, T input frames, F mel bins, T' encoder frames, D model dimension,
 I decoder positions, V vocabulary, L decoder layers, H heads. Everything stays on the processor.
@@ -21,6 +21,8 @@ WHISPER = "WhisperForConditionalGeneration"
 SPEECH_TO_TEXT = "Speech2TextForConditionalGeneration"
 COHERE = "CohereAsrForConditionalGeneration"
 CANARY = "CanaryForConditionalGeneration"
+MOONSHINE = "MoonshineForConditionalGeneration"
+MOONSHINE_STREAMING = "MoonshineStreamingForConditionalGeneration"
 
 # What a published conformer may hold beside what inference needs.
 IGNORED = ("num_batches_tracked", "positional_encoding.pe", "_float_tensor", ".version",
@@ -237,6 +239,46 @@ class Canary(FastConformer):
         return asked["decoder_input_ids"][0].tolist()
 
 
+class Moonshine(InTransformers):
+    """A model that hears the waveform: T is S, the number of samples, and F is 1."""
+
+    kind = MOONSHINE
+    frames = None
+    mel_bins = 1
+
+    def __init__(self, folder, dtype):
+        model = self.load(folder, dtype)
+        Recogniser.__init__(self, folder, model, model.model.encoder.layers, model.model.decoder.embed_tokens)
+        self.encoder_heads = model.model.encoder.config.num_attention_heads
+
+    def load(self, folder, dtype):
+        import transformers
+
+        model = load_with_transformers(getattr(transformers, self.kind), folder, dtype)
+        model.set_attn_implementation(exact_attention())
+        return model
+
+    def encode(self, features):
+        return self.module.model.encoder(features[..., 0]).last_hidden_state
+
+
+class MoonshineStreaming(Moonshine):
+    kind = MOONSHINE_STREAMING
+
+    def encode(self, features):
+        # As the processor pads. Without a mask the encoder would hear everything, not what is near.
+        encoder = self.module.model.encoder
+        samples = features.shape[1]
+        rest = -samples % encoder.embedder.frame_len
+        heard = torch.nn.functional.pad(features[..., 0], (0, rest))
+        mask = (torch.arange(samples + rest) < samples).long().expand(len(features), -1)
+        return encoder(heard, attention_mask=mask).last_hidden_state
+
+    def _decoded(self, tokens, memory, attention):
+        # The decoder adds positions to what it is given, in place.
+        return super()._decoded(tokens, memory.clone(), attention)
+
+
 def exact_attention():
     """The name of an attention whose softmax is computed in the numbers of its operands.
 
@@ -330,7 +372,8 @@ def read_conformer(folder, dtype):
 
 
 FAMILIES = {
-    CANARY: Canary, COHERE: Cohere, CONFORMER: FbkConformer, WHISPER: Whisper, SPEECH_TO_TEXT: SpeechToText,
+    CANARY: Canary, COHERE: Cohere, CONFORMER: FbkConformer, MOONSHINE: Moonshine,
+    MOONSHINE_STREAMING: MoonshineStreaming, SPEECH_TO_TEXT: SpeechToText, WHISPER: Whisper,
 }
 
 

@@ -2,11 +2,13 @@
 
 import torch
 
-from .recogniser import FastConformer, Whisper
+from .recogniser import FastConformer, Moonshine, Whisper
 
 # Side lengths of the rectangles that input masks hide, frames and mel bins. Single features would
 # cancel each other out; rectangles act as the superpixels of a real map do.
 RECTANGLE = (4, 8)
+# The same of a waveform, samples: 10 ms.
+STRETCH = (160, 1)
 # Spans of encoder frames that a mask keeps or hides as one, at most this many: hiding every second
 # of a thousand frames changes hardly anything.
 ENCODER_SPANS = 32
@@ -106,7 +108,7 @@ def random_masks(frames, sound, bins, encoder_frames, encoder_sound, positions, 
     def draw(*shape):
         return (torch.rand(count, *shape, generator=generator) < KEEP).to(torch.uint8)
 
-    rows, columns = RECTANGLE
+    rows, columns = STRETCH if bins == 1 else RECTANGLE
     blocks = draw(-(-sound // rows), -(-bins // columns))
     at_input = torch.ones(count, frames, bins, dtype=torch.uint8)
     at_input[:, :sound] = (

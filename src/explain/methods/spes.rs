@@ -11,6 +11,7 @@ use crate::explain::readback::{Arrived, Batch, Ticket};
 use crate::explain::spes::{
     Checkpoint, Masks, Occluded, Occlusion, Segmentation, Segments, SpesOptions, SpesPass, Stop,
 };
+use crate::features::Kind;
 use crate::ops::BaselineKind;
 use crate::{Error, Result};
 
@@ -42,7 +43,7 @@ pub struct SpesMade {
     pub wanted: StopMade,
     /// At the input.
     #[serde(flatten)]
-    pub superpixels: Option<SuperpixelsMade>,
+    pub input: Option<InputMade>,
 }
 
 /// Reliabilities after some masks, medians over tokens.
@@ -68,18 +69,48 @@ pub enum StopMade {
     },
 }
 
-/// What shaped the segments of the features.
+/// What was hidden of the features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct SuperpixelsMade {
-    pub nominal_segments: Vec<usize>,
-    pub compactness: f64,
-    pub sigma: f64,
+pub struct InputMade {
+    #[serde(flatten)]
+    pub segments: SegmentsMade,
     pub baseline: BaselineKind,
 }
 
+/// What shaped the segments of the features.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum SegmentsMade {
+    Superpixels {
+        nominal_segments: Vec<usize>,
+        compactness: f64,
+        sigma: f64,
+    },
+    /// Of a waveform.
+    Stretches { segment_ms: f64 },
+}
+
+impl SegmentsMade {
+    fn new(kind: Kind, options: &SpesOptions) -> Self {
+        match kind {
+            Kind::Waveform => Self::Stretches {
+                segment_ms: options.segment_ms,
+            },
+            _ => Self::Superpixels {
+                nominal_segments: options.segments.clone(),
+                compactness: options.compactness,
+                sigma: options.sigma,
+            },
+        }
+    }
+}
+
 impl SpesMade {
-    fn new(pass: &SpesPass, clamped_scores: f64, options: &SpesOptions, seed: u64) -> Self {
+    fn new(shared: &Shared, pass: &SpesPass, clamped_scores: f64) -> Self {
+        let (options, seed) = (&shared.options.spes, shared.options.seed);
+        let kind = shared.model.encoder.hears_by();
         let last = pass.checkpoints.last();
         let checkpoints = pass.checkpoints.iter();
         let checkpoints = checkpoints.map(|checkpoint| CheckpointMade {
@@ -109,10 +140,8 @@ impl SpesMade {
                         .is_some_and(|reached| reached >= wanted_reliability),
                 },
             },
-            superpixels: (pass.occluded == Occluded::Input).then(|| SuperpixelsMade {
-                nominal_segments: options.segments.clone(),
-                compactness: options.compactness,
-                sigma: options.sigma,
+            input: (pass.occluded == Occluded::Input).then(|| InputMade {
+                segments: SegmentsMade::new(kind, options),
                 baseline: options.baseline,
             }),
         }
@@ -133,13 +162,26 @@ impl SpesMade {
             batch: Some(self.batch),
             ..default
         };
-        match &self.superpixels {
-            None => options,
-            Some(own) => SpesOptions {
-                segments: own.nominal_segments.clone(),
-                compactness: own.compactness,
-                sigma: own.sigma,
-                baseline: own.baseline,
+        let Some(InputMade { segments, baseline }) = &self.input else {
+            return options;
+        };
+        let options = SpesOptions {
+            baseline: *baseline,
+            ..options
+        };
+        match segments {
+            SegmentsMade::Superpixels {
+                nominal_segments,
+                compactness,
+                sigma,
+            } => SpesOptions {
+                segments: nominal_segments.clone(),
+                compactness: *compactness,
+                sigma: *sigma,
+                ..options
+            },
+            SegmentsMade::Stretches { segment_ms } => SpesOptions {
+                segment_ms: *segment_ms,
                 ..options
             },
         }
@@ -181,7 +223,10 @@ impl Work for SpesWork {
         let occluded = Occluded::at(self.site)
             .ok_or_else(|| Error::Input(format!("spes has no map at {}", self.site)))?;
         let segmentation = match occluded {
-            Occluded::Input => Segmentation::superpixels(shared.subject.features, options)?,
+            Occluded::Input => {
+                let kind = shared.model.encoder.hears_by();
+                Segmentation::of_features(kind, shared.subject.features, options)?
+            }
             Occluded::Encoder => Segmentation::elements(utterance.encoder_frames, 1),
             Occluded::Tokens => Segmentation::elements(utterance.inputs, 1),
         };
@@ -231,7 +276,7 @@ impl Work for SpesWork {
         let data = arrived.take(queued.data);
         let clamped = arrived.take(queued.clamped);
         let clamped = clamped.iter().map(|&x| f64::from(x)).sum();
-        let made = SpesMade::new(&pass, clamped, &shared.options.spes, shared.options.seed);
+        let made = SpesMade::new(shared, &pass, clamped);
         shared.at_site((Method::Spes, self.site), pass.map, data, &made)
     }
 }

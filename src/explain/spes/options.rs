@@ -28,6 +28,9 @@ pub struct SpesOptions {
     pub segments: Vec<usize>,
     pub compactness: f64,
     pub sigma: f64,
+    /// Where a model hears the waveform: length of the stretches that are hidden
+    /// as a whole, in milliseconds.
+    pub segment_ms: f64,
     /// What hidden features are replaced by.
     pub baseline: BaselineKind,
     /// Masks scored at once; chosen by memory if absent.
@@ -42,6 +45,7 @@ impl Default for SpesOptions {
             segments: vec![2_000, 2_500, 3_000],
             compactness: 0.1,
             sigma: 0.0,
+            segment_ms: 10.0,
             baseline: BaselineKind::Zero,
             batch: None,
         }
@@ -81,6 +85,9 @@ impl SpesOptions {
                 wrong(format!("a mask's share of {p} is not between 0 and 1"))
             }
             _ if self.segments.is_empty() => wrong("there is no number of segments".into()),
+            _ if !(self.segment_ms.is_finite() && self.segment_ms > 0.0) => {
+                wrong(format!("stretches of {} ms", self.segment_ms))
+            }
             _ if self.batch.is_some_and(|batch| batch > Self::MOST_BATCH) => {
                 wrong(format!("a batch is of {} masks at most", Self::MOST_BATCH))
             }

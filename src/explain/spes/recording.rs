@@ -85,9 +85,9 @@ impl Occlusion<'_> {
             }
             (Occluded::Encoder, Some(output)) => {
                 let memories = self.memories(r, output)?;
-                let biases = decoder.record_memory_biases(r)?;
-                let begun = self.begin(r, ids)?;
                 let (sound, window) = (utterance.encoder_frames, utterance.encoder_window);
+                let biases = decoder.record_memory_biases(r, sound)?;
+                let begun = self.begin(r, ids)?;
                 let mut parts = Vec::new();
                 for (memory, bias) in memories.into_iter().zip(biases) {
                     let own = r.take_rows(memory, 0, sound)?;

@@ -5,7 +5,7 @@ use super::slic::{SlicOptions, scaled_segments, slic};
 use crate::Result;
 use crate::engine::executor::{Executor, Inputs};
 use crate::engine::tensor::{PersistentId, Shape};
-use crate::features::Features;
+use crate::features::{Features, Kind};
 
 /// How many segments there are and where.
 #[derive(Clone, Debug)]
@@ -18,6 +18,30 @@ pub struct Segmentation {
 }
 
 impl Segmentation {
+    /// The pieces of features of a kind: superpixels, or stretches of time where
+    /// they are samples.
+    ///
+    /// # Errors
+    /// If the features or options cannot be segmented.
+    pub fn of_features(kind: Kind, features: &Features, options: &SpesOptions) -> Result<Self> {
+        match kind {
+            Kind::Waveform => Ok(Self::stretches(features, kind, options)),
+            _ => Self::superpixels(features, options),
+        }
+    }
+
+    /// Stretches of time, all equally long but the last.
+    fn stretches(features: &Features, kind: Kind, options: &SpesOptions) -> Self {
+        let samples = features.sound_frames;
+        let each = options.segment_ms / 1000.0 / kind.frame_seconds();
+        let each = (each.round() as usize).clamp(1, samples.max(1));
+        Self {
+            labels: (0..samples).map(|sample| (sample / each) as u32).collect(),
+            shape: Shape::new(1, samples, features.bins),
+            segments: samples.div_ceil(each),
+        }
+    }
+
     /// Superpixels of the features, for every nominal number of segments.
     ///
     /// # Errors

@@ -70,13 +70,34 @@ pub fn in_folder(folder: &Path) -> Option<(std::path::PathBuf, &'static str)> {
     })
 }
 
-/// What a model of an architecture is that no family here has, by the name's
-/// end.
+/// Language models that take sound in among their tokens, by what their names in
+/// transformers 5.23 begin with.
+const AUDIO_LANGUAGE_MODELS: [&str; 15] = [
+    "AudioFlamingo3",
+    "FunAsrNano",
+    "Gemma3n",
+    "GlmAsr",
+    "GraniteSpeech",
+    "KyutaiSpeechToText",
+    "MossTranscribeDiarize",
+    "MusicFlamingo",
+    "Phi4Multimodal",
+    "Qwen2Audio",
+    "Qwen2_5Omni",
+    "Qwen3ASR",
+    "Qwen3Omni",
+    "VibeVoiceAsr",
+    "Voxtral",
+];
+
+/// What a model of an architecture is that no family here has, by the name.
 pub fn architecture(name: &str) -> Option<&'static str> {
     let ctc = "; it is a CTC model: an encoder that names a letter for each frame, without a \
                decoder whose cross-attention could be looked at; take an encoder-decoder";
     let transducer = "; it is a transducer, whose decoder never attends to the sound; take an \
                       encoder-decoder";
+    let language_model = "; it is a language model that takes the sound in among its tokens, \
+                          without cross-attention that could be looked at; take an encoder-decoder";
     let classifier = "; it names what a sound is and writes no text";
     let ends = |end: &&str| name.ends_with(*end);
     if name.ends_with("CTC") {
@@ -85,6 +106,11 @@ pub fn architecture(name: &str) -> Option<&'static str> {
         Some(transducer)
     } else if ["Classification", "XVector"].iter().any(ends) {
         Some(classifier)
+    } else if AUDIO_LANGUAGE_MODELS
+        .iter()
+        .any(|own| name.starts_with(own))
+    {
+        Some(language_model)
     } else {
         None
     }
@@ -122,6 +148,9 @@ mod tests {
                 .unwrap()
                 .contains("transducer")
         );
+        for name in ["VoxtralForConditionalGeneration", "Qwen2_5OmniModel"] {
+            assert!(architecture(name).unwrap().contains("language model"));
+        }
         assert_eq!(architecture("MoonshineForConditionalGeneration"), None);
         assert!(pointer(b"version https://git-lfs.github.com/spec/v1\noid").is_some());
         assert_eq!(pointer(b"{}"), None);

@@ -21,6 +21,7 @@ pub const SOURCES: &[(&str, &str)] = embedded![
     "add",
     "add_noise",
     "apply_mask",
+    "asinh",
     "attention",
     "attention_terms",
     "attention_x_gradient",
@@ -55,6 +56,7 @@ pub const SOURCES: &[(&str, &str)] = embedded![
     "take_rows",
     "token_log_prob",
     "token_seed",
+    "unfold",
 ];
 
 /// What shaders import: the stem of its file and its text.

@@ -9,6 +9,8 @@ They go to ../tests/fixtures/NAME; without a name all are made:
 - cohere_odd: encoder and decoder of one width and of two layers each, subsampling by 4 with kernels of 5, a
   scaled input, no biases of attention or in the encoder, an output projection that is the embedding, SiLU
 - canary: as published but for sizes
+- canary_odd: kernels of 3 in two convolutions of the plane, a scaled input, biases nowhere, heads of the
+  decoder that are together narrower than it, an output projection of its own, more layers
 
 Sizes are as small as they can be: the files are part of the repository.
 
@@ -117,11 +119,29 @@ def canary():
     return model, CanaryProcessor(extractor, words(40), chat_template=TEMPLATE)
 
 
+def canary_odd():
+    model = CanaryForConditionalGeneration(CanaryConfig(
+        encoder_config=encoder(
+            hidden_size=6, num_hidden_layers=2, num_attention_heads=3, subsampling_factor=4,
+            subsampling_conv_channels=5, num_mel_bins=8, convolution_bias=False, attention_bias=False,
+            conv_kernel_size=3, scale_input=True,
+        ),
+        decoder_config={
+            "vocab_size": 19, "hidden_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 2, "head_dim": 2, "intermediate_size": 11, "max_position_embeddings": 7,
+            "attention_bias": False, "hidden_act": "silu",
+        },
+        vocab_size=19, tie_word_embeddings=False,
+    ))
+    return model, None
+
+
 # What each is computed for: a piece of the utterance, or random features.
 MAKERS = {
     cohere: {"audio": (9000, 10450)},
     cohere_odd: {"frames": 18},
     canary: {"frames": 11},
+    canary_odd: {"frames": 21},
 }
 # What a reference's tokens begin with: the start token and one mark, no whole list.
 PROMPT = [7, 4]

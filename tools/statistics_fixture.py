@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Makes tests/fixtures/statistics.json: correlations by SciPy of lists with and without ties.
+"""Makes tests/fixtures/statistics.json.gz: correlations by SciPy of lists with and without ties.
 
     python statistics_fixture.py
 
 Values are rounded to few digits, so that they are exact in both programs and ties are many.
 """
 
+import gzip
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import scipy
 from scipy import stats
 
-OUTPUT = Path(__file__).parent.parent / "tests" / "fixtures" / "statistics.json"
+OUTPUT = Path(__file__).parent.parent / "tests" / "fixtures" / "statistics.json.gz"
 
 
 def lists(random):
@@ -41,7 +42,8 @@ def main():
             "kendall": float(stats.kendalltau(x, y).statistic),
         })
     made_with = {"scipy": scipy.__version__, "numpy": np.__version__}
-    OUTPUT.write_text(json.dumps({"made_with": made_with, "cases": cases}) + "\n")
+    text = json.dumps({"made_with": made_with, "cases": cases}) + "\n"
+    OUTPUT.write_bytes(gzip.compress(text.encode(), mtime=0))
     print(f"{len(cases)} cases, {OUTPUT.stat().st_size} bytes")
 
 

@@ -115,6 +115,13 @@ pub const OPERATORS: &[(&str, Build)] = &[
     ("attention/causal", |b| {
         attention(b, Mask::Causal, false, false)
     }),
+    ("attention/near", |b| {
+        let near = Mask::Near {
+            before: 15,
+            behind: 3,
+        };
+        attention(b, near, false, false)
+    }),
     ("attention/relative", |b| {
         attention(b, Mask::None, true, false)
     }),

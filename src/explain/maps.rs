@@ -29,7 +29,8 @@ pub struct Maps {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Axis {
-    /// `layer`, `head`, `token`, `time`, `mel bin` or `decoder input`.
+    /// `layer`, `head`, `token`, `time`, `mel bin`, `channel` (of a waveform) or
+    /// `decoder input`.
     pub name: &'static str,
     /// What the coordinates are counted in: `s` for time, absent for indices.
     pub unit: Option<&'static str>,
@@ -359,6 +360,11 @@ fn axes(site: Site, explanation: &Explanation, shape: &[usize]) -> Vec<Axis> {
     let model = &explanation.model;
     let token = Axis::index("token", explanation.tokens.len());
     let encoder = Axis::time(model.encoder_frames, model.encoder_frame_seconds);
+    // Of a waveform there is one.
+    let bins = match model.mel_bins {
+        1 => "channel",
+        _ => "mel bin",
+    };
     match site {
         Site::Decoder => vec![
             Axis::index("layer", model.decoder_layers),
@@ -369,7 +375,7 @@ fn axes(site: Site, explanation: &Explanation, shape: &[usize]) -> Vec<Axis> {
         Site::Input => vec![
             token,
             Axis::time(model.frames, model.frame_seconds),
-            Axis::index("mel bin", model.mel_bins),
+            Axis::index(bins, model.mel_bins),
         ],
         Site::Encoder => vec![token, encoder],
         Site::Tokens => vec![

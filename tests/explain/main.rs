@@ -41,3 +41,5 @@ mod report_page;
 mod spes;
 /// When Whisper's tokens were said, against transformers.
 mod token_times;
+/// Maps over the samples of a waveform.
+mod waveform;

@@ -311,6 +311,47 @@ fn hearing_samples() -> Recording {
     draft.recording
 }
 
+/// The same in frames that are compressed, whose queries hear what is near.
+fn hearing_frames() -> Recording {
+    let mut draft = Draft::new();
+    let (batch, samples, frame, width) = (2, 93, 4, 6);
+    let source = draft.real(batch, samples, 1);
+    let frames = Windows::padded(frame, frame, 0);
+    let x = draft.recording.unfold(source, frames).unwrap();
+    let x = draft.recording.asinh(x, 0.75);
+    let weight = draft.real(1, 3 * width, 5 * frame);
+    let packed = draft.recording.matmul(x, weight);
+    let packed = packed.windows(Windows::causal(5, 2, 1)).record().unwrap();
+    let part = |offset| Columns {
+        tensor: packed,
+        offset,
+    };
+    let spec = AttentionSpec {
+        query: part(0),
+        key: part(width),
+        value: part(2 * width),
+        heads: 2,
+        width,
+        scale: 0.5,
+        mask: Mask::Near {
+            before: 3,
+            behind: 1,
+        },
+        relative: None,
+    };
+    let (logits, _) = draft.recording.attention(spec).unwrap();
+    let (positions, labels) = (draft.indices(1, 2), draft.indices(1, 2));
+    let seed = Seed {
+        logits,
+        positions,
+        labels,
+        count: 2,
+    };
+    let gradients = reverse(&mut draft.recording, seed, &[source]).unwrap();
+    draft.keep(gradients[0]);
+    draft.recording
+}
+
 /// A decoding step.
 fn generating() -> Recording {
     let mut draft = Draft::new();
@@ -682,6 +723,7 @@ fn all() -> [Recording; 6] {
         explaining(),
         broadcast(),
         hearing_samples(),
+        hearing_frames(),
         generating(),
         products(),
         occluding(),
@@ -725,7 +767,12 @@ fn launches_are_what_the_shaders_declare() {
 /// An output that nobody reads is not bound, whichever it is.
 #[test]
 fn dead_outputs_are_left_out() {
-    for recording in [explaining(), hearing_samples(), occluding()] {
+    for recording in [
+        explaining(),
+        hearing_samples(),
+        hearing_frames(),
+        occluding(),
+    ] {
         for operator in recording.operators() {
             let outputs = operator.outputs();
             for kept in outputs.iter().filter(|_| outputs.len() > 1) {

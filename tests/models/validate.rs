@@ -19,8 +19,9 @@ use sonograd::validate::validate;
 /// gradients there and at the input are left out, which
 /// would be half of the file and more.
 /// One with a waveform compares its features, too.
-const FIXTURES: [(&str, usize); 14] = [
+const FIXTURES: [(&str, usize); 15] = [
     ("canary", 11),
+    ("canary_odd", 11),
     ("cohere", 12),
     ("cohere_odd", 11),
     ("conformer", 11),

@@ -1,12 +1,13 @@
 //! Correlations against SciPy's.
 
+use flate2::read::GzDecoder;
 use serde_json::Value;
 use sonograd::study::statistics::Correlation;
 
 #[test]
 fn correlations_are_scipys() {
-    let bytes = std::fs::read("tests/fixtures/statistics.json").unwrap();
-    let fixture: Value = serde_json::from_slice(&bytes).unwrap();
+    let packed = std::fs::File::open("tests/fixtures/statistics.json.gz").unwrap();
+    let fixture: Value = serde_json::from_reader(GzDecoder::new(packed)).unwrap();
     let cases = fixture["cases"].as_array().unwrap();
     assert!(cases.len() >= 40, "{}", cases.len());
     let mut worst = 0.0f64;

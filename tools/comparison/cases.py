@@ -27,7 +27,9 @@ CONFORMERS = {
 }
 # D, layers of each side, heads: those of `sonograd bench --preset`, as published.
 WHISPERS = {"whisper-tiny": (384, 4, 6), "whisper-base": (512, 6, 8), "whisper-small": (768, 12, 12)}
-CASES = (*CONFORMERS, *WHISPERS, "s2t-small")
+# D and layers of each side, as published.
+MOONSHINES = {"moonshine-tiny": (288, 6), "moonshine-base": (416, 8)}
+CASES = (*CONFORMERS, *WHISPERS, *MOONSHINES, "s2t-small", "canary-eighth")
 # Of the cases of transformers.
 SECONDS, TOKENS = 10, 24
 
@@ -41,7 +43,7 @@ def write_case(name, folder, seed=0):
         save_conformer(config, folder, seed)
         features, waveform = torch.randn(frames, config.input_feat_per_channel, generator=generator), None
     else:
-        model = speech_to_text() if name == "s2t-small" else whisper(*WHISPERS[name])
+        model = made(name, folder)
         randomise(model, seed)
         model.save_pretrained(folder)
         config, tokens = model.config, TOKENS
@@ -51,8 +53,19 @@ def write_case(name, folder, seed=0):
     # Behind the words come Whisper's special tokens, before them those of the others.
     words = (0, config.eos_token_id) if name in WHISPERS else (3, config.vocab_size)
     labels = torch.randint(*words, (tokens,), generator=generator)
-    inputs = torch.cat([torch.tensor([config.decoder_start_token_id]), labels[:-1]])
+    start = config.decoder_start_token_id
+    start = config.bos_token_id if start is None else start
+    inputs = torch.cat([torch.tensor([start]), labels[:-1]])
     return Subject(features, inputs, labels, waveform)
+
+
+def made(name, folder):
+    """The model of transformers, and its feature extractor in the folder where that is none by default."""
+    if name in WHISPERS:
+        return whisper(*WHISPERS[name])
+    if name in MOONSHINES:
+        return moonshine(*MOONSHINES[name], folder)
+    return speech_to_text() if name == "s2t-small" else canary(folder)
 
 
 def save_conformer(config, folder, seed):
@@ -72,6 +85,28 @@ def whisper(width, layers, heads):
         decoder_attention_heads=heads, encoder_ffn_dim=4 * width, decoder_ffn_dim=4 * width, vocab_size=51865,
         bos_token_id=50257, pad_token_id=50257, eos_token_id=50257, decoder_start_token_id=50258,
     ))
+
+
+def moonshine(width, layers, folder):
+    from transformers import MoonshineConfig, MoonshineForConditionalGeneration, Wav2Vec2FeatureExtractor
+
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(folder)
+    return MoonshineForConditionalGeneration(MoonshineConfig(
+        hidden_size=width, intermediate_size=4 * width, encoder_num_hidden_layers=layers,
+        decoder_num_hidden_layers=layers, max_position_embeddings=194, tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 32.5 / (width // 8)},
+    ))
+
+
+def canary(folder):
+    """Canary's published sizes in an eighth of its depth."""
+    from transformers import CanaryConfig, CanaryForConditionalGeneration, ParakeetFeatureExtractor
+
+    ParakeetFeatureExtractor(feature_size=128).save_pretrained(folder)
+    config = CanaryConfig()
+    config.encoder_config.num_hidden_layers //= 8
+    config.decoder_config.num_hidden_layers //= 8
+    return CanaryForConditionalGeneration(config)
 
 
 def speech_to_text():

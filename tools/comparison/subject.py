@@ -34,7 +34,8 @@ class Subject:
         """How many frames masks may hide; what follows fills Whisper's window."""
         if self.waveform is None:
             return len(self.features)
-        return min(len(self.features), -(-len(self.waveform) // FRAME_SHIFT))
+        shift = 1 if self.features.shape[1] == 1 else FRAME_SHIFT
+        return min(len(self.features), -(-len(self.waveform) // shift))
 
 
 def read_subject(path):

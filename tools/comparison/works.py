@@ -16,6 +16,8 @@ from small_models import conformer
 # Numbers of superpixels that SPES asks for at 500 frames.
 SEGMENTS = (2000, 2500, 3000)
 HIDDEN = 0.5
+# Samples of a waveform that are hidden as a whole: 10 ms.
+STRETCH = 160
 # How many batches of masks are scored in one run.
 BATCHES = 4
 
@@ -147,6 +149,10 @@ class Works:
         """(G, T * F), and S: blocks, about as many as there are superpixels."""
         frames, bins = self.sound, self.features.shape[1]
         made = []
+        if bins == 1:
+            # Of a waveform: stretches.
+            labels = (torch.arange(frames) // STRETCH)[None].to(self.device)
+            return labels, int(labels.max()) + 1
         for nominal in SEGMENTS:
             wanted = nominal * min(frames, 750) / 500
             columns = max(1, round((frames * bins / wanted) ** 0.5))

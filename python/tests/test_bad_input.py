@@ -1,6 +1,8 @@
 """Bad input is refused in one line by an error of the right class."""
 
 import builtins
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -160,7 +162,28 @@ def test_errors_are_a_small_hierarchy():
     assert issubclass(sonograd.DeviceError, RuntimeError)
 
 
-def test_too_little_memory_is_a_memory_error(listener, path):
-    long = np.tile(sonograd.Sound(path).samples, 4)
-    with pytest.raises(sonograd.MemoryError):
-        listener.explain(long, sampling_rate=16_000, methods="gradient", memory=1)
+SHORT_OF_MEMORY = """
+import resource
+import numpy as np
+import sonograd
+
+listener = sonograd.Listener(device="cpu")
+sound = np.random.default_rng(0).normal(size=25 * 16_000) / 10
+how = dict(sampling_rate=16_000, text="the train", methods="gradient")
+listener.explain(sound[:16_000], **how)
+with open("/proc/self/statm") as file:
+    taken = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (16 << 20),) * 2)
+try:
+    listener.explain(sound, **how)
+except sonograd.MemoryError as error:
+    assert error.kind == "memory"
+    print("refused")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much is taken")
+def test_too_little_memory_is_a_memory_error():
+    line = [sys.executable, "-c", SHORT_OF_MEMORY]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.stdout == "refused\n", done.stderr

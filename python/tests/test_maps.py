@@ -76,7 +76,7 @@ def test_values_are_lent_and_outlive_their_maps(listener, path):
 
 
 def test_tokens_and_words_belong_together(maps):
-    assert [token.index for token in maps.tokens] == list(range(len(maps.tokens)))
+    assert [token.row for token in maps.tokens] == list(range(len(maps.tokens)))
     assert maps.tokens[-1].special and not maps.tokens[0].special
     assert all(token.log_probability <= 0 for token in maps.tokens)
     for word in maps.words:

@@ -134,9 +134,9 @@ class Listener:
         sound = sound_for(self._native, x, sampling_rate)
         how = self._how(language, task, beams, timestamps, fallback)
         if text is not None:
-            return Heard(self._native.given(sound._native, text, how), sound)
+            return Heard(self._native.given(sound._inner, text, how), sound)
         with self._telling(progress) as tell:
-            return Heard(self._native.transcribe(sound._native, how, tell), sound)
+            return Heard(self._native.transcribe(sound._inner, how, tell), sound)
 
     def explain(
         self,
@@ -208,10 +208,10 @@ class Listener:
         masking = _masking(masks, reliability, seed, memory)
         own = None if heard is None else heard._native
         if text is not None:
-            own = self._native.given(sound._native, text, how)
+            own = self._native.given(sound._inner, text, how)
         with self._telling(progress) as tell:
             native = self._native.explain(
-                sound._native, own, explaining, masking, how, tell
+                sound._inner, own, explaining, masking, how, tell
             )
         if native.interrupted:
             _warn(["stopped by Ctrl-C: maps by spes are of the masks till then"])
@@ -253,7 +253,7 @@ class Listener:
         masking = _masking(masks, reliability, seed, memory)
         with self._telling(progress) as tell:
             native = self._native.align(
-                sound._native, text, by, at, masking, said, tell
+                sound._inner, text, by, at, masking, said, tell
             )
         return Alignment(native, sound)
 

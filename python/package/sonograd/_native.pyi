@@ -11,6 +11,17 @@ _Path = Union[str, PathLike[str]]
 _Tell = Optional[Callable[[str, float, float], object]]
 _Options = Dict[str, Any]
 
+__all__ = [
+    "Alignment",
+    "Heard",
+    "Listener",
+    "Maps",
+    "Sound",
+    "__version__",
+    "main",
+    "names",
+    "open",
+]
 __version__: str
 
 def main(arguments: List[str]) -> int: ...

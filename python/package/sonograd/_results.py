@@ -48,12 +48,12 @@ class Segment(NamedTuple):
 class Token(NamedTuple):
     """A token that was explained.
 
-    ``index`` is its row in the maps, ``position`` its place in the text,
+    ``row`` is its row in the maps, ``position`` its place in the text,
     ``log_probability`` a natural logarithm, ``special`` whether it is no text,
     ``peak_seconds`` where the averaged cross-attention peaks.
     """
 
-    index: int
+    row: int
     position: int
     id: int
     text: str
@@ -275,9 +275,10 @@ class Map:
         if "token" in dims:
             coords["token_text"] = ("token", [token.text for token in self.tokens])
         attrs = {"method": self.method, "site": self.site}
-        return _xarray().DataArray(
+        array: xarray.DataArray = _xarray().DataArray(
             self.data, coords=coords, dims=dims, name=self.name, attrs=attrs
         )
+        return array
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each value: an index level for each axis, one column.
@@ -328,7 +329,7 @@ class Heatmap:
             up = "layers and heads" if self.map.site == "decoder" else "one row"
             values = self.values.reshape(-1, across.length).T
         unit = f" ({across.length * across.step:.2f} {across.unit})" if across.unit else ""
-        title = f"{self.map.name}, token {self.token.index}: {self.token.text!r}"
+        title = f"{self.map.name}, token {self.token.row}: {self.token.text!r}"
         return picture(values, title, across.name + unit, up)
 
 
@@ -381,7 +382,7 @@ class Maps(Mapping[str, Map]):
     def tokens(self) -> tuple[Token, ...]:
         """The explained tokens, in order: the rows of the maps."""
         return tuple(
-            Token(*(token[field] for field in Token._fields))
+            Token(token["index"], *(token[field] for field in Token._fields[1:]))
             for token in self._explanation["tokens"]
         )
 
@@ -450,7 +451,8 @@ class Maps(Mapping[str, Map]):
                 array = array.rename(time="encoder_time")
             arrays[name] = array
         attrs = {"text": self.text, "model": model["name"]}
-        return _xarray().Dataset(arrays, attrs=attrs)
+        data: xarray.Dataset = _xarray().Dataset(arrays, attrs=attrs)
+        return data
 
     def to_pandas(self) -> pandas.DataFrame:
         """The tokens as rows of a DataFrame; times in seconds."""

@@ -35,7 +35,7 @@ class Sound:
     channel, integers, or numbers that are not finite.
     """
 
-    _native: "_native.Sound"
+    _inner: _native.Sound
 
     def __init__(
         self,
@@ -45,23 +45,23 @@ class Sound:
         name: Optional[str] = None,
     ) -> None:
         made = _made(x, sampling_rate)
-        self._native = made if name is None else made.named(name)
+        self._inner = made if name is None else made.named(name)
 
     @classmethod
     def _of(cls, made: _native.Sound) -> Sound:
         sound = cls.__new__(cls)
-        sound._native = made
+        sound._inner = made
         return sound
 
     @property
     def name(self) -> str:
         """A file's name without its folder, or what was given."""
-        return self._native.name
+        return self._inner.name
 
     @property
     def seconds(self) -> float:
         """Length in seconds."""
-        return self._native.seconds
+        return self._inner.seconds
 
     @property
     def sampling_rate(self) -> int:
@@ -74,12 +74,12 @@ class Sound:
 
         ``None`` where only features are known.
         """
-        return self._native.samples
+        return self._inner.samples
 
     @property
     def warnings(self) -> list[str]:
         """What is not as whoever gave the sound may think."""
-        return self._native.warnings
+        return self._inner.warnings
 
     def __repr__(self) -> str:
         return f"<sonograd.Sound {self.name!r}, {self.seconds:.2f} s>"
@@ -155,7 +155,7 @@ def _floats(x: Any, what: str) -> Floats:
         raise InputError(f"{what} are {array.dtype}, not floating-point numbers{hint}")
     # What does not fit becomes infinite, and is refused by its place.
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, dtype=np.float32)
+        return np.asarray(array, dtype=np.float32, order="C")
 
 
 def _array(x: Any, what: str) -> npt.NDArray[Any]:

@@ -39,13 +39,13 @@ impl Sound {
     #[staticmethod]
     fn read(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let sound = py.detach(|| sonograd::Sound::read(path));
-        Ok(Self(sound.or_raise(py)?.into()))
+        Ok(Self(Input::Sound(sound.or_raise(py)?)))
     }
 
     #[staticmethod]
     fn decode(py: Python<'_>, bytes: Vec<u8>) -> PyResult<Self> {
         let sound = py.detach(|| sonograd::Sound::decode(bytes));
-        Ok(Self(sound.or_raise(py)?.into()))
+        Ok(Self(Input::Sound(sound.or_raise(py)?)))
     }
 
     /// Mono samples (S,), contiguous.
@@ -53,7 +53,7 @@ impl Sound {
     fn of_samples(py: Python<'_>, samples: PyReadonlyArray1<'_, f32>, rate: u32) -> PyResult<Self> {
         let samples = samples.as_slice()?;
         let sound = py.detach(|| sonograd::Sound::new(samples, rate));
-        Ok(Self(sound.or_raise(py)?.into()))
+        Ok(Self(Input::Sound(sound.or_raise(py)?)))
     }
 
     /// (T, F), contiguous, of which the first `sound_frames` are sound.
@@ -75,7 +75,7 @@ impl Sound {
     /// The same under another name.
     fn named(&self, name: String) -> Self {
         match &self.0 {
-            Input::Sound(sound) => Self(sound.clone().named(name).into()),
+            Input::Sound(sound) => Self(Input::Sound(sound.clone().named(name))),
             other => Self(other.clone()),
         }
     }

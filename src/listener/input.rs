@@ -24,12 +24,6 @@ impl From<&Sound> for Input {
     }
 }
 
-impl From<Sound> for Input {
-    fn from(sound: Sound) -> Self {
-        Self::Sound(sound)
-    }
-}
-
 impl From<Features> for Input {
     fn from(features: Features) -> Self {
         Self::Features(Arc::new(features))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use numpy::PyArrayDyn;
+use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use sonograd::Error;
 use sonograd::report::html::page;
@@ -37,21 +38,16 @@ impl Maps {
     }
 
     /// Axes of the map at a place among the names.
-    fn axes(&self, place: usize) -> Option<Axes> {
-        let map = self.maps.iter().nth(place)?;
-        let axes = map.axes().into_iter();
-        Some(
-            axes.map(|axis| (axis.name, axis.unit, axis.length, axis.step))
-                .collect(),
-        )
+    fn axes(&self, place: usize) -> PyResult<Axes> {
+        let axes = self.map(place)?.axes().into_iter();
+        let axes = axes.map(|axis| (axis.name, axis.unit, axis.length, axis.step));
+        Ok(axes.collect())
     }
 
     /// Values of the map at a place, without a copy.
-    fn data(own: Bound<'_, Self>, place: usize) -> PyResult<Option<Bound<'_, PyArrayDyn<f32>>>> {
-        let Some(map) = own.get().maps.iter().nth(place) else {
-            return Ok(None);
-        };
-        lent(own.as_any(), map.data(), map.shape()).map(Some)
+    fn data(own: Bound<'_, Self>, place: usize) -> PyResult<Bound<'_, PyArrayDyn<f32>>> {
+        let map = own.get().map(place)?;
+        lent(own.as_any(), map.data(), map.shape())
     }
 
     /// (T, F), without a copy.
@@ -90,6 +86,14 @@ impl Maps {
 
     fn is_equal(&self, other: &Bound<'_, Self>) -> bool {
         self.maps == other.get().maps
+    }
+}
+
+impl Maps {
+    fn map(&self, place: usize) -> PyResult<sonograd::Map<'_>> {
+        let mut maps = self.maps.iter();
+        maps.nth(place)
+            .ok_or_else(|| PyIndexError::new_err("there is no such map"))
     }
 }
 

@@ -189,8 +189,7 @@ impl Listener {
         heard.or_raise(py)
     }
 
-    /// Maps of what was heard; without that, of what is heard now, which is
-    /// returned as well.
+    /// Maps of what was heard; without that, of what is heard now.
     #[allow(clippy::too_many_arguments)]
     fn explain(
         &self,
@@ -264,8 +263,8 @@ impl Listener {
         Ok(Alignment(alignment.or_raise(py)?))
     }
 
-    /// A study of this model; the folder's tables as JSON, and whether it came
-    /// to its end.
+    /// A study of this model: the folder's tables as JSON, the conclusion,
+    /// whether it came to its end, and warnings.
     fn study(
         &self,
         py: Python<'_>,

@@ -108,7 +108,9 @@ def test_masks_of_features_that_are_none(listener, maps):
         (dict(methods="spes", mask_probability=2.0), "."),
         (dict(methods="integrated-gradients", steps=0), "steps is 0"),
         (dict(methods="smoothgrad", noise=float("nan")), "noise is NaN"),
-        (dict(baseline="max"), "no baseline \"max\""),
+        (dict(methods="spes", baseline="max"), "no baseline \"max\""),
+        (dict(masks=9), "masks is for the method spes alone"),
+        (dict(methods="spes", steps=9), "for the method integrated-gradients alone"),
         (dict(tokens=[99]), "no token 99"),
         (dict(tokens=[-1]), "-1"),
         (dict(memory=0), "memory is 0"),
@@ -120,6 +122,14 @@ def test_options_that_are_none(listener, path, how, words):
     with pytest.raises(InputError, match=words) as raised:
         listener.explain(path, **how)
     assert "\n" not in str(raised.value)
+
+
+def test_options_without_effect_on_times(listener, path):
+    with pytest.raises(InputError, match="spes alone"):
+        listener.align(path, by="gradient", masks=9)
+    assert listener.align(path, by="spes", masks=48).words
+    with pytest.raises(InputError, match="no method"):
+        listener.align(path, by="lime")
 
 
 def test_what_is_said_twice_is_refused(listener, path):

@@ -103,8 +103,8 @@ fn features_that_were_made_elsewhere_are_heard_as_they_are() {
             let heard = listener.transcribe(&input).unwrap();
             let maps = listener.explain(&input, &heard).run().unwrap();
             let aligned = listener.align(&input).run().unwrap();
-            assert_eq!(aligned.text(), heard.text());
-            (heard.text().to_owned(), maps)
+            let texts = [heard.text(), aligned.text()].map(str::to_owned);
+            (texts, maps)
         });
         assert_eq!(own.0, given.0);
         for (one, other) in own.1.iter().zip(given.1.iter()) {

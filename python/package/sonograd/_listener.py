@@ -206,6 +206,7 @@ class Listener:
             "sigma": sigma,
         }
         masking = _masking(masks, reliability, seed, memory)
+        _check_effect(explaining["methods"], {**explaining, **masking})
         own = None if heard is None else heard._native
         if text is not None:
             own = self._native.given(sound._inner, text, how)
@@ -251,6 +252,7 @@ class Listener:
         # Whoever says nothing of times is given them where the model knows them.
         said = None if how == self._transcribing and timestamps is None else how
         masking = _masking(masks, reliability, seed, memory)
+        _check_effect([by or ""], {**dict.fromkeys(_TAKERS), **masking})
         with self._telling(progress) as tell:
             native = self._native.align(
                 sound._inner, text, by, at, masking, said, tell
@@ -337,6 +339,27 @@ def _masking(
         "seed": _count("seed", seed),
         "memory": _count("memory", memory),
     }
+
+
+_TAKERS = {
+    "masks": ["spes"],
+    "reliability": ["spes"],
+    "mask_probability": ["spes"],
+    "segments": ["spes"],
+    "sigma": ["spes"],
+    "steps": ["integrated-gradients"],
+    "samples": ["smoothgrad"],
+    "noise": ["smoothgrad"],
+    "baseline": ["spes", "integrated-gradients"],
+}
+"""Options of explanations, and the methods that heed them."""
+
+
+def _check_effect(methods: Sequence[str], options: dict[str, Any]) -> None:
+    """Refuses an option that none of the methods heeds."""
+    for name, takers in _TAKERS.items():
+        if options[name] is not None and not set(takers) & set(methods):
+            raise InputError(f"{name} is for the method {' or '.join(takers)} alone")
 
 
 def _count(name: str, value: Any) -> Any:

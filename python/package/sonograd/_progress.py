@@ -101,9 +101,8 @@ def _tqdm() -> Any:
 
 def _is_looked_at() -> bool:
     """A terminal, or a notebook."""
-    if "IPython" in sys.modules:
-        shell = sys.modules["IPython"].get_ipython()
-        if shell is not None and type(shell).__name__ == "ZMQInteractiveShell":
-            return True
+    notebook = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if type(notebook).__name__ == "ZMQInteractiveShell":
+        return True
     stderr = sys.stderr
     return stderr is not None and stderr.isatty()

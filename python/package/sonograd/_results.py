@@ -235,7 +235,6 @@ class Map:
     @property
     def data(self) -> Floats:
         """The values; read-only, not copied. They live as long as this array."""
-        assert self._data is not None
         return self._data
 
     @property
@@ -246,8 +245,7 @@ class Map:
     @property
     def axes(self) -> tuple[Axis, ...]:
         """Name, unit, length and step of each axis."""
-        axes = self._maps._native.axes(self._place) or []
-        return tuple(Axis(*axis) for axis in axes)
+        return tuple(Axis(*axis) for axis in self._maps._native.axes(self._place))
 
     @property
     def tokens(self) -> tuple[Token, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import wave
 from pathlib import Path
@@ -13,6 +14,14 @@ import sonograd
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c():
+    """Ctrl-C interrupts, here and in children, also where it was ignored before."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

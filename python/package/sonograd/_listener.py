@@ -306,6 +306,8 @@ class Listener:
                 asked, masking, tell
             )
         _warn(found)
+        if not finished:
+            _warn(["stopped by Ctrl-C; the same call goes on"])
         return Study(Path(out), tables, conclusion, finished, found)
 
     def _telling(self, progress: Progress) -> Telling:

@@ -80,7 +80,7 @@ pub use audio::Sound;
 pub use error::{Error, ErrorKind, Result};
 pub use explain::{Event, ExplainOptions, Map, Maps, Method, Progress, Site};
 pub use generate::Wanted;
-pub use listener::{Alignment, Heard, Listener, Warning};
+pub use listener::{Alignment, Heard, Input, Listener, Warning};
 
 /// README's program in Rust compiles.
 #[cfg(doctest)]

@@ -39,6 +39,11 @@ use crate::listener::{Builder, Listener, Warning};
 use crate::model::files::ModelFiles;
 use crate::{Error, Result};
 
+/// Exit codes.
+const DONE: u8 = 0;
+const WITH_FAILURES: u8 = 1;
+const FAILED: u8 = 2;
+
 /// Which sound made a speech-to-text model write each word.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -75,23 +80,31 @@ enum Outcome {
     Failures,
 }
 
-/// Parses the command line, runs it and gives the exit code.
+/// Parses this process' command line, runs it and gives the exit code.
 pub fn main() -> ExitCode {
+    ExitCode::from(run(std::env::args_os()))
+}
+
+/// The program as a function: parses `arguments`, of which the first is the
+/// program's own name, runs them and gives the exit code. Standard output and
+/// error are this process' own; whoever presses Ctrl-C twice ends it.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     limits::refuse_too_large_files();
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(message) => {
             if message.use_stderr() {
-                let first = std::env::args_os().nth(1).unwrap_or_default();
+                let first = arguments.get(1).cloned().unwrap_or_default();
                 say!("{}", usage::line(&message, &first.to_string_lossy()));
-                return ExitCode::from(2);
+                return FAILED;
             }
             return match message.print() {
                 Err(problem) if problem.kind() != ErrorKind::BrokenPipe => {
                     say!("error: {}", Error::file("standard output", problem));
-                    ExitCode::from(2)
+                    FAILED
                 }
-                _ => ExitCode::SUCCESS,
+                _ => DONE,
             };
         }
     };
@@ -106,11 +119,11 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
     };
     match outcome {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Failures) => ExitCode::from(1),
+        Ok(Outcome::Done) => DONE,
+        Ok(Outcome::Failures) => WITH_FAILURES,
         Err(error) => {
             say!("error: {error}");
-            ExitCode::from(2)
+            FAILED
         }
     }
 }

@@ -2,11 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{Listener, Warning, needed};
+use super::{Input, Listener, Warning, needed};
 use crate::Result;
 use crate::align::WordTime;
 use crate::align::formats::AlignedRecording;
-use crate::audio::Sound;
 use crate::explain::Event;
 use crate::explain::alignment::{Aligned, Aligner, AlignmentOptions, Source};
 use crate::generate::Wanted;
@@ -15,7 +14,7 @@ use crate::generate::Wanted;
 #[must_use = "nothing is computed until `run`"]
 pub struct Aligning<'a> {
     listener: &'a mut Listener,
-    sound: Sound,
+    input: Input,
     /// The source that the model calls for, if absent.
     options: Option<AlignmentOptions>,
     text: Option<String>,
@@ -35,10 +34,10 @@ pub struct Alignment {
 }
 
 impl<'a> Aligning<'a> {
-    pub(super) fn new(listener: &'a mut Listener, sound: &Sound) -> Self {
+    pub(super) fn new(listener: &'a mut Listener, input: Input) -> Self {
         Self {
             listener,
-            sound: sound.clone(),
+            input,
             options: None,
             text: None,
             wanted: None,
@@ -86,7 +85,7 @@ impl<'a> Aligning<'a> {
     pub fn run(self) -> Result<Alignment> {
         let Self {
             listener,
-            sound,
+            input,
             options,
             text,
             wanted,
@@ -113,7 +112,7 @@ impl<'a> Aligning<'a> {
             generation: &generation,
             options: &options,
         };
-        let features = listener.ears.hear(&sound)?;
+        let features = listener.ears.hear(&input)?;
         let executor = listener.machine.open(model)?;
         let aligned = match text {
             Some(text) => aligner.given(executor, features, &text, watch.as_mut())?,
@@ -121,9 +120,9 @@ impl<'a> Aligning<'a> {
         };
         Ok(Alignment {
             made: aligner.made(&aligned, executor),
-            name: sound.name().to_owned(),
-            seconds: sound.seconds(),
-            of_sound: sound.warnings().iter().map(ToString::to_string).collect(),
+            name: input.name().to_owned(),
+            seconds: input.seconds(),
+            of_sound: input.warnings().iter().map(ToString::to_string).collect(),
             aligned,
         })
     }

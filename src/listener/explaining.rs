@@ -1,7 +1,6 @@
 //! A request for maps.
 
-use super::{Heard, Listener, needed};
-use crate::audio::Sound;
+use super::{Heard, Input, Listener, needed};
 use crate::explain::{ExplainOptions, Maps, Method, Progress, Site, Subject, explain};
 use crate::{Error, Result};
 
@@ -9,7 +8,7 @@ use crate::{Error, Result};
 #[must_use = "nothing is computed until `run`"]
 pub struct Explaining<'a> {
     listener: &'a mut Listener,
-    sound: Sound,
+    input: Input,
     heard: Heard,
     options: ExplainOptions,
     watch: Box<dyn FnMut(Progress) -> bool + 'a>,
@@ -38,10 +37,10 @@ impl From<Vec<Site>> for Sites {
 }
 
 impl<'a> Explaining<'a> {
-    pub(super) fn new(listener: &'a mut Listener, sound: &Sound, heard: &Heard) -> Self {
+    pub(super) fn new(listener: &'a mut Listener, input: Input, heard: &Heard) -> Self {
         Self {
             listener,
-            sound: sound.clone(),
+            input,
             heard: heard.clone(),
             options: ExplainOptions::default(),
             watch: Box::new(|_| true),
@@ -92,7 +91,7 @@ impl<'a> Explaining<'a> {
     pub fn run(self) -> Result<Maps> {
         let Self {
             listener,
-            sound,
+            input,
             heard,
             mut options,
             mut watch,
@@ -105,14 +104,14 @@ impl<'a> Explaining<'a> {
         let said = heard.said_by(listener.fingerprint)?;
         let model = &listener.model;
         let tokenizer = needed(listener.tokenizer.as_ref(), model)?;
-        let features = listener.ears.hear_at_once(model, &sound)?;
+        let features = listener.ears.hear_at_once(model, &input)?;
         let executor = listener.machine.open(model)?;
         let encoded = listener.encoded.take();
         let subject = Subject {
-            file: sound.name().to_owned(),
-            seconds: sound.seconds(),
-            fingerprint: Some(sound.fingerprint()),
-            warnings: sound.warnings(),
+            file: input.name().to_owned(),
+            seconds: input.seconds(),
+            fingerprint: input.fingerprint(),
+            warnings: input.warnings(),
             features,
             encoded: encoded.as_ref(),
             prompt: &said.prompt,
@@ -124,7 +123,11 @@ impl<'a> Explaining<'a> {
             encoded.free(executor);
         }
         let scale = listener.ears.front_end.mel_scale();
-        maps?.with_mel_scale(scale).with_sound(&sound)
+        let maps = maps?.with_mel_scale(scale);
+        match input.sound() {
+            Some(sound) => maps.with_sound(sound),
+            None => Ok(maps),
+        }
     }
 }
 

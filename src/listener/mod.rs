@@ -1,7 +1,8 @@
 //! The front door: one type that owns a model, the way it hears, its
 //! vocabulary and the device that runs it, so that they cannot be mixed up.
 //!
-//! A [`Listener`] transcribes, explains and aligns sounds. It may move to
+//! A [`Listener`] transcribes, explains and aligns sounds, or features that
+//! were made of sounds elsewhere: either is an [`Input`]. It may move to
 //! another thread and serves one at a time; for several threads open one in
 //! each.
 
@@ -10,19 +11,20 @@ mod builder;
 mod ears;
 mod explaining;
 mod heard;
+mod input;
 mod machine;
 
 pub use self::aligning::{Aligning, Alignment};
 pub use self::builder::Builder;
 pub use self::explaining::{Explaining, Sites};
 pub use self::heard::Heard;
+pub use self::input::Input;
 
 use std::fmt;
 
 use self::ears::Ears;
 use self::heard::{Fingerprint, Hearing};
 use self::machine::Machine;
-use crate::audio::Sound;
 use crate::engine::executor::Executor;
 use crate::engine::precision::Precision;
 use crate::engine::profile::Profile;
@@ -203,8 +205,8 @@ impl Listener {
     ///
     /// # Errors
     /// If the sound is too short.
-    pub fn features(&mut self, sound: &Sound) -> Result<&Features> {
-        self.ears.hear(sound)
+    pub fn features(&mut self, sound: impl Into<Input>) -> Result<&Features> {
+        self.ears.hear(&sound.into())
     }
 
     /// Refuses a sound that cannot be explained at once, before a device is
@@ -212,8 +214,10 @@ impl Listener {
     ///
     /// # Errors
     /// If it is too long or too short for the model.
-    pub fn check_explainable(&mut self, sound: &Sound) -> Result<()> {
-        self.ears.hear_at_once(&self.model, sound).map(|_| ())
+    pub fn check_explainable(&mut self, sound: impl Into<Input>) -> Result<()> {
+        self.ears
+            .hear_at_once(&self.model, &sound.into())
+            .map(|_| ())
     }
 
     /// The tokens that a text is written with, letter for letter, and the end
@@ -235,7 +239,7 @@ impl Listener {
     ///
     /// # Errors
     /// If the sound does not fit the model or the device fails.
-    pub fn transcribe(&mut self, sound: &Sound) -> Result<Heard> {
+    pub fn transcribe(&mut self, sound: impl Into<Input>) -> Result<Heard> {
         let wanted = self.wanted.clone();
         self.transcribe_as(sound, &wanted, &mut |_| true)
     }
@@ -249,12 +253,13 @@ impl Listener {
     /// or the device fails.
     pub fn transcribe_as(
         &mut self,
-        sound: &Sound,
+        sound: impl Into<Input>,
         wanted: &Wanted,
         watch: &mut dyn FnMut(Event) -> bool,
     ) -> Result<Heard> {
+        let input = sound.into();
         let generation = self.generation(wanted)?;
-        let features = self.ears.hear(sound)?;
+        let features = self.ears.hear(&input)?;
         let model = &self.model;
         let executor = self.machine.open(model)?;
         if let Some(old) = self.encoded.take() {
@@ -282,7 +287,7 @@ impl Listener {
             model,
             tokenizer: needed(self.tokenizer.as_ref(), model)?,
             fingerprint: self.fingerprint,
-            seconds: sound.seconds(),
+            seconds: input.seconds(),
         };
         let told = &mut |moment: Moment| match moment {
             Moment::Searched(own) => watch(Event::Searched(own)),
@@ -298,7 +303,7 @@ impl Listener {
     /// # Errors
     /// If the text cannot be written with the vocabulary, the sound does not
     /// fit the model, or the device fails.
-    pub fn given(&mut self, sound: &Sound, text: &str) -> Result<Heard> {
+    pub fn given(&mut self, sound: impl Into<Input>, text: &str) -> Result<Heard> {
         let wanted = self.wanted.clone();
         self.given_as(sound, text, &wanted)
     }
@@ -308,11 +313,17 @@ impl Listener {
     /// # Errors
     /// As for [`given`](Self::given), and if the model has not the language or
     /// task.
-    pub fn given_as(&mut self, sound: &Sound, text: &str, wanted: &Wanted) -> Result<Heard> {
+    pub fn given_as(
+        &mut self,
+        sound: impl Into<Input>,
+        text: &str,
+        wanted: &Wanted,
+    ) -> Result<Heard> {
+        let input = sound.into();
         let tokens = self.tokens_of(text)?;
         let generation = self.generation(wanted)?;
         let model = &self.model;
-        let features = self.ears.hear_at_once(model, sound)?;
+        let features = self.ears.hear_at_once(model, &input)?;
         let executor = self.machine.open(model)?;
         let mut prompt = prompt(executor, model, features, &generation)?;
         // A given text has no times.
@@ -326,7 +337,7 @@ impl Listener {
             model,
             tokenizer: needed(self.tokenizer.as_ref(), model)?,
             fingerprint: self.fingerprint,
-            seconds: sound.seconds(),
+            seconds: input.seconds(),
         };
         let spaceless = model.begun(text) != text;
         Ok(hearing.given(prompt, tokens, spaceless))
@@ -334,13 +345,13 @@ impl Listener {
 
     /// Asks which sound each token came from; [`run`](Explaining::run) does
     /// it.
-    pub fn explain<'a>(&'a mut self, sound: &Sound, heard: &Heard) -> Explaining<'a> {
-        Explaining::new(self, sound, heard)
+    pub fn explain<'a>(&'a mut self, sound: impl Into<Input>, heard: &Heard) -> Explaining<'a> {
+        Explaining::new(self, sound.into(), heard)
     }
 
     /// Asks when each word was said; [`run`](Aligning::run) does it. The text
     /// is what the model hears, unless one is given.
-    pub fn align<'a>(&'a mut self, sound: &Sound) -> Aligning<'a> {
-        Aligning::new(self, sound)
+    pub fn align<'a>(&'a mut self, sound: impl Into<Input>) -> Aligning<'a> {
+        Aligning::new(self, sound.into())
     }
 }

@@ -32,5 +32,6 @@ pub mod tables;
 mod text;
 pub mod truth;
 pub mod watch;
+pub mod work;
 
 pub use heard::Subjects;

@@ -7,8 +7,9 @@ use crate::whisper_folder::whisper_folder;
 use sonograd::explain::alignment::Source;
 use sonograd::explain::methods::spes::SpesMade;
 use sonograd::explain::spes::Stop;
+use sonograd::features::Features;
 use sonograd::{
-    ErrorKind, ExplainOptions, Heard, Listener, Maps, Method, Result, Site, Sound, Wanted,
+    ErrorKind, ExplainOptions, Heard, Input, Listener, Maps, Method, Result, Site, Sound, Wanted,
 };
 
 const SOUND: &str = "tests/fixtures/front_end/utterance.wav";
@@ -82,6 +83,74 @@ fn a_text_that_is_given_is_explained_like_one_that_was_heard() {
         ErrorKind::Input,
         "no tokens",
     );
+}
+
+#[test]
+fn features_that_were_made_elsewhere_are_heard_as_they_are() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("whisper");
+    whisper_folder(&folder);
+    let short = Sound::new(&tone(9_000), 16_000).unwrap();
+    let whisper = || Listener::builder().model(folder.to_str().unwrap());
+    for (builder, sound) in [(Listener::builder(), sound()), (whisper(), short)] {
+        let mut listener = builder.device("cpu").open().unwrap();
+        let made = listener.features(&sound).unwrap().clone();
+        let input = Input::from(Features {
+            power: Vec::new(),
+            ..made.clone()
+        });
+        let [own, given] = [Input::from(&sound), input].map(|input| {
+            let heard = listener.transcribe(&input).unwrap();
+            let maps = listener.explain(&input, &heard).run().unwrap();
+            let aligned = listener.align(&input).run().unwrap();
+            let texts = [heard.text(), aligned.text()].map(str::to_owned);
+            (texts, maps)
+        });
+        assert_eq!(own.0, given.0);
+        for (one, other) in own.1.iter().zip(given.1.iter()) {
+            assert_eq!(one.data(), other.data(), "{}", one.name());
+        }
+        assert!(own.1.sound().is_some() && given.1.sound().is_none());
+        let audio = &given.1.explanation().audio;
+        assert_eq!((&*audio.file, audio.fingerprint), ("features", None));
+        let seconds = made.sound_frames as f64 / 100.0;
+        assert!((audio.seconds - seconds).abs() < 1e-9);
+        // A folder of them is opened again.
+        let saved = place.path().join("saved");
+        given.1.save(&saved).unwrap();
+        assert_eq!(Maps::open(&saved).unwrap(), given.1);
+
+        let broken = |change: &dyn Fn(&mut Features)| {
+            let mut features = made.clone();
+            change(&mut features);
+            Input::from(features)
+        };
+        for (input, kind, words) in [
+            (
+                broken(&|own| own.data[own.bins + 3] = f32::NAN),
+                ErrorKind::Input,
+                "NaN at frame 1, bin 3",
+            ),
+            (
+                broken(&|own| own.sound_frames = 0),
+                ErrorKind::Input,
+                "none of the features' frames is sound",
+            ),
+            (
+                broken(&|own| (own.bins, own.frames) = (own.bins / 2, own.frames * 2)),
+                ErrorKind::Input,
+                "have 80 bins here, not 40",
+            ),
+            (
+                broken(&|own| own.frames += 1),
+                ErrorKind::Shape,
+                "cannot have the shape",
+            ),
+        ] {
+            refused(listener.transcribe(&input), kind, words);
+            refused(listener.check_explainable(&input), kind, words);
+        }
+    }
 }
 
 #[test]

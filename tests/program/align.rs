@@ -18,7 +18,7 @@ fn sample(name: &str) -> String {
 
 const TRAIN: &str = "train_to_barcelona.wav";
 const TAXI: &str = "taxi_to_edinburgh.wav";
-const ZEBRA: &str = "zebra_behind_the_garden.wav";
+const ZEBRA: &str = "zebra_behind_the_garden.flac";
 
 /// A folder to work in.
 struct Place {

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use self::work::nothing_to_do;
 use super::explain::{MethodName, fraction};
 use super::progress::{self, Extent};
 use super::{ExecutorArgs, Outcome, print, print_table, warn_of};
@@ -16,13 +15,12 @@ use crate::explain::spes::Stop;
 use crate::files::{check_writable, followed};
 use crate::study::agreement::{Normalisation, Pooling};
 use crate::study::folder::Folder;
-use crate::study::log::Lock;
 use crate::study::manifest::{self, Item};
 use crate::study::run::Shard;
 use crate::study::settings::{KnownOnsets, Settings};
-use crate::study::tables::Tables;
 use crate::study::truth::TrueOnsets;
 use crate::study::watch::{Event, Rewritten};
+use crate::study::work::{Shared, check_some};
 use crate::{Error, Result, report};
 
 /// Compare cross-attention with saliency over many utterances.
@@ -188,26 +186,33 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     let folder = Folder::open(out)?;
     report::study::check(folder.path())?;
     let mut works = args.works(&folder)?;
+    let settings = args.settings(&onsets);
+    let shared = Shared {
+        items: &items,
+        onsets: &onsets,
+        settings: &settings,
+        memory: (args.memory as usize) << 20,
+    };
     let mut listener = None;
     let several = works.len() > 1;
-    for work in &mut works {
+    for own in &mut works {
         // One at a time: together they may not fit the memory.
         drop(listener.take());
-        let opened = work.model.open(work.model.builder().wanted_later())?;
+        let opened = own.open()?;
         let _shown = progress::work("", "looking at what is to be done");
-        args.look(work, &opened, &folder, (&items, &onsets))?;
+        own.work.look(&opened, &folder, &shared)?;
         listener = Some(opened);
     }
-    nothing_to_do(&works, &items)?;
-    for left_out in works.iter().filter_map(|work| work.left_out.as_ref()) {
+    check_some(works.iter().map(|own| &own.work), &items)?;
+    for left_out in works.iter().filter_map(|own| own.work.left_out()) {
         say!("{left_out}");
     }
-    for work in &mut works {
+    for own in &mut works {
         let opened = match listener.take().filter(|_| !several) {
             Some(opened) => opened,
-            None => work.model.open(work.model.builder().wanted_later())?,
+            None => own.open()?,
         };
-        if !args.study(work, opened, &onsets, several)? {
+        if !args.study(own, opened, &shared, several)? {
             say!("stopped; the same command goes on");
             return Ok(Outcome::Failures);
         }
@@ -224,13 +229,9 @@ fn finish(args: &StudyArgs, folders: &[PathBuf], out: &Path) -> Result<Outcome> 
         ));
     }
     check_writable(&followed(out))?;
-    // Parts of one study that end at once make the tables one after the other,
-    // so that the last ones are of all.
     let shown = progress::work("", "making tables");
-    let place = Lock::wait(&out.join(report::study::JSON))?;
-    let tables = Tables::new(folders)?;
-    report::study::save(&tables, out)?;
-    drop((place, shown));
+    let tables = report::study::make(folders, out)?;
+    drop(shown);
     if args.json {
         print(tables.json()?.trim_end())?;
     } else {

@@ -9,14 +9,14 @@ mod command;
 mod content;
 mod data;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::markup::{Page, escape, fill, is_page};
 use crate::Result;
 use crate::files::{check_own, write_all};
-use crate::study::log::FORMAT;
+use crate::study::log::{FORMAT, Lock};
 use crate::study::tables::{COLUMNS, ENOUGH, SUMMARY as SUMMARY_HEAD, Tables};
 pub use command::again as command;
 use content::{Subject, in_words};
@@ -123,6 +123,19 @@ pub fn save(tables: &Tables, folder: &Path) -> Result<()> {
     let places = FILES.map(|(name, _)| folder.join(name));
     let files = places.iter().zip(&texts);
     write_all(files.map(|(place, text)| (place.as_path(), text.as_bytes())))
+}
+
+/// Makes the tables of some folders' logs and [`save`]s them. Parts of one study
+/// that end at once do so one after the other, and the last ones are of all.
+///
+/// # Errors
+/// If the logs cannot be read or do not belong together, or a file cannot be
+/// written.
+pub fn make(folders: &[PathBuf], out: &Path) -> Result<Tables> {
+    let _place = Lock::wait(&out.join(JSON))?;
+    let tables = Tables::new(folders)?;
+    save(&tables, out)?;
+    Ok(tables)
 }
 
 /// The page of a study.

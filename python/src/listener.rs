@@ -35,6 +35,7 @@ struct Facts {
     precision: Precision,
     front_end: &'static str,
     bins: usize,
+    frame_seconds: f64,
     warnings: Vec<String>,
 }
 
@@ -148,6 +149,12 @@ impl Listener {
     #[getter]
     fn bins(&self) -> usize {
         self.facts.bins
+    }
+
+    /// From one frame of features to the next.
+    #[getter]
+    fn frame_seconds(&self) -> f64 {
+        self.facts.frame_seconds
     }
 
     #[getter]
@@ -290,7 +297,7 @@ impl Listener {
 impl Listener {
     fn of(py: Python<'_>, mut listener: sonograd::Listener, choice: String) -> PyResult<Self> {
         let front_end = listener.parts().or_raise_of_model(py)?.front_end;
-        let (kind, bins) = (front_end.kind().name(), front_end.bins());
+        let (kind, bins) = (front_end.kind(), front_end.bins());
         let (device, precision) = listener.device().unwrap_or_default();
         let model = listener.model();
         let facts = Facts {
@@ -300,8 +307,9 @@ impl Listener {
             device,
             choice,
             precision,
-            front_end: kind,
+            front_end: kind.name(),
             bins,
+            frame_seconds: kind.frame_seconds(),
             warnings: in_words(listener.warnings()),
         };
         Ok(Self {

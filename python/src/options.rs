@@ -96,6 +96,7 @@ pub struct Explaining {
     mask_probability: Option<f64>,
     segments: Option<Vec<usize>>,
     sigma: Option<f64>,
+    segment_ms: Option<f64>,
 }
 
 impl Explaining {
@@ -123,6 +124,7 @@ impl Explaining {
         spes.baseline = baseline;
         spes.probability = self.mask_probability;
         spes.sigma = self.sigma.unwrap_or(spes.sigma);
+        spes.segment_ms = self.segment_ms.unwrap_or(spes.segment_ms);
         if let Some(segments) = self.segments {
             spes.segments = segments;
         }

@@ -30,22 +30,29 @@ pub fn lent<'py>(
     Ok(array)
 }
 
-/// A sound, or features of one.
+/// A sound, or features of one, whose frames are so many seconds apart.
 #[pyclass(frozen, module = "sonograd._native")]
-pub struct Sound(pub Input);
+pub struct Sound(pub Input, f64);
+
+impl Sound {
+    fn of(sound: sonograd::Sound) -> Self {
+        // Of samples nobody asks for frames.
+        Self(Input::Sound(sound), 0.0)
+    }
+}
 
 #[pymethods]
 impl Sound {
     #[staticmethod]
     fn read(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let sound = py.detach(|| sonograd::Sound::read(path));
-        Ok(Self(Input::Sound(sound.or_raise(py)?)))
+        Ok(Self::of(sound.or_raise(py)?))
     }
 
     #[staticmethod]
     fn decode(py: Python<'_>, bytes: Vec<u8>) -> PyResult<Self> {
         let sound = py.detach(|| sonograd::Sound::decode(bytes));
-        Ok(Self(Input::Sound(sound.or_raise(py)?)))
+        Ok(Self::of(sound.or_raise(py)?))
     }
 
     /// Mono samples (S,), contiguous.
@@ -53,15 +60,17 @@ impl Sound {
     fn of_samples(py: Python<'_>, samples: PyReadonlyArray1<'_, f32>, rate: u32) -> PyResult<Self> {
         let samples = samples.as_slice()?;
         let sound = py.detach(|| sonograd::Sound::new(samples, rate));
-        Ok(Self(Input::Sound(sound.or_raise(py)?)))
+        Ok(Self::of(sound.or_raise(py)?))
     }
 
-    /// (T, F), contiguous, of which the first `sound_frames` are sound.
+    /// (T, F), contiguous, of which the first `sound_frames` are sound; a frame is so
+    /// many seconds.
     #[staticmethod]
     fn of_features(
         py: Python<'_>,
         features: PyReadonlyArray2<'_, f32>,
         sound_frames: Option<usize>,
+        frame_seconds: f64,
     ) -> PyResult<Self> {
         let &[frames, bins] = features.shape_of() else {
             return Err(refused(py, "features have the shape (frames, bins)"));
@@ -69,14 +78,14 @@ impl Sound {
         let data = features.as_slice()?.to_vec();
         let made = Features::new(data, frames, bins).or_raise(py)?;
         let made = made.with_sound_frames(sound_frames.unwrap_or(frames));
-        Ok(Self(made.into()))
+        Ok(Self(made.into(), frame_seconds))
     }
 
     /// The same under another name.
     fn named(&self, name: String) -> Self {
         match &self.0 {
-            Input::Sound(sound) => Self(Input::Sound(sound.clone().named(name))),
-            other => Self(other.clone()),
+            Input::Sound(sound) => Self::of(sound.clone().named(name)),
+            other => Self(other.clone(), self.1),
         }
     }
 
@@ -87,7 +96,7 @@ impl Sound {
 
     #[getter]
     fn seconds(&self) -> f64 {
-        self.0.seconds()
+        self.0.seconds(self.1)
     }
 
     /// (S,) at 16 kHz; absent where features alone are known.

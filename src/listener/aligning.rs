@@ -121,7 +121,7 @@ impl<'a> Aligning<'a> {
         Ok(Alignment {
             made: aligner.made(&aligned, executor),
             name: input.name().to_owned(),
-            seconds: input.seconds(),
+            seconds: input.seconds(model.encoder.frame_seconds()),
             of_sound: input.warnings().iter().map(ToString::to_string).collect(),
             aligned,
         })

@@ -109,7 +109,7 @@ impl<'a> Explaining<'a> {
         let encoded = listener.encoded.take();
         let subject = Subject {
             file: input.name().to_owned(),
-            seconds: input.seconds(),
+            seconds: input.seconds(model.encoder.frame_seconds()),
             fingerprint: input.fingerprint(),
             warnings: input.warnings(),
             features,

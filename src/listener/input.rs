@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::audio::{Sound, Warning};
-use crate::features::{FRAME_SECONDS, Features};
+use crate::features::Features;
 use crate::fingerprint::Fingerprint;
 
 /// A sound, or the features of one whose samples are not known. Copies share
@@ -45,11 +45,12 @@ impl Input {
         }
     }
 
-    /// Length in seconds; of features that of the frames that are sound.
-    pub fn seconds(&self) -> f64 {
+    /// Length in seconds; of features that of the frames that are sound, each of so
+    /// many seconds.
+    pub fn seconds(&self, frame_seconds: f64) -> f64 {
         match self {
             Self::Sound(sound) => sound.seconds(),
-            Self::Features(features) => features.sound_frames as f64 * FRAME_SECONDS,
+            Self::Features(features) => features.sound_frames as f64 * frame_seconds,
         }
     }
 

@@ -287,7 +287,7 @@ impl Listener {
             model,
             tokenizer: needed(self.tokenizer.as_ref(), model)?,
             fingerprint: self.fingerprint,
-            seconds: input.seconds(),
+            seconds: input.seconds(model.encoder.frame_seconds()),
         };
         let told = &mut |moment: Moment| match moment {
             Moment::Searched(own) => watch(Event::Searched(own)),
@@ -337,7 +337,7 @@ impl Listener {
             model,
             tokenizer: needed(self.tokenizer.as_ref(), model)?,
             fingerprint: self.fingerprint,
-            seconds: input.seconds(),
+            seconds: input.seconds(model.encoder.frame_seconds()),
         };
         let spaceless = model.begun(text) != text;
         Ok(hearing.given(prompt, tokens, spaceless))

@@ -159,6 +159,7 @@ class Listener:
         mask_probability: Optional[float] = None,
         segments: Optional[Sequence[int]] = None,
         sigma: Optional[float] = None,
+        segment_ms: Optional[float] = None,
         language: Optional[str] = None,
         task: Optional[str] = None,
         beams: Optional[int] = None,
@@ -173,7 +174,8 @@ class Listener:
         ``attention-x-gradient``, ``gradient``, ``input-x-gradient``,
         ``integrated-gradients`` (``steps``, ``baseline``), ``smoothgrad``
         (``samples``, ``noise``) and ``spes`` (``masks`` or ``reliability``,
-        ``mask_probability``, ``segments``, ``sigma``, ``baseline``). ``at``
+        ``mask_probability``, ``segments``, ``sigma``, ``baseline``; for models
+        that hear the waveform ``segment_ms``, 10, instead of the two). ``at``
         says where: ``input``, ``encoder``, for ``spes`` also ``tokens``; the
         attention has a place of its own. ``baseline`` is ``zero``, ``mean`` or
         ``min``. ``tokens`` are some of them, counted from 0; all if there are
@@ -204,9 +206,11 @@ class Listener:
             "mask_probability": mask_probability,
             "segments": None if segments is None else _counts("segments", segments),
             "sigma": sigma,
+            "segment_ms": segment_ms,
         }
         masking = _masking(masks, reliability, seed, memory)
         _check_effect(explaining["methods"], {**explaining, **masking})
+        self._check_pieces(explaining)
         own = None if heard is None else heard._native
         if text is not None:
             own = self._native.given(sound._inner, text, how)
@@ -217,6 +221,14 @@ class Listener:
         if native.interrupted:
             _warn(["stopped by Ctrl-C: maps by spes are of the masks till then"])
         return Maps(native)
+
+    def _check_pieces(self, explaining: dict[str, Any]) -> None:
+        """Refuses what is not of the model's features."""
+        of_samples = self._native.front_end == "Wav2Vec2FeatureExtractor"
+        for name in ("segments", "sigma") if of_samples else ("segment_ms",):
+            if explaining[name] is not None:
+                hears = "the waveform" if of_samples else "mel bins"
+                raise InputError(f"the model hears {hears}, to which {name} means nothing")
 
     def align(
         self,
@@ -349,6 +361,7 @@ _TAKERS = {
     "mask_probability": ["spes"],
     "segments": ["spes"],
     "sigma": ["spes"],
+    "segment_ms": ["spes"],
     "steps": ["integrated-gradients"],
     "samples": ["smoothgrad"],
     "noise": ["smoothgrad"],

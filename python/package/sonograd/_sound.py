@@ -93,11 +93,15 @@ def sound_for(
         if sampling_rate is not None:
             raise InputError("a Sound knows its rate; leave sampling_rate out")
         return x
-    if isinstance(x, Mapping) and "input_features" in x:
+    if isinstance(x, Mapping) and not _FEATURES.isdisjoint(x):
         if sampling_rate is not None:
             raise InputError("features have no rate; leave sampling_rate out")
         return Sound._of(_of_features(listener, x))
     return Sound(x, sampling_rate)
+
+
+_FEATURES = {"input_features", "input_values"}
+"""What feature extractors of transformers call what they make."""
 
 
 def _made(x: Any, sampling_rate: Optional[int]) -> _native.Sound:
@@ -115,7 +119,7 @@ def _made(x: Any, sampling_rate: Optional[int]) -> _native.Sound:
         return _native.Sound.decode(bytes(x))
     if isinstance(x, Mapping):
         raise InputError(
-            "a dictionary has either input_features, or array and sampling_rate; "
+            "a dictionary has input_features or input_values, or array and sampling_rate; "
             f"this one has {', '.join(map(str, x)) or 'nothing'}"
         )
     samples = _floats(x, "samples")
@@ -182,7 +186,19 @@ def _array(x: Any, what: str) -> npt.NDArray[Any]:
 def _of_features(
     listener: _native.Listener, given: Mapping[str, Any]
 ) -> _native.Sound:
-    features = _floats(given["input_features"], "features")
+    of_samples = listener.front_end == "Wav2Vec2FeatureExtractor"
+    name = "input_values" if of_samples else "input_features"
+    if name not in given:
+        raise InputError(f"the model hears {name}, not {', '.join(_FEATURES & set(given))}")
+    features = _floats(given[name], "features")
+    if of_samples:
+        samples = features[0] if features.ndim == 2 and len(features) == 1 else features
+        if samples.ndim != 1:
+            raise InputError(f"input_values have the shape (1, S), not {features.shape}")
+        count = _sound_frames(given.get("attention_mask"), samples.size)
+        # What only fills up, to a whole frame, is made anew.
+        samples = samples if count is None else samples[:count]
+        return _native.Sound.of_features(samples[:, None], None, listener.frame_seconds)
     if features.ndim == 3 and features.shape[0] == 1:
         features = features[0]
     bins_first = listener.front_end == "WhisperFeatureExtractor"
@@ -194,7 +210,7 @@ def _of_features(
     if bins_first:
         features = np.ascontiguousarray(features.T)
     frames = _sound_frames(given.get("attention_mask"), features.shape[0])
-    return _native.Sound.of_features(features, frames)
+    return _native.Sound.of_features(features, frames, listener.frame_seconds)
 
 
 def _sound_frames(mask: Any, frames: int) -> Optional[int]:

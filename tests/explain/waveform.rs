@@ -57,10 +57,7 @@ fn maps_are_over_samples() {
         let gradient = maps.get(Method::Gradient, Site::Input).unwrap();
         assert_eq!(gradient.shape(), [tokens, SAMPLES, 1]);
         let axes = gradient.axes();
-        assert_eq!(
-            (axes[1].name.as_str(), axes[2].name.as_str()),
-            ("time", "channel")
-        );
+        assert_eq!((axes[1].name, axes[2].name), ("time", "channel"));
         assert_eq!(axes[1].step, 1.0 / 16_000.0);
 
         // What is hidden as a whole has one score, and neighbours differ.

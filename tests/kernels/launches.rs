@@ -718,7 +718,7 @@ fn inspect(recording: &Recording, seen: &mut BTreeSet<String>) -> Vec<String> {
 }
 
 /// Recordings that together have every operator.
-fn all() -> [Recording; 6] {
+fn all() -> [Recording; 7] {
     [
         explaining(),
         broadcast(),

@@ -58,6 +58,18 @@ def test_pictures_have_low_bins_below_and_time_to_the_right(maps):
     assert html.escape(repr(heatmap.token.text)) in heatmap._repr_html_()
 
 
+def test_wide_pictures_keep_their_peaks():
+    from sonograd._heatmap import _WIDTH, picture
+
+    values = np.zeros((48_001, 1))
+    values[30_000], values[48_000] = -1.0, 0.5
+    shown = pixels(picture(values, "t", "x", "y")).astype(int)
+    assert _WIDTH <= shown.shape[1] <= 2 * _WIDTH
+    peaks = np.flatnonzero((shown[0] != 255).any(axis=1))
+    assert len(peaks) == 2 and peaks[1] == shown.shape[1] - 1
+    assert abs(peaks[0] / shown.shape[1] - 30_000 / 48_001) < 0.01
+
+
 def test_signs_have_colours_and_nothing_is_white(maps):
     heatmap = maps["gradient", "input"].heatmap(0)
     shown = pixels(heatmap._repr_html_()).astype(int)[::-1].swapaxes(0, 1)

@@ -22,6 +22,7 @@ def picture(values: npt.NDArray[Any], title: str, across: str, up: str) -> str:
 
     Colours are white at 0. The scale ends at the largest absolute value.
     """
+    values = _narrowed(values)
     most = float(np.max(np.abs(values), initial=0.0))
     scaled = values / most if most > 0.0 else values
     if scaled.size and float(scaled.min()) < 0.0:
@@ -41,6 +42,17 @@ def picture(values: npt.NDArray[Any], title: str, across: str, up: str) -> str:
         f"<div><small>{html.escape(across)} to the right, {html.escape(up)} up; "
         f"{html.escape(scale)}</small></div></figure>"
     )
+
+
+def _narrowed(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """No more columns than can be seen: of several in one place the largest, by size."""
+    each = -(-len(values) // (2 * _WIDTH))
+    if each < 2:
+        return values
+    filler = np.zeros((-len(values) % each, values.shape[1]), dtype=values.dtype)
+    blocks = np.concatenate([values, filler]).reshape(-1, each, values.shape[1])
+    place = np.argmax(np.abs(blocks), axis=1, keepdims=True)
+    return np.take_along_axis(blocks, place, axis=1)[:, 0]
 
 
 def _coloured(

@@ -439,7 +439,7 @@ class Maps(Mapping[str, Map]):
         features = _xarray().DataArray(
             self.features,
             coords={"time": ("time", time, {"units": "s"})},
-            dims=["time", "mel_bin"],
+            dims=["time", "channel" if model["mel_bins"] == 1 else "mel_bin"],
         )
         arrays = {"features": features}
         for name in self:

@@ -56,5 +56,11 @@ def test_what_it_does_not_hear_is_refused(hears_samples, listener, short):
     for own, option in [(hears_samples, "sigma"), (listener, "segment_ms")]:
         with pytest.raises(InputError, match=f"{option} means nothing"):
             own.explain(short, sampling_rate=16_000, methods="spes", **{option: 1.0})
-    with pytest.raises(InputError, match="stretches of -1 ms"):
-        hears_samples.explain(short, sampling_rate=16_000, methods="spes", segment_ms=-1.0)
+    for given, words in [
+        (-1.0, "stretches of -1 ms"),
+        (0.01, "shorter than a sample"),
+        (1e6, "nothing to tell apart"),
+        ("x", "segment_ms is 'x', not a number"),
+    ]:
+        with pytest.raises(InputError, match=words):
+            hears_samples.explain(short, sampling_rate=16_000, methods="spes", segment_ms=given)

@@ -41,7 +41,7 @@ const RATES: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 
 /// The longest sound, in seconds, and the largest file, in bytes: what still
 /// fits the memory of an ordinary machine.
-const MOST_SECONDS: usize = 4 * 3600;
+pub(crate) const MOST_SECONDS: usize = 4 * 3600;
 const MOST_BYTES: u64 = 4 << 30;
 
 const CONVERT: &str = "convert it with `ffmpeg -i IN -ac 1 -ar 16000 OUT.wav`";

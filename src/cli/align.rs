@@ -334,9 +334,13 @@ impl AlignArgs {
             }
             (MapName::Heads, None | Some(Heads::Model)) => {
                 Source::Heads(named.ok_or_else(|| {
+                    let why = match model.generation.from_model_config {
+                        true => " that count (it says _from_model_config, which drops them)",
+                        false => "",
+                    };
                     Error::Input(format!(
-                        "{}: generation_config.json names no alignment_heads; name some with \
-                         --heads, or take --from attention",
+                        "{}: generation_config.json names no alignment_heads{why}; name some \
+                         with --heads, or take --from attention",
                         model.name
                     ))
                 })?)

@@ -403,6 +403,10 @@ impl Model {
         features.check()?;
         let encoder = &self.encoder;
         let seconds = |frames: usize| frames as f64 * encoder.frame_seconds();
+        let unit = match encoder.hears_by() {
+            Kind::Waveform => "samples",
+            _ => "frames",
+        };
         if features.bins != encoder.mel_bins() {
             return Err(Error::Input(format!(
                 "features have {} mel bins where the model takes {}",
@@ -412,7 +416,7 @@ impl Model {
         }
         if features.frames > encoder.max_frames() {
             return Err(Error::Input(format!(
-                "{} frames ({:.1} s) are more than the model's {} ({:.1} s); split the recording",
+                "{} {unit} ({:.1} s) are more than the model's {} ({:.1} s); split the recording",
                 features.frames,
                 seconds(features.frames),
                 encoder.max_frames(),
@@ -434,7 +438,7 @@ impl Model {
         }
         if encoder.encoder_frames(features.sound_frames) == 0 {
             return Err(Error::Input(format!(
-                "{} frames ({:.3} s) are too short a sound for the model's encoder",
+                "{} {unit} ({:.3} s) are too short a sound for the model's encoder",
                 features.sound_frames,
                 seconds(features.sound_frames)
             )));

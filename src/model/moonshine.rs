@@ -11,6 +11,7 @@ use super::loader::Loader;
 use super::transformer::{EncoderNames, Norms, Transformer, TransformerSizes};
 use super::{Encoder, Parts};
 use crate::Result;
+use crate::audio::{MOST_SECONDS, SAMPLE_RATE};
 use crate::engine::recording::Recording;
 use crate::engine::tensor::{Shape, TensorId, WeightId};
 use crate::engine::weights::{Form, Part, WeightTable};
@@ -66,7 +67,10 @@ const CONVOLUTIONS: [(&str, usize, usize, usize, usize); 3] = [
 const GROUP_NORM: &str = "encoder.groupnorm";
 
 /// What stands for a missing setting, as `MoonshineConfig` of transformers has it.
-const ROTARY_SHARE: f64 = 0.9;
+const ROTARY: UsualRotary = UsualRotary {
+    share: 0.9,
+    alone: None,
+};
 const THETA: f64 = 10_000.0;
 
 /// Columns of a head that positions turn.
@@ -93,12 +97,22 @@ struct Sizes {
     decoder: DecoderConfig,
 }
 
+/// What stands for missing settings of rotary positions.
+#[derive(Clone, Copy)]
+pub(super) struct UsualRotary {
+    /// How many columns of a head are turned, where there is an object of settings
+    /// without that.
+    pub share: f64,
+    /// What counts where there is no such object: what stands beside it, or nothing but
+    /// this share.
+    pub alone: Option<f64>,
+}
+
 impl Rotary {
-    /// Reads the settings of heads of `depth` columns: in `rope_parameters`, which older
-    /// files call `rope_scaling`, or beside it; `share`: how many of them are turned where
-    /// nobody says it.
-    pub fn read(config: &Config, depth: usize, share: f64) -> Result<Self> {
-        let names = ["rope_parameters", "rope_scaling"];
+    /// Reads the settings of heads of `depth` columns: in `rope_scaling`, as older files call
+    /// it, else in `rope_parameters`, and what is missing there beside it.
+    pub fn read(config: &Config, depth: usize, usual: UsualRotary) -> Result<Self> {
+        let names = ["rope_scaling", "rope_parameters"];
         let given = names.into_iter().find(|own| !config.value()[own].is_null());
         let nested = given.map(|own| config.nested(own)).transpose()?;
         if let Some(nested) = &nested {
@@ -121,8 +135,13 @@ impl Rotary {
                 within.wrong(field, &right)
             })
         };
-        let theta = number("rope_theta", THETA, f64::INFINITY)?;
-        let share = number("partial_rotary_factor", share, 1.0)?;
+        let (theta, share) = match usual.alone.filter(|_| nested.is_none()) {
+            Some(share) => (THETA, share),
+            None => (
+                number("rope_theta", THETA, f64::INFINITY)?,
+                number("partial_rotary_factor", usual.share, 1.0)?,
+            ),
+        };
         let columns = (depth as f64 * share) as usize;
         let rotary = Self { columns, theta };
         if columns == 0 || 2 * rotary.pairs() > depth {
@@ -154,8 +173,16 @@ impl Sizes {
         config.own_keys("decoder_num_key_value_heads", heads)?;
         let depth = width / heads;
         config.only("head_dim", depth)?;
-        let rotary = Rotary::read(config, depth, ROTARY_SHARE)?;
+        let rotary = Rotary::read(config, depth, ROTARY)?;
         config.only("decoder_hidden_act", "silu")?;
+        // Other names that transformers takes for the decoder's.
+        config.only("hidden_act", "silu")?;
+        config.only("num_attention_heads", heads)?;
+        config.only("num_key_value_heads", heads)?;
+        config.only(
+            "num_hidden_layers",
+            config.layers("decoder_num_hidden_layers")?,
+        )?;
         let biases = match config.flag("attention_bias", false)? {
             true => Biases::NoOut,
             false => Biases::None,
@@ -266,9 +293,9 @@ impl Encoder for Moonshine {
         1
     }
 
-    /// Rotary positions do not end, so that memory is the only limit.
+    /// Rotary positions do not end: the longest sound that is read.
     fn max_frames(&self) -> usize {
-        usize::MAX
+        MOST_SECONDS * SAMPLE_RATE as usize
     }
 
     fn hears_by(&self) -> Kind {

@@ -9,7 +9,7 @@ use super::family::{Capabilities, Family};
 use super::files::ModelFiles;
 use super::layers::{Convolution, Linear};
 use super::loader::Loader;
-use super::moonshine::{BEHIND_PROJECTION, DECODER_NAMES, Rotary};
+use super::moonshine::{BEHIND_PROJECTION, DECODER_NAMES, Rotary, UsualRotary};
 use super::transformer::{EncoderNames, Norms, Transformer, TransformerSizes};
 use super::{Encoder, Parts};
 use crate::Result;
@@ -53,7 +53,10 @@ const STRIDE: usize = 2;
 const FRAME_EPS: f32 = 1e-6;
 
 /// What stands for missing settings, as the configurations of transformers have it.
-const ROTARY_SHARE: f64 = 0.8;
+const ROTARY: UsualRotary = UsualRotary {
+    share: 1.0,
+    alone: Some(0.8),
+};
 const FRAME_MS: f64 = 5.0;
 const USUAL_WINDOWS: [[usize; 2]; 6] = [[16, 4], [16, 4], [16, 0], [16, 0], [16, 4], [16, 4]];
 
@@ -144,7 +147,7 @@ impl Sizes {
             false => config.size("head_dim")?,
         };
         config.only("hidden_act", "silu")?;
-        let rotary = Rotary::read(config, depth, ROTARY_SHARE)?;
+        let rotary = Rotary::read(config, depth, ROTARY)?;
         let max_tokens = config.size("max_position_embeddings")?;
         Ok(Self {
             frame: frame(&nested)?,

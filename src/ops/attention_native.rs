@@ -28,6 +28,10 @@ fn block_queries<T: Real>() -> usize {
     }
 }
 
+/// Blocks of the forward pass for each thread whose scores exist at once: of all
+/// blocks together they would be those of all queries.
+const BLOCKS_A_THREAD: usize = 8;
+
 /// Queries and keys of a block of the reverse: probabilities and their
 /// cotangents take 139 kB each.
 const BLOCK: [usize; 2] = [128, 256];
@@ -272,11 +276,16 @@ fn forward_blocks<T: Real>(attention: &Attention, context: &mut Context<T>) {
     let area = height * (keys + 2);
     let blocks = queries.div_ceil(height);
     let parallel = context.parallel;
-    let areas = area * if parallel { blocks } else { 1 };
+    let at_once = match parallel {
+        true => blocks.min(BLOCKS_A_THREAD * rayon::current_num_threads()),
+        false => 1,
+    };
+    let areas = area * at_once;
     let (key_len, value_len) = (factor_len::<T>(depth, keys), factor_len::<T>(keys, depth));
     let mut scratch = context.take_scratch(key_len + value_len + areas);
     let (key_factor, rest) = scratch.split_at_mut(key_len);
-    let (value_factor, areas) = rest.split_at_mut(value_len);
+    let (value_factor, rest) = rest.split_at_mut(value_len);
+    let areas = &mut rest[..areas];
     let operands = Operands::new(attention, context);
     for (index, n) in context.leads.clone().enumerate() {
         for h in 0..attention.heads {
@@ -302,21 +311,21 @@ fn forward_blocks<T: Real>(attention: &Attention, context: &mut Context<T>) {
             };
             let own = index * queries * width;
             let parts = &mut output[own..own + queries * width];
-            if parallel {
-                parts
-                    .par_chunks_mut(height * width)
-                    .zip(areas.par_chunks_mut(area))
-                    .enumerate()
-                    .for_each(|(block, (output, area))| work(block, output, area));
-            }
-            for (block, output) in parts.chunks_mut(height * width).enumerate() {
-                let begin = if parallel { block * area } else { 0 };
-                let area = &mut areas[begin..begin + area];
-                if !parallel {
-                    work(block, output, area);
+            for (turn, output) in parts.chunks_mut(at_once * height * width).enumerate() {
+                let (first, blocks) = (turn * at_once, output.len().div_ceil(height * width));
+                if parallel {
+                    output
+                        .par_chunks_mut(height * width)
+                        .zip(areas.par_chunks_mut(area))
+                        .enumerate()
+                        .for_each(|(n, (output, area))| work(first + n, output, area));
+                } else {
+                    work(first, output, areas);
                 }
                 if statistics.is_live() {
-                    keep(block, area, &mut statistics);
+                    for (n, area) in areas.chunks(area).take(blocks).enumerate() {
+                        keep(first + n, area, &mut statistics);
+                    }
                 }
             }
         }

@@ -88,7 +88,10 @@ fn compose(
 ) -> String {
     let player = sound.map(Player::new);
     let heard = player.as_ref().map_or(0, Player::bytes);
-    let (tensors, omitted) = embed(explanation, tensors, BUDGET.saturating_sub(heard));
+    // Of a waveform a map has one row, whatever stands behind it.
+    let bins = samples.map_or(explanation.model.mel_bins, |_| 1);
+    let budget = BUDGET.saturating_sub(heard);
+    let (tensors, omitted) = embed((explanation, bins), tensors, budget);
     let mut explanation = explanation.clone();
     explanation.profile = None;
     let data = Data {
@@ -217,8 +220,12 @@ impl Layout {
     }
 }
 
-/// How `tensor` is laid out, or why it cannot be shown.
-fn layout(explanation: &Explanation, tensor: &NamedTensor) -> Result<Layout, String> {
+/// How `tensor` is laid out, or why it cannot be shown; maps at the input have so many
+/// bins.
+fn layout(
+    (explanation, bins): (&Explanation, usize),
+    tensor: &NamedTensor,
+) -> Result<Layout, String> {
     let model = &explanation.model;
     let tokens = explanation.tokens.len();
     let (input, encoder) = (model.frames, model.encoder_frames);
@@ -228,11 +235,7 @@ fn layout(explanation: &Explanation, tensor: &NamedTensor) -> Result<Layout, Str
             Kind::Attention,
             vec![model.decoder_layers, model.decoder_heads, tokens, encoder],
         ),
-        // Of a waveform there is one row, whatever stands behind it.
-        Some((_, "input")) if tensor.shape.last() == Some(&1) => {
-            (Kind::MapInput, vec![tokens, input, 1])
-        }
-        Some((_, "input")) => (Kind::MapInput, vec![tokens, input, model.mel_bins]),
+        Some((_, "input")) => (Kind::MapInput, vec![tokens, input, bins]),
         Some((_, "encoder")) => (Kind::MapEncoder, vec![tokens, encoder]),
         Some((_, "tokens")) => (Kind::MapTokens, vec![tokens, tokens]),
         _ => return Err(format!("{} is not shown on this page.", tensor.name)),
@@ -262,14 +265,14 @@ fn layout(explanation: &Explanation, tensor: &NamedTensor) -> Result<Layout, Str
 /// Packs what can be shown into about `budget` bytes, the maps in the order of
 /// the explanation, and says what cannot.
 fn embed<'a>(
-    explanation: &Explanation,
+    (explanation, bins): (&Explanation, usize),
     tensors: &[NamedTensor<'a>],
     budget: usize,
 ) -> (Vec<Embedded<'a>>, Vec<String>) {
     let mut shown = Vec::new();
     let mut omitted = Vec::new();
     for tensor in tensors {
-        match layout(explanation, tensor) {
+        match layout((explanation, bins), tensor) {
             Ok(layout) => shown.push((tensor, layout)),
             Err(why) => omitted.push(why),
         }

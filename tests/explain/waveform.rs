@@ -77,6 +77,31 @@ fn maps_are_over_samples() {
     }
 }
 
+#[test]
+fn stretches_have_to_tell_something_apart() {
+    let folder = Path::new("tests/fixtures/moonshine");
+    let mut listener = Listener::builder()
+        .model(folder)
+        .device("cpu")
+        .open()
+        .unwrap();
+    let heard = listener.given(&sound(), "the sea").unwrap();
+    for (own, words) in [
+        (0.03, "shorter than a sample"),
+        (312.5, "nothing to tell apart"),
+    ] {
+        let mut options = ExplainOptions::default();
+        options.spes.segment_ms = own;
+        let request = listener.explain(&sound(), &heard).options(options);
+        let error = request
+            .methods([Method::Spes])
+            .at(Site::Input)
+            .run()
+            .unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
 /// By 10 ms, with a spectrogram of the sound beneath.
 #[test]
 #[cfg_attr(no_test_page, ignore = "SONOGRAD_TEST_PAGE=none")]

@@ -58,40 +58,79 @@ fn sounds_shorter_than_a_frame_are_refused() {
         .check_features(&features(894))
         .unwrap_err()
         .to_string();
-    assert!(message.contains("0.056 s"), "{message}");
+    assert!(message.contains("894 samples (0.056 s)"), "{message}");
     assert!(message.contains("too short"), "{message}");
 }
 
-/// Files of before transformers 5 have rotary settings beside the others.
+/// Where transformers 5.23 finds rotary settings, and what it makes of what is missing: pairs
+/// of a head's columns, and the cosine of the second one's angle at position 1.
 #[test]
 fn rotary_settings_are_read_where_they_stand() {
-    let angles = |change: &dyn Fn(&mut Fields)| {
-        let model = with("moonshine", change).unwrap();
-        let mut weights = model.weights.iter();
-        let own = weights.find(|own| own.name == "decoder angles").unwrap();
-        (own.cols, own.data.clone())
+    let pairs_and_rate = |name: &str, given: &Value| {
+        let model = with(name, |config| {
+            let names = [
+                "rope_parameters",
+                "rope_scaling",
+                "rope_theta",
+                "partial_rotary_factor",
+            ];
+            config.retain(|key, _| !names.contains(&key.as_str()));
+            config.extend(given.as_object().unwrap().clone());
+            // Columns enough to tell shares apart.
+            config.insert("hidden_size".into(), json!(40));
+        });
+        let model = model.unwrap();
+        let angles = model
+            .weights
+            .iter()
+            .find(|own| own.name == "decoder angles")
+            .unwrap();
+        (angles.cols / 2, f64::from(angles.data[angles.cols + 1]))
     };
-    let new = angles(&|_| ());
-    // 0.7 of 6 columns are 4: two pairs. The second turns by 1/100 at each position.
-    assert_eq!(new.0, 4);
-    let second = [1f64.cos(), 0.01f64.cos(), 1f64.sin(), 0.01f64.sin()];
-    assert_eq!(new.1[4..8], second.map(|own| own as f32));
-    let old = angles(&|config| {
-        config.remove("rope_parameters");
-        config.insert("rope_theta".into(), json!(10_000.0));
-        config.insert("partial_rotary_factor".into(), json!(0.7));
-    });
-    assert_eq!(new, old);
-    let usual = angles(&|config| {
-        config.remove("rope_parameters");
-    });
-    // 0.9 of 6 columns are 5: three pairs, of rates 10,000^(-2j / 5).
-    assert_eq!(usual.0, 6);
-    assert!((f64::from(usual.1[6 + 2]) - 10_000f64.powf(-0.8).cos()).abs() < 1e-7);
-    let other = angles(&|config| {
-        config.insert("rope_parameters".into(), json!({"rope_theta": 100.0}));
-    });
-    assert!(other.1 != usual.1);
+    // Theta, and the columns of a head that are turned. Moonshine's have 20 columns, those
+    // of Streaming 4, which a field says.
+    let check = |name: &str, given: Value, theta: f64, columns: usize| {
+        let (pairs, cosine) = pairs_and_rate(name, &given);
+        assert_eq!(pairs, columns.div_ceil(2), "{name} {given}");
+        let right = theta.powf(-2.0 / columns as f64).cos();
+        assert!(
+            (cosine - right).abs() < 1e-6,
+            "{name} {given}: {cosine} {right}"
+        );
+    };
+    let both = json!({"rope_theta": 50.0, "partial_rotary_factor": 0.5});
+    let (theta, share) = (
+        json!({"rope_theta": 50.0}),
+        json!({"partial_rotary_factor": 0.5}),
+    );
+    check("moonshine", json!({}), 10_000.0, 18);
+    check("moonshine", both.clone(), 50.0, 10);
+    check("moonshine", json!({"rope_parameters": both}), 50.0, 10);
+    check("moonshine", json!({"rope_scaling": both}), 50.0, 10);
+    check("moonshine", json!({"rope_parameters": theta}), 50.0, 18);
+    check(
+        "moonshine",
+        json!({"rope_parameters": share, "rope_theta": 50.0}),
+        50.0,
+        10,
+    );
+    check(
+        "moonshine",
+        json!({"rope_scaling": both, "rope_parameters": {}}),
+        50.0,
+        10,
+    );
+    // Four columns: 0.8 are three, two pairs.
+    let streaming = "moonshine_streaming";
+    check(streaming, json!({}), 10_000.0, 3);
+    check(
+        streaming,
+        json!({"rope_theta": 50.0, "partial_rotary_factor": 1.0}),
+        10_000.0,
+        3,
+    );
+    check(streaming, json!({"rope_parameters": {}}), 10_000.0, 4);
+    check(streaming, json!({"rope_parameters": theta}), 50.0, 4);
 }
 
 #[test]
@@ -123,6 +162,32 @@ fn what_is_not_done_is_named() {
             "encoder_hidden_act is \"mish\", where relu",
         ),
         ("head_dim", json!(4), "head_dim is 4, where 6"),
+        // Names that transformers takes for the decoder's.
+        (
+            "hidden_act",
+            json!("relu"),
+            "hidden_act is \"relu\", where \"silu\"",
+        ),
+        (
+            "num_attention_heads",
+            json!(1),
+            "num_attention_heads is 1, where 2",
+        ),
+        (
+            "num_key_value_heads",
+            json!(1),
+            "num_key_value_heads is 1, where 2",
+        ),
+        (
+            "num_hidden_layers",
+            json!(2),
+            "num_hidden_layers is 2, where 1",
+        ),
+        (
+            "rope_scaling",
+            json!({"rope_type": "linear"}),
+            "rope_scaling.rope_type is \"linear\"",
+        ),
         (
             "rope_parameters",
             json!({"rope_type": "default", "type": "linear"}),

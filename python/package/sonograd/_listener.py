@@ -201,12 +201,12 @@ class Listener:
             "tokens": _counts("tokens", tokens),
             "steps": _count("steps", steps),
             "samples": _count("samples", samples),
-            "noise": noise,
+            "noise": _real("noise", noise),
             "baseline": baseline,
-            "mask_probability": mask_probability,
+            "mask_probability": _real("mask_probability", mask_probability),
             "segments": None if segments is None else _counts("segments", segments),
-            "sigma": sigma,
-            "segment_ms": segment_ms,
+            "sigma": _real("sigma", sigma),
+            "segment_ms": _real("segment_ms", segment_ms),
         }
         masking = _masking(masks, reliability, seed, memory)
         _check_effect(explaining["methods"], {**explaining, **masking})
@@ -375,6 +375,16 @@ def _check_effect(methods: Sequence[str], options: dict[str, Any]) -> None:
     for name, takers in _TAKERS.items():
         if options[name] is not None and not set(takers) & set(methods):
             raise InputError(f"{name} is for the method {' or '.join(takers)} alone")
+
+
+def _real(name: str, value: Any) -> Optional[float]:
+    """A number, or nothing where nothing is said."""
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {value!r}, not a number") from None
 
 
 def _count(name: str, value: Any) -> Any:

@@ -2,10 +2,10 @@
 
 use super::options::SpesOptions;
 use super::slic::{SlicOptions, scaled_segments, slic};
-use crate::Result;
 use crate::engine::executor::{Executor, Inputs};
 use crate::engine::tensor::{PersistentId, Shape};
 use crate::features::{Features, Kind};
+use crate::{Error, Result};
 
 /// How many segments there are and where.
 #[derive(Clone, Debug)]
@@ -25,21 +25,31 @@ impl Segmentation {
     /// If the features or options cannot be segmented.
     pub fn of_features(kind: Kind, features: &Features, options: &SpesOptions) -> Result<Self> {
         match kind {
-            Kind::Waveform => Ok(Self::stretches(features, kind, options)),
+            Kind::Waveform => Self::stretches(features, kind, options),
             _ => Self::superpixels(features, options),
         }
     }
 
     /// Stretches of time, all equally long but the last.
-    fn stretches(features: &Features, kind: Kind, options: &SpesOptions) -> Self {
-        let samples = features.sound_frames;
-        let each = options.segment_ms / 1000.0 / kind.frame_seconds();
-        let each = (each.round() as usize).clamp(1, samples.max(1));
-        Self {
+    fn stretches(features: &Features, kind: Kind, options: &SpesOptions) -> Result<Self> {
+        let (samples, own) = (features.sound_frames, options.segment_ms);
+        let each = (own / 1000.0 / kind.frame_seconds()).round() as usize;
+        let problem = if each == 0 {
+            "shorter than a sample"
+        } else if each >= samples {
+            "no shorter than the sound: there is nothing to tell apart"
+        } else {
+            ""
+        };
+        if !problem.is_empty() {
+            let problem = format!("spes: stretches of {own} ms are {problem}");
+            return Err(Error::Input(problem));
+        }
+        Ok(Self {
             labels: (0..samples).map(|sample| (sample / each) as u32).collect(),
             shape: Shape::new(1, samples, features.bins),
             segments: samples.div_ceil(each),
-        }
+        })
     }
 
     /// Superpixels of the features, for every nominal number of segments.

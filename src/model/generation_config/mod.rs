@@ -71,6 +71,9 @@ pub enum EarlyStopping {
 pub struct GenerationConfig {
     /// Whether there was such a file.
     pub origin: Origin,
+    /// Whether it says `_from_model_config`: then transformers, and this, drop what is
+    /// no parameter of generation itself, such as `alignment_heads`.
+    pub from_model_config: bool,
     /// Hypotheses kept.
     pub num_beams: Option<usize>,
     /// Most tokens after the prompt.
@@ -219,6 +222,7 @@ impl GenerationConfig {
         let own = Self::entries(path, value, vocabulary, !dropped)?;
         Ok(Self {
             origin: Origin::File,
+            from_model_config: dropped,
             ..own
         })
     }
@@ -238,6 +242,7 @@ impl GenerationConfig {
         }
         let positive = |own: f64| own > 0.0;
         Ok(Self {
+            from_model_config: false,
             origin: Origin::Absent,
             num_beams: entries.count("num_beams", 1)?,
             max_new_tokens: entries.count("max_new_tokens", 1)?,

@@ -38,13 +38,10 @@ from transformers import (
     ParakeetFeatureExtractor,
 )
 
-from export_reference import make
 from random_weights import randomise
 from references.hearing import read_wave
-from references.recogniser import open_recogniser
-from references.reference_file import write
-from size_fixtures import FIXTURES, describe
-from small_cases import compact, cut, inputs, tokenizer, write_cases
+from size_fixtures import FIXTURES
+from small_cases import tokenizer, write_fixture
 
 LANGUAGES = ("de", "en", "fr", "ja")
 # Ids 2, 3, 4 and 7 are what the configurations take them for.
@@ -199,35 +196,12 @@ def main():
     for seed, (maker, source) in enumerate(MAKERS.items()):
         if names and maker.__name__ not in names:
             continue
-        folder = FIXTURES / maker.__name__
-        folder.mkdir(parents=True, exist_ok=True)
         model, processor = maker()
         randomise(model, seed=70 + seed, sharpness=2.5, position_scale=0.5)
         liven(model, 3)
-        model = model.to(torch.bfloat16).eval()
-        model.save_pretrained(folder)
-        if processor:
-            processor.save_pretrained(folder)
-            compact(folder)
-        recogniser = open_recogniser(folder)
-        request = {"prompt": PROMPT, "seed": 70 + seed, "masks": 5}
-        audio = source.get("audio")
-        if audio:
-            path = cut(folder, *audio)
-            tensors = make(recogniser, folder, audio=path, most_tokens=1, **request)
-            path.unlink()
-        else:
-            tensors = make(recogniser, folder, random_tokens=1, **source, **request)
-        write(folder / "reference.safetensors", tensors, "float64")
-        print(f"{maker.__name__}:")
-        describe(recogniser, tensors)
-        if processor:
-            prompts = asked(recogniser, REQUESTS[maker])
-            made = inputs(model, recogniser, prompts[0]["prompt"], FRAMES)
-            write_cases(folder / "cases.json", {"prompts": prompts, "inputs": made})
-        for file in sorted(folder.iterdir()):
-            file.chmod(0o644)
-            print(f"  {file.name} {file.stat().st_size} bytes")
+        asked_for = {"prompt": PROMPT, "seed": 70 + seed, "masks": 5}
+        write_fixture(maker.__name__, model, processor, source, asked_for, FRAMES,
+                      lambda recogniser, maker=maker: asked(recogniser, REQUESTS[maker]))
 
 
 if __name__ == "__main__":

@@ -35,12 +35,8 @@ from transformers import (
     Wav2Vec2Processor,
 )
 
-from export_reference import make
 from random_weights import randomise
-from references.recogniser import open_recogniser
-from references.reference_file import write
-from size_fixtures import FIXTURES, describe
-from small_cases import compact, cut, inputs, tokenizer, write_cases
+from small_cases import tokenizer, write_fixture
 
 MARKS = ["<unk>", "<s>", "</s>"]
 # Of random waveforms that texts are generated for.
@@ -125,35 +121,11 @@ def main():
     for seed, (maker, source) in enumerate(MAKERS.items()):
         if names and maker.__name__ not in names:
             continue
-        folder = FIXTURES / maker.__name__
-        folder.mkdir(parents=True, exist_ok=True)
         model, processor = maker()
         randomise(model, seed=80 + seed, sharpness=2.5)
         liven(model)
-        model = model.to(torch.bfloat16).eval()
-        model.save_pretrained(folder)
-        if processor:
-            processor.save_pretrained(folder)
-            compact(folder)
-        recogniser = open_recogniser(folder)
-        request = {"seed": 80 + seed, "masks": 4}
-        audio = source.get("audio")
-        if audio:
-            path = cut(folder, *audio)
-            tensors = make(recogniser, folder, audio=path, most_tokens=1, **request)
-            path.unlink()
-        else:
-            tensors = make(recogniser, folder, random_tokens=1, **source, **request)
-        write(folder / "reference.safetensors", tensors, "float64")
-        print(f"{maker.__name__}:")
-        describe(recogniser, tensors)
-        if processor:
-            prompt = [recogniser.special("decoder_start_token_id")]
-            made = inputs(model, recogniser, prompt, SAMPLES)
-            write_cases(folder / "cases.json", {"prompts": [{"prompt": prompt}], "inputs": made})
-        for file in sorted(folder.iterdir()):
-            file.chmod(0o644)
-            print(f"  {file.name} {file.stat().st_size} bytes")
+        write_fixture(maker.__name__, model, processor, source, {"seed": 80 + seed, "masks": 4}, SAMPLES,
+                      lambda recogniser: [{"prompt": [recogniser.special("decoder_start_token_id")]}])
 
 
 if __name__ == "__main__":

@@ -12,9 +12,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
 
+from export_reference import make
 from references.hearing import read_wave
-from references.recogniser import exact_attention
-from size_fixtures import FIXTURES
+from references.recogniser import exact_attention, open_recogniser
+from references.reference_file import write
+from size_fixtures import FIXTURES, describe
 
 PIECES = ["▁", *"aeinorstdlu", "▁a", "▁the", "▁in", "er", "on", "en", "▁s", "st", "re"]
 INPUTS = 6
@@ -115,3 +117,37 @@ def cut(folder, begin, end):
         file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
         file.writeframes((whole[begin:end] * 32768).astype("<i2").tobytes())
     return path
+
+
+def write_fixture(name, model, processor, source, asked, frames, prompts):
+    """A model's folder in bfloat16 with its reference and, where there is a processor, what that writes and cases.
+
+    source: where the reference's features come from, `audio` (first and last sample of the utterance) or a number
+    of random `frames`; asked: what else `make` is told; frames: the range of the cases' features; prompts: what
+    gives the cases' prompts of a recogniser, the first of which texts are generated for.
+    """
+    folder = FIXTURES / name
+    folder.mkdir(parents=True, exist_ok=True)
+    model = model.to(torch.bfloat16).eval()
+    model.save_pretrained(folder)
+    if processor:
+        processor.save_pretrained(folder)
+        compact(folder)
+    recogniser = open_recogniser(folder)
+    audio = source.get("audio")
+    if audio:
+        path = cut(folder, *audio)
+        tensors = make(recogniser, folder, audio=path, most_tokens=1, **asked)
+        path.unlink()
+    else:
+        tensors = make(recogniser, folder, random_tokens=1, **source, **asked)
+    write(folder / "reference.safetensors", tensors, "float64")
+    print(f"{name}:")
+    describe(recogniser, tensors)
+    if processor:
+        all_prompts = prompts(recogniser)
+        made = inputs(model, recogniser, all_prompts[0]["prompt"], frames)
+        write_cases(folder / "cases.json", {"prompts": all_prompts, "inputs": made})
+    for file in sorted(folder.iterdir()):
+        file.chmod(0o644)
+        print(f"  {file.name} {file.stat().st_size} bytes")

@@ -110,6 +110,12 @@ impl Error {
         }
     }
 
+    /// A name that is none of the `known` ones.
+    pub(crate) fn unknown(what: &str, text: &str, known: &[&str]) -> Self {
+        let known = known.join(", ");
+        Self::Input(format!("there is no {what} {text:?}; there are {known}"))
+    }
+
     /// The same error with what lies beneath it.
     pub fn because(self, cause: impl Into<Cause>) -> Self {
         Self::Caused {

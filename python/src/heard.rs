@@ -1,7 +1,12 @@
 //! What was heard, and when.
 
+use std::str::FromStr;
+
 use pyo3::prelude::*;
 use sonograd::Warning;
+use sonograd::align::formats::Format;
+
+use crate::errors::OrRaise;
 
 /// Text, start and end in seconds, confidence, reliable, first token and the
 /// one behind the last.
@@ -94,18 +99,10 @@ impl Alignment {
         in_words(&self.0.warnings())
     }
 
-    /// As a file in a format has it; absent where there is no such format.
-    fn written(&self, format: &str) -> Option<String> {
-        use sonograd::align::formats::Format;
-        let format = match format {
-            "json" => Format::Json,
-            "ctm" => Format::Ctm,
-            "srt" => Format::Srt,
-            "vtt" => Format::Vtt,
-            "textgrid" => Format::TextGrid,
-            _ => return None,
-        };
-        Some(format.file(&self.0.recording()))
+    /// As a file in a format has it.
+    fn written(&self, py: Python<'_>, format: &str) -> PyResult<String> {
+        let format = Format::from_str(format).or_raise(py)?;
+        Ok(format.file(&self.0.recording()))
     }
 }
 

@@ -1,6 +1,16 @@
 //! The part of the Python package that is Rust: what `sonograd`'s modules in
 //! Python stand on. It knows of no defaults and checks no types; they do.
 
+// As in the library: what people give never ends the interpreter.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::todo,
+    clippy::unimplemented
+)]
+
 mod errors;
 mod explained;
 mod heard;

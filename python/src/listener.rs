@@ -1,12 +1,14 @@
 //! The front door. Work is done without Python's lock, one caller at a time.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 
 use pyo3::prelude::*;
 use sonograd::engine::precision::Precision;
 use sonograd::explain::is_special;
+use sonograd::features::Kind;
 use sonograd::{Error, Result};
 
 use crate::errors::{About, OrRaise, raised, refused};
@@ -33,7 +35,7 @@ struct Facts {
     device: String,
     choice: String,
     precision: Precision,
-    front_end: &'static str,
+    front_end: Kind,
     bins: usize,
     frame_seconds: f64,
     warnings: Vec<String>,
@@ -87,12 +89,7 @@ impl Listener {
         transcribing: Transcribing,
         tell: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        let known = Precision::ALL.into_iter();
-        let Some(precision) = known.into_iter().find(|own| own.name() == precision) else {
-            let names = Precision::ALL.map(Precision::name).join(", ");
-            let problem = format!("there is no precision {precision:?}; there are {names}");
-            return Err(refused(py, problem));
-        };
+        let precision = Precision::from_str(precision).or_raise(py)?;
         let mut watch = Watch::new(tell);
         let mut builder = sonograd::Listener::builder()
             .device(device.clone())
@@ -143,7 +140,13 @@ impl Listener {
     /// What transformers calls the way it hears.
     #[getter]
     fn front_end(&self) -> &'static str {
-        self.facts.front_end
+        self.facts.front_end.name()
+    }
+
+    /// Whether its features are the samples themselves.
+    #[getter]
+    fn hears_samples(&self) -> bool {
+        self.facts.front_end == Kind::Waveform
     }
 
     #[getter]
@@ -307,7 +310,7 @@ impl Listener {
             device,
             choice,
             precision,
-            front_end: kind.name(),
+            front_end: kind,
             bins,
             frame_seconds: kind.frame_seconds(),
             warnings: in_words(listener.warnings()),

@@ -1,5 +1,7 @@
 //! What is asked for, out of dictionaries that Python's side fills whole.
 
+use std::str::FromStr;
+
 use pyo3::prelude::*;
 use sonograd::explain::ExplainOptions;
 use sonograd::explain::alignment::{AlignmentOptions, Source, model_heads};
@@ -105,15 +107,8 @@ impl Explaining {
         options.methods = methods(&self.methods)?;
         options.sites = parsed::<Site>(&self.sites)?;
         options.tokens = self.tokens;
-        let baseline = match self.baseline.as_deref() {
-            None | Some("zero") => BaselineKind::Zero,
-            Some("mean") => BaselineKind::Mean,
-            Some("min") => BaselineKind::Min,
-            Some(other) => {
-                let problem = format!("there is no baseline {other:?}; there are zero, mean, min");
-                return Err(Error::Input(problem));
-            }
-        };
+        let baseline = self.baseline.as_deref().map(BaselineKind::from_str);
+        let baseline = baseline.transpose()?.unwrap_or_default();
         let integrated = &mut options.integrated_gradients;
         integrated.steps = self.steps.unwrap_or(integrated.steps);
         integrated.baseline = baseline;

@@ -133,7 +133,9 @@ def test_words_have_times_in_order(listener, path):
     other = listener.align(path, by="attention")
     assert [word.start for word in other.words] != [word.start for word in alignment.words]
     assert "xmin" in alignment.to_string("textgrid")
-    with pytest.raises(sonograd.InputError, match="there are json"):
+    with_words, lines = (alignment.to_string(name) for name in ("vtt", "vtt-lines"))
+    assert with_words.startswith("WEBVTT") and lines.startswith("WEBVTT") and with_words != lines
+    with pytest.raises(sonograd.InputError, match="there are json, ctm, srt, vtt, vtt-lines, textgrid"):
         alignment.to_string("docx")
 
 

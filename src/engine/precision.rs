@@ -1,8 +1,11 @@
 //! In which numbers an executor stores weights and computes.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
 
 /// A tier of accuracy and speed. Whatever it is, activations are stored, and
 /// sums kept, in at least f32.
@@ -34,6 +37,15 @@ impl Precision {
             Self::Mixed => "mixed",
             Self::F64 => "f64",
         }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|own| own.name() == text);
+        found.ok_or_else(|| Error::unknown("precision", text, &Self::ALL.map(Self::name)))
     }
 }
 

@@ -96,7 +96,7 @@ impl FromStr for Method {
 
     fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|method| method.name() == text);
-        found.ok_or_else(|| unknown("method", text, &Self::ALL.map(Self::name)))
+        found.ok_or_else(|| Error::unknown("method", text, &Self::ALL.map(Self::name)))
     }
 }
 
@@ -142,7 +142,7 @@ impl FromStr for Site {
 
     fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|site| site.name() == text);
-        found.ok_or_else(|| unknown("site", text, &Self::ALL.map(Self::name)))
+        found.ok_or_else(|| Error::unknown("site", text, &Self::ALL.map(Self::name)))
     }
 }
 
@@ -150,13 +150,6 @@ impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
-}
-
-fn unknown(what: &str, text: &str, known: &[&str]) -> Error {
-    Error::Input(format!(
-        "there is no {what} {text:?}; there are {}",
-        known.join(", ")
-    ))
 }
 
 /// The name of a method's map at a site: in `maps.safetensors`, in tables and

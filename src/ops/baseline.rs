@@ -1,5 +1,7 @@
 //! The sound that stands for no sound.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::Operate;
@@ -9,6 +11,7 @@ use crate::engine::native::context::Context;
 use crate::engine::native::real::{Real, max};
 use crate::engine::recording::Recording;
 use crate::engine::tensor::TensorId;
+use crate::{Error, Result};
 
 /// How a baseline is made of what it replaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +24,29 @@ pub enum BaselineKind {
     Mean,
     /// Every column's minimum over time.
     Min,
+}
+
+impl BaselineKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Zero, Self::Mean, Self::Min];
+
+    /// Its name in files and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zero => "zero",
+            Self::Mean => "mean",
+            Self::Min => "min",
+        }
+    }
+}
+
+impl FromStr for BaselineKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        found.ok_or_else(|| Error::unknown("baseline", text, &Self::ALL.map(Self::name)))
+    }
 }
 
 /// y[0, t, c] = 0, or the mean or minimum over s of x[0, s, c]

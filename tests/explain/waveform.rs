@@ -35,6 +35,7 @@ fn explained(name: &str) -> Maps {
     let request = listener.explain(&sound(), &heard).options(options);
     let methods = [Method::Attention, Method::Gradient, Method::Spes];
     let maps = request.methods(methods).at(Site::Input).run().unwrap();
+    assert!(!maps.explanation().words.is_empty());
     assert!(
         maps.explanation()
             .words

@@ -11,13 +11,12 @@ import functools
 import torch
 
 from references.recogniser import open_recogniser
+from references.utterance import STRETCH
 from small_models import conformer
 
 # Numbers of superpixels that SPES asks for at 500 frames.
 SEGMENTS = (2000, 2500, 3000)
 HIDDEN = 0.5
-# Samples of a waveform that are hidden as a whole: 10 ms.
-STRETCH = 160
 # How many batches of masks are scored in one run.
 BATCHES = 4
 
@@ -151,7 +150,7 @@ class Works:
         made = []
         if bins == 1:
             # Of a waveform: stretches.
-            labels = (torch.arange(frames) // STRETCH)[None].to(self.device)
+            labels = (torch.arange(frames) // STRETCH[0])[None].to(self.device)
             return labels, int(labels.max()) + 1
         for nominal in SEGMENTS:
             wanted = nominal * min(frames, 750) / 500

@@ -224,7 +224,7 @@ class Listener:
 
     def _check_pieces(self, explaining: dict[str, Any]) -> None:
         """Refuses what is not of the model's features."""
-        of_samples = self._native.front_end == "Wav2Vec2FeatureExtractor"
+        of_samples = self._native.hears_samples
         for name in ("segments", "sigma") if of_samples else ("segment_ms",):
             if explaining[name] is not None:
                 hears = "the waveform" if of_samples else "mel bins"

@@ -172,13 +172,9 @@ class Alignment:
         return self._native.warnings
 
     def to_string(self, format: str = "json") -> str:
-        """The words as a file has them: ``json``, ``ctm``, ``srt``, ``vtt`` or
-        ``textgrid``."""
-        text = self._native.written(format)
-        if text is None:
-            known = "json, ctm, srt, vtt, textgrid"
-            raise InputError(f"there is no format {format!r}; there are {known}")
-        return text
+        """The words as a file has them: ``json``, ``ctm``, ``srt``, ``vtt``,
+        ``vtt-lines`` (without times of words) or ``textgrid``."""
+        return self._native.written(format)
 
     def to_pandas(self) -> pandas.DataFrame:
         """The words as rows of a DataFrame; times in seconds."""

@@ -186,7 +186,7 @@ def _array(x: Any, what: str) -> npt.NDArray[Any]:
 def _of_features(
     listener: _native.Listener, given: Mapping[str, Any]
 ) -> _native.Sound:
-    of_samples = listener.front_end == "Wav2Vec2FeatureExtractor"
+    of_samples = listener.hears_samples
     name = "input_values" if of_samples else "input_features"
     if name not in given:
         raise InputError(f"the model hears {name}, not {', '.join(_FEATURES & set(given))}")

@@ -12,6 +12,7 @@ mod text_grid;
 mod vtt;
 
 use std::path::Path;
+use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
@@ -19,6 +20,16 @@ use super::WordTime;
 use crate::fingerprint::Fingerprint;
 use crate::shown::is_unsafe;
 use crate::tokenizer::is_unspaced;
+use crate::{Error, Result};
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|format| format.name() == text);
+        found.ok_or_else(|| Error::unknown("format", text, &Self::ALL.map(Self::name)))
+    }
+}
 
 /// How word times are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +50,28 @@ pub enum Format {
 }
 
 impl Format {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Json,
+        Self::Ctm,
+        Self::Srt,
+        Self::Vtt,
+        Self::VttLines,
+        Self::TextGrid,
+    ];
+
+    /// The format's name in options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Ctm => "ctm",
+            Self::Srt => "srt",
+            Self::Vtt => "vtt",
+            Self::VttLines => "vtt-lines",
+            Self::TextGrid => "textgrid",
+        }
+    }
+
     /// What its files' names end with.
     pub fn extension(self) -> &'static str {
         match self {

@@ -19,10 +19,12 @@ Each is what `save_pretrained` of the model writes, in bfloat16, with reference.
 writes, and cases.json: prompts by request, and for random features what transformers' generate makes of
 them. Everything is computed in float64; an input whose tokens differ in float32 under any setting is
 dropped. front_end/normalised.safetensors has frames of ../tests/fixtures/front_end's utterance by the two
-feature extractors.
+feature extractors. cohere/pieces.json has what the processor and generate make of that utterance where a clip
+is so short that it is cut.
 """
 
 import argparse
+import json
 
 import torch
 import transformers
@@ -64,6 +66,10 @@ TEMPLATE = """\
 
 # Frames of the front end's file.
 EVERY = 83
+# Clips in which the utterance is cut for pieces.json.
+CLIPS = {"max_audio_clip_s": 0.8, "overlap_chunk_second": 0.31, "min_energy_window_samples": 401}
+# Words alone, but for the end.
+WRITTEN = {"max_new_tokens": 9, "suppress_tokens": [i for i in range(len(MARKS)) if i != 3]}
 # Of random features that texts are generated for.
 FRAMES = (19, 57)
 
@@ -170,6 +176,36 @@ def asked(recogniser, requests):
     ]
 
 
+def pieces():
+    """What cohere writes of the whole utterance in pieces: their samples, ids of each behind the prompt, and
+    the text that the processor makes of them."""
+    folder = FIXTURES / "cohere"
+    processor = CohereAsrProcessor.from_pretrained(folder)
+    extractor = processor.feature_extractor
+    for name, value in CLIPS.items():
+        setattr(extractor, name, value)
+    waveform = read_wave(FIXTURES / "front_end" / "utterance.wav")
+    samples = [len(own) for own in extractor._split_audio_chunks_energy(torch.tensor(waveform).float())]
+    texts = {}
+    for language in ("en", "ja"):
+        asked = processor(waveform, language=language, sampling_rate=16000, return_tensors="pt")
+        index = asked.pop("audio_chunk_index")
+        ids = {}
+        for dtype in (torch.float64, torch.float32):
+            model = CohereAsrForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
+            end, padding = model.generation_config.eos_token_id, model.generation_config.pad_token_id
+            own = {**asked, "input_features": asked["input_features"].to(dtype)}
+            # It puts the start token in front of the prompt.
+            begin = 1 + asked["decoder_input_ids"].shape[1]
+            written = model.generate(**own, **WRITTEN)[:, begin:]
+            ids[dtype] = [[i for i in row if i not in (end, padding)] for row in written.tolist()]
+        assert ids[torch.float64] == ids[torch.float32]
+        text, = processor.decode(written, skip_special_tokens=True, audio_chunk_index=index, language=language)
+        texts[language] = {"tokens": ids[torch.float64], "text": text}
+    made = {"settings": CLIPS, "generation": WRITTEN, "samples": samples, "written": texts}
+    (folder / "pieces.json").write_text(json.dumps(made, ensure_ascii=False) + "\n")
+
+
 def front_end():
     """Some frames of the utterance by both extractors with their published settings."""
     waveform = read_wave(FIXTURES / "front_end" / "utterance.wav")
@@ -193,6 +229,8 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     if not names or "front_end" in names:
         front_end()
+    if names == ["pieces"]:
+        pieces()
     for seed, (maker, source) in enumerate(MAKERS.items()):
         if names and maker.__name__ not in names:
             continue
@@ -202,6 +240,8 @@ def main():
         asked_for = {"prompt": PROMPT, "seed": 70 + seed, "masks": 5}
         write_fixture(maker.__name__, model, processor, source, asked_for, FRAMES,
                       lambda recogniser, maker=maker: asked(recogniser, REQUESTS[maker]))
+        if maker is cohere:
+            pieces()
 
 
 if __name__ == "__main__":

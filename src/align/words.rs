@@ -35,6 +35,16 @@ pub struct WordTokens {
 }
 
 impl WordTokens {
+    /// The same word where `by` tokens more are in front of it.
+    pub fn shifted(self, by: usize) -> Self {
+        let moved = |own: Range<usize>| own.start + by..own.end + by;
+        Self {
+            tokens: moved(self.tokens),
+            spoken: moved(self.spoken),
+            ..self
+        }
+    }
+
     /// A word all of whose tokens are said aloud.
     pub fn new(text: impl Into<String>, tokens: Range<usize>) -> Self {
         let (text, spoken) = (text.into(), tokens.clone());

@@ -7,12 +7,14 @@ use super::passes::{Utterance, forward_and_gradients};
 use super::profile::MAPS;
 use super::progress::{Event, Progress};
 use super::times::{POOLING, is_silent, sound_seconds};
-use super::{ExplainOptions, Made, Method, Site, Subject, made, map_name, times, words};
+use super::{
+    ExplainOptions, Made, Method, Site, Subject, made, map_name, text_of_all, texts, times, words,
+};
 use crate::align::{AlignOptions, TokenMap, WordTime};
 use crate::engine::executor::Executor;
 use crate::features::Features;
 use crate::generate::{
-    GenerationOptions, Listened, Moment, Transcript, prompt, transcribe, window,
+    GenerationOptions, Listened, Moment, Transcript, heard_from, prompt, transcribe,
 };
 use crate::model::Model;
 use crate::model::family::ClockName;
@@ -229,8 +231,9 @@ impl Aligner<'_> {
     /// finds its words. `watch` is told of windows and masks; if it returns
     /// false, the recording or the map ends there.
     ///
-    /// The words of each of Whisper's windows are found by themselves, in what
-    /// the window has before the next one begins; times that Whisper wrote
+    /// The words of each of Whisper's windows, and of each piece of a recording
+    /// that was cut, are found by themselves, in what it has before the next one
+    /// begins; times that Whisper wrote
     /// among the words are left out.
     ///
     /// # Errors
@@ -250,30 +253,26 @@ impl Aligner<'_> {
         let transcript = transcribe(executor, self.model, features, self.generation, on)?;
         let ends = &self.model.ends;
         let mut aligned = self.nothing(&transcript);
+        let mut spoken = Vec::new();
         for (index, own) in transcript.windows.iter().enumerate() {
             let given = self.generation.forced.len().min(own.kept);
             let (forced, chosen) = own.generated.tokens[..own.kept].split_at(given);
-            let spoken = chosen.iter().copied();
-            let spoken: Vec<u32> = spoken
-                .filter(|id| !ends.contains(id) && !self.is_time(*id))
-                .collect();
+            let tokens = chosen.iter().copied();
+            let tokens = tokens.filter(|id| !ends.contains(id) && !self.is_time(*id));
             let prompt = self.timeless([own.generated.prompt.as_slice(), forced].concat());
             let quality = own.generated.quality.as_ref();
             let no_speech = quality.and_then(|quality| quality.no_speech_probability);
             let behind = transcript.behind(index, features);
-            let heard = match self.model.capabilities.window_frames {
-                Some(length) => &window(features, own.seek, length, behind)?,
-                None => features,
-            };
-            if !is_silent(self.model, heard) {
+            let heard = heard_from(self.model, features, own.seek, behind)?;
+            if !is_silent(self.model, &heard) {
                 let part = Part {
-                    features: heard,
+                    features: &heard,
                     origin: own.start_seconds,
                     prompt,
-                    tokens: spoken,
+                    tokens: tokens.collect(),
                     no_speech,
                 };
-                self.add(executor, part, &mut aligned, watch)?;
+                spoken.push(self.add(executor, part, &mut aligned, watch)?);
             }
             let told = Listened::of(self.model, behind, features.sound_frames);
             if index + 1 < transcript.windows.len() && !watch(Event::Aligned(told)) {
@@ -281,6 +280,7 @@ impl Aligner<'_> {
                 break;
             }
         }
+        self.write(features, spoken, &mut aligned);
         Ok(aligned)
     }
 
@@ -316,8 +316,15 @@ impl Aligner<'_> {
             tokens,
             no_speech: None,
         };
-        self.add(executor, part, &mut aligned, watch)?;
+        let spoken = self.add(executor, part, &mut aligned, watch)?;
+        self.write(features, vec![spoken], &mut aligned);
         Ok(aligned)
+    }
+
+    /// Writes down what is said in all windows.
+    fn write(&self, features: &Features, spoken: Vec<Vec<u32>>, aligned: &mut Aligned) {
+        let texts = texts(features, spoken);
+        aligned.text = text_of_all(self.tokenizer, &texts, self.generation.between_pieces);
     }
 
     fn nothing(&self, transcript: &Transcript) -> Aligned {
@@ -346,14 +353,14 @@ impl Aligner<'_> {
         prompt
     }
 
-    /// Adds the words of a part.
+    /// Adds the words of a part; returns the tokens that say them.
     fn add(
         &self,
         executor: &mut dyn Executor,
         part: Part,
         aligned: &mut Aligned,
         watch: &mut dyn FnMut(Event) -> bool,
-    ) -> Result<()> {
+    ) -> Result<Vec<u32>> {
         let Part {
             features,
             origin,
@@ -363,13 +370,8 @@ impl Aligner<'_> {
         } = part;
         let words = words(self.model, self.tokenizer, &tokens);
         if words.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let text = self.tokenizer.decode(&tokens);
-        aligned.text = [aligned.text.trim(), text.trim()]
-            .join(" ")
-            .trim()
-            .to_owned();
         // The end's row holds the silence behind the last word.
         tokens.push(self.model.tokens.end);
         let (maps, made) = self.maps(executor, features, &prompt, &tokens, watch)?;
@@ -387,7 +389,8 @@ impl Aligner<'_> {
             window.insert("no_speech_probability".to_owned(), json!(own));
         }
         aligned.windows.push(window);
-        Ok(())
+        tokens.pop();
+        Ok(tokens)
     }
 
     /// The maps (K, T') of `tokens` behind `prompt`, and how they were made.

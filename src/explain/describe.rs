@@ -6,6 +6,7 @@ use super::explanation::{Token, Word};
 use super::subject::Forced;
 use super::timing;
 use crate::align::WordTokens;
+use crate::features::Features;
 use crate::model::Model;
 use crate::tokenizer::Tokenizer;
 
@@ -48,6 +49,38 @@ pub fn words(model: &Model, tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<WordTo
         })
     });
     words.collect()
+}
+
+/// The tokens of a recording's windows, those that are one text together: a
+/// window goes on where the one before ended, a piece is a text of its own.
+pub fn texts(features: &Features, windows: Vec<Vec<u32>>) -> Vec<Vec<u32>> {
+    match features.pieces.is_empty() {
+        true => vec![windows.concat()],
+        false => windows,
+    }
+}
+
+/// What [`texts`] say, with this `between` two of them.
+pub fn text_of_all(tokenizer: &Tokenizer, texts: &[Vec<u32>], between: &str) -> String {
+    let texts = texts.iter().map(|tokens| tokenizer.decode(tokens));
+    let texts: Vec<String> = texts
+        .map(|own| own.trim().to_owned())
+        .filter(|own| !own.is_empty())
+        .collect();
+    texts.join(between)
+}
+
+/// The [`words`] of [`texts`], with their ranges of all tokens. None is of two
+/// texts.
+pub fn words_of_all(model: &Model, tokenizer: &Tokenizer, texts: &[Vec<u32>]) -> Vec<WordTokens> {
+    let mut begin = 0;
+    let mut all = Vec::new();
+    for tokens in texts {
+        let own = words(model, tokenizer, tokens);
+        all.extend(own.into_iter().map(|word| word.shifted(begin)));
+        begin += tokens.len();
+    }
+    all
 }
 
 /// Whether a text holds something that is said aloud: letters, digits, or

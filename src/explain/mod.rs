@@ -21,7 +21,9 @@ mod subject;
 mod times;
 pub mod timing;
 
-pub use self::describe::{encoder_frame_seconds, is_special, text, words};
+pub use self::describe::{
+    encoder_frame_seconds, is_special, text, text_of_all, texts, words, words_of_all,
+};
 pub use self::maps::{Axis, Map, Maps};
 pub use self::method::{Method, Site, map_name};
 pub use self::options::ExplainOptions;

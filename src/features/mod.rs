@@ -8,10 +8,12 @@ mod fbank;
 mod log_mel;
 mod mel;
 mod normalised;
+mod pieces;
 mod power;
 mod torch_noise;
 mod waveform;
 
+use std::ops::Range;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -26,6 +28,7 @@ pub use fbank::{FRAME_LENGTH, FRAME_SHIFT, Fbank, FbankConfig};
 pub use log_mel::{LogMel, LogMelConfig};
 pub use mel::{MelFormula, MelScale};
 pub use normalised::{NormalisedConfig, NormalisedLogMel};
+pub use pieces::Piece;
 pub use power::power;
 pub use waveform::{RawWaveform, WaveformConfig};
 
@@ -45,6 +48,9 @@ pub struct Features {
     /// How loud the sound is, each 10 ms: [`power`]. Empty where that is not
     /// known, as of features that come from elsewhere.
     pub power: Vec<f32>,
+    /// The sounds that these are the features of, in order, where a recording was
+    /// cut since it is longer than a model hears at once; else empty.
+    pub pieces: Vec<Piece>,
 }
 
 impl Features {
@@ -59,6 +65,7 @@ impl Features {
             bins,
             sound_frames: frames,
             power: Vec::new(),
+            pieces: Vec::new(),
         };
         features.check()?;
         Ok(features)
@@ -102,6 +109,7 @@ impl Features {
             data: self.data[..self.sound_frames * self.bins].to_vec(),
             frames: self.sound_frames,
             power: self.power.clone(),
+            pieces: self.pieces.clone(),
             ..*self
         }
     }
@@ -360,18 +368,36 @@ impl FrontEnd {
     }
 
     /// The features of a recording of any length: (T, F), T being a window's
-    /// length or more where there are windows.
+    /// length or more where there are windows. Where a recording is cut, they
+    /// are those of its [pieces](Features::pieces).
     ///
     /// # Errors
-    /// If the sound is too short or has samples that are not finite.
+    /// If the sound or a piece of it is too short, or has samples that are not
+    /// finite.
     pub fn recording(&self, waveform: &Waveform) -> Result<Features> {
-        let features = match self {
-            Self::Fbank(fbank) => fbank.features(waveform),
-            Self::LogMel(log_mel) => log_mel.recording(waveform),
-            Self::Normalised(own) => own.features(waveform),
-            Self::Waveform(own) => own.features(waveform),
-        };
-        Ok(features?.of(waveform, self.kind()))
+        match self {
+            Self::LogMel(log_mel) => {
+                let features = log_mel.recording(waveform)?;
+                Ok(features.of(waveform, self.kind()))
+            }
+            Self::Normalised(own) => match own.pieces(waveform)?.as_slice() {
+                [] | [_] => self.features(waveform),
+                pieces => self.features_of_pieces(waveform, pieces),
+            },
+            Self::Fbank(_) | Self::Waveform(_) => self.features(waveform),
+        }
+    }
+
+    /// The features of pieces of a recording, each by itself.
+    fn features_of_pieces(&self, waveform: &Waveform, pieces: &[Range<usize>]) -> Result<Features> {
+        let heard = pieces.iter().map(|piece| {
+            let own = Waveform {
+                samples: waveform.samples[piece.clone()].to_vec(),
+            };
+            let begin = piece.start as f64 / f64::from(SAMPLE_RATE);
+            Ok((begin, self.features(&own)?))
+        });
+        Features::joined(heard.collect::<Result<Vec<_>>>()?, self.bins())
     }
 
     /// Where the bins lie; nothing where they are no mel bins.

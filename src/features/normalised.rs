@@ -13,6 +13,7 @@
 
 use std::f64::consts::TAU;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustfft::num_complex::Complex;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::mel::{Filter, slaney_filters};
+use super::pieces::Cutting;
 use super::torch_noise::normal;
 use super::{FRAME_SHIFT, Features, check_common, check_finite, check_no_dither, typed};
 use crate::audio::{SAMPLE_RATE, Waveform};
@@ -35,6 +37,12 @@ const EPSILON: f64 = 1e-5;
 const FFT_SIZES: std::ops::RangeInclusive<usize> = 2..=4096;
 /// Over one frame there is no variance.
 const FEWEST_FRAMES: usize = 2;
+/// Settings of how long recordings are cut.
+const OF_CLIPS: [&str; 3] = [
+    "max_audio_clip_s",
+    "overlap_chunk_second",
+    "min_energy_window_samples",
+];
 
 /// The settings of a [`NormalisedLogMel`], named as in `preprocessor_config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +61,11 @@ pub struct NormalisedConfig {
     /// Seconds of the longest sound that is heard at once; absent where there is
     /// no such.
     pub max_audio_clip_s: Option<f64>,
+    /// Over how many seconds before such a clip's end a quiet place is looked for,
+    /// to cut a longer recording there.
+    pub overlap_chunk_second: f64,
+    /// Over how many samples it is measured how loud a place is.
+    pub min_energy_window_samples: usize,
 }
 
 impl Default for NormalisedConfig {
@@ -71,6 +84,8 @@ impl NormalisedConfig {
             preemphasis: Some(0.97),
             dither: if dithered { 1e-5 } else { 0.0 },
             max_audio_clip_s: dithered.then_some(35.0),
+            overlap_chunk_second: 5.0,
+            min_energy_window_samples: 1600,
         }
     }
 
@@ -89,7 +104,7 @@ impl NormalisedConfig {
         let given = json.as_object().into_iter().flatten();
         for (key, value) in given {
             // What the extractor without noise is told of clips it never looks at.
-            let own = dithered || key != "max_audio_clip_s";
+            let own = dithered || !OF_CLIPS.contains(&key.as_str());
             if let Some(entry) = all.get_mut(key).filter(|_| own) {
                 *entry = value.clone();
             }
@@ -97,10 +112,15 @@ impl NormalisedConfig {
         typed(all)
     }
 
-    /// Samples of the longest sound that is heard at once.
-    fn most_samples(&self) -> Option<usize> {
-        let seconds = self.max_audio_clip_s?;
-        Some((seconds * f64::from(SAMPLE_RATE)).round().max(1.0) as usize)
+    /// How a recording is cut that is longer than what is heard at once.
+    fn cutting(&self) -> Option<Cutting> {
+        // Halves go to even numbers, as Python rounds.
+        let samples = |seconds: f64| (seconds * f64::from(SAMPLE_RATE)).round_ties_even();
+        Some(Cutting {
+            most: samples(self.max_audio_clip_s?).max(1.0) as usize,
+            searched: samples(self.overlap_chunk_second).max(1.0) as usize,
+            step: self.min_energy_window_samples,
+        })
     }
 }
 
@@ -154,6 +174,16 @@ impl NormalisedLogMel {
         {
             return fail("max_audio_clip_s", &own, "seconds are supported".into());
         }
+        // Whatever it says, a search covers no more than a clip.
+        let searched = config.overlap_chunk_second;
+        if !(-1e6..1e6).contains(&searched) {
+            let rule = "seconds are supported".into();
+            return fail("overlap_chunk_second", &searched, rule);
+        }
+        if config.min_energy_window_samples == 0 {
+            let rule = "1 and more are supported".into();
+            return fail("min_energy_window_samples", &0, rule);
+        }
         // Weights as the reference has them: rounded before and after the area.
         let filters = slaney_filters(config.feature_size, n_fft, |triangle, width| {
             f64::from((f64::from(triangle as f32) * (2.0 / width)) as f32)
@@ -191,11 +221,8 @@ impl NormalisedLogMel {
                 samples.len()
             )));
         }
-        if self
-            .config
-            .most_samples()
-            .is_some_and(|most| samples.len() > most)
-        {
+        let cutting = self.config.cutting();
+        if cutting.is_some_and(|own| samples.len() > own.most) {
             return Err(Error::Input(format!(
                 "the sound has {} samples, {:.2} s; the model hears {} s at once: split it",
                 samples.len(),
@@ -210,6 +237,30 @@ impl NormalisedLogMel {
         normalise(&mut logs, bins);
         let data = logs.iter().map(|&x| x as f32).collect();
         Features::new(data, frames, bins)
+    }
+
+    /// The pieces in which a recording is heard, in samples; none where it is heard
+    /// whole whatever its length.
+    ///
+    /// # Errors
+    /// If there is a piece of fewer than two frames.
+    pub(super) fn pieces(&self, waveform: &Waveform) -> Result<Vec<Range<usize>>> {
+        let Some(cutting) = self.config.cutting() else {
+            return Ok(Vec::new());
+        };
+        check_finite(&waveform.samples)?;
+        let pieces = cutting.pieces(&waveform.samples, FEWEST_FRAMES * FRAME_SHIFT);
+        pieces.map_err(|short| {
+            let seconds = short.start as f64 / f64::from(SAMPLE_RATE);
+            Error::Input(format!(
+                "cut where it is quiet (max_audio_clip_s {}, overlap_chunk_second {}), the sound has a \
+                 piece of {} samples at {seconds:.2} s; at least {} are needed",
+                self.config.max_audio_clip_s.unwrap_or_default(),
+                self.config.overlap_chunk_second,
+                short.len(),
+                FEWEST_FRAMES * FRAME_SHIFT
+            ))
+        })
     }
 
     /// The samples with noise and pre-emphasis.

@@ -20,7 +20,24 @@ const TRANSCRIBE: &str = "transcribe";
 const TRANSLATE: &str = "translate";
 const USUAL_TARGET: &str = "en";
 
-/// The tokens behind the start token.
+/// What is wanted, for a model with such a prompt.
+pub(super) struct Listed {
+    /// The tokens behind the start token.
+    pub tokens: Vec<u32>,
+    /// What stands between the texts of two pieces of a recording.
+    pub between_pieces: &'static str,
+}
+
+impl Default for Listed {
+    fn default() -> Self {
+        Self {
+            tokens: Vec::new(),
+            between_pieces: " ",
+        }
+    }
+}
+
+/// The tokens behind the start token, and what follows from them.
 ///
 /// # Errors
 /// If the language or task is unknown to the model, or nobody says what has to
@@ -31,7 +48,7 @@ pub(super) fn list(
     controls: Controls,
     tokenizer: Option<&Tokenizer>,
     wanted: &Wanted,
-) -> Result<Vec<u32>> {
+) -> Result<Listed> {
     let refused = |problem: String| Error::Input(format!("{}: {problem}", model.name));
     if wanted.timestamps || wanted.fallback.is_some() {
         let what = match wanted.timestamps {
@@ -78,7 +95,14 @@ pub(super) fn list(
     if list.first() == Some(&model.tokens.start) {
         list.remove(0);
     }
-    Ok(list)
+    let usual = Listed::default().between_pieces;
+    Ok(Listed {
+        tokens: list,
+        between_pieces: match controls.spaceless.contains(&written) {
+            true => "",
+            false => usual,
+        },
+    })
 }
 
 /// The codes of all languages.
@@ -233,6 +257,7 @@ mod tests {
             languages: LANGUAGES,
             spoken: None,
             translates,
+            spaceless: &[],
             list: ControlList::Template,
         }
     }

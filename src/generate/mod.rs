@@ -20,7 +20,7 @@ pub use fallback::{Fallback, Quality, compression_ratio};
 pub use options::{GenerationOptions, Language, Multitask, Wanted};
 pub use scores::ScoreRules;
 pub use watch::{Listened, Moment, Searched, Watch};
-pub use windows::{Segment, Transcript, Window, transcribe, transcribe_encoded, window};
+pub use windows::{Segment, Transcript, Window, heard_from, transcribe, transcribe_encoded};
 
 use self::session::{Heard, Session};
 use crate::engine::executor::Executor;

@@ -1,7 +1,7 @@
 //! How to generate: what a model's `generation_config.json` asks for and what
 //! the user wants otherwise.
 
-use super::controls;
+use super::controls::{self, Listed};
 use super::fallback::Fallback;
 use super::languages::{bare, code};
 use super::scores::ScoreRules;
@@ -108,6 +108,8 @@ pub struct GenerationOptions {
     pub start: u32,
     /// What stands behind it where a prompt is a list of control tokens.
     pub controls: Vec<u32>,
+    /// What stands between the texts of a recording's pieces.
+    pub between_pieces: &'static str,
     /// First tokens of the result, such as a language tag.
     pub forced: Vec<u32>,
     /// Tokens never chosen.
@@ -145,7 +147,7 @@ impl GenerationOptions {
             return Err(config.problem(format!("do_sample is true, which is not supported: {why}")));
         }
         let plain = Self::plain(model);
-        let (mut multitask, mut forced, mut listed) = (None, None, Vec::new());
+        let (mut multitask, mut forced, mut listed) = (None, None, Listed::default());
         match model.capabilities.prompting {
             Prompting::Start => forced = self::forced(model, tokenizer, wanted)?,
             Prompting::Multitask(tasks) => {
@@ -202,7 +204,8 @@ impl GenerationOptions {
             scores,
             multitask,
             fallback: wanted.fallback.clone(),
-            controls: listed,
+            controls: listed.tokens,
+            between_pieces: listed.between_pieces,
             ..plain
         })
     }
@@ -224,6 +227,7 @@ impl GenerationOptions {
             ends: model.ends.clone(),
             start: model.tokens.start,
             controls: Vec::new(),
+            between_pieces: Listed::default().between_pieces,
             forced: Vec::new(),
             suppressed: Vec::new(),
             suppressed_first: Vec::new(),

@@ -11,9 +11,8 @@ pub enum Moment<'a> {
     /// ends with the window before; if there is none, the work ends with an
     /// error.
     Searched(Searched),
-    /// A window came to its end; what counts of it was said before this frame
-    /// of the recording. Stopped here, the transcript ends with it.
-    Window(&'a Window, usize),
+    /// A window came to its end. Stopped here, the transcript ends with it.
+    Window(&'a Window),
     /// Another window follows. Stopped here, the transcript ends here.
     Listened(Listened),
 }

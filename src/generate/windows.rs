@@ -1,5 +1,7 @@
 //! Recordings of any length: window after window for models that hear
-//! windows, whole for the others.
+//! windows, piece after piece where the front end cut the recording, else whole.
+
+use std::borrow::Cow;
 
 use serde::Serialize;
 
@@ -19,6 +21,8 @@ pub struct Window {
     pub seek: usize,
     /// Where in the recording that is.
     pub start_seconds: f64,
+    /// What counts of it was said before this place in the recording.
+    pub end_seconds: f64,
     /// All that was generated.
     pub generated: Generated,
     /// How many of its tokens count: what comes after the last whole segment
@@ -28,21 +32,15 @@ pub struct Window {
 
 impl Window {
     /// The segments between the times that were written, or the whole window
-    /// where it has no pair of times; what counts of it was said before frame
-    /// `behind` of the recording. Their texts are empty: the tokenizer has them.
-    pub fn segments(
-        &self,
-        model: &Model,
-        options: &GenerationOptions,
-        behind: usize,
-    ) -> Vec<Segment> {
+    /// where it has no pair of times. Their texts are empty: the tokenizer has
+    /// them.
+    pub fn segments(&self, model: &Model, options: &GenerationOptions) -> Vec<Segment> {
         let times = options.multitask.as_ref();
         let time_of = |id: u32| {
             let own = times.filter(|own| own.is_time(id))?;
             Some(f64::from(id - own.first_timestamp()))
         };
-        let frame = model.encoder.frame_seconds();
-        let step = frame * model.encoder.subsampling() as f64;
+        let step = model.encoder.frame_seconds() * model.encoder.subsampling() as f64;
         let mut segments = Vec::new();
         let origin = self.start_seconds;
         let (mut start, mut stop) = (origin, None);
@@ -62,8 +60,8 @@ impl Window {
             stop = Some(time);
         }
         if !tokens.is_empty() {
-            let last = behind as f64 * frame;
-            let stop = stop.filter(|&stop| stop > start).unwrap_or(last);
+            let stop = stop.filter(|&stop| stop > start);
+            let stop = stop.unwrap_or(self.end_seconds);
             segments.push(Segment::new(start, stop, tokens));
         }
         segments
@@ -95,16 +93,9 @@ impl Transcript {
     /// The segments between the times that were written: each window's own,
     /// or the whole window where it has no pair of times. Their texts are
     /// empty: the tokenizer has them.
-    pub fn segments(
-        &self,
-        model: &Model,
-        options: &GenerationOptions,
-        features: &Features,
-    ) -> Vec<Segment> {
-        let windows = self.windows.iter().enumerate();
-        let segments = windows.flat_map(|(index, window)| {
-            window.segments(model, options, self.behind(index, features))
-        });
+    pub fn segments(&self, model: &Model, options: &GenerationOptions) -> Vec<Segment> {
+        let windows = self.windows.iter();
+        let segments = windows.flat_map(|window| window.segments(model, options));
         segments.collect()
     }
 
@@ -151,8 +142,9 @@ impl Segment {
 /// A model that hears windows of W frames is given one after the other, as
 /// transformers does it: where it writes times, the next window begins with
 /// the last whole segment's end, else behind the last window. A detected
-/// language is that of the first window. `watch` is told of tokens and windows;
-/// if it returns false, the transcript ends there.
+/// language is that of the first window. Each piece of a recording that was cut
+/// is a window. `watch` is told of tokens and windows; if it returns false, the
+/// transcript ends there.
 ///
 /// # Errors
 /// If the features do not fit the model, the device fails, or `watch` asks to
@@ -180,23 +172,6 @@ pub fn transcribe_encoded(
     options: &GenerationOptions,
     watch: Watch,
 ) -> Result<Transcript> {
-    let Some(length) = model.capabilities.window_frames else {
-        let generated = generate_window(executor, model, features, encoded, options, 0, watch)?;
-        let window = Window {
-            seek: 0,
-            start_seconds: 0.0,
-            kept: generated.tokens.len(),
-            generated,
-        };
-        // There is nothing left to stop.
-        watch(Moment::Window(&window, features.sound_frames));
-        let all = features.sound_frames;
-        watch(Moment::Listened(Listened::of(model, all, all)));
-        return Ok(Transcript {
-            windows: vec![window],
-            interrupted: false,
-        });
-    };
     if features.frames == 0 {
         return Err(Error::Input("there are no feature frames".into()));
     }
@@ -205,8 +180,8 @@ pub fn transcribe_encoded(
     let mut interrupted = false;
     let mut seek = 0;
     while seek < features.frames {
-        let taken = length.min(features.frames - seek);
-        let heard = window(features, seek, length, features.sound_frames)?;
+        let heard = heard_from(model, features, seek, features.sound_frames)?;
+        let taken = heard.frames.min(features.frames - seek);
         let index = windows.len();
         let generated = generate_window(executor, model, &heard, encoded, &options, index, watch);
         let generated = match generated {
@@ -229,14 +204,16 @@ pub fn transcribe_encoded(
             Some((kept, steps)) => (kept, steps * model.encoder.subsampling()),
             None => (text.len(), taken),
         };
+        let end = (seek + frames).min(features.sound_frames);
         let own = Window {
             seek,
-            start_seconds: seek as f64 * model.encoder.frame_seconds(),
+            start_seconds: seconds_at(model, features, seek),
+            end_seconds: seconds_at(model, features, end),
             generated,
             kept,
         };
         seek += frames;
-        let on = watch(Moment::Window(&own, seek.min(features.sound_frames)));
+        let on = watch(Moment::Window(&own));
         windows.push(own);
         // What fills a window that is not whole is no sound of its own;
         // transformers, which is not told where the sound ends, hears it too.
@@ -255,12 +232,42 @@ pub fn transcribe_encoded(
     })
 }
 
+/// What a model hears of a recording at once from frame `seek` on, where a window
+/// or a piece begins; of that, frames before `behind` are the sound.
+///
+/// # Errors
+/// If there is no such frame.
+pub fn heard_from<'a>(
+    model: &Model,
+    features: &'a Features,
+    seek: usize,
+    behind: usize,
+) -> Result<Cow<'a, Features>> {
+    if let Some(length) = model.capabilities.window_frames {
+        return window(features, seek, length, behind).map(Cow::Owned);
+    }
+    let piece = features.pieces.iter().find(|piece| piece.begin == seek);
+    match piece {
+        Some(piece) => features.piece(*piece).map(Cow::Owned),
+        None => Ok(Cow::Borrowed(features)),
+    }
+}
+
+/// Where in a recording a frame begins; of pieces, the end of one may be no whole
+/// frame before the next one's beginning.
+fn seconds_at(model: &Model, features: &Features, frame: usize) -> f64 {
+    let mut pieces = features.pieces.iter();
+    let own = pieces.rfind(|piece| piece.begin <= frame);
+    let (begin, seconds) = own.map_or((0, 0.0), |piece| (piece.begin, piece.start_seconds));
+    seconds + (frame - begin) as f64 * model.encoder.frame_seconds()
+}
+
 /// Frames `seek` to `seek + length` of a recording, 0 where there are none;
 /// of them those before frame `behind` are the sound.
 ///
 /// # Errors
 /// If there is no such frame.
-pub fn window(features: &Features, seek: usize, length: usize, behind: usize) -> Result<Features> {
+fn window(features: &Features, seek: usize, length: usize, behind: usize) -> Result<Features> {
     if seek >= features.frames {
         return Err(Error::Input(format!(
             "there is no frame {seek} in a recording of {}",

@@ -37,11 +37,12 @@ impl Ears {
     pub fn hear_at_once(&mut self, model: &Model, input: &Input) -> Result<&Features> {
         let features = remembered(&self.front_end, &mut self.last, input)?;
         let window = model.capabilities.window_frames;
+        let whole = window.is_none_or(|window| features.sound_frames < window);
         if let Some(sound) = input.sound()
-            && window.is_some_and(|window| features.sound_frames >= window)
+            && !(whole && features.pieces.is_empty())
         {
             // The front end counts samples: a sound may be longer than its window by less than
-            // a frame.
+            // a frame. And it says why it cut a recording.
             self.front_end.features(sound.waveform())?;
         }
         model.check_features(features)?;

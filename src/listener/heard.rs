@@ -6,7 +6,7 @@ use fnv::FnvHasher;
 
 use super::Warning;
 use crate::align::WordTokens;
-use crate::explain::{Event, Written, text, words};
+use crate::explain::{Event, Written, text, text_of_all, texts, words, words_of_all};
 use crate::features::Features;
 use crate::generate::{GenerationOptions, Segment, Transcript, Window};
 use crate::model::Model;
@@ -76,13 +76,12 @@ impl Hearing<'_> {
         &self,
         generation: &GenerationOptions,
         window: &Window,
-        behind: usize,
         watch: &mut dyn FnMut(Event) -> bool,
     ) -> bool {
         let tokens: Vec<u32> = window.tokens(&self.model.ends).collect();
         watch(Event::Written(Written {
             text: self.tokenizer.decode(&tokens).trim(),
-            segments: &self.read(window.segments(self.model, generation, behind)),
+            segments: &self.read(window.segments(self.model, generation)),
         }))
     }
 
@@ -105,8 +104,10 @@ impl Hearing<'_> {
         transcript: Transcript,
     ) -> Heard {
         let (model, tokenizer) = (self.model, self.tokenizer);
-        let tokens = transcript.tokens(&model.ends);
-        let segments = self.read(transcript.segments(model, generation, features));
+        let windows = transcript.windows.iter();
+        let windows = windows.map(|own| own.tokens(&model.ends).collect());
+        let texts = texts(features, windows.collect());
+        let segments = self.read(transcript.segments(model, generation));
         let said = match transcript.windows.as_slice() {
             [only] => {
                 let (prompt, tokens) = only.generated.given_and_chosen(generation);
@@ -116,9 +117,9 @@ impl Hearing<'_> {
             _ => None,
         };
         Heard {
-            text: tokenizer.decode(&tokens).trim().to_owned(),
-            words: words(self.model, self.tokenizer, &tokens),
-            tokens,
+            text: text_of_all(tokenizer, &texts, generation.between_pieces),
+            words: words_of_all(model, tokenizer, &texts),
+            tokens: texts.concat(),
             segments,
             transcript: Some(transcript),
             said,

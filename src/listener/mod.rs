@@ -292,7 +292,7 @@ impl Listener {
         let told = &mut |moment: Moment| match moment {
             Moment::Searched(own) => watch(Event::Searched(own)),
             Moment::Listened(own) => watch(Event::Listened(own)),
-            Moment::Window(window, behind) => hearing.tell(&generation, window, behind, watch),
+            Moment::Window(window) => hearing.tell(&generation, window, watch),
         };
         let transcript = transcribe_encoded(executor, model, features, encoded, &generation, told)?;
         Ok(hearing.heard(&generation, features, transcript))

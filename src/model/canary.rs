@@ -79,6 +79,7 @@ const CONTROLS: Controls = Controls {
     // As the reference's processor has it.
     spoken: Some("en"),
     translates: true,
+    spaceless: &[],
     list: ControlList::Template,
 };
 

@@ -64,6 +64,7 @@ const CONTROLS: Controls = Controls {
     languages: &LANGUAGES,
     spoken: None,
     translates: false,
+    spaceless: &["ja", "zh"],
     list: ControlList::Tokens(&[
         Some("▁"),
         Some("<|startofcontext|>"),

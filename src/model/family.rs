@@ -82,6 +82,8 @@ pub struct Controls {
     pub spoken: Option<&'static str>,
     /// Whether another language can be written than the one that is spoken.
     pub translates: bool,
+    /// Codes of those that are written without spaces.
+    pub spaceless: &'static [&'static str],
     /// What makes the list.
     pub list: ControlList,
 }

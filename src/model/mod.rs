@@ -407,6 +407,11 @@ impl Model {
             Kind::Waveform => "samples",
             _ => "frames",
         };
+        if !features.pieces.is_empty() {
+            let count = features.pieces.len();
+            let problem = format!("the recording has {count} pieces that are heard one by one");
+            return Err(Error::Input(problem));
+        }
         if features.bins != encoder.mel_bins() {
             return Err(Error::Input(format!(
                 "features have {} mel bins where the model takes {}",

@@ -391,7 +391,7 @@ fn tokens_added_behind_the_times_are_text() {
             .copied()
             .filter(|id| words.contains(id))
             .collect();
-        let segments = heard.segments(&loaded, &options, &features);
+        let segments = heard.segments(&loaded, &options);
         let kept: Vec<u32> = segments.iter().flat_map(|own| own.tokens.clone()).collect();
         assert!(!written.is_empty(), "{tokens:?}");
         assert_eq!(kept, written);

@@ -38,6 +38,8 @@ mod moonshine;
 mod opus_streams;
 /// Sounds whose samples are numbers, in every container and encoding.
 mod pcm_sounds;
+/// Recordings that are cut, against transformers.
+mod pieces;
 /// Real models on human speech against transformers.
 mod real;
 /// Generated tokens of small models against transformers'.

@@ -32,6 +32,11 @@ fn block_queries<T: Real>() -> usize {
 /// blocks together they would be those of all queries.
 const BLOCKS_A_THREAD: usize = 8;
 
+/// Bytes of keys and values of heads that are taken together where threads share a
+/// sound: so they meet once for all heads of a short one, and a block's factors stay
+/// in a core's cache.
+const HEADS_TOGETHER: usize = 5 << 18;
+
 /// Queries and keys of a block of the reverse: probabilities and their
 /// cotangents take 139 kB each.
 const BLOCK: [usize; 2] = [128, 256];
@@ -273,41 +278,70 @@ fn forward_blocks<T: Real>(attention: &Attention, context: &mut Context<T>) {
     let (width, depth) = (attention.width, attention.depth());
     let rows = attention.heads * queries;
     let height = block_queries::<T>();
-    let area = height * (keys + 2);
     let blocks = queries.div_ceil(height);
     let parallel = context.parallel;
     let at_once = match parallel {
         true => blocks.min(BLOCKS_A_THREAD * rayon::current_num_threads()),
         false => 1,
     };
-    let areas = area * at_once;
     let (key_len, value_len) = (factor_len::<T>(depth, keys), factor_len::<T>(keys, depth));
-    let mut scratch = context.take_scratch(key_len + value_len + areas);
-    let (key_factor, rest) = scratch.split_at_mut(key_len);
-    let (value_factor, rest) = rest.split_at_mut(value_len);
-    let areas = &mut rest[..areas];
+    let factor = key_len + value_len;
+    let together = match parallel {
+        true => (HEADS_TOGETHER / (factor * size_of::<T>())).clamp(1, attention.heads),
+        false => 1,
+    };
+    // A block's scores of one head, and the statistics of all.
+    let area = height * (keys + 2 * together);
+    let mut scratch = context.take_scratch(factor * together + area * at_once);
+    let (packed, areas) = scratch.split_at_mut(factor * together);
+    let areas = &mut areas[..area * at_once];
     let operands = Operands::new(attention, context);
     for (index, n) in context.leads.clone().enumerate() {
-        for h in 0..attention.heads {
-            let head = operands.head(attention, n, h);
+        for first_head in (0..attention.heads).step_by(together) {
+            let heads = first_head..attention.heads.min(first_head + together);
             // Every block reads all of them, and in rows of all heads each is on
             // pages of its own.
-            let factors = [
-                Factor::pack(head.key.transposed(), key_factor, parallel),
-                Factor::pack(head.value, value_factor, parallel),
-            ];
+            let pack = |number: usize, to: &mut [T], parallel: bool| {
+                let head = operands.head(attention, n, first_head + number);
+                let (key, value) = to.split_at_mut(key_len);
+                Factor::pack(head.key.transposed(), key, parallel);
+                Factor::pack(head.value, value, parallel);
+            };
+            let packed = &mut packed[..factor * heads.len()];
+            match heads.len() {
+                1 => pack(0, packed, parallel),
+                _ => packed
+                    .par_chunks_mut(factor)
+                    .enumerate()
+                    .for_each(|(number, to)| pack(number, to, false)),
+            }
+            let packed = &*packed;
             let work = |block: usize, output: &mut [T], area: &mut [T]| {
                 let first = block * height;
                 let own = first..queries.min(first + height);
                 let (scores, statistics) = area.split_at_mut(height * keys);
-                let output = &mut output[h * depth..];
-                head.weigh_block(factors, &own, scores, statistics, output);
+                for ((h, packed), statistics) in heads
+                    .clone()
+                    .zip(packed.chunks(factor))
+                    .zip(statistics.chunks_mut(2 * height))
+                {
+                    let (key, value) = packed.split_at(key_len);
+                    let factors = [
+                        Factor::new(key, depth, keys),
+                        Factor::new(value, keys, depth),
+                    ];
+                    let head = operands.head(attention, n, h);
+                    let output = &mut output[h * depth..];
+                    head.weigh_block(factors, &own, scores, statistics, output);
+                }
             };
             let keep = |block: usize, area: &[T], statistics: &mut [T]| {
-                let first = (index * rows + h * queries + block * height) * 2;
                 let count = 2 * height.min(queries - block * height);
-                let own = &area[height * keys..];
-                statistics[first..first + count].copy_from_slice(&own[..count]);
+                let own = area[height * keys..].chunks(2 * height);
+                for (h, own) in heads.clone().zip(own) {
+                    let first = (index * rows + h * queries + block * height) * 2;
+                    statistics[first..first + count].copy_from_slice(&own[..count]);
+                }
             };
             let own = index * queries * width;
             let parts = &mut output[own..own + queries * width];

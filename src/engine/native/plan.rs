@@ -357,7 +357,9 @@ impl<T: Real> Plan<T> {
                 blocks: &self.blocks,
                 persistent,
             };
-            self.run_region(region, &mut moved, shared, arenas, run);
+            // On one of the pool's threads: from outside, each operator would wait for
+            // one of them to wake up.
+            rayon::scope(|_| self.run_region(region, &mut moved, shared, arenas, run));
             for (id, values) in moved {
                 match self.places[id.0 as usize] {
                     Place::Block(block) => self.blocks[block] = values,

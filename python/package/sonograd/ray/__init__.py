@@ -51,7 +51,8 @@ def study(
 
     Raises InputError, ModelError, DeviceError, MemoryError, MissingPackageError.
     """
-    words = ["study", *map(os.fspath, _paths(manifests)), f"--out={os.fspath(out)}"]
+    lists = [os.fspath(path) for path in _paths(manifests)]
+    words = ["study", *lists, f"--out={os.fspath(out)}"]
     for name, given in {"model": _paths(model), **options}.items():
         option = "--" + name.replace("_", "-")
         if given is True:

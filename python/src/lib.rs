@@ -16,6 +16,7 @@ mod explained;
 mod heard;
 mod listener;
 mod options;
+mod ray;
 mod sound;
 mod study;
 mod watch;
@@ -53,7 +54,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<heard::Heard>()?;
     module.add_class::<heard::Alignment>()?;
     module.add_class::<explained::Maps>()?;
+    module.add_class::<ray::StudyShared>()?;
+    module.add_class::<ray::StudyWorker>()?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
+    module.add_function(wrap_pyfunction!(ray::say, module)?)?;
     module.add_function(wrap_pyfunction!(names, module)?)?;
     module.add_function(wrap_pyfunction!(explained::open, module)?)
 }

@@ -73,7 +73,7 @@ pub fn run(
     };
     let folder = Folder::open(&asked.out)?;
     report::study::check(folder.path())?;
-    let mut work = Work::reserve(&folder, &listener.model().name, shard)?;
+    let mut work = Work::reserve(&folder, &listener.model().name, shard.into())?;
     warnings.extend(work.warning());
     work.look(listener, &folder, &shared)?;
     check_some([&work], &items)?;

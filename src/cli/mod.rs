@@ -13,7 +13,7 @@ mod heads;
 mod limits;
 mod progress;
 mod shown;
-mod study;
+pub mod study;
 mod transcribe;
 mod usage;
 mod validate;
@@ -74,6 +74,7 @@ struct DevicesArgs {
 }
 
 /// How a subcommand that ran to its end went.
+#[derive(PartialEq, Eq)]
 enum Outcome {
     Done,
     /// Some items or checks failed; what could be done was done.

@@ -24,7 +24,8 @@ pub enum DeviceChoice {
     Cpu,
     /// The best adapter, a software one only if there is no other.
     Gpu,
-    /// The adapter whose name contains this, in any case.
+    /// The adapter whose name contains this, in any case, or that is at this place
+    /// on the PCI bus.
     Named(String),
 }
 
@@ -92,7 +93,10 @@ pub fn select(choice: &DeviceChoice, adapters: &[AdapterInfo]) -> Result<Selecti
         })?,
         DeviceChoice::Named(part) => {
             let lower = part.to_lowercase();
-            best(&|info| info.name.to_lowercase().contains(&lower)).ok_or_else(|| {
+            let fits = |info: &AdapterInfo| {
+                info.name.to_lowercase().contains(&lower) || info.pci_bus == lower
+            };
+            best(&fits).ok_or_else(|| {
                 Error::Device(format!(
                     "no adapter's name contains '{part}'; there {}",
                     listing(adapters)
@@ -391,6 +395,15 @@ mod tests {
                 warning: Some(_)
             }
         ));
+    }
+
+    #[test]
+    fn like_adapters_are_told_apart_by_their_places() {
+        let mut two = vec![made_up("NVIDIA H200", Kind::Discrete, Backend::Vulkan); 2];
+        two[0].pci_bus = "0000:3b:00.0".into();
+        two[1].pci_bus = "0000:af:00.0".into();
+        assert_eq!(chosen("0000:AF:00.0", &two).unwrap(), adapter(1));
+        assert!(chosen("0000:01:00.0", &two).is_err());
     }
 
     #[test]

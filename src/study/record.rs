@@ -93,6 +93,16 @@ pub enum Outcome {
     Done(Box<Utterance>),
 }
 
+impl Outcome {
+    /// Why it could not be done.
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            Self::Failed { error } => Some(error),
+            Self::Done(_) => None,
+        }
+    }
+}
+
 /// An utterance that was explained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Utterance {

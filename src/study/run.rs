@@ -1,5 +1,6 @@
 //! From a manifest to a log: utterance after utterance.
 
+use std::fmt;
 use std::str::FromStr;
 
 use super::checks::{Checking, Shuffled, ShuffledModel};
@@ -55,13 +56,40 @@ impl FromStr for Shard {
     }
 }
 
-/// The name of a model's log: `base-en.jsonl`, `base-en.1-of-2.jsonl`.
-pub fn log_name(model: &str, shard: Option<Shard>) -> String {
+/// Which of a run's utterances a log has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    Shard(Shard),
+    /// What a worker of this number, from 1, is handed: no other worker has it.
+    Worker(usize),
+}
+
+impl From<Option<Shard>> for Part {
+    fn from(shard: Option<Shard>) -> Self {
+        shard.map_or(Self::Whole, Self::Shard)
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Whole => f.write_str("the whole"),
+            Self::Shard(Shard { number, count }) => write!(f, "part {number} of {count}"),
+            Self::Worker(number) => write!(f, "the part of worker {number}"),
+        }
+    }
+}
+
+/// The name of a model's log: `base-en.jsonl`, `base-en.1-of-2.jsonl`,
+/// `base-en.worker-3.jsonl`.
+pub fn log_name(model: &str, part: Part) -> String {
     // A name on the hub, as Hugging Face's cache writes it.
     let model = model.replace('/', "--");
-    match shard {
-        None => format!("{model}.jsonl"),
-        Some(Shard { number, count }) => format!("{model}.{number}-of-{count}.jsonl"),
+    match part {
+        Part::Whole => format!("{model}.jsonl"),
+        Part::Shard(Shard { number, count }) => format!("{model}.{number}-of-{count}.jsonl"),
+        Part::Worker(number) => format!("{model}.worker-{number}.jsonl"),
     }
 }
 
@@ -122,45 +150,14 @@ impl Study<'_> {
         watch: &mut Watch,
     ) -> Result<bool> {
         let open: Vec<&Item> = items.iter().filter(|item| !log.has(item)).collect();
-        let mut how = How {
-            files: Files::default(),
-            sounds: Sounds::default(),
-            explain: self.settings.explain_options(self.subjects.memory),
-            comparison: self.settings.comparison(),
-        };
+        let mut how = self.how();
         for (before, item) in open.iter().enumerate() {
-            let (mut stopped, mut warnings) = (false, Vec::new());
-            let mut within = |event: Event| {
-                if let Event::Sound { warning, .. } = event {
-                    warnings.push(warning.to_string());
-                }
-                stopped |= !watch(event);
-                !stopped
-            };
-            let done = self.utterance(executor, shuffled, item, &mut how, &mut within);
-            // What was cut short would not be what the settings say.
-            if stopped {
+            let Some(outcome) = self.one(executor, shuffled, item, &mut how, log, watch)? else {
                 return Ok(false);
-            }
-            let record = Record {
-                id: item.id.clone(),
-                direction: item.direction(),
-                given: Some(how.files.given(item)),
-                warnings,
-                outcome: match done {
-                    Ok(utterance) => Outcome::Done(Box::new(utterance)),
-                    Err(error) => Outcome::Failed {
-                        error: error.to_string(),
-                    },
-                },
             };
-            log.add(&record)?;
             let event = Event::Utterance {
                 item,
-                error: match &record.outcome {
-                    Outcome::Failed { error } => Some(error),
-                    Outcome::Done(_) => None,
-                },
+                error: outcome.error(),
                 done: before + 1,
                 all: open.len(),
             };
@@ -169,6 +166,59 @@ impl Study<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// How every utterance is done, and what is kept from one to the next.
+    pub(super) fn how(&self) -> How {
+        How {
+            files: Files::default(),
+            sounds: Sounds::default(),
+            explain: self.settings.explain_options(self.subjects.memory),
+            comparison: self.settings.comparison(),
+        }
+    }
+
+    /// Does an utterance and puts it into the log, or nothing of it if `watch`
+    /// asked to stop within.
+    ///
+    /// # Errors
+    /// If the log cannot be written.
+    pub(super) fn one(
+        &self,
+        executor: &mut dyn Executor,
+        shuffled: &mut [ShuffledModel],
+        item: &Item,
+        how: &mut How,
+        log: &mut Log,
+        watch: &mut Watch,
+    ) -> Result<Option<Outcome>> {
+        let (mut stopped, mut warnings) = (false, Vec::new());
+        let mut within = |event: Event| {
+            if let Event::Sound { warning, .. } = event {
+                warnings.push(warning.to_string());
+            }
+            stopped |= !watch(event);
+            !stopped
+        };
+        let done = self.utterance(executor, shuffled, item, how, &mut within);
+        // What was cut short would not be what the settings say.
+        if stopped {
+            return Ok(None);
+        }
+        let record = Record {
+            id: item.id.clone(),
+            direction: item.direction(),
+            given: Some(how.files.given(item)),
+            warnings,
+            outcome: match done {
+                Ok(utterance) => Outcome::Done(Box::new(utterance)),
+                Err(error) => Outcome::Failed {
+                    error: error.to_string(),
+                },
+            },
+        };
+        log.add(&record)?;
+        Ok(Some(record.outcome))
     }
 
     fn utterance(
@@ -235,7 +285,7 @@ impl Study<'_> {
 }
 
 /// How every utterance is explained and compared.
-struct How {
+pub(super) struct How {
     files: Files,
     sounds: Sounds,
     explain: ExplainOptions,
@@ -253,8 +303,8 @@ mod tests {
         for index in 0..7 {
             assert_eq!(parts.iter().filter(|part| part.has(index)).count(), 1);
         }
-        assert_eq!(log_name("m", Some(parts[1])), "m.2-of-3.jsonl");
-        assert_eq!(log_name("m", None), "m.jsonl");
+        assert_eq!(log_name("m", Part::Shard(parts[1])), "m.2-of-3.jsonl");
+        assert_eq!(log_name("m", Part::Whole), "m.jsonl");
         for text in ["", "1", "0/2", "3/2", "1/0", "a/b", "1/2/3"] {
             let message = shard(text).unwrap_err().to_string();
             assert!(message.contains("i/n"), "{text}: {message}");

@@ -1,20 +1,21 @@
 //! One model's part of a study: looked at before the long work, then done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::Subjects;
 use super::about::About;
+use super::checks::ShuffledModel;
 use super::directions::within;
 use super::folder::Folder;
 use super::log::{Header, Log};
 use super::manifest::Item;
-use super::run::{Shard, Study};
+use super::run::{How, Part, Study};
 use super::settings::Settings;
 use super::truth::TrueOnsets;
 use super::watch::{Warning, Watch};
 use crate::engine::executor::Executor;
 use crate::engine::weights::WeightTable;
-use crate::listener::Listener;
+use crate::listener::{Listener, Parts};
 use crate::{Error, Result};
 
 /// What the models of one study have in common.
@@ -39,6 +40,12 @@ pub struct Work {
     /// Those that are the model's to do.
     items: Vec<Item>,
     left_out: Option<Warning>,
+    /// Whether there are any, whoever does them.
+    some: bool,
+    /// Whether other workers do some of them.
+    shared: bool,
+    /// What is kept between utterances that are done one by one.
+    kept: Option<(Vec<ShuffledModel>, How)>,
 }
 
 /// Gives an executor for weights, on the device that the model has.
@@ -49,13 +56,16 @@ impl Work {
     ///
     /// # Errors
     /// If it cannot be written, or somebody writes it.
-    pub fn reserve(folder: &Folder, name: &str, shard: Option<Shard>) -> Result<Self> {
+    pub fn reserve(folder: &Folder, name: &str, part: Part) -> Result<Self> {
         Ok(Self {
-            log: folder.reserve(name, shard)?,
+            log: folder.reserve(name, part)?,
             name: name.to_owned(),
             header: None,
             items: Vec::new(),
             left_out: None,
+            some: false,
+            shared: matches!(part, Part::Worker(_)),
+            kept: None,
         })
     }
 
@@ -75,13 +85,16 @@ impl Work {
     /// # Errors
     /// If the log or another one in the folder is about something else.
     pub fn look(&mut self, listener: &Listener, folder: &Folder, shared: &Shared) -> Result<()> {
-        let (items, left_out) = within(shared.items, listener.model())?;
+        let (mut items, left_out) = within(shared.items, listener.model())?;
         let header = header(listener, shared)?;
         self.log.go_on(&header)?;
         self.log.check(&items)?;
+        (self.some, self.left_out) = (!items.is_empty(), left_out);
+        if self.shared {
+            items.retain(|item| !folder.has_elsewhere(&self.log, &header.model, item));
+        }
         folder.check(&self.log, &header, &items)?;
         self.items = items;
-        self.left_out = left_out;
         self.header = Some(header);
         Ok(())
     }
@@ -127,20 +140,60 @@ impl Work {
             return Ok(true);
         }
         let parts = listener.parts()?;
-        let study = Study {
-            subjects: Subjects {
-                model: parts.model,
-                front_end: parts.front_end,
-                tokenizer: parts.tokenizer()?,
-                onsets: shared.onsets,
-                memory: shared.memory,
-            },
-            settings: shared.settings,
-        };
+        let study = study(&parts, shared)?;
         let mut shuffled = study.shuffled_models(&self.items, open)?;
         let (executor, items) = (parts.executor, &self.items);
         study.run(executor, &mut shuffled, items, &mut self.log, watch)
     }
+
+    /// The utterances of a worker that no log had when it was looked at, by their
+    /// places among all.
+    pub fn open(&self, shared: &Shared) -> Vec<usize> {
+        let mine = self.items.iter().filter(|item| !self.log.has(item));
+        let mine: HashSet<_> = mine.map(|item| (item.direction(), &item.id)).collect();
+        let all = shared.items.iter().enumerate();
+        let all = all.filter(|(_, item)| mine.contains(&(item.direction(), &item.id)));
+        all.map(|(place, _)| place).collect()
+    }
+
+    /// Does one utterance, unless the log has it: whoever handed it out may not
+    /// have heard that. Gives why it could not be done, if it could not.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub fn one(
+        &mut self,
+        item: &Item,
+        listener: &mut Listener,
+        shared: &Shared,
+        open: &mut Open,
+        watch: &mut Watch,
+    ) -> Result<Option<String>> {
+        if self.log.has(item) {
+            return Ok(None);
+        }
+        let parts = listener.parts()?;
+        let study = study(&parts, shared)?;
+        let (shuffled, how) = match &mut self.kept {
+            Some(kept) => kept,
+            none => none.insert((study.shuffled_models(&self.items, open)?, study.how())),
+        };
+        let outcome = study.one(parts.executor, shuffled, item, how, &mut self.log, watch)?;
+        Ok(outcome.and_then(|own| own.error().map(str::to_owned)))
+    }
+}
+
+fn study<'a>(parts: &Parts<'a>, shared: &Shared<'a>) -> Result<Study<'a>> {
+    Ok(Study {
+        subjects: Subjects {
+            model: parts.model,
+            front_end: parts.front_end,
+            tokenizer: parts.tokenizer()?,
+            onsets: shared.onsets,
+            memory: shared.memory,
+        },
+        settings: shared.settings,
+    })
 }
 
 /// What a model's log begins with.
@@ -158,7 +211,7 @@ fn header(listener: &Listener, shared: &Shared) -> Result<Header> {
 /// If it is one.
 pub fn check_some<'a>(works: impl IntoIterator<Item = &'a Work>, items: &[Item]) -> Result<()> {
     let works: Vec<&Work> = works.into_iter().collect();
-    if works.iter().any(|work| !work.items.is_empty()) {
+    if works.iter().any(|work| work.some) {
         return Ok(());
     }
     let names: Vec<&str> = works.iter().map(|work| &*work.name).collect();

@@ -17,7 +17,7 @@ fn sample(name: &str) -> String {
 }
 
 const TRAIN: &str = "train_to_barcelona.wav";
-const TAXI: &str = "taxi_to_edinburgh.wav";
+const TAXI: &str = "taxi_to_edinburgh.flac";
 const ZEBRA: &str = "zebra_behind_the_garden.flac";
 
 /// A folder to work in.

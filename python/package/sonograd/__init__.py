@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import Union
 
-from . import _native
+from . import _native, ray
 from ._errors import (
     DeviceError,
     InputError,
@@ -83,4 +83,5 @@ __all__ = [
     "Token",
     "Word",
     "open",
+    "ray",
 ]

@@ -1,5 +1,6 @@
 //! `sonograd study`: how much of the explanation is cross-attention?
 
+pub mod shared_out;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -175,24 +176,11 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
     let Some(out) = &args.out else {
         return Err(Error::Input("name a folder to write with --out".into()));
     };
-    args.check()?;
-    let items = args.items()?;
-    if let Some(warning) = manifest::without_text(&items) {
-        say!("warning: {warning}");
-    }
-    let onsets = args.onsets.of(&items)?;
     // What cannot work fails before the long work: first what needs no model,
     // then what needs each.
-    let folder = Folder::open(out)?;
-    report::study::check(folder.path())?;
-    let mut works = args.works(&folder)?;
-    let settings = args.settings(&onsets);
-    let shared = Shared {
-        items: &items,
-        onsets: &onsets,
-        settings: &settings,
-        memory: (args.memory as usize) << 20,
-    };
+    let prepared = Prepared::new(args, out)?;
+    let (folder, shared) = (&prepared.folder, prepared.shared());
+    let mut works = args.works(folder)?;
     let mut listener = None;
     let several = works.len() > 1;
     for own in &mut works {
@@ -200,10 +188,10 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
         drop(listener.take());
         let opened = own.open()?;
         let _shown = progress::work("", "looking at what is to be done");
-        own.work.look(&opened, &folder, &shared)?;
+        own.work.look(&opened, folder, &shared)?;
         listener = Some(opened);
     }
-    check_some(works.iter().map(|own| &own.work), &items)?;
+    check_some(works.iter().map(|own| &own.work), shared.items)?;
     for left_out in works.iter().filter_map(|own| own.work.left_out()) {
         say!("{left_out}");
     }
@@ -218,6 +206,44 @@ pub(super) fn run(args: &StudyArgs) -> Result<Outcome> {
         }
     }
     finish(args, &[folder.path().to_owned()], folder.path())
+}
+
+/// What the models of a run have in common, read and looked at.
+struct Prepared {
+    items: Vec<Item>,
+    onsets: TrueOnsets,
+    settings: Settings,
+    memory: usize,
+    folder: Folder,
+}
+
+impl Prepared {
+    fn new(args: &StudyArgs, out: &Path) -> Result<Self> {
+        args.check()?;
+        let items = args.items()?;
+        if let Some(warning) = manifest::without_text(&items) {
+            say!("warning: {warning}");
+        }
+        let onsets = args.onsets.of(&items)?;
+        let folder = Folder::open(out)?;
+        report::study::check(folder.path())?;
+        Ok(Self {
+            settings: args.settings(&onsets),
+            memory: (args.memory as usize) << 20,
+            items,
+            onsets,
+            folder,
+        })
+    }
+
+    fn shared(&self) -> Shared<'_> {
+        Shared {
+            items: &self.items,
+            onsets: &self.onsets,
+            settings: &self.settings,
+            memory: self.memory,
+        }
+    }
 }
 
 /// Writes the tables of some folders and their page, and prints the conclusion.

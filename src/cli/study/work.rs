@@ -6,14 +6,14 @@ use super::super::{ModelArgs, start};
 use super::{StudyArgs, watcher};
 use crate::listener::Listener;
 use crate::study::folder::Folder;
-use crate::study::run::log_name;
+use crate::study::run::{Part, log_name};
 use crate::study::work::{Shared, Work};
 use crate::{Error, Result};
 
 /// A model and its part of a study.
 pub(super) struct ModelWork {
     pub model: ModelArgs,
-    name: String,
+    pub name: String,
     pub work: Work,
 }
 
@@ -24,9 +24,30 @@ impl ModelWork {
     }
 }
 
+/// A model with the place of its log.
+pub(super) fn reserved(
+    model: ModelArgs,
+    name: String,
+    folder: &Folder,
+    part: Part,
+) -> Result<ModelWork> {
+    let work = Work::reserve(folder, &name, part)?;
+    if let Some(warning) = work.warning() {
+        say!("warning: {warning}");
+    }
+    Ok(ModelWork { model, name, work })
+}
+
 impl StudyArgs {
     /// What is to be done with each model, in places of their own.
     pub(super) fn works(&self, folder: &Folder) -> Result<Vec<ModelWork>> {
+        let found = self.found()?.into_iter();
+        let works = found.map(|(model, name)| reserved(model, name, folder, self.shard.into()));
+        works.collect()
+    }
+
+    /// The models, and the names that they will have.
+    pub(super) fn found(&self) -> Result<Vec<(ModelArgs, String)>> {
         let models: Vec<Option<&PathBuf>> = match self.model.is_empty() {
             true => vec![None],
             false => self.model.iter().map(Some).collect(),
@@ -38,21 +59,17 @@ impl StudyArgs {
                 executor: self.executor.clone(),
             };
             let name = model.find()?;
-            let log = log_name(&name, None);
-            if found.iter().any(|(_, other)| log_name(other, None) == log) {
+            let log = log_name(&name, Part::Whole);
+            if found
+                .iter()
+                .any(|(_, other)| log_name(other, Part::Whole) == log)
+            {
                 let problem = format!("two models have the name {name}; rename one of the folders");
                 return Err(Error::Input(problem));
             }
             found.push((model, name));
         }
-        let works = found.into_iter().map(|(model, name)| {
-            let work = Work::reserve(folder, &name, self.shard)?;
-            if let Some(warning) = work.warning() {
-                say!("warning: {warning}");
-            }
-            Ok(ModelWork { model, name, work })
-        });
-        works.collect()
+        Ok(found)
     }
 
     /// Does one model's utterances; returns whether it came to its end. Whether

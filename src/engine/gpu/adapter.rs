@@ -103,6 +103,9 @@ pub struct AdapterInfo {
     /// The driver's name and version.
     pub driver: String,
     pub kind: Kind,
+    /// Its place, `0000:3b:00.0`, where the driver says so: it tells like ones apart.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub pci_bus: String,
     /// Largest range that a shader can bind as one storage buffer, in bytes.
     pub max_storage_buffer_binding_size: u64,
     /// Largest buffer, in bytes.
@@ -167,6 +170,7 @@ impl AdapterInfo {
             name: info.name,
             backend,
             driver,
+            pci_bus: info.device_pci_bus_id.to_lowercase(),
             max_storage_buffer_binding_size: limits.max_storage_buffer_binding_size,
             max_buffer_size: limits.max_buffer_size,
             max_storage_buffers_per_shader_stage: limits.max_storage_buffers_per_shader_stage,

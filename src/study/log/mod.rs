@@ -20,6 +20,7 @@ use crate::{Error, Result};
 pub use header::Header;
 pub(super) use lock::ENDING as LOCK;
 pub use lock::Lock;
+pub(super) use writing::Done;
 pub use writing::Log;
 
 /// Identifies the file's format; `version` counts incompatible changes.

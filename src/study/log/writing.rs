@@ -24,15 +24,57 @@ pub struct Log {
     length: u64,
     /// Open once something is written.
     file: Option<File>,
-    /// By direction and id.
-    done: HashMap<(String, String), Done>,
+    done: Done,
 }
 
-/// An utterance that is there.
-struct Done {
-    /// From 1; 0 of what this run wrote.
-    line: usize,
-    given: Option<Given>,
+/// The utterances that are there, by direction and id: line, from 1 (0 of what
+/// this run wrote), and what it is about.
+#[derive(Default)]
+pub(in crate::study) struct Done(HashMap<(String, String), (usize, Option<Given>)>);
+
+impl Done {
+    pub fn of(records: Vec<Record>, lines: Vec<usize>) -> Self {
+        let records = records.into_iter().zip(lines);
+        let done = records.map(|(own, line)| ((own.direction, own.id), (line, own.given)));
+        Self(done.collect())
+    }
+
+    pub fn has(&self, item: &Item) -> bool {
+        self.0.contains_key(&(item.direction(), item.id.clone()))
+    }
+
+    /// Refuses utterances that are there already, but of another sound or with
+    /// another text.
+    ///
+    /// # Errors
+    /// If there is one; the message names its line in the log.
+    pub fn check(&self, log: &Path, items: &[Item]) -> Result<()> {
+        let known = items.iter().filter_map(|item| {
+            let &(line, given) = self.0.get(&(item.direction(), item.id.clone()))?;
+            Some((item, line, given?))
+        });
+        let known: Vec<_> = known.collect();
+        let mut files = Files::read(known.iter().map(|(item, ..)| *item));
+        for (item, line, then) in known {
+            let now = files.given(item);
+            let what = match (then.sound, now.sound) {
+                (Some(then), Some(now)) if then != now => "is of another sound than",
+                (None, Some(_)) => "was done before there was",
+                _ if then.text != now.text => "is of another text than the manifest's for",
+                // A sound that is gone mixes with nothing.
+                _ => continue,
+            };
+            let (id, audio) = (&item.id, item.audio.display());
+            return Err(Error::file(
+                log,
+                format!(
+                    "line {line} (utterance {id}) {what} {audio}; remove the line to do it again, \
+                     or choose another folder with --out"
+                ),
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Log {
@@ -60,7 +102,7 @@ impl Log {
             header: None,
             length: 0,
             file: None,
-            done: HashMap::new(),
+            done: Done::default(),
         })
     }
 
@@ -102,12 +144,7 @@ impl Log {
             return Err(Error::file(&self.path, problem));
         }
         self.length = contents.length;
-        let records = contents.records.into_iter().zip(contents.lines);
-        let done = records.map(|(record, line)| {
-            let given = record.given;
-            ((record.direction, record.id), Done { line, given })
-        });
-        self.done = done.collect();
+        self.done = Done::of(contents.records, contents.lines);
         Ok(())
     }
 
@@ -133,7 +170,7 @@ impl Log {
     }
 
     pub fn has(&self, item: &Item) -> bool {
-        self.done.contains_key(&(item.direction(), item.id.clone()))
+        self.done.has(item)
     }
 
     /// Refuses utterances that are there already, but of another sound or with
@@ -142,31 +179,7 @@ impl Log {
     /// # Errors
     /// If there is one; the message names its line.
     pub fn check(&self, items: &[Item]) -> Result<()> {
-        let known = items.iter().filter_map(|item| {
-            let done = self.done.get(&(item.direction(), item.id.clone()))?;
-            Some((item, done.line, done.given?))
-        });
-        let known: Vec<_> = known.collect();
-        let mut files = Files::read(known.iter().map(|(item, ..)| *item));
-        for (item, line, then) in known {
-            let now = files.given(item);
-            let what = match (then.sound, now.sound) {
-                (Some(then), Some(now)) if then != now => "is of another sound than",
-                (None, Some(_)) => "was done before there was",
-                _ if then.text != now.text => "is of another text than the manifest's for",
-                // A sound that is gone mixes with nothing.
-                _ => continue,
-            };
-            let (id, audio) = (&item.id, item.audio.display());
-            return Err(Error::file(
-                &self.path,
-                format!(
-                    "line {line} (utterance {id}) {what} {audio}; remove the line to do it again, \
-                     or choose another folder with --out"
-                ),
-            ));
-        }
-        Ok(())
+        self.done.check(&self.path, items)
     }
 
     /// Cuts off what a killed run left behind the last whole line; [`add`](Self::add)
@@ -195,8 +208,7 @@ impl Log {
         shorten(&mut line);
         self.line(&line)?;
         let key = (record.direction.clone(), record.id.clone());
-        let given = record.given;
-        self.done.insert(key, Done { line: 0, given });
+        self.done.0.insert(key, (0, record.given));
         Ok(())
     }
 

@@ -14,8 +14,8 @@ fn main() -> sonograd::Result<()> {
         builder = builder.model(folder);
     }
     let mut listener = builder.open()?;
-    for file in ["train_to_barcelona", "bus_to_tokyo"] {
-        let sound = Sound::read(format!("samples/{file}.wav"))?;
+    for file in ["train_to_barcelona.wav", "bus_to_tokyo.flac"] {
+        let sound = Sound::read(format!("samples/{file}"))?;
         let heard = listener.transcribe(&sound)?;
         let maps = listener
             .explain(&sound, &heard)

@@ -28,7 +28,7 @@ use crate::{Error, Result};
 /// silence that the sound's level tells.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  sonograd align samples/*.wav --format textgrid --out textgrids"
+    after_help = "Example:\n  sonograd align samples/*.{wav,flac} --format textgrid --out textgrids"
 )]
 pub(super) struct AlignArgs {
     /// Sound files (WAV, AIFF, AU, SPHERE, FLAC, MP3, OGG, Opus, WebM, M4A, AAC); - is standard

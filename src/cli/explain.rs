@@ -33,7 +33,7 @@ use crate::{Error, Result};
 /// Writes a folder with maps.safetensors, explanation.json and report.html.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  sonograd explain samples/*.wav --method attention,\
+    after_help = "Example:\n  sonograd explain samples/*.{wav,flac} --method attention,\
                         integrated-gradients --out explained"
 )]
 pub(super) struct ExplainArgs {

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 
 /// Write down what was said.
 #[derive(Args)]
-#[command(after_help = "Example:\n  sonograd transcribe --beam 5 samples/*.wav")]
+#[command(after_help = "Example:\n  sonograd transcribe --beam 5 samples/*.{wav,flac}")]
 pub(super) struct TranscribeArgs {
     /// Sound files (WAV, AIFF, AU, SPHERE, FLAC, MP3, OGG, Opus, WebM, M4A, AAC); - is standard
     /// input
